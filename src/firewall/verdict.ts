@@ -1,0 +1,158 @@
+/**
+ * The one decision: may the guest reach this destination? TCP, UDP and ICMP, both families and every front end ask here,
+ * with the canonical address that the socket call will get, at the time of the call.
+ *
+ * Order, first that speaks wins:
+ *
+ * 1. a deny rule                                   → Deny
+ * 2. a reserved range: an allow rule that lies inside it opens it (a broader one does not);
+ *    else                                          → DenyReserved or DenyGroup
+ * 3. an allow rule                                 → Permit
+ * 4. the host's addresses and networks             → Permit with enableHost, else DenyHost
+ * 5. everything else                               → Permit with enableRouting, else Deny
+ *
+ * Where reserved ranges nest, the allow rule must lie inside the innermost: 169.254.0.0/16 does not open
+ * 169.254.169.254, nor the guest's network its broadcast address. A permitted IPv6 destination that carries an IPv4
+ * address inside (6to4, Teredo, ISATAP, NAT64) is judged again as that one, and both must pass. IPv4-compatible and
+ * IPv4-translated destinations never pass.
+ *
+ * ICMP has port 0: icmp rules and portless `any` rules match it, tcp and udp rules do not. `defaultAllow` is the policy
+ * of slirp4netns, which has no firewall: 4 and 5 permit.
+ *
+ * Not here: remote forwards and the stack's own addresses, which the target decides before; what a deny means for flows
+ * that exist already.
+ */
+import { IpAddress } from '../stack/wire/address.ts';
+import { AddressSet } from './address-set.ts';
+import { HostRouteTable } from './host-routes.ts';
+import { compilePrefix, formatPrefix, type Prefix, type PrefixSpec, parsePrefix } from './prefix.ts';
+import {
+  embeddedIpv4,
+  isNeverValid,
+  type ReservedKind,
+  reservedRanges,
+  secondEmbeddedIpv4,
+} from './reserved.ts';
+import { formatRule, type RuleSpec } from './rule.ts';
+import { Protocol, RuleSet } from './rule-set.ts';
+
+export { Protocol } from './rule-set.ts';
+
+export const Verdict = { Permit: 0, Deny: 1, DenyReserved: 2, DenyGroup: 3, DenyHost: 4 } as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+
+/** Names for logs, indexed by `Verdict`. */
+export const verdictNames: readonly string[] = ['permit', 'deny', 'deny.reserved', 'deny.group', 'deny.host'];
+
+/** A policy as plain data. */
+export interface PolicySpec {
+  /** Addresses that are not the host's are open. */
+  enableRouting: boolean;
+  /** The host's addresses and networks are open. */
+  enableHost: boolean;
+  allow: RuleSpec[];
+  deny: RuleSpec[];
+  /** Everything but the reserved ranges is open, unless a deny rule says otherwise. */
+  defaultAllow?: boolean;
+  /** The guest's own networks, both families: reserved. */
+  guestNetworks: PrefixSpec[];
+}
+
+export class Policy {
+  readonly #allow: RuleSet;
+  readonly #deny: RuleSet;
+  readonly #reserved: AddressSet;
+  /** Kind of each entry of #reserved. */
+  readonly #reservedKind: readonly ReservedKind[];
+  readonly #hosts: HostRouteTable;
+  readonly #openHost: boolean;
+  readonly #openRouting: boolean;
+  readonly #inner = new IpAddress();
+
+  /**
+   * @param hosts what belongs to the host; shared between guests, may change at any time
+   * @throws RuleError or RangeError when the data is not usable
+   */
+  constructor(spec: PolicySpec, hosts: HostRouteTable = new HostRouteTable()) {
+    this.#allow = new RuleSet(spec.allow);
+    this.#deny = new RuleSet(spec.deny);
+    this.#hosts = hosts;
+    this.#openHost = spec.enableHost || spec.defaultAllow === true;
+    this.#openRouting = spec.enableRouting || spec.defaultAllow === true;
+
+    const prefixes: Prefix[] = [];
+    const kinds: ReservedKind[] = [];
+    for (const range of reservedRanges) {
+      prefixes.push(parsePrefix(range.prefix));
+      kinds.push(range.kind);
+    }
+    for (const network of spec.guestNetworks) {
+      const prefix = compilePrefix(network);
+      prefixes.push(prefix);
+      kinds.push('local');
+      // RFC 1122 §3.2.1.3 (a, d): the network itself and its broadcast address. RFC 3021 /31 links have neither.
+      if (!prefix.address.isV4 || prefix.bits > 126) continue;
+      const { w3 } = prefix.address;
+      const broadcast = (w3 | (0xffffffff >>> (prefix.bits - 96))) >>> 0;
+      prefixes.push({ address: new IpAddress().setV4(w3), bits: 128 });
+      prefixes.push({ address: new IpAddress().setV4(broadcast), bits: 128 });
+      kinds.push('group', 'group');
+    }
+    this.#reserved = new AddressSet(prefixes);
+    const byEntry: ReservedKind[] = [];
+    kinds.forEach((kind, index) => {
+      byEntry[this.#reserved.entryOf[index]!] = kind;
+    });
+    this.#reservedKind = byEntry;
+  }
+
+  /** Judges one destination. `port` in host order, 0 for ICMP. Allocates nothing and does not keep `dst`. */
+  verdict(proto: Protocol, dst: IpAddress, port: number): Verdict {
+    const outer = this.#judge(proto, dst, port);
+    if (outer !== Verdict.Permit || dst.isV4) return outer;
+    if (!embeddedIpv4(dst, this.#inner)) return outer;
+    const inner = this.#judge(proto, this.#inner, port);
+    if (inner !== Verdict.Permit || !secondEmbeddedIpv4(dst, this.#inner)) return inner;
+    return this.#judge(proto, this.#inner, port);
+  }
+
+  #judge(proto: Protocol, dst: IpAddress, port: number): Verdict {
+    if (this.#deny.matches(proto, dst, port, 0)) return Verdict.Deny;
+    if (isNeverValid(dst)) return Verdict.DenyReserved;
+    const range = this.#reserved.find(dst);
+    if (range >= 0) {
+      const kind = this.#reservedKind[range]!;
+      const open = this.#allow.matches(proto, dst, port, this.#reserved.bitsOf(range));
+      if (open && !(kind === 'group' && proto === Protocol.Tcp)) return Verdict.Permit;
+      return kind === 'group' || kind === 'future' ? Verdict.DenyGroup : Verdict.DenyReserved;
+    }
+    if (this.#allow.matches(proto, dst, port, 0)) return Verdict.Permit;
+    if (this.#hosts.contains(dst)) return this.#openHost ? Verdict.Permit : Verdict.DenyHost;
+    return this.#openRouting ? Verdict.Permit : Verdict.Deny;
+  }
+}
+
+/** Rules written out in `describePolicy`; more are counted. */
+const RULES_SHOWN = 8;
+
+/** One line that says what the guest may reach, for the start of a run. */
+export function describePolicy(spec: PolicySpec): string {
+  const open: string[] = [];
+  if (spec.defaultAllow === true || (spec.enableRouting && spec.enableHost))
+    open.push("the internet, the host's addresses and its networks");
+  else if (spec.enableRouting) open.push("the internet, not the host's addresses and networks");
+  else if (spec.enableHost) open.push("the host's addresses and networks, not the internet");
+  if (spec.allow.length > 0) open.push(listRules(spec.allow));
+
+  let line = `guest may reach ${open.length === 0 ? 'nothing outside its own network' : open.join(', and ')}`;
+  if (spec.deny.length > 0) line += `; but not ${listRules(spec.deny)}`;
+  if (open.length > 0) line += '; reserved ranges stay closed unless a rule names them';
+  if (spec.guestNetworks.length > 0)
+    line += `; its own network is ${spec.guestNetworks.map(formatPrefix).join(', ')}`;
+  return line;
+}
+
+function listRules(rules: readonly RuleSpec[]): string {
+  const shown = rules.slice(0, RULES_SHOWN).map(formatRule).join(', ');
+  return rules.length > RULES_SHOWN ? `${shown} and ${rules.length - RULES_SHOWN} more rules` : shown;
+}
