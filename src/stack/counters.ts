@@ -1,0 +1,83 @@
+/**
+ * Named counters. Every input packet ends in exactly one of them: passed on, answered, or dropped for a named reason
+ * (G-4). Plain numbers: exact to 2^53.
+ */
+import { dropReasonNames } from './wire/drop-reason.ts';
+
+/** Counters besides the drop reasons. */
+export const Counter = {
+  RxPackets: 0,
+  RxBytes: 1,
+  TxPackets: 2,
+  TxBytes: 3,
+  TxErrors: 4,
+  RxTcp: 5,
+  RxUdp: 6,
+  RxIcmp: 7,
+  RxArp: 8,
+  RxFragments: 9,
+  TcpOpened: 10,
+  TcpRefused: 11,
+  TcpResetSent: 12,
+  TcpRetransmits: 13,
+  TcpUrgent: 14,
+  UdpOpened: 15,
+  UdpEvicted: 16,
+  PingOpened: 17,
+  DnsQueries: 18,
+  DnsFailures: 19,
+  IcmpErrorsSent: 20,
+  TimeWaitEvicted: 21,
+} as const;
+export type Counter = (typeof Counter)[keyof typeof Counter];
+
+const counterNames: readonly string[] = [
+  'rx.packets',
+  'rx.bytes',
+  'tx.packets',
+  'tx.bytes',
+  'tx.errors',
+  'rx.tcp',
+  'rx.udp',
+  'rx.icmp',
+  'rx.arp',
+  'rx.fragments',
+  'tcp.opened',
+  'tcp.refused',
+  'tcp.reset_sent',
+  'tcp.retransmits',
+  'tcp.urg',
+  'udp.opened',
+  'udp.evicted',
+  'ping.opened',
+  'dns.queries',
+  'dns.failures',
+  'icmp.errors_sent',
+  'tcp.timewait_evicted',
+];
+
+export class Counters {
+  readonly values: Float64Array = new Float64Array(counterNames.length);
+  readonly drops: Float64Array = new Float64Array(dropReasonNames.length);
+
+  add(counter: Counter, amount: number): void {
+    (this.values[counter] as number) += amount;
+  }
+
+  /** Count a dropped packet by its (negative) reason. */
+  drop(reason: number): void {
+    (this.drops[-reason] as number) += 1;
+  }
+
+  /** All counters that are not zero, by name. */
+  snapshot(): Record<string, number> {
+    const all: Record<string, number> = {};
+    counterNames.forEach((name, i) => {
+      all[name] = this.values[i] as number;
+    });
+    dropReasonNames.forEach((name, i) => {
+      if (i > 0 && this.drops[i] !== 0) all[`drop.${name}`] = this.drops[i] as number;
+    });
+    return all;
+  }
+}

@@ -1,0 +1,441 @@
+/**
+ * From payload to frame: headers are written backwards in front of a fixed spot, the payload is named where it lies.
+ *
+ *   head region:  … | vnet | ethernet | IP | transport header | short bodies …
+ *                                          ^ transport
+ *
+ * Checksums go to the device where it takes them (the field then holds the pseudo-header sum, virtio 1.2 §5.1.6.2),
+ * and so does segmentation. Datagrams larger than the MTU are fragmented here.
+ */
+
+import type { Parts } from './buffer/byte-queue.ts';
+import type { Slab } from './buffer/slab.ts';
+import { Counter, type Counters } from './counters.ts';
+import { type Link, TxFrame } from './link.ts';
+import { Neighbor, type NeighborTable } from './neighbor.ts';
+import type { OwnAddresses } from './own-addresses.ts';
+import type { Rng } from './rng.ts';
+import type { IpAddress } from './wire/address.ts';
+import { checksum, foldSum, pseudoHeaderSum, sumBytes } from './wire/checksum.ts';
+import { ETHERNET_HEADER_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, emitEthernet } from './wire/ethernet.ts';
+import { emitIpv4, IPV4_HEADER_LEN, Ipv4Header } from './wire/ipv4.ts';
+import {
+  emitIpv6,
+  IPV6_FRAGMENT_HEADER_LEN,
+  IPV6_HEADER_LEN,
+  Ipv6Header,
+  NEXT_HEADER_FRAGMENT,
+} from './wire/ipv6.ts';
+import { emitTcp, PROTOCOL_TCP, TCP_CHECKSUM_OFF, type TcpHeader, tcpHeaderLength } from './wire/tcp.ts';
+import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from './wire/udp.ts';
+import {
+  VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_NONE,
+  VIRTIO_NET_HDR_GSO_TCPV4,
+  VIRTIO_NET_HDR_GSO_TCPV6,
+  VIRTIO_NET_HDR_GSO_UDP_L4,
+} from './wire/vnet-header.ts';
+
+/** RFC 1122 §3.2.1.7 and what every current system uses. */
+export const DEFAULT_TTL = 64;
+/** Room in front of the transport header: vnet 10, Ethernet 14, IPv6 40, fragment header 8, aligned. */
+const HEADROOM = 128;
+/** Room for a transport header with options, or a whole ICMP error. */
+const BODY = 2048;
+const UDP_CHECKSUM_OFF = 6;
+const IPV4_DF = true;
+
+export class Egress {
+  /** Where transport headers (and short bodies behind them) are written before a `send…` call. */
+  readonly transport: number;
+  readonly #slab: Slab;
+  readonly #link: Link;
+  readonly #own: OwnAddresses;
+  readonly #neighbors: NeighborTable;
+  readonly #counters: Counters;
+  readonly #rng: Rng;
+  readonly #frame = new TxFrame();
+  readonly #ip4 = new Ipv4Header();
+  readonly #ip6 = new Ipv6Header();
+  readonly #neighbor = new Neighbor();
+  #nextId: number;
+
+  constructor(
+    slab: Slab,
+    link: Link,
+    own: OwnAddresses,
+    neighbors: NeighborTable,
+    counters: Counters,
+    rng: Rng,
+  ) {
+    this.#slab = slab;
+    this.#link = link;
+    this.#own = own;
+    this.#neighbors = neighbors;
+    this.#counters = counters;
+    this.#rng = rng;
+    this.#nextId = rng.u32() & 0xffff;
+    this.transport = slab.region(HEADROOM + BODY) + HEADROOM;
+  }
+
+  /** Where a caller puts the payload pieces of the next frame. */
+  get parts(): Parts {
+    return this.#frame.parts;
+  }
+
+  /**
+   * Send a TCP segment whose payload (`length` bytes) is named by `parts`. With `length` > `mss` the device cuts it
+   * into segments of `mss` bytes.
+   */
+  sendTcp(src: IpAddress, dst: IpAddress, h: TcpHeader, length: number, mss: number): number {
+    const view = this.#slab.view;
+    const at = this.transport;
+    const headerLength = tcpHeaderLength(h);
+    const total = headerLength + length;
+    const pseudo = pseudoHeaderSum(src, dst, PROTOCOL_TCP, total);
+    const offload = this.#frame.offload;
+    offload.flags = 0;
+    offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
+    h.checksum = this.#link.checksumOffload ? foldSum(pseudo) : 0;
+    emitTcp(view, at, h);
+    if (this.#link.checksumOffload) {
+      offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+      offload.csumOffset = TCP_CHECKSUM_OFF;
+      if (length > mss) {
+        offload.gsoType = src.isV4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+        offload.gsoSize = mss;
+      }
+    } else {
+      const sum = this.#sumParts(sumBytes(view, at, headerLength, pseudo));
+      view.setUint16(at + TCP_CHECKSUM_OFF, checksum(sum));
+    }
+    return this.#sendWhole(src, dst, PROTOCOL_TCP, DEFAULT_TTL, 0, headerLength, length, IPV4_DF);
+  }
+
+  /** Send one datagram of `length` payload bytes at `offset`, in fragments where it must be. */
+  sendUdp(
+    src: IpAddress,
+    srcPort: number,
+    dst: IpAddress,
+    dstPort: number,
+    offset: number,
+    length: number,
+  ): number {
+    const view = this.#slab.view;
+    const at = this.transport;
+    const total = UDP_HEADER_LEN + length;
+    const pseudo = pseudoHeaderSum(src, dst, PROTOCOL_UDP, total);
+    const offload = this.#frame.offload;
+    offload.flags = 0;
+    offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
+    const whole = total + ipHeaderLength(src) <= this.#link.mtu;
+    if (whole && this.#link.checksumOffload) {
+      emitUdp(view, at, srcPort, dstPort, total, foldSum(pseudo));
+      offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+      offload.csumOffset = UDP_CHECKSUM_OFF;
+    } else {
+      emitUdp(view, at, srcPort, dstPort, total, 0);
+      const sum = checksum(sumBytes(view, offset, length, sumBytes(view, at, UDP_HEADER_LEN, pseudo)));
+      // RFC 768: a sum of zero is sent as all ones; zero means "none".
+      view.setUint16(at + UDP_CHECKSUM_OFF, sum === 0 ? 0xffff : sum);
+    }
+    return this.#sendContiguous(src, dst, PROTOCOL_UDP, DEFAULT_TTL, UDP_HEADER_LEN, offset, length);
+  }
+
+  /**
+   * Send several datagrams of `size` bytes (the last may be shorter) with the same addresses as one batch that the
+   * kernel takes apart. `parts` names their payloads one after the other, `length` bytes in all. Needs `link.uso`.
+   */
+  sendUdpBatch(
+    src: IpAddress,
+    srcPort: number,
+    dst: IpAddress,
+    dstPort: number,
+    length: number,
+    size: number,
+  ): number {
+    const total = UDP_HEADER_LEN + length;
+    const pseudo = pseudoHeaderSum(src, dst, PROTOCOL_UDP, total);
+    emitUdp(this.#slab.view, this.transport, srcPort, dstPort, total, foldSum(pseudo));
+    const offload = this.#frame.offload;
+    offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    offload.csumOffset = UDP_CHECKSUM_OFF;
+    offload.gsoType = VIRTIO_NET_HDR_GSO_UDP_L4;
+    offload.gsoSize = size;
+    return this.#sendWhole(src, dst, PROTOCOL_UDP, DEFAULT_TTL, 0, UDP_HEADER_LEN, length, false);
+  }
+
+  /**
+   * Send what stands at `transport` (`headerLength` bytes, checksum included) followed by `length` bytes at `offset`;
+   * fragmented where it must be. For ICMP and anything else whose checksum the caller made.
+   */
+  sendContiguous(
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    headerLength: number,
+    offset: number,
+    length: number,
+  ): number {
+    this.#frame.offload.flags = 0;
+    this.#frame.offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
+    return this.#sendContiguous(src, dst, protocol, ttl, headerLength, offset, length);
+  }
+
+  /** Put a whole Ethernet frame body (ARP) on the link: `length` bytes at `transport`. */
+  sendLinkLayer(dstHi: number, dstLo: number, etherType: number, length: number): number {
+    const frame = this.#frame;
+    frame.offload.flags = 0;
+    frame.offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
+    frame.parts.count = 0;
+    frame.payloadLength = 0;
+    frame.headOffset = this.transport - ETHERNET_HEADER_LEN;
+    frame.headLength = ETHERNET_HEADER_LEN + length;
+    emitEthernet(
+      this.#slab.view,
+      frame.headOffset,
+      dstHi,
+      dstLo,
+      this.#own.macHi,
+      this.#own.macLo,
+      etherType,
+    );
+    return this.#transmit();
+  }
+
+  #sendContiguous(
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    headerLength: number,
+    offset: number,
+    length: number,
+  ): number {
+    const parts = this.#frame.parts;
+    if (ipHeaderLength(src) + headerLength + length <= this.#link.mtu) {
+      parts.count = 0;
+      if (length > 0) parts.add(offset, length);
+      return this.#sendWhole(src, dst, protocol, ttl, 0, headerLength, length, false);
+    }
+    return src.isV4
+      ? this.#fragment4(src, dst, protocol, ttl, headerLength, offset, length)
+      : this.#fragment6(src, dst, protocol, ttl, headerLength, offset, length);
+  }
+
+  #fragment4(
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    headerLength: number,
+    offset: number,
+    length: number,
+  ): number {
+    const id = this.#takeId();
+    const most = (this.#link.mtu - IPV4_HEADER_LEN) & ~7;
+    const total = headerLength + length;
+    let result = 0;
+    for (let at = 0; at < total && result >= 0; at += most) {
+      const size = Math.min(most, total - at);
+      const header = at === 0 ? headerLength : 0;
+      this.#nameFragment(at, size, headerLength, offset);
+      this.#putIpv4(src, dst, protocol, ttl, 0, size, id, false, at + size < total, at);
+      result = this.#finish(src, dst, IPV4_HEADER_LEN, header, size - header);
+    }
+    return result;
+  }
+
+  #fragment6(
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    headerLength: number,
+    offset: number,
+    length: number,
+  ): number {
+    const view = this.#slab.view;
+    const id = this.#rng.u32();
+    const most = (this.#link.mtu - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN) & ~7;
+    const total = headerLength + length;
+    let result = 0;
+    for (let at = 0; at < total && result >= 0; at += most) {
+      const size = Math.min(most, total - at);
+      const header = at === 0 ? headerLength : 0;
+      this.#nameFragment(at, size, headerLength, offset);
+      const fragmentHeader = this.transport - IPV6_FRAGMENT_HEADER_LEN;
+      view.setUint8(fragmentHeader, protocol);
+      view.setUint8(fragmentHeader + 1, 0);
+      view.setUint16(fragmentHeader + 2, at | (at + size < total ? 1 : 0));
+      view.setUint32(fragmentHeader + 4, id);
+      this.#putIpv6(src, dst, NEXT_HEADER_FRAGMENT, ttl, 0, IPV6_FRAGMENT_HEADER_LEN, size);
+      result = this.#finish(src, dst, IPV6_HEADER_LEN + IPV6_FRAGMENT_HEADER_LEN, header, size - header);
+    }
+    return result;
+  }
+
+  /** Name, in `parts`, the payload bytes of the fragment that covers `at` … `at + size` of header plus payload. */
+  #nameFragment(at: number, size: number, headerLength: number, offset: number): void {
+    const parts = this.#frame.parts;
+    parts.count = 0;
+    const from = Math.max(at - headerLength, 0);
+    const bytes = at === 0 ? size - headerLength : size;
+    if (bytes > 0) parts.add(offset + from, bytes);
+  }
+
+  #sendWhole(
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    tos: number,
+    headerLength: number,
+    length: number,
+    dontFragment: boolean,
+  ): number {
+    if (src.isV4) {
+      this.#putIpv4(
+        src,
+        dst,
+        protocol,
+        ttl,
+        tos,
+        headerLength + length,
+        this.#takeId(),
+        dontFragment,
+        false,
+        0,
+      );
+      return this.#finish(src, dst, IPV4_HEADER_LEN, headerLength, length);
+    }
+    this.#putIpv6(src, dst, protocol, ttl, tos, 0, headerLength + length);
+    return this.#finish(src, dst, IPV6_HEADER_LEN, headerLength, length);
+  }
+
+  #putIpv4(
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    tos: number,
+    payload: number,
+    id: number,
+    dontFragment: boolean,
+    moreFragments: boolean,
+    fragmentOffset: number,
+  ): void {
+    const h = this.#ip4;
+    h.tos = tos;
+    h.totalLen = IPV4_HEADER_LEN + payload;
+    h.id = id;
+    h.dontFragment = dontFragment;
+    h.moreFragments = moreFragments;
+    h.fragmentOffset = fragmentOffset;
+    h.ttl = ttl;
+    h.protocol = protocol;
+    h.src.copyFrom(src);
+    h.dst.copyFrom(dst);
+    emitIpv4(this.#slab.view, this.transport - IPV4_HEADER_LEN, h);
+  }
+
+  #putIpv6(
+    src: IpAddress,
+    dst: IpAddress,
+    nextHeader: number,
+    hopLimit: number,
+    trafficClass: number,
+    extensionLength: number,
+    payload: number,
+  ): void {
+    const h = this.#ip6;
+    h.trafficClass = trafficClass;
+    h.flowLabel = 0;
+    h.payloadLen = extensionLength + payload;
+    h.nextHeader = nextHeader;
+    h.hopLimit = hopLimit;
+    h.src.copyFrom(src);
+    h.dst.copyFrom(dst);
+    emitIpv6(this.#slab.view, this.transport - extensionLength - IPV6_HEADER_LEN, h);
+  }
+
+  /** Link header, offload offsets, and off it goes. */
+  #finish(src: IpAddress, dst: IpAddress, ipLength: number, headerLength: number, length: number): number {
+    const frame = this.#frame;
+    let head = this.transport - ipLength;
+    if (this.#link.medium === 'ethernet') {
+      head -= ETHERNET_HEADER_LEN;
+      this.#resolve(dst);
+      emitEthernet(
+        this.#slab.view,
+        head,
+        this.#neighbor.macHi,
+        this.#neighbor.macLo,
+        this.#own.macHi,
+        this.#own.macLo,
+        src.isV4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6,
+      );
+    }
+    frame.headOffset = head;
+    frame.headLength = this.transport - head + headerLength;
+    frame.payloadLength = length;
+    frame.offload.csumStart = this.transport - head;
+    frame.offload.hdrLen = frame.headLength;
+    return this.#transmit();
+  }
+
+  #transmit(): number {
+    const frame = this.#frame;
+    const result = this.#link.transmit(frame);
+    if (result < 0) {
+      this.#counters.add(Counter.TxErrors, 1);
+      return result;
+    }
+    this.#counters.add(Counter.TxPackets, 1);
+    this.#counters.add(Counter.TxBytes, frame.headLength + frame.payloadLength);
+    return 0;
+  }
+
+  /** Sum over the pieces in `parts`; a piece that begins at an odd place counts with its bytes swapped. */
+  #sumParts(initial: number): number {
+    const parts = this.#frame.parts;
+    let sum = initial;
+    let odd = false;
+    for (let i = 0; i < parts.count; i++) {
+      const length = parts.length[i] as number;
+      if (odd) {
+        const piece = foldSum(sumBytes(this.#slab.view, parts.offset[i] as number, length, 0));
+        sum += ((piece & 0xff) << 8) | (piece >>> 8);
+      } else {
+        sum = sumBytes(this.#slab.view, parts.offset[i] as number, length, sum);
+      }
+      if ((length & 1) !== 0) odd = !odd;
+    }
+    return sum;
+  }
+
+  /** The link address of `dst`, in `#neighbor`. */
+  #resolve(dst: IpAddress): void {
+    const neighbor = this.#neighbor;
+    if (this.#neighbors.lookup(dst, neighbor)) return;
+    if (!dst.isV4 && dst.isMulticast) {
+      // RFC 2464 §7.
+      neighbor.macHi = 0x3333;
+      neighbor.macLo = dst.w3;
+      return;
+    }
+    // A client that is only just being configured (DHCP), or one that never spoke.
+    neighbor.macHi = 0xffff;
+    neighbor.macLo = 0xffffffff;
+  }
+
+  #takeId(): number {
+    this.#nextId = (this.#nextId + 1) & 0xffff;
+    return this.#nextId;
+  }
+}
+
+function ipHeaderLength(address: IpAddress): number {
+  return address.isV4 ? IPV4_HEADER_LEN : IPV6_HEADER_LEN;
+}

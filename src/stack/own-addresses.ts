@@ -1,0 +1,98 @@
+/**
+ * Who is who on the guest's link: the addresses at which the stack itself answers, and those it gives the guest.
+ */
+import { IpAddress, parseIpAddress } from './wire/address.ts';
+
+/** Our router address on the link (RFC 4291 §2.5.6); the peers use the same. */
+const ROUTER_LINK_LOCAL = 'fe80::2';
+
+/** Locally administered, unicast; the IPv4 gateway follows as the lower 32 bits, as libslirp does it. */
+const MAC_HI = 0x5255;
+
+/** The plan as text: addresses, and prefix lengths in bits of their own family. */
+export interface AddressPlanText {
+  guest4: string;
+  prefix4: number;
+  gateway4: string;
+  dns4: string;
+  ipv6: boolean;
+  guest6: string;
+  prefix6: number;
+  gateway6: string;
+  dns6: string;
+}
+
+export interface OwnAddresses {
+  /** Our MAC address: upper 16 and lower 32 bits. */
+  readonly macHi: number;
+  readonly macLo: number;
+  readonly gateway4: IpAddress;
+  readonly dns4: IpAddress;
+  /** The guest's address by plan (not ours). */
+  readonly guest4: IpAddress;
+  /** Bits of the IPv4 prefix, 0 to 32: `inPrefix` wants 96 more. */
+  readonly prefix4: number;
+  /** The IPv6 addresses are :: when `ipv6` is false. */
+  readonly gateway6: IpAddress;
+  readonly dns6: IpAddress;
+  readonly linkLocal6: IpAddress;
+  readonly guest6: IpAddress;
+  readonly prefix6: number;
+  readonly ipv6: boolean;
+  /** Is this an address at which the stack itself answers? */
+  owns(addr: IpAddress): boolean;
+  /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
+  onLink(addr: IpAddress): boolean;
+}
+
+/** Read the plan. Throws RangeError for text that is no address of the family it should be of. */
+export function ownAddresses(plan: AddressPlanText): OwnAddresses {
+  return new PlannedAddresses(plan);
+}
+
+class PlannedAddresses implements OwnAddresses {
+  readonly macHi: number = MAC_HI;
+  readonly macLo: number;
+  readonly gateway4: IpAddress;
+  readonly dns4: IpAddress;
+  readonly guest4: IpAddress;
+  readonly prefix4: number;
+  readonly gateway6: IpAddress;
+  readonly dns6: IpAddress;
+  readonly linkLocal6: IpAddress;
+  readonly guest6: IpAddress;
+  readonly prefix6: number;
+  readonly ipv6: boolean;
+
+  constructor(plan: AddressPlanText) {
+    this.gateway4 = parseFamily(plan.gateway4, true);
+    this.dns4 = parseFamily(plan.dns4, true);
+    this.guest4 = parseFamily(plan.guest4, true);
+    this.prefix4 = plan.prefix4;
+    this.macLo = this.gateway4.w3;
+    this.ipv6 = plan.ipv6;
+    this.gateway6 = plan.ipv6 ? parseFamily(plan.gateway6, false) : new IpAddress();
+    this.dns6 = plan.ipv6 ? parseFamily(plan.dns6, false) : new IpAddress();
+    this.linkLocal6 = plan.ipv6 ? parseFamily(ROUTER_LINK_LOCAL, false) : new IpAddress();
+    this.guest6 = plan.ipv6 ? parseFamily(plan.guest6, false) : new IpAddress();
+    this.prefix6 = plan.prefix6;
+  }
+
+  owns(addr: IpAddress): boolean {
+    if (addr.isV4) return addr.equals(this.gateway4) || addr.equals(this.dns4);
+    return (
+      this.ipv6 && (addr.equals(this.gateway6) || addr.equals(this.dns6) || addr.equals(this.linkLocal6))
+    );
+  }
+
+  onLink(addr: IpAddress): boolean {
+    if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
+    return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.gateway6, this.prefix6));
+  }
+}
+
+function parseFamily(text: string, v4: boolean): IpAddress {
+  const address = parseIpAddress(text);
+  if (address.isV4 !== v4) throw new RangeError(`${text} is not an ${v4 ? 'IPv4' : 'IPv6'} address`);
+  return address;
+}

@@ -1,0 +1,26 @@
+/** A parsed packet from the guest. One instance, filled for each packet: whatever outlives the call must be copied. */
+import { IpAddress } from './wire/address.ts';
+
+export class Packet {
+  isV4 = true;
+  readonly src: IpAddress = new IpAddress();
+  readonly dst: IpAddress = new IpAddress();
+  /** TTL or hop limit as it arrived. */
+  ttl = 0;
+  /** Type of service or traffic class. */
+  tos = 0;
+  dontFragment = false;
+  protocol = 0;
+  /** The IP header in the arena and the bytes from there to the end of the packet, for quoting. */
+  ipOffset = 0;
+  ipLength = 0;
+  /** Transport header and payload. */
+  offset = 0;
+  length = 0;
+  /** The link vouches for the transport checksum. */
+  checksumGood = false;
+  /** Payload bytes per segment when the device handed over a super-segment; 0 = a plain packet. */
+  gsoSize = 0;
+  /** Arrived in fragments; `ipOffset` then shows the header of the last one only. */
+  reassembled = false;
+}

@@ -1,0 +1,318 @@
+/**
+ * What to send next (RFC 9293 §3.8): `pollTransmit` fills one segment and says whether there was one.
+ *
+ * Order: reset; handshake; what is to be sent again; probes; new bytes; FIN; a bare acknowledgment. Every segment
+ * carries the acknowledgment, so whatever goes out also settles a pending ACK.
+ *
+ * When the device segments for us a "segment" may be up to 64 KiB long with `mss` telling where the kernel cuts it.
+ * Nagle's algorithm is off: what the host sent as one piece is one piece for the guest (RQ-16).
+ */
+import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
+import { type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
+import { close, receiveRoom } from './input.ts';
+import { armRetransmit } from './recovery.ts';
+import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
+import { Timer } from './timers.ts';
+
+/**
+ * A sender that has only a window of one or two segments waits for an acknowledgment after each. Cutting segments at
+ * this fraction of the guest's largest window keeps acknowledgments flowing when the MSS is as large as the window.
+ */
+const SEGMENTS_PER_WINDOW = 4;
+/** …but never below this, where the cost per segment begins to count. */
+const SMALLEST_CUT = 1024;
+
+/** A segment to send. Borrowed: one instance is filled again and again. */
+export class TcpSegmentOut {
+  readonly header: TcpHeader = new TcpHeader();
+  /** Where the payload begins in the connection's `sndQueue`, and how much of it there is. */
+  queueOffset = 0;
+  length = 0;
+  /** Payload bytes per wire segment; `length` > `mss` asks the device to segment. */
+  mss = 0;
+}
+
+export function pollTransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  if (c.rstPending) {
+    c.rstPending = false;
+    prepare(c, out, c.sndNxt, nowMs);
+    out.header.flags = c.state === TcpState.SynSent ? TCP_RST : TCP_RST | TCP_ACK;
+    out.header.hasTimestamps = false;
+    close(c);
+    return true;
+  }
+  switch (c.state) {
+    case TcpState.Closed:
+    case TcpState.SynPending:
+      return false;
+    case TcpState.SynSent:
+    case TcpState.SynReceived:
+      if (!c.synPending) return false;
+      sendSyn(c, nowMs, out);
+      return true;
+    case TcpState.TimeWait:
+      return c.ackNow && sendAck(c, nowMs, out);
+    default:
+      return (
+        (seqLt(c.rtxNext, c.rtxEnd) && retransmit(c, nowMs, out)) ||
+        (c.probePending && sendLossProbe(c, nowMs, out)) ||
+        sendNew(c, nowMs, out) ||
+        (c.persistPending && sendWindowProbe(c, nowMs, out)) ||
+        (c.ackNow && sendAck(c, nowMs, out))
+      );
+  }
+}
+
+function sendSyn(c: TcpConnection, nowMs: number, out: TcpSegmentOut): void {
+  c.synPending = false;
+  prepare(c, out, c.iss, nowMs);
+  const h = out.header;
+  const passive = c.state === TcpState.SynReceived;
+  h.flags = passive ? TCP_SYN | TCP_ACK : TCP_SYN;
+  if (!passive) h.ack = 0;
+  h.mss = c.rcvMss;
+  h.sackPermitted = passive ? c.sackOk : true;
+  h.windowScale = !passive || c.rcvWindowShift > 0 ? WINDOW_SHIFT : -1;
+  // RFC 7323 §2.2: the window of a SYN is not scaled.
+  const window = Math.min(65535, receiveRoom(c));
+  h.window = window;
+  if (passive) c.rcvAdv = seqMax(c.rcvAdv, seqAdd(c.rcvNxt, window));
+  if (c.sndNxt === c.iss) {
+    c.sndNxt = seqAdd(c.iss, 1);
+    if (!c.timestampsOk) {
+      c.rttTimedAt = nowMs;
+      c.rttTimedSeq = c.iss;
+    }
+  } else {
+    c.synRetransmitted = true;
+    c.rttTimedAt = -1;
+  }
+  c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
+}
+
+/** Send the next missing piece of `rtxNext` … `rtxEnd` again, as far as the congestion window allows. */
+function retransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  const from = c.scoreboard.skip(c.rtxNext);
+  c.rtxNext = from;
+  if (!seqLt(from, c.rtxEnd)) return false;
+  // Bytes resent since SND.UNA stand for what is in flight again.
+  const resent = seqDiff(from, c.sndUna);
+  if (resent > 0 && resent + c.sndMss > c.congestion.cwnd) return false;
+  const inQueue = seqDiff(from, c.sndQueueSeq);
+  const data = Math.min(
+    c.scoreboard.holeLength(from, c.rtxEnd),
+    c.sndQueue.length - inQueue,
+    // Within the window the guest offers now, but always something (RFC 9293 §3.8.6: shrunk windows).
+    Math.max(segmentCut(c), 1),
+  );
+  if (data > 0) {
+    fillData(c, out, from, data, nowMs);
+    if (c.finSent && inQueue + data === c.sndQueue.length) out.header.flags |= TCP_FIN;
+    c.rtxNext = seqAdd(from, data);
+    if ((out.header.flags & TCP_FIN) !== 0) c.rtxNext = seqMax(c.rtxNext, c.rtxEnd);
+  } else {
+    // Only our FIN is left.
+    prepare(c, out, from, nowMs);
+    out.header.flags = TCP_ACK | TCP_FIN;
+    c.rtxNext = c.rtxEnd;
+  }
+  c.rttTimedAt = -1;
+  if (c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
+  return true;
+}
+
+/** RFC 8985 §7.3: the last segment once more, so that its acknowledgment tells what is missing. */
+function sendLossProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  c.probePending = false;
+  if (c.flight === 0 || c.probeSent) return false;
+  c.probeSent = true;
+  const queued = seqDiff(c.sndNxt, c.sndQueueSeq) - (c.finSent ? 1 : 0);
+  const data = Math.min(segmentCut(c), queued);
+  if (data > 0) {
+    fillData(c, out, seqAdd(c.sndQueueSeq, queued - data), data, nowMs);
+    if (c.finSent) out.header.flags |= TCP_FIN;
+  } else {
+    prepare(c, out, seqAdd(c.sndNxt, -1), nowMs);
+    out.header.flags = TCP_ACK | TCP_FIN;
+  }
+  c.rttTimedAt = -1;
+  c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
+  return true;
+}
+
+/** New bytes, and FIN behind the last of them. */
+function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  if (c.finSent) return false;
+  const sentOffset = seqDiff(c.sndNxt, c.sndQueueSeq);
+  const unsent = c.sndQueue.length - sentOffset;
+  if (unsent === 0) return c.finQueued && sendFin(c, nowMs, out);
+  const window = Math.min(c.sndWnd, c.congestion.cwnd + c.scoreboard.sacked);
+  const usable = window - c.flight;
+  if (usable <= 0) {
+    if (c.flight === 0) armPersist(c, nowMs);
+    return false;
+  }
+  const mss = segmentCut(c);
+  let length = Math.min(unsent, usable);
+  if (length > mss) {
+    // Several segments' worth: whole segments only, unless all there is fits.
+    const limit = superSegmentLimit(c, mss);
+    if (length > limit) length = limit;
+    else if (length < unsent) length -= length % mss;
+  } else if (length < unsent && length < mss && length < c.maxSndWnd / 2) {
+    // Sender's silly window avoidance (RFC 9293 §3.8.6.2.1); the persist timer overrides it.
+    if (c.flight === 0) armPersist(c, nowMs);
+    return false;
+  }
+  fillData(c, out, c.sndNxt, length, nowMs);
+  if (length === unsent) {
+    out.header.flags |= TCP_PSH;
+    if (c.finQueued && usable > length) markFin(c, out);
+  }
+  afterNew(c, length, nowMs);
+  return true;
+}
+
+function sendFin(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  prepare(c, out, c.sndNxt, nowMs);
+  out.header.flags = TCP_ACK;
+  markFin(c, out);
+  afterNew(c, 0, nowMs);
+  return true;
+}
+
+function markFin(c: TcpConnection, out: TcpSegmentOut): void {
+  out.header.flags |= TCP_FIN;
+  c.finSent = true;
+  c.state = c.state === TcpState.CloseWait ? TcpState.LastAck : TcpState.FinWait1;
+}
+
+function afterNew(c: TcpConnection, length: number, nowMs: number): void {
+  const wasIdle = c.flight === 0;
+  if (c.rttTimedAt < 0 && !c.timestampsOk) {
+    c.rttTimedAt = nowMs;
+    c.rttTimedSeq = c.sndNxt;
+  }
+  c.sndNxt = seqAdd(c.sndNxt, length + (c.finSent ? 1 : 0));
+  c.timers[Timer.Persist] = Number.POSITIVE_INFINITY;
+  c.persistMs = 0;
+  if (wasIdle || c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
+}
+
+/** One byte beyond a closed window, or nothing but an old number (keep-alive) when there is no byte to send. */
+function sendWindowProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  c.persistPending = false;
+  const sentOffset = seqDiff(c.sndNxt, c.sndQueueSeq);
+  if (!c.finSent && c.sndQueue.length > sentOffset && c.flight === 0) {
+    const size = Math.max(1, Math.min(c.sndQueue.length, c.sndWnd, segmentCut(c)));
+    fillData(c, out, c.sndNxt, size, nowMs);
+    c.sndNxt = seqAdd(c.sndNxt, size);
+    return true;
+  }
+  if (c.flight > 0 && c.sndQueue.length > 0) {
+    fillData(c, out, c.sndQueueSeq, 1, nowMs);
+    return true;
+  }
+  prepare(c, out, seqAdd(c.sndNxt, -1), nowMs);
+  out.header.flags = TCP_ACK;
+  return true;
+}
+
+function sendAck(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
+  prepare(c, out, c.sndNxt, nowMs);
+  out.header.flags = TCP_ACK;
+  addSackBlocks(c, out);
+  return true;
+}
+
+function armPersist(c: TcpConnection, nowMs: number): void {
+  if (c.timers[Timer.Persist] !== Number.POSITIVE_INFINITY) return;
+  c.persistMs = c.rtt.rtoMs;
+  c.timers[Timer.Persist] = nowMs + c.persistMs;
+}
+
+function segmentCut(c: TcpConnection): number {
+  return Math.min(c.sndMss, Math.max(SMALLEST_CUT, Math.floor(c.maxSndWnd / SEGMENTS_PER_WINDOW)));
+}
+
+function superSegmentLimit(c: TcpConnection, mss: number): number {
+  const limit = c.isV4 ? c.env.superSegment4 : c.env.superSegment6;
+  return limit < mss ? mss : limit - (limit % mss);
+}
+
+function fillData(c: TcpConnection, out: TcpSegmentOut, seq: Seq, length: number, nowMs: number): void {
+  prepare(c, out, seq, nowMs);
+  out.header.flags = TCP_ACK;
+  out.queueOffset = seqDiff(seq, c.sndQueueSeq);
+  out.length = length;
+  out.mss = Math.min(segmentCut(c), length);
+}
+
+/** Fill everything but flags and payload, and take the acknowledgment as sent. */
+function prepare(c: TcpConnection, out: TcpSegmentOut, seq: Seq, nowMs: number): void {
+  const h = out.header;
+  h.seq = seq;
+  h.ack = c.rcvNxt;
+  h.urgent = 0;
+  h.mss = -1;
+  h.windowScale = -1;
+  h.sackPermitted = false;
+  h.sackCount = 0;
+  h.hasTimestamps = c.timestampsOk;
+  if (c.timestampsOk) {
+    h.tsVal = (Math.floor(nowMs) + c.tsOffset) >>> 0;
+    h.tsEcr = c.tsRecent;
+  }
+  out.queueOffset = 0;
+  out.length = 0;
+  out.mss = 0;
+  // The right edge never moves left (RFC 9293 §3.8.6); rounding up to the scale moves it right by less than a unit.
+  const scale = 2 ** c.rcvWindowShift;
+  const open = Math.max(windowToOffer(c), seqDiff(c.rcvAdv, c.rcvNxt));
+  h.window = Math.min(65535, Math.ceil(open / scale));
+  c.rcvAdv = seqAdd(c.rcvNxt, Math.max(h.window * scale, seqDiff(c.rcvAdv, c.rcvNxt)));
+  c.lastAckSent = c.rcvNxt;
+  c.ackNow = false;
+  c.timers[Timer.DelayedAck] = Number.POSITIVE_INFINITY;
+}
+
+/** Receiver's silly window avoidance (RFC 9293 §3.8.6.2.2): a gain too small to be useful is not offered. */
+function windowToOffer(c: TcpConnection): number {
+  const room = receiveRoom(c);
+  const open = seqDiff(c.rcvAdv, c.rcvNxt);
+  const gain = room - open;
+  return gain >= Math.min(c.rcvLimit / 2, c.rcvMss) ? room : open;
+}
+
+/** RFC 2018 §4: the newest block first, then the others; RFC 2883: a duplicate before them all. */
+function addSackBlocks(c: TcpConnection, out: TcpSegmentOut): void {
+  if (!c.sackOk) return;
+  const h = out.header;
+  const most = h.hasTimestamps ? 3 : 4;
+  let count = 0;
+  if (c.dsackLeft !== c.dsackRight) {
+    h.sackLeft[count] = c.dsackLeft;
+    h.sackRight[count] = c.dsackRight;
+    count++;
+    c.dsackLeft = c.dsackRight;
+  }
+  const queue = c.rcvQueue;
+  const base = seqAdd(c.rcvNxt, -queue.readable);
+  let newest = -1;
+  for (let i = 0; i < queue.rangeCount; i++) {
+    const left = seqAdd(base, queue.rangeStartAt(i));
+    if (!seqLt(c.sackRecent, left) && seqLt(c.sackRecent, seqAdd(base, queue.rangeEndAt(i)))) newest = i;
+  }
+  if (newest >= 0 && count < most) {
+    h.sackLeft[count] = seqAdd(base, queue.rangeStartAt(newest));
+    h.sackRight[count] = seqAdd(base, queue.rangeEndAt(newest));
+    count++;
+  }
+  for (let i = 0; i < queue.rangeCount && count < most; i++) {
+    if (i === newest) continue;
+    h.sackLeft[count] = seqAdd(base, queue.rangeStartAt(i));
+    h.sackRight[count] = seqAdd(base, queue.rangeEndAt(i));
+    count++;
+  }
+  h.sackCount = count;
+}

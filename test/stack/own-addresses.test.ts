@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ownAddresses } from '../../src/stack/own-addresses.ts';
+import { parseIpAddress } from '../../src/stack/wire/address.ts';
+import { formatMac } from '../../src/stack/wire/ethernet.ts';
+import { plan } from '../support/address-plan.ts';
+
+test('owns gateway, DNS and link-local router address, and nothing else', () => {
+  const own = ownAddresses(plan);
+  for (const text of ['10.0.2.2', '10.0.2.3', 'fd00::2', 'fd00::3', 'fe80::2'])
+    assert.equal(own.owns(parseIpAddress(text)), true, text);
+  for (const text of [
+    '10.0.2.100',
+    '10.0.2.1',
+    '0.0.0.0',
+    '::',
+    '::a00:202',
+    'fd00::100',
+    'fe80::1',
+    'fd00:0:0:1::2',
+  ])
+    assert.equal(own.owns(parseIpAddress(text)), false, text);
+});
+
+test('without IPv6 no IPv6 address is owned or on the link, :: least of all', () => {
+  const own = ownAddresses({ ...plan, ipv6: false, gateway6: '', dns6: '', guest6: '' });
+  for (const text of ['fd00::2', 'fe80::2', '::', 'fd00::100']) {
+    assert.equal(own.owns(parseIpAddress(text)), false, text);
+    assert.equal(own.onLink(parseIpAddress(text)), false, text);
+  }
+  assert.equal(own.owns(parseIpAddress('10.0.2.2')), true);
+});
+
+test('on the link: inside the prefixes, and IPv6 link-local', () => {
+  const own = ownAddresses(plan);
+  for (const text of ['10.0.2.1', '10.0.2.254', 'fd00::ffff', 'fe80::abcd'])
+    assert.equal(own.onLink(parseIpAddress(text)), true, text);
+  for (const text of ['10.0.3.1', '169.254.1.1', 'fd00:0:0:1::1', '2001:db8::1'])
+    assert.equal(own.onLink(parseIpAddress(text)), false, text);
+});
+
+test('the MAC is unicast, locally administered and ends in the gateway address', () => {
+  const own = ownAddresses(plan);
+  assert.equal(formatMac(own.macHi, own.macLo), '52:55:0a:00:02:02');
+});
+
+test('an address of the wrong family is refused', () => {
+  assert.throws(() => ownAddresses({ ...plan, gateway4: 'fd00::2' }), /fd00::2 is not an IPv4 address/);
+  assert.throws(() => ownAddresses({ ...plan, dns6: '10.0.2.3' }), /10.0.2.3 is not an IPv6 address/);
+});

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ownAddresses } from '../../../src/stack/own-addresses.ts';
+import { RouterAdvertiser } from '../../../src/stack/services/router-advertiser.ts';
+import { parseIpAddress } from '../../../src/stack/wire/address.ts';
+import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
+import { icmp6Checksum } from '../../../src/stack/wire/icmp.ts';
+import { Ipv6Header } from '../../../src/stack/wire/ipv6.ts';
+import { plan } from '../../support/address-plan.ts';
+import { seededRng } from '../../support/seeded-rng.ts';
+
+const own = ownAddresses(plan);
+const out = new DataView(new ArrayBuffer(256));
+const OFF = 10;
+
+function make(seed = 1, rdnss = [own.dns6]): RouterAdvertiser {
+  return new RouterAdvertiser(own, 1500, rdnss, seededRng(seed));
+}
+
+/** Options by type, as hex of what follows type and length. */
+function options(len: number): Record<number, string> {
+  const found: Record<number, string> = {};
+  for (let p = OFF + 16; p < OFF + len; p += 8 * out.getUint8(p + 1))
+    found[out.getUint8(p)] = Buffer.from(out.buffer, p + 2, 8 * out.getUint8(p + 1) - 2).toString('hex');
+  return found;
+}
+
+function solicit(
+  ra: RouterAdvertiser,
+  src: string,
+  nowMs: number,
+  linkOption = false,
+  hopLimit = 255,
+): number {
+  const ip = new Ipv6Header();
+  ip.src.copyFrom(parseIpAddress(src));
+  ip.dst.copyFrom(parseIpAddress('ff02::2'));
+  ip.hopLimit = hopLimit;
+  const view = new DataView(new ArrayBuffer(32));
+  view.setUint8(4, 133);
+  view.setUint16(12, 0x0101);
+  view.setUint16(14, 0x0200);
+  return ra.onSolicitation(view, 4, linkOption ? 16 : 8, ip, nowMs, out, OFF);
+}
+
+describe('router advertisement', () => {
+  test('content: hop limit 64, lifetime 1800 s, MAC, MTU, prefix with L and A, RDNSS; right checksum', () => {
+    const ra = make();
+    ra.start(0);
+    const len = ra.onTimeout(0, out, OFF);
+    assert.equal(ra.src.toString(), 'fe80::2');
+    assert.equal(ra.dst.toString(), 'ff02::1');
+    assert.equal(icmp6Checksum(out, OFF, len, ra.src, ra.dst), 0);
+    assert.equal(out.getUint16(OFF), 0x8600);
+    assert.equal(out.getUint8(OFF + 4), 64);
+    assert.equal(out.getUint8(OFF + 5), 0);
+    assert.equal(out.getUint16(OFF + 6), 1800);
+    assert.deepEqual(options(len), {
+      1: '52550a000202',
+      5: '0000000005dc',
+      3: `40c0${'00278d00'}${'00093a80'}00000000fd00${'0'.repeat(28)}`,
+      25: `0000${'00000708'}fd00${'0'.repeat(27)}3`,
+    });
+  });
+
+  test('without DNS there is no RDNSS option; a prefix that is not a /64 is not for autoconfiguration', () => {
+    const ra = make(1, []);
+    ra.start(0);
+    assert.equal(options(ra.onTimeout(0, out, OFF))[25], undefined);
+    const wide = new RouterAdvertiser(ownAddresses({ ...plan, prefix6: 48 }), 1500, [], seededRng(1));
+    wide.start(0);
+    assert.equal(options(wide.onTimeout(0, out, OFF))[3]?.slice(0, 4), '3080');
+  });
+
+  test('RFC 4861 §6.2.4: three at start, 16 s apart, then 200 to 600 s, at random', () => {
+    const ra = make(7);
+    assert.equal(ra.nextTimeoutMs(), Number.POSITIVE_INFINITY);
+    assert.equal(ra.onTimeout(5, out, OFF), 0);
+    ra.start(100);
+    const gaps: number[] = [];
+    let nowMs = 100;
+    for (let i = 0; i < 50; i++) {
+      assert.equal(ra.onTimeout(ra.nextTimeoutMs() - 1, out, OFF), 0);
+      assert.ok(ra.onTimeout(ra.nextTimeoutMs(), out, OFF) > 0, 'due');
+      gaps.push(ra.nextTimeoutMs() - nowMs);
+      nowMs = ra.nextTimeoutMs();
+    }
+    assert.deepEqual(gaps.slice(0, 2), [16_000, 16_000]);
+    const later = gaps.slice(2);
+    assert.ok(Math.min(...later) >= 200_000 && Math.max(...later) <= 600_000, String(later));
+    assert.ok(Math.max(...later) - Math.min(...later) > 200_000, 'spread');
+  });
+});
+
+describe('router solicitation', () => {
+  test('from an address: answered to it at once, at most once in 100 ms', () => {
+    const ra = make();
+    const len = solicit(ra, 'fe80::abcd', 1000, true);
+    assert.ok(len > 0, String(len));
+    assert.equal(ra.dst.toString(), 'fe80::abcd');
+    assert.equal(icmp6Checksum(out, OFF, len, ra.src, ra.dst), 0);
+    assert.equal(solicit(ra, 'fe80::abce', 1099), DropReason.IcmpLimit);
+    assert.equal(solicit(ra, 'fe80::abce', 1100), len);
+    assert.equal(ra.dst.toString(), 'fe80::abce');
+  });
+
+  test('from ::, answered to all nodes, at least 3 s from one another', () => {
+    const ra = make();
+    ra.start(0);
+    ra.onTimeout(0, out, OFF);
+    assert.equal(solicit(ra, '::', 1000), 0);
+    assert.equal(solicit(ra, '::', 2000), 0);
+    assert.equal(ra.nextTimeoutMs(), 3000);
+    assert.ok(ra.onTimeout(3000, out, OFF) > 0, 'due');
+    assert.equal(ra.dst.toString(), 'ff02::1');
+    assert.equal(ra.nextTimeoutMs(), 19_000);
+    assert.ok(solicit(ra, '::', 6000) > 0, 'at once');
+    assert.equal(ra.dst.toString(), 'ff02::1');
+  });
+
+  test('S-06: malformed ones', () => {
+    const ra = make();
+    assert.equal(solicit(ra, 'fe80::abcd', 0, true, 254), DropReason.NdMalformed);
+    assert.equal(solicit(ra, '::', 0, true), DropReason.NdMalformed);
+    const ip = new Ipv6Header();
+    ip.hopLimit = 255;
+    const view = new DataView(new ArrayBuffer(64));
+    for (let len = 0; len < 8; len++)
+      assert.equal(ra.onSolicitation(view, 0, len, ip, 0, out, OFF), DropReason.NdMalformed);
+    view.setUint8(0, 134);
+    assert.equal(ra.onSolicitation(view, 0, 16, ip, 0, out, OFF), DropReason.NdIgnored);
+    assert.equal(ra.nextTimeoutMs(), Number.POSITIVE_INFINITY);
+  });
+});
