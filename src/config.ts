@@ -1,0 +1,144 @@
+/**
+ * The one validated configuration. Every front end (tslirp, and later the drop-in personalities) turns its arguments
+ * into a `Config`; nothing past this point reads command lines. Plain data throughout: it is posted to the data-plane
+ * thread as it is.
+ */
+import type { PolicySpec } from './firewall/verdict.ts';
+
+/** Bounds on what one process may hold. Each is a number a hostile guest will try to exceed. */
+export interface Limits {
+  /** TCP flows of all states except TIME-WAIT. Beyond it a SYN is answered with RST. */
+  tcpMaxFlows: number;
+  /** Host connects in progress, in all and to one destination. Beyond it a SYN is answered with RST. */
+  tcpMaxPendingDials: number;
+  tcpMaxPendingDialsPerDestination: number;
+  /** Most bytes one flow buffers in each direction. */
+  tcpBufferPerFlow: number;
+  /** Out-of-order ranges kept per flow. */
+  tcpOutOfOrderRanges: number;
+  /** Bytes of packet memory for all flows together. */
+  memoryTotal: number;
+  /** UDP mappings; the least recently used one gives way. */
+  udpMaxFlows: number;
+  pingMaxFlows: number;
+  fragMaxBytes: number;
+  fragMaxDatagrams: number;
+  fragMaxParts: number;
+  neighborMax: number;
+  /** ICMP errors per second and how many may come at once. */
+  icmpErrorRate: number;
+  icmpErrorBurst: number;
+  dnsMaxOutstanding: number;
+  /** Descriptors kept back from guest flows, for control. */
+  fdReserve: number;
+}
+
+export const defaultLimits: Limits = {
+  tcpMaxFlows: 16384,
+  tcpMaxPendingDials: 4096,
+  tcpMaxPendingDialsPerDestination: 256,
+  tcpBufferPerFlow: 4 * 1024 * 1024,
+  tcpOutOfOrderRanges: 128,
+  memoryTotal: 512 * 1024 * 1024,
+  udpMaxFlows: 4096,
+  pingMaxFlows: 1024,
+  fragMaxBytes: 4 * 1024 * 1024,
+  fragMaxDatagrams: 256,
+  // 65,507 bytes at MTU 576 come in 119 parts.
+  fragMaxParts: 128,
+  neighborMax: 256,
+  icmpErrorRate: 100,
+  icmpErrorBurst: 50,
+  dnsMaxOutstanding: 1024,
+  fdReserve: 64,
+};
+
+/** Who is who on the guest's link. Addresses as text, prefixes in bits of their own family. */
+export interface AddressPlan {
+  guest4: string;
+  prefix4: number;
+  gateway4: string;
+  dns4: string;
+  /** First address of the DHCP range; the guest address itself when the guest asks for it. */
+  ipv6: boolean;
+  guest6: string;
+  prefix6: number;
+  gateway6: string;
+  dns6: string;
+}
+
+export const defaultAddresses: AddressPlan = {
+  guest4: '10.0.2.100',
+  prefix4: 24,
+  gateway4: '10.0.2.2',
+  dns4: '10.0.2.3',
+  ipv6: true,
+  guest6: 'fd00::100',
+  prefix6: 64,
+  gateway6: 'fd00::2',
+  dns6: 'fd00::3',
+};
+
+/** How the data plane obtains and drives one link. */
+export interface DeviceSpec {
+  /** Process that holds the open device, and its descriptor number there (taken over with pidfd_getfd(2)). */
+  holderPid: number;
+  holderFd: number;
+  name: string;
+  medium: 'ethernet' | 'ip';
+  /** Bytes of IP packet, as the interface says. */
+  mtu: number;
+  /** The device carries a virtio-net header on every frame. */
+  vnetHeader: boolean;
+  /** What the kernel accepted with TUNSETOFFLOAD. */
+  checksumOffload: boolean;
+  tso: boolean;
+  uso: boolean;
+  /** Packets the device queues towards us before it drops. */
+  txQueueLen: number;
+}
+
+export interface GuestSpec {
+  device: DeviceSpec;
+  addresses: AddressPlan;
+  policy: PolicySpec;
+  /** Answer DNS at the DNS addresses. */
+  dns: boolean;
+  /** Answer DHCP and router solicitations. */
+  autoconfiguration: boolean;
+  /** Capture file, or empty. */
+  pcapPath: string;
+}
+
+/** What the control plane needs besides the guest itself. */
+export interface Config {
+  guest: Omit<GuestSpec, 'device'>;
+  limits: Limits;
+  /** -1 = none. */
+  readyFd: number;
+  exitFd: number;
+  logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+  /** Interface inside the namespace. */
+  interfaceName: string;
+  /** MTU to configure; 0 = keep what the interface has (65520 for one that we create). */
+  mtu: number;
+  /** Create and configure the interface ('auto': only when it is missing). */
+  configure: 'yes' | 'no' | 'auto';
+  /** DNS servers by configuration; empty = follow the host's resolv.conf. */
+  dnsServers: string[];
+  target: RunTarget | AttachTarget;
+}
+
+export interface RunTarget {
+  kind: 'run';
+  command: string[];
+}
+
+export interface AttachTarget {
+  kind: 'attach';
+  /** Process whose namespaces are meant, or 0 when a path was given. */
+  pid: number;
+  netnsPath: string;
+  /** User namespace to enter first; empty = that of `pid`, or none. */
+  usernsPath: string;
+}

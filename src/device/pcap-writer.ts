@@ -1,0 +1,170 @@
+/**
+ * Capture files in the classic pcap format (libpcap 2.4, microseconds), the one that every tool reads.
+ *
+ *   file   = file header (24), then records
+ *   record = seconds (4), microseconds (4), bytes kept (4), bytes on the wire (4), the frame
+ *
+ * Records are collected in arena memory (a frame gets there by `copyWithin`, without an object per piece) and written
+ * by `flush`, or before that when the memory is full. A write that fails ends the capture and nothing else; a regular
+ * file is then cut back to its last whole record.
+ *
+ * Writing blocks: to a named pipe whose reader is slow, it holds up its caller. Left out on purpose: pcapng, rotation.
+ */
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import type { Slab } from '../stack/buffer/slab.ts';
+
+/** Ethernet frames (LINKTYPE_ETHERNET). */
+export const LINKTYPE_ETHERNET = 1;
+/** IPv4 and IPv6 packets without a link header (LINKTYPE_RAW). */
+export const LINKTYPE_RAW = 101;
+/** Bytes of arena memory for records not yet written: what a writer takes of the slab's fixed regions. */
+export const PCAP_BUFFER_BYTES: number = 256 * 1024;
+/** Bytes kept of one frame; more than any frame has, super-segments included. */
+export const PCAP_SNAP_LENGTH = 262144;
+
+const MAGIC_MICROSECONDS = 0xa1b2c3d4;
+const FILE_HEADER_LEN = 24;
+const RECORD_HEADER_LEN = 16;
+
+export interface PcapOptions {
+  linkType: number;
+  /** Byte order of the headers; little-endian unless set. */
+  bigEndian?: boolean;
+  /** Wall-clock time, ms since 1970 with a fraction. */
+  now?: () => number;
+  /** Told once, when a write failed and the capture has ended. */
+  onError?: (message: string) => void;
+}
+
+/** Monotonic, unlike `Date.now()`, so that records are in order; exact to a quarter of a microsecond. */
+function wallClockMs(): number {
+  return performance.timeOrigin + performance.now();
+}
+
+export class PcapWriter {
+  readonly #slab: Slab;
+  readonly #path: string;
+  readonly #littleEndian: boolean;
+  readonly #now: () => number;
+  readonly #onError: (message: string) => void;
+  readonly #buffer: number;
+  #fd: number;
+  /** Bytes in the buffer, all of them whole records. */
+  #used = 0;
+  /** Bytes in the file, all of them whole records. */
+  #written = 0;
+
+  /** Creates or empties the file. Throws an Error of one line that names `path` when that cannot be done. */
+  constructor(slab: Slab, path: string, options: PcapOptions) {
+    this.#slab = slab;
+    this.#path = path;
+    this.#littleEndian = options.bigEndian !== true;
+    this.#now = options.now ?? wallClockMs;
+    this.#onError = options.onError ?? (() => {});
+    this.#buffer = slab.region(PCAP_BUFFER_BYTES);
+    this.#fd = -1;
+    try {
+      this.#fd = openSync(path, 'w', 0o644);
+      this.#putFileHeader(options.linkType);
+      this.#writeOut();
+    } catch (error) {
+      if (this.#fd >= 0) closeSync(this.#fd);
+      throw new Error(`cannot write capture file '${path}': ${reason(error)}`);
+    }
+  }
+
+  /** False once a write has failed, or after `close`. */
+  get active(): boolean {
+    return this.#fd >= 0;
+  }
+
+  /**
+   * Begin the record of a frame of `length` bytes. Returns the arena offset where the frame is to be put, all of it before
+   * the next call; or -1 when there is no capture (any more), or the frame is longer than any can be.
+   */
+  begin(length: number): number {
+    const size = RECORD_HEADER_LEN + length;
+    if (size > PCAP_BUFFER_BYTES) return -1;
+    if (this.#used + size > PCAP_BUFFER_BYTES) this.flush();
+    if (this.#fd < 0) return -1;
+    const view = this.#slab.view;
+    const at = this.#buffer + this.#used;
+    const nowMs = this.#now();
+    const seconds = Math.floor(nowMs / 1000);
+    view.setUint32(at, seconds, this.#littleEndian);
+    view.setUint32(at + 4, Math.floor((nowMs - seconds * 1000) * 1000), this.#littleEndian);
+    view.setUint32(at + 8, length, this.#littleEndian);
+    view.setUint32(at + 12, length, this.#littleEndian);
+    this.#used += size;
+    return at + RECORD_HEADER_LEN;
+  }
+
+  /** Write the records collected so far. Never throws. */
+  flush(): void {
+    if (this.#used === 0 || this.#fd < 0) return;
+    try {
+      this.#writeOut();
+    } catch (error) {
+      this.#giveUp(error);
+    }
+  }
+
+  /** Write what there is and close the file. */
+  close(): void {
+    this.flush();
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    try {
+      closeSync(fd);
+    } catch (error) {
+      this.#onError(`capture file '${this.#path}': ${reason(error)}`);
+    }
+  }
+
+  #putFileHeader(linkType: number): void {
+    const view = this.#slab.view;
+    const at = this.#buffer;
+    view.setUint32(at, MAGIC_MICROSECONDS, this.#littleEndian);
+    view.setUint16(at + 4, 2, this.#littleEndian);
+    view.setUint16(at + 6, 4, this.#littleEndian);
+    // Time zone and accuracy, which everybody leaves at zero.
+    view.setUint32(at + 8, 0);
+    view.setUint32(at + 12, 0);
+    view.setUint32(at + 16, PCAP_SNAP_LENGTH, this.#littleEndian);
+    view.setUint32(at + 20, linkType, this.#littleEndian);
+    this.#used = FILE_HEADER_LEN;
+  }
+
+  #writeOut(): void {
+    let done = 0;
+    while (done < this.#used) {
+      done += writeSync(this.#fd, this.#slab.bytes, this.#buffer + done, this.#used - done);
+    }
+    this.#written += done;
+    this.#used = 0;
+  }
+
+  #giveUp(error: unknown): void {
+    const fd = this.#fd;
+    this.#fd = -1;
+    this.#used = 0;
+    try {
+      ftruncateSync(fd, this.#written);
+    } catch {
+      // Not a regular file, or as unwell as before: it stays as it is.
+    }
+    try {
+      closeSync(fd);
+    } catch {
+      // The descriptor is gone in any case.
+    }
+    this.#onError(`capture stopped: cannot write '${this.#path}': ${reason(error)}`);
+  }
+}
+
+/** The first line of what went wrong. */
+function reason(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.split('\n', 1)[0] ?? '';
+}

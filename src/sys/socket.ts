@@ -1,0 +1,248 @@
+/**
+ * Host sockets: the calls by which the stack speaks for its guest. Everything is non-blocking and close-on-exec;
+ * results are values or `-errno`. Socket addresses are written to and read from arena scratch, as plain words, so that
+ * no object is made per call.
+ */
+import { errno, libcFunction } from './libc.ts';
+import type { Memory } from './memory.ts';
+
+export const AF_INET = 2;
+export const AF_INET6 = 10;
+export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
+export const IPPROTO_IP = 0;
+export const IPPROTO_ICMP = 1;
+export const IPPROTO_TCP = 6;
+export const IPPROTO_UDP = 17;
+export const IPPROTO_IPV6 = 41;
+export const IPPROTO_ICMPV6 = 58;
+
+export const SOL_SOCKET = 1;
+export const SO_ERROR = 4;
+export const SO_KEEPALIVE = 9;
+export const SO_LINGER = 13;
+export const TCP_NODELAY = 1;
+export const TCP_KEEPIDLE = 4;
+export const TCP_KEEPINTVL = 5;
+export const TCP_KEEPCNT = 6;
+export const SO_RCVBUF = 8;
+export const SO_SNDBUF = 7;
+export const UDP_SEGMENT = 103;
+export const UDP_GRO = 104;
+export const IP_TTL = 2;
+export const IP_TOS = 1;
+export const IP_MTU_DISCOVER = 10;
+export const IP_RECVERR = 11;
+export const IP_RECVTTL = 12;
+export const IPV6_UNICAST_HOPS = 16;
+export const IPV6_MTU_DISCOVER = 23;
+export const IPV6_RECVERR = 25;
+export const IPV6_V6ONLY = 26;
+export const IPV6_RECVHOPLIMIT = 51;
+export const IPV6_HOPLIMIT = 52;
+
+export const MSG_DONTWAIT = 0x40;
+export const MSG_NOSIGNAL = 0x4000;
+export const MSG_ERRQUEUE = 0x2000;
+export const MSG_TRUNC = 0x20;
+
+export const SHUT_RD = 0;
+export const SHUT_WR = 1;
+
+/** Bytes of scratch for one socket address of either family. */
+export const SOCKADDR_SIZE = 28;
+/** struct msghdr and struct mmsghdr on 64-bit systems. */
+export const MSGHDR_SIZE = 56;
+export const MMSGHDR_SIZE = 64;
+/** struct cmsghdr: length (8), level (4), type (4). */
+export const CMSGHDR_SIZE = 16;
+
+const SOCK_NONBLOCK = 0x800;
+const SOCK_CLOEXEC = 0x80000;
+
+const cSocket = libcFunction('socket', 'int', ['int', 'int', 'int']);
+const cConnect = libcFunction('connect', 'int', ['int', 'uintptr_t', 'uint']);
+const cBind = libcFunction('bind', 'int', ['int', 'uintptr_t', 'uint']);
+const cShutdown = libcFunction('shutdown', 'int', ['int', 'int']);
+const cGetsockname = libcFunction('getsockname', 'int', ['int', 'uintptr_t', 'uintptr_t']);
+const cGetsockopt = libcFunction('getsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uintptr_t']);
+const cSetsockopt = libcFunction('setsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uint']);
+const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+const cRecv = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+const cSendto = libcFunction('sendto', 'intptr_t', [
+  'int',
+  'uintptr_t',
+  'size_t',
+  'int',
+  'uintptr_t',
+  'uint',
+]);
+const cSendmsg = libcFunction('sendmsg', 'intptr_t', ['int', 'uintptr_t', 'int']);
+const cRecvmsg = libcFunction('recvmsg', 'intptr_t', ['int', 'uintptr_t', 'int']);
+const cRecvmmsg = libcFunction('recvmmsg', 'int', ['int', 'uintptr_t', 'uint', 'int', 'uintptr_t']);
+
+/** A new socket, non-blocking and close-on-exec. */
+export function socket(family: number, type: number, protocol: number): number {
+  const fd = cSocket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  return fd < 0 ? -errno() : fd;
+}
+
+/** Write a struct sockaddr_in at `at`; its length. `address` is the IPv4 address as an unsigned word. */
+export function putSockaddr4(memory: Memory, at: number, address: number, port: number): number {
+  const view = memory.view;
+  view.setUint16(at, AF_INET, true);
+  view.setUint16(at + 2, port);
+  view.setUint32(at + 4, address);
+  view.setUint32(at + 8, 0);
+  view.setUint32(at + 12, 0);
+  return 16;
+}
+
+/** Write a struct sockaddr_in6 at `at`; its length. */
+export function putSockaddr6(
+  memory: Memory,
+  at: number,
+  w0: number,
+  w1: number,
+  w2: number,
+  w3: number,
+  port: number,
+  scopeId: number,
+): number {
+  const view = memory.view;
+  view.setUint16(at, AF_INET6, true);
+  view.setUint16(at + 2, port);
+  view.setUint32(at + 4, 0);
+  view.setUint32(at + 8, w0);
+  view.setUint32(at + 12, w1);
+  view.setUint32(at + 16, w2);
+  view.setUint32(at + 20, w3);
+  view.setUint32(at + 24, scopeId, true);
+  return 28;
+}
+
+export function connect(memory: Memory, fd: number, sockaddr: number, length: number): number {
+  return cConnect(fd, memory.address(sockaddr, length), length) < 0 ? -errno() : 0;
+}
+
+export function bind(memory: Memory, fd: number, sockaddr: number, length: number): number {
+  return cBind(fd, memory.address(sockaddr, length), length) < 0 ? -errno() : 0;
+}
+
+export function shutdown(fd: number, how: number): number {
+  return cShutdown(fd, how) < 0 ? -errno() : 0;
+}
+
+/** Fill `SOCKADDR_SIZE` bytes at `sockaddr` with the local address; uses the 4 bytes after it as scratch. */
+export function getsockname(memory: Memory, fd: number, sockaddr: number): number {
+  memory.view.setUint32(sockaddr + SOCKADDR_SIZE, SOCKADDR_SIZE, true);
+  const result = cGetsockname(
+    fd,
+    memory.address(sockaddr, SOCKADDR_SIZE),
+    memory.address(sockaddr + SOCKADDR_SIZE, 4),
+  );
+  return result < 0 ? -errno() : 0;
+}
+
+/** An integer option; the value is left at `scratch` (8 bytes are used). Returns 0 or `-errno`. */
+export function getsockoptInt(
+  memory: Memory,
+  fd: number,
+  level: number,
+  name: number,
+  scratch: number,
+): number {
+  memory.view.setUint32(scratch, 0, true);
+  memory.view.setUint32(scratch + 4, 4, true);
+  const result = cGetsockopt(fd, level, name, memory.address(scratch, 4), memory.address(scratch + 4, 4));
+  return result < 0 ? -errno() : 0;
+}
+
+export function setsockoptInt(
+  memory: Memory,
+  fd: number,
+  level: number,
+  name: number,
+  value: number,
+  scratch: number,
+): number {
+  memory.view.setInt32(scratch, value, true);
+  return cSetsockopt(fd, level, name, memory.address(scratch, 4), 4) < 0 ? -errno() : 0;
+}
+
+/** Make the coming close(2) send RST instead of FIN. */
+export function setLingerZero(memory: Memory, fd: number, scratch: number): number {
+  memory.view.setInt32(scratch, 1, true);
+  memory.view.setInt32(scratch + 4, 0, true);
+  return cSetsockopt(fd, SOL_SOCKET, SO_LINGER, memory.address(scratch, 8), 8) < 0 ? -errno() : 0;
+}
+
+export function send(memory: Memory, fd: number, offset: number, length: number): number {
+  const n = cSend(fd, memory.address(offset, length), length, MSG_NOSIGNAL | MSG_DONTWAIT);
+  return n < 0 ? -errno() : n;
+}
+
+export function recv(memory: Memory, fd: number, offset: number, length: number): number {
+  const n = cRecv(fd, memory.address(offset, length), length, MSG_DONTWAIT);
+  return n < 0 ? -errno() : n;
+}
+
+export function sendto(
+  memory: Memory,
+  fd: number,
+  offset: number,
+  length: number,
+  sockaddr: number,
+  sockaddrLength: number,
+): number {
+  const n = cSendto(
+    fd,
+    memory.address(offset, length),
+    length,
+    MSG_NOSIGNAL | MSG_DONTWAIT,
+    memory.address(sockaddr, sockaddrLength),
+    sockaddrLength,
+  );
+  return n < 0 ? -errno() : n;
+}
+
+/**
+ * Fill a struct msghdr at `at`. Offsets and lengths are checked here; a length of 0 stores a null pointer for that
+ * part.
+ */
+export function putMsghdr(
+  memory: Memory,
+  at: number,
+  name: number,
+  nameLength: number,
+  iov: number,
+  iovCount: number,
+  control: number,
+  controlLength: number,
+): void {
+  if (nameLength > 0) memory.putPointer(at, name, nameLength);
+  else memory.putSize(at, 0);
+  memory.putSize(at + 8, nameLength);
+  memory.putPointer(at + 16, iov, iovCount * 16);
+  memory.putSize(at + 24, iovCount);
+  if (controlLength > 0) memory.putPointer(at + 32, control, controlLength);
+  else memory.putSize(at + 32, 0);
+  memory.putSize(at + 40, controlLength);
+  memory.putSize(at + 48, 0);
+}
+
+export function sendmsg(memory: Memory, fd: number, msghdr: number): number {
+  const n = cSendmsg(fd, memory.address(msghdr, MSGHDR_SIZE), MSG_NOSIGNAL | MSG_DONTWAIT);
+  return n < 0 ? -errno() : n;
+}
+
+export function recvmsg(memory: Memory, fd: number, msghdr: number, flags: number): number {
+  const n = cRecvmsg(fd, memory.address(msghdr, MSGHDR_SIZE), flags | MSG_DONTWAIT);
+  return n < 0 ? -errno() : n;
+}
+
+/** How many of the `count` headers at `mmsghdrs` were filled, or `-errno`. */
+export function recvmmsg(memory: Memory, fd: number, mmsghdrs: number, count: number): number {
+  const n = cRecvmmsg(fd, memory.address(mmsghdrs, count * MMSGHDR_SIZE), count, MSG_DONTWAIT, 0);
+  return n < 0 ? -errno() : n;
+}
