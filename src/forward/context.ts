@@ -1,0 +1,85 @@
+/** What every flow of a guest needs: its stack, its policy, and the engine's services behind small interfaces. */
+import type { Limits } from '../config.ts';
+import type { Policy } from '../firewall/verdict.ts';
+import type { Slab } from '../stack/buffer/slab.ts';
+import type { Counters } from '../stack/counters.ts';
+import type { Egress } from '../stack/egress.ts';
+import type { HalfSipHash } from '../stack/half-sip-hash.ts';
+import type { Icmp } from '../stack/icmp.ts';
+import type { Link } from '../stack/link.ts';
+import type { OwnAddresses } from '../stack/own-addresses.ts';
+import type { Rng } from '../stack/rng.ts';
+import type { Memory } from '../sys/memory.ts';
+import type { HostScratch } from './host-scratch.ts';
+import type { Resolvers } from './resolvers.ts';
+
+/** Something that owns a descriptor. */
+export interface IoHandler {
+  /** epoll(7) events, edge-triggered; 0 when the handler asked for another turn with `ready`. */
+  onIo(events: number): void;
+}
+
+/** The engine's epoll set. */
+export interface Poller {
+  /** Watch `fd`; a token to stop with, or `-errno`. */
+  add(fd: number, events: number, handler: IoHandler): number;
+  /** Stop watching. Events already fetched for it are not delivered any more. Call before closing the descriptor. */
+  remove(token: number): void;
+  /** Call `handler.onIo(0)` again in the next turn: it has more to do than its share of this one. */
+  ready(handler: IoHandler): void;
+}
+
+/** Something with a deadline. */
+export abstract class TimerNode {
+  /** Place in the engine's heap, -1 when not in it. Only the engine touches this and the next. */
+  heapIndex = -1;
+  heapDeadline: number = Number.POSITIVE_INFINITY;
+  /** When `onTimer` is wanted; may be moved later at any time without telling the engine. */
+  deadline: number = Number.POSITIVE_INFINITY;
+  abstract onTimer(nowMs: number): void;
+}
+
+/** The engine's timers. */
+export interface Timers {
+  /** `node.deadline` may have moved to an earlier time: make sure it is kept. */
+  update(node: TimerNode): void;
+  cancel(node: TimerNode): void;
+}
+
+/** Monotonic time, read once a turn. */
+export interface Clock {
+  nowMs: number;
+  /** Number of the turn: what was decided in this turn may be reused in it. */
+  turn: number;
+}
+
+/** How many descriptors flows may hold, and do. */
+export interface DescriptorBudget {
+  used: number;
+  limit: number;
+}
+
+export interface FlowContext {
+  readonly memory: Memory;
+  readonly slab: Slab;
+  readonly scratch: HostScratch;
+  readonly poller: Poller;
+  readonly timers: Timers;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly hash: HalfSipHash;
+  readonly limits: Limits;
+  readonly counters: Counters;
+  readonly descriptors: DescriptorBudget;
+  readonly link: Link;
+  readonly own: OwnAddresses;
+  readonly egress: Egress;
+  readonly icmp: Icmp;
+  readonly policy: Policy;
+  readonly resolvers: Resolvers;
+  /** DNS is offered at the DNS addresses. */
+  readonly dnsEnabled: boolean;
+  /** Bring what is known of the host's addresses up to date before a verdict. */
+  refreshHostRoutes(): void;
+  log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
+}

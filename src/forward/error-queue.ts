@@ -1,0 +1,127 @@
+/**
+ * Errors that the network sent about our datagrams, read from a socket's error queue (ip(7) IP_RECVERR) so that they
+ * can be passed to the guest about *its* datagram: traceroute, path MTU discovery and "port unreachable" depend on it.
+ */
+import { IpAddress } from '../stack/wire/address.ts';
+import {
+  ICMP4_FRAGMENTATION_NEEDED,
+  ICMP4_HOST_UNREACHABLE,
+  ICMP4_NET_UNREACHABLE,
+  ICMP4_UNREACHABLE,
+  ICMP6_ADDRESS_UNREACHABLE,
+  ICMP6_NO_ROUTE,
+  ICMP6_PACKET_TOO_BIG,
+  ICMP6_UNREACHABLE,
+} from '../stack/wire/icmp.ts';
+import { EHOSTUNREACH, EMSGSIZE, ENETUNREACH } from '../sys/errno.ts';
+import {
+  CMSGHDR_SIZE,
+  IP_RECVERR,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPV6_RECVERR,
+  MSG_ERRQUEUE,
+  putMsghdr,
+  recvmsg,
+  SOCKADDR_SIZE,
+} from '../sys/socket.ts';
+import { type HostScratch, readSockaddr } from './host-scratch.ts';
+
+/** struct sock_extended_err: errno (4), origin, type, code, pad (1 each), info (4), data (4). */
+const EXTENDED_ERR_SIZE = 16;
+const SO_EE_ORIGIN_LOCAL = 1;
+const SO_EE_ORIGIN_ICMP = 2;
+const SO_EE_ORIGIN_ICMP6 = 3;
+
+export class QueuedError {
+  /** Who reported it; unspecified when our own kernel did. */
+  readonly offender: IpAddress = new IpAddress();
+  /** Where the datagram was going. */
+  readonly destination: IpAddress = new IpAddress();
+  port = 0;
+  /** ICMP (or ICMPv6) type and code, and the word behind the checksum (the MTU, where there is one). */
+  type = 0;
+  code = 0;
+  rest = 0;
+  /** Bytes of the datagram that the network quoted: the payload as the socket sent it, at `scratch.message`. */
+  quoted = 0;
+}
+
+/**
+ * Read the next error of `fd`. 1 = `out` is filled; 0 = there was one that means nothing to the guest; negative: none
+ * left, or the call failed.
+ */
+export function readError(fd: number, scratch: HostScratch, out: QueuedError): number {
+  const { memory } = scratch;
+  const view = memory.view;
+  memory.putIovec(scratch.iovec, 0, scratch.message, scratch.messageSize);
+  putMsghdr(
+    memory,
+    scratch.msghdr,
+    scratch.sockaddr,
+    SOCKADDR_SIZE,
+    scratch.iovec,
+    1,
+    scratch.control,
+    scratch.controlSize,
+  );
+  const n = recvmsg(memory, fd, scratch.msghdr, MSG_ERRQUEUE);
+  if (n < 0) return n;
+  out.quoted = n;
+  out.port = readSockaddr(memory, scratch.sockaddr, out.destination);
+  if (out.port < 0) return 0;
+  let at = scratch.control;
+  const end = at + Math.min(view.getUint32(scratch.msghdr + 40, true), scratch.controlSize);
+  while (at + CMSGHDR_SIZE <= end) {
+    const length = view.getUint32(at, true);
+    if (length < CMSGHDR_SIZE || at + length > end) return 0;
+    const level = view.getUint32(at + 8, true);
+    const type = view.getUint32(at + 12, true);
+    const body = at + CMSGHDR_SIZE;
+    const isError =
+      (level === IPPROTO_IP && type === IP_RECVERR) || (level === IPPROTO_IPV6 && type === IPV6_RECVERR);
+    if (isError && length >= CMSGHDR_SIZE + EXTENDED_ERR_SIZE)
+      return translate(scratch, body, at + length, out);
+    at += (length + 7) & ~7;
+  }
+  return 0;
+}
+
+function translate(scratch: HostScratch, at: number, end: number, out: QueuedError): number {
+  const view = scratch.memory.view;
+  const isV4 = out.destination.isV4;
+  const error = view.getUint32(at, true);
+  const origin = view.getUint8(at + 4);
+  const info = view.getUint32(at + 8, true);
+  out.offender.set(0, 0, 0, 0);
+  out.rest = 0;
+  if (origin === SO_EE_ORIGIN_ICMP || origin === SO_EE_ORIGIN_ICMP6) {
+    out.type = view.getUint8(at + 5);
+    out.code = view.getUint8(at + 6);
+    const tooBig = isV4
+      ? out.type === ICMP4_UNREACHABLE && out.code === ICMP4_FRAGMENTATION_NEEDED
+      : out.type === ICMP6_PACKET_TOO_BIG;
+    if (tooBig) out.rest = isV4 ? info & 0xffff : info;
+    if (at + EXTENDED_ERR_SIZE + 16 <= end)
+      readSockaddr(scratch.memory, at + EXTENDED_ERR_SIZE, out.offender);
+    return 1;
+  }
+  if (origin !== SO_EE_ORIGIN_LOCAL) return 0;
+  switch (error) {
+    case EMSGSIZE:
+      out.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_PACKET_TOO_BIG;
+      out.code = isV4 ? ICMP4_FRAGMENTATION_NEEDED : 0;
+      out.rest = isV4 ? info & 0xffff : info;
+      return 1;
+    case EHOSTUNREACH:
+      out.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
+      out.code = isV4 ? ICMP4_HOST_UNREACHABLE : ICMP6_ADDRESS_UNREACHABLE;
+      return 1;
+    case ENETUNREACH:
+      out.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
+      out.code = isV4 ? ICMP4_NET_UNREACHABLE : ICMP6_NO_ROUTE;
+      return 1;
+    default:
+      return 0;
+  }
+}

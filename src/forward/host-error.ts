@@ -1,0 +1,23 @@
+/** What an error of a host socket means to the guest: the errno a real network would have given it. */
+import { Unreachable } from '../stack/icmp.ts';
+import { EACCES, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPERM, ETIMEDOUT } from '../sys/errno.ts';
+
+/** No ICMP: the connection is refused with RST. */
+export const REFUSE = -1;
+
+/** The ICMP reason for `-errno`, or `REFUSE` when the connection is to be refused with RST. */
+export function unreachableFor(error: number): Unreachable | typeof REFUSE {
+  switch (-error) {
+    case ENETUNREACH:
+    case ENETDOWN:
+      return Unreachable.Net;
+    case EHOSTUNREACH:
+    case ETIMEDOUT:
+      return Unreachable.Host;
+    case EACCES:
+    case EPERM:
+      return Unreachable.Prohibited;
+    default:
+      return REFUSE;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * Arena memory for the arguments of system calls: socket addresses, message headers, I/O vectors. One set for all
+ * flows, because nothing in it outlives the call it was filled for.
+ */
+import type { Parts } from '../stack/buffer/byte-queue.ts';
+import type { Slab } from '../stack/buffer/slab.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
+import { AF_INET, AF_INET6, MSGHDR_SIZE, putSockaddr4, putSockaddr6, SOCKADDR_SIZE } from '../sys/socket.ts';
+
+export const MAX_IOVECS = 128;
+
+export class HostScratch {
+  readonly memory: Memory;
+  /** A socket address, and room for the length behind it. */
+  readonly sockaddr: number;
+  readonly option: number;
+  readonly msghdr: number;
+  readonly iovec: number;
+  readonly control: number;
+  readonly controlSize = 256;
+  /** Bytes for small messages built by hand (headers to quote, DNS answers). */
+  readonly message: number;
+  readonly messageSize = 4096;
+  sockaddrLength = 0;
+
+  constructor(slab: Slab, memory: Memory) {
+    this.memory = memory;
+    this.sockaddr = slab.region(SOCKADDR_SIZE + 8);
+    this.option = slab.region(16);
+    this.msghdr = slab.region(MSGHDR_SIZE);
+    this.iovec = slab.region(IOVEC_SIZE * MAX_IOVECS);
+    this.control = slab.region(this.controlSize);
+    this.message = slab.region(this.messageSize);
+  }
+
+  /** Write the socket address of (`address`, `port`); `sockaddrLength` tells its size. */
+  putAddress(address: IpAddress, port: number, scopeId: number): void {
+    this.sockaddrLength = address.isV4
+      ? putSockaddr4(this.memory, this.sockaddr, address.w3, port)
+      : putSockaddr6(
+          this.memory,
+          this.sockaddr,
+          address.w0,
+          address.w1,
+          address.w2,
+          address.w3,
+          port,
+          scopeId,
+        );
+  }
+
+  /** Write the I/O vector of `parts`. */
+  putParts(parts: Parts): void {
+    for (let i = 0; i < parts.count; i++) {
+      this.memory.putIovec(this.iovec, i, parts.offset[i] as number, parts.length[i] as number);
+    }
+  }
+}
+
+/** Read the socket address at `at` into `out`; its port, or -1 for another family. */
+export function readSockaddr(memory: Memory, at: number, out: IpAddress): number {
+  const view = memory.view;
+  const family = view.getUint16(at, true);
+  if (family === AF_INET) {
+    out.setV4(view.getUint32(at + 4));
+    return view.getUint16(at + 2);
+  }
+  if (family === AF_INET6) {
+    out.readV6(view, at + 8);
+    return view.getUint16(at + 2);
+  }
+  return -1;
+}

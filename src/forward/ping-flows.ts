@@ -1,0 +1,141 @@
+/** All outside echo mappings of a guest: finding, opening and evicting them, and what is refused. */
+import { Verdict } from '../firewall/verdict.ts';
+import { Counter } from '../stack/counters.ts';
+import { Unreachable } from '../stack/icmp.ts';
+import type { Packet } from '../stack/packet.ts';
+import { IpAddress } from '../stack/wire/address.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
+import {
+  ICMP_HEADER_LEN,
+  ICMP4_ECHO,
+  ICMP6_ECHO,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+} from '../stack/wire/icmp.ts';
+import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts';
+import type { FlowContext } from './context.ts';
+import type { QueuedError } from './error-queue.ts';
+import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
+import { LruList } from './lru.ts';
+import { PingFlow, type PingFlowOwner } from './ping-flow.ts';
+import { findTarget, Protocol, Target, TargetKind } from './target.ts';
+
+const BUFFER_SIZE = 65536;
+
+export class PingFlows implements PingFlowOwner {
+  readonly context: FlowContext;
+  readonly buffer: number;
+  readonly bufferSize: number = BUFFER_SIZE;
+  readonly peer: IpAddress = new IpAddress();
+  readonly #table: FlowTable<PingFlow>;
+  readonly #lru = new LruList();
+  readonly #target = new Target();
+  #deniedLogged = false;
+
+  constructor(context: FlowContext) {
+    this.context = context;
+    this.buffer = context.slab.region(BUFFER_SIZE);
+    this.#table = new FlowTable(context.hash, PROTOCOL_ICMP);
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  onEcho(p: Packet): void {
+    const { context } = this;
+    const { icmp, clock, counters, scratch, memory } = context;
+    const target = this.#target;
+    if (findTarget(context, Protocol.Icmp, p.dst, 0, target) !== TargetKind.Outside) {
+      counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
+      icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
+      return;
+    }
+    const identifier = memory.view.getUint16(p.offset + 4);
+    const ports = (identifier << 16) >>> 0;
+    const flow = this.#table.find(p.src, ANY_ADDRESS, ports) ?? this.#open(p, identifier);
+    if (flow === null) return;
+    this.#lru.touch(flow);
+    scratch.putAddress(target.address, 0, 0);
+    const result = flow.send(p.offset, p.length, p.ttl);
+    if (result === -ENETUNREACH) icmp.unreachable(p, Unreachable.Net, clock.nowMs);
+    else if (result === -EHOSTUNREACH) icmp.unreachable(p, Unreachable.Host, clock.nowMs);
+    else if (result === -EACCES || result === -EPERM)
+      icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
+    else if (result < 0 && result !== -EMSGSIZE) counters.drop(DropReason.IcmpLimit);
+  }
+
+  touch(flow: PingFlow): void {
+    this.#lru.touch(flow);
+  }
+
+  mayReceive(src: IpAddress): boolean {
+    const { policy, own, counters } = this.context;
+    this.context.refreshHostRoutes();
+    const allowed = !own.onLink(src) && policy.verdict(Protocol.Icmp, src, 0) === Verdict.Permit;
+    if (!allowed) counters.drop(DropReason.PolicyDeny);
+    return allowed;
+  }
+
+  ended(flow: PingFlow): void {
+    this.#table.remove(flow);
+    this.#lru.remove(flow);
+  }
+
+  reportError(flow: PingFlow, error: QueuedError): void {
+    const { icmp, memory, scratch, clock, own } = this.context;
+    const view = memory.view;
+    const isV4 = flow.guest.isV4;
+    // The quoted echo request carries the kernel's identifier; the guest knows its own.
+    if (error.quoted < ICMP_HEADER_LEN) return;
+    view.setUint8(scratch.message, isV4 ? ICMP4_ECHO : ICMP6_ECHO);
+    view.setUint16(scratch.message + 4, flow.identifier);
+    const named = !error.offender.isUnspecified && !error.offender.isLoopback && !own.onLink(error.offender);
+    icmp.errorForFlow(
+      named ? error.offender : isV4 ? own.gateway4 : own.gateway6,
+      flow.guest,
+      error.destination,
+      isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6,
+      scratch.message,
+      Math.min(error.quoted, 64),
+      error.quoted,
+      error.type,
+      error.code,
+      error.rest,
+      clock.nowMs,
+    );
+  }
+
+  #open(p: Packet, identifier: number): PingFlow | null {
+    const { limits, counters, descriptors, icmp, clock } = this.context;
+    if (this.#table.size >= limits.pingMaxFlows || descriptors.used >= descriptors.limit) {
+      const oldest = this.#lru.oldest as PingFlow | null;
+      if (oldest === null) {
+        counters.drop(DropReason.IcmpLimit);
+        return null;
+      }
+      oldest.close();
+    }
+    const flow = new PingFlow(this, p.src, identifier);
+    const result = flow.open();
+    if (result < 0) {
+      if (result === -EACCES || result === -EPERM) {
+        if (!this.#deniedLogged) {
+          this.#deniedLogged = true;
+          this.context.log(
+            'warn',
+            'ping to the outside is not permitted on this host: the group is not in net.ipv4.ping_group_range',
+          );
+        }
+        icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
+      } else {
+        counters.drop(DropReason.IcmpLimit);
+      }
+      return null;
+    }
+    counters.add(Counter.PingOpened, 1);
+    this.#table.add(flow);
+    this.#lru.add(flow);
+    return flow;
+  }
+}

@@ -1,0 +1,430 @@
+/**
+ * One TCP flow: the guest's connection, ended in our stack, and a host socket that speaks for it.
+ *
+ * Theory of operation. Two connections that behave as one:
+ *
+ *   guest SYN → `dial` → host connect succeeds → SYN-ACK; refused → RST; no route → ICMP
+ *   guest data → straight from the frame into the host socket; what it does not take waits in `rcvQueue`, which
+ *     closes the guest's window by itself
+ *   host data → read into `sndQueue` as far as the guest's window reaches, sent from there, kept until acknowledged
+ *   FIN ↔ shutdown, RST ↔ reset, in both directions, each half on its own
+ *
+ * Host events are edge-triggered: `hostReadable` and `hostWritable` remember an edge until the socket says EAGAIN.
+ * A flow ends when both directions have ended, or at a reset; its manager (tcp-flows.ts) then forgets it.
+ */
+
+import { Parts } from '../stack/buffer/byte-queue.ts';
+import {
+  EV_BAD_ACK,
+  EV_CLOSED,
+  EV_DELIVER,
+  EV_ESTABLISHED,
+  EV_FIN,
+  EV_READABLE,
+  EV_RESET,
+  TcpConnection,
+  type TcpEnvironment,
+  TcpState,
+} from '../stack/tcp/connection.ts';
+import { consumeReceived, onSegment, settleAck, takeDelivered } from '../stack/tcp/input.ts';
+import { pollTransmit, TcpSegmentOut } from '../stack/tcp/output.ts';
+import { seqDiff } from '../stack/tcp/seq.ts';
+import { armKeepalive, nextTimeout, onTimeout } from '../stack/tcp/timeout.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import type { TcpHeader } from '../stack/wire/tcp.ts';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
+import { EAGAIN, EINPROGRESS, EINTR } from '../sys/errno.ts';
+import { close, readv, writev } from '../sys/io.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  connect,
+  getsockoptInt,
+  IPPROTO_TCP,
+  SHUT_WR,
+  SO_ERROR,
+  SOCK_STREAM,
+  SOL_SOCKET,
+  send,
+  setLingerZero,
+  setsockoptInt,
+  shutdown,
+  socket,
+  TCP_NODELAY,
+} from '../sys/socket.ts';
+import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import type { Keyed } from './flow-table.ts';
+import type { Target } from './target.ts';
+
+/** Bytes one flow may move from its host socket in one turn, so that a heavy one cannot starve the others. */
+const TURN_BYTES = 256 * 1024;
+/** Bytes read ahead of the guest's window, so that an acknowledgment finds something to send. */
+const READ_AHEAD = 65536;
+/** Pieces per read or write of the host socket: 64 KiB over 16 KiB pages, plus one for the offset. */
+const IO_PARTS = 6;
+
+/** Where a flow reports to. */
+export interface TcpFlowOwner {
+  readonly context: FlowContext;
+  /** The flow has something to send at the end of the batch. */
+  touch(flow: TcpFlow): void;
+  /** The host's connect is over, one way or the other. */
+  dialEnded(flow: TcpFlow): void;
+  /** Connecting failed with `-errno`: tell the guest. The flow is ended afterwards. */
+  refuse(flow: TcpFlow, error: number): void;
+  /** Both sides are done, or the flow was cut: forget it. */
+  ended(flow: TcpFlow): void;
+}
+
+/** Filled and used within one call; shared by all flows. */
+const segment = new TcpSegmentOut();
+const ioParts = new Parts(IO_PARTS);
+
+export class TcpFlow extends TimerNode implements IoHandler, Keyed {
+  readonly guest: IpAddress;
+  readonly remote: IpAddress;
+  readonly ports: number;
+  keyHash = 0;
+  readonly connection: TcpConnection;
+  readonly #owner: TcpFlowOwner;
+  #fd = -1;
+  #token = -1;
+  dialing = false;
+  /** In the owner's list of flows to look at when the batch ends. */
+  touched = false;
+  over = false;
+  #hostReadable = false;
+  #hostWritable = true;
+  /** The host said end of file. */
+  #hostEof = false;
+  /** The host hung up in its sending direction at least: read to the end without waiting for another edge. */
+  #hostHungUp = false;
+  /** The host takes no more bytes, but what it sent before is still on its way to the guest. */
+  #hostBroken = false;
+  #guestFin = false;
+  #hostShut = false;
+  /** TCP_NODELAY is set before the second write; the first is never held back (RFC 9293 §3.7.4). */
+  #writes = 0;
+
+  constructor(
+    owner: TcpFlowOwner,
+    environment: TcpEnvironment,
+    guest: IpAddress,
+    remote: IpAddress,
+    ports: number,
+  ) {
+    super();
+    this.#owner = owner;
+    this.guest = guest.clone();
+    this.remote = remote.clone();
+    this.ports = ports;
+    this.connection = new TcpConnection(environment, guest.isV4);
+  }
+
+  get guestPort(): number {
+    return this.ports >>> 16;
+  }
+
+  get remotePort(): number {
+    return this.ports & 0xffff;
+  }
+
+  /** Open the host socket and start connecting; 0 or `-errno`. */
+  dial(target: Target): number {
+    const { memory, scratch, poller, descriptors } = this.#owner.context;
+    const fd = socket(target.address.isV4 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
+    if (fd < 0) return fd;
+    scratch.putAddress(target.address, target.port, target.scopeId);
+    const result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+    if (result < 0 && result !== -EINPROGRESS) {
+      close(fd);
+      return result;
+    }
+    const token = poller.add(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+    if (token < 0) {
+      close(fd);
+      return token;
+    }
+    descriptors.used++;
+    this.#fd = fd;
+    this.#token = token;
+    this.dialing = true;
+    return 0;
+  }
+
+  /** A segment of this flow from the guest. Payload at `offset`, borrowed. Returns events that need the packet. */
+  onSegment(h: TcpHeader, offset: number, length: number): number {
+    const c = this.connection;
+    const now = this.#owner.context.clock.nowMs;
+    let events = onSegment(c, h, offset, length, now);
+    if ((events & EV_DELIVER) !== 0) {
+      const taken = this.#writeHost(c.deliverOffset, c.deliverLength);
+      events |= takeDelivered(c, taken, now);
+    }
+    this.#react(events);
+    if (!this.over) {
+      // A guest that fills its window must not wait for the end of the batch.
+      if (seqDiff(c.rcvNxt, c.lastAckSent) * 4 >= c.rcvLimit) {
+        c.ackNow = true;
+        this.flush();
+      } else {
+        this.#owner.touch(this);
+      }
+    }
+    return events & EV_BAD_ACK;
+  }
+
+  /** End of the batch: acknowledge and send. */
+  settle(): void {
+    this.touched = false;
+    if (this.over) return;
+    settleAck(this.connection);
+    if (this.#hostReadable) this.#pump();
+    this.flush();
+  }
+
+  onIo(events: number): void {
+    if (this.over) return;
+    if (this.dialing) {
+      this.#onDialed(events);
+      return;
+    }
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.#hostHungUp = true;
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.#hostReadable = true;
+    if ((events & EPOLLOUT) !== 0 && !this.#hostWritable) {
+      this.#hostWritable = true;
+      this.#drain();
+      if (this.over) return;
+    }
+    if (this.#hostReadable) this.#pump();
+    this.flush();
+  }
+
+  onTimer(nowMs: number): void {
+    if (this.over) return;
+    this.#react(onTimeout(this.connection, nowMs));
+    this.flush();
+  }
+
+  /** Send everything there is to send, and set the timer. */
+  flush(): void {
+    const c = this.connection;
+    const context = this.#owner.context;
+    const now = context.clock.nowMs;
+    while (pollTransmit(c, now, segment)) this.#transmit();
+    if (this.over) return;
+    this.deadline = nextTimeout(c);
+    context.timers.update(this);
+  }
+
+  /** Cut the flow: RST to the guest, reset to the host. */
+  abort(): void {
+    this.connection.abort();
+    this.flush();
+    this.#end(true);
+  }
+
+  /** Give everything back without a word to the guest. Called by the owner or at a reset. */
+  #end(reset: boolean): void {
+    if (this.over) return;
+    this.over = true;
+    const context = this.#owner.context;
+    if (this.dialing) {
+      this.dialing = false;
+      this.#owner.dialEnded(this);
+    }
+    context.timers.cancel(this);
+    if (this.#fd >= 0) {
+      context.poller.remove(this.#token);
+      if (reset) setLingerZero(context.memory, this.#fd, context.scratch.option);
+      close(this.#fd);
+      context.descriptors.used--;
+      this.#fd = -1;
+    }
+    this.connection.rcvQueue.clear();
+    this.connection.sndQueue.clear();
+    this.#owner.ended(this);
+  }
+
+  /** The guest gave up before the host answered. */
+  cancelDial(): void {
+    this.#end(true);
+  }
+
+  #onDialed(events: number): void {
+    const context = this.#owner.context;
+    if ((events & (EPOLLERR | EPOLLHUP)) !== 0) {
+      getsockoptInt(context.memory, this.#fd, SOL_SOCKET, SO_ERROR, context.scratch.option);
+      const error = context.memory.view.getInt32(context.scratch.option, true);
+      if (error !== 0) {
+        this.#owner.refuse(this, -error);
+        this.#end(false);
+        return;
+      }
+    }
+    if ((events & EPOLLOUT) === 0) return;
+    this.dialing = false;
+    this.#owner.dialEnded(this);
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostReadable = true;
+    if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostHungUp = true;
+    this.connection.accept(context.clock.nowMs);
+    this.flush();
+  }
+
+  #react(events: number): void {
+    if (events === 0 || this.over) return;
+    const c = this.connection;
+    if ((events & EV_RESET) !== 0) {
+      this.flush();
+      this.#end(true);
+      return;
+    }
+    if ((events & EV_ESTABLISHED) !== 0) armKeepalive(c, this.#owner.context.clock.nowMs);
+    if ((events & EV_READABLE) !== 0) this.#drain();
+    if ((events & EV_FIN) !== 0) {
+      this.#guestFin = true;
+      this.#shutHost();
+    }
+    if (this.over) return;
+    if ((events & EV_CLOSED) !== 0) {
+      this.flush();
+      this.#endWhenRead();
+    }
+  }
+
+  /** Write guest bytes to the host; how many it took. */
+  #writeHost(offset: number, length: number): number {
+    if (this.#hostBroken) return length;
+    if (!this.#hostWritable) return 0;
+    const memory = this.#owner.context.memory;
+    this.#beforeWrite();
+    const n = send(memory, this.#fd, offset, length);
+    if (n === length) return n;
+    if (n >= 0) {
+      this.#hostWritable = false;
+      return n;
+    }
+    if (n === -EAGAIN) this.#hostWritable = false;
+    else if (n !== -EINTR) return this.#hostFailed() ? length : 0;
+    return 0;
+  }
+
+  /** Nagle's algorithm would hold back a small second write; the guest has its own. */
+  #beforeWrite(): void {
+    if (this.#writes === 1) {
+      const { memory, scratch } = this.#owner.context;
+      setsockoptInt(memory, this.#fd, IPPROTO_TCP, TCP_NODELAY, 1, scratch.option);
+    }
+    if (this.#writes < 2) this.#writes++;
+  }
+
+  /** Pass on what waits in `rcvQueue`. */
+  #drain(): void {
+    const c = this.connection;
+    const { memory, scratch } = this.#owner.context;
+    while (c.rcvQueue.readable > 0 && (this.#hostWritable || this.#hostBroken)) {
+      if (this.#hostBroken) {
+        consumeReceived(c, c.rcvQueue.readable);
+        break;
+      }
+      const offered = c.rcvQueue.peek(TURN_BYTES, ioParts);
+      scratch.putParts(ioParts);
+      this.#beforeWrite();
+      const n = writev(memory, this.#fd, scratch.iovec, ioParts.count);
+      if (n > 0) consumeReceived(c, n);
+      if (n === -EINTR) continue;
+      if (n === -EAGAIN || (n >= 0 && n < offered)) this.#hostWritable = false;
+      else if (n < 0) {
+        if (!this.#hostFailed()) return;
+      }
+    }
+    this.#shutHost();
+    this.#endWhenRead();
+  }
+
+  /**
+   * The host socket refuses bytes. What the host sent before an orderly end must still reach the guest (P-03); true
+   * when the flow goes on for that. Otherwise it is cut.
+   */
+  #hostFailed(): boolean {
+    const c = this.connection;
+    if (this.#hostEof && (c.sndQueue.length > 0 || c.flight > 0 || !c.finSent)) {
+      this.#hostBroken = true;
+      return true;
+    }
+    this.abort();
+    return false;
+  }
+
+  /** FIN for the host, once it has all bytes of the guest. */
+  #shutHost(): void {
+    if (!this.#guestFin || this.#hostShut || this.connection.rcvQueue.readable > 0) return;
+    this.#hostShut = true;
+    // With the host's own end already here, close(2) follows as soon as the guest has it: one call less.
+    if (!this.#hostBroken) shutdown(this.#fd, SHUT_WR);
+  }
+
+  /** The guest's connection is over: so is the flow, when the host has read everything. */
+  #endWhenRead(): void {
+    const state = this.connection.state;
+    if (state !== TcpState.Closed && state !== TcpState.TimeWait) return;
+    if (this.connection.rcvQueue.readable > 0 && !this.#hostBroken) return;
+    this.#end(this.#hostBroken);
+  }
+
+  /** Host bytes to the guest, as far as its window and this flow's share of the turn reach. */
+  #pump(): void {
+    const c = this.connection;
+    if (!c.isSynchronized || this.#hostEof || c.state === TcpState.TimeWait) return;
+    const context = this.#owner.context;
+    const { memory, scratch } = context;
+    let budget = TURN_BYTES;
+    while (this.#hostReadable) {
+      if (budget <= 0) {
+        context.poller.ready(this);
+        return;
+      }
+      const limit = c.isV4 ? c.env.superSegment4 : c.env.superSegment6;
+      const chunk = limit > c.sndMss ? limit - (limit % c.sndMss) : READ_AHEAD;
+      const want = Math.min(c.sendRoom, c.sndWnd + READ_AHEAD - c.sndQueue.length, chunk);
+      // The guest takes nothing at the moment: its acknowledgment brings us back here.
+      if (want <= 0) return;
+      const room = c.sndQueue.reserve(want, ioParts);
+      if (room === 0) {
+        // Out of packet memory: try again when other flows have given some back.
+        context.poller.ready(this);
+        return;
+      }
+      scratch.putParts(ioParts);
+      const n = readv(memory, this.#fd, scratch.iovec, ioParts.count);
+      c.sndQueue.commit(Math.max(n, 0));
+      if (n > 0) {
+        budget -= n;
+        if (n < room && !this.#hostHungUp) this.#hostReadable = false;
+        this.flush();
+        if (this.over) return;
+      } else if (n === 0) {
+        this.#hostReadable = false;
+        this.#hostEof = true;
+        c.closeSend();
+      } else if (n === -EAGAIN) {
+        this.#hostReadable = false;
+      } else if (n !== -EINTR) {
+        this.abort();
+        return;
+      }
+    }
+  }
+
+  #transmit(): void {
+    const c = this.connection;
+    const context = this.#owner.context;
+    const { egress } = context;
+    const h = segment.header;
+    h.srcPort = this.remotePort;
+    h.dstPort = this.guestPort;
+    egress.parts.count = 0;
+    if (segment.length > 0) c.sndQueue.slice(segment.queueOffset, segment.length, egress.parts);
+    egress.sendTcp(this.remote, this.guest, h, segment.length, segment.mss);
+  }
+}

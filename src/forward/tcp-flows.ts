@@ -1,0 +1,275 @@
+/**
+ * All TCP flows of a guest: finding the flow of a segment, opening flows, refusing them, and the limits that keep a
+ * guest from using up the host (T-22, R-01, R-02). Refusal is always an answer, never silence.
+ */
+import { Counter } from '../stack/counters.ts';
+import type { Packet } from '../stack/packet.ts';
+import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
+import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
+import { seqAdd } from '../stack/tcp/seq.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
+import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
+import { EMFILE } from '../sys/errno.ts';
+import type { FlowContext } from './context.ts';
+import { FlowTable } from './flow-table.ts';
+import { REFUSE, unreachableFor } from './host-error.ts';
+import { findTarget, Protocol, Target, TargetKind } from './target.ts';
+import { TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
+import { TimeWaitTable } from './time-wait.ts';
+
+/** Payload of the largest IP packet: what a super-segment may carry (65535 less headers and timestamps). */
+const SUPER_SEGMENT_4 = 65535 - 20 - 60;
+const SUPER_SEGMENT_6 = 65535 - 60;
+/** Held back for a reply that carries the acknowledgment; short, because a guest with Nagle on waits for it. */
+const DELAYED_ACK_MS = 2;
+/** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
+const QUOTE_BYTES = 8;
+
+export class TcpFlows implements TcpFlowOwner {
+  readonly context: FlowContext;
+  readonly #environment: TcpEnvironment;
+  readonly #table: FlowTable<TcpFlow>;
+  readonly #timeWait: TimeWaitTable;
+  readonly #target = new Target();
+  readonly #reset = new TcpHeader();
+  #touched: TcpFlow[] = [];
+  #settling: TcpFlow[] = [];
+  #dials = 0;
+  readonly #dialsTo = new Map<number, number>();
+  #limitLoggedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(context: FlowContext, receiveLimit: number, sendLimit: number) {
+    this.context = context;
+    const { link, slab, limits, hash } = context;
+    this.#environment = {
+      slab,
+      receiveLimit,
+      sendLimit,
+      outOfOrderRanges: limits.tcpOutOfOrderRanges,
+      superSegment4: link.tso ? SUPER_SEGMENT_4 : 0,
+      superSegment6: link.tso ? SUPER_SEGMENT_6 : 0,
+      delayedAckMs: DELAYED_ACK_MS,
+      newCongestionControl: () => noCongestionControl,
+    };
+    this.#table = new FlowTable(hash, PROTOCOL_TCP);
+    this.#timeWait = new TimeWaitTable(context);
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  get timeWaitSize(): number {
+    return this.#timeWait.size;
+  }
+
+  get dialing(): number {
+    return this.#dials;
+  }
+
+  onTcp(p: Packet, h: TcpHeader): void {
+    const flags = h.flags;
+    const { counters } = this.context;
+    if ((flags & TCP_SYN) !== 0 && (flags & (TCP_FIN | TCP_RST)) !== 0) {
+      counters.drop(DropReason.TcpFlags);
+      return;
+    }
+    if ((flags & TCP_URG) !== 0) counters.add(Counter.TcpUrgent, 1);
+    const ports = ((h.srcPort << 16) | h.dstPort) >>> 0;
+    const length = p.length - h.headerLen;
+    const flow = this.#table.find(p.src, p.dst, ports);
+    if (flow !== null) {
+      if (flow.connection.state === TcpState.SynPending) this.#onPending(flow, p, h);
+      else if ((flow.onSegment(h, p.offset + h.headerLen, length) & EV_BAD_ACK) !== 0)
+        this.#sendReset(p, h, length);
+      return;
+    }
+    if (this.#timeWait.onSegment(p.src, p.dst, ports, h)) return;
+    if (h.srcPort === 0 || h.dstPort === 0) {
+      counters.drop(DropReason.TcpPort0);
+      this.#sendReset(p, h, length);
+    } else if ((flags & (TCP_SYN | TCP_ACK)) === TCP_SYN) {
+      this.#open(p, h, ports, length);
+    } else {
+      counters.drop(DropReason.TcpNoFlow);
+      this.#sendReset(p, h, length);
+    }
+  }
+
+  touch(flow: TcpFlow): void {
+    if (flow.touched) return;
+    flow.touched = true;
+    this.#touched.push(flow);
+  }
+
+  /** The batch of frames is through: acknowledge and send for every flow it touched. */
+  settle(): void {
+    if (this.#touched.length === 0) return;
+    // Two lists in turn, because settling may touch again.
+    const flows = this.#touched;
+    this.#touched = this.#settling;
+    this.#settling = flows;
+    for (let i = 0; i < flows.length; i++) (flows[i] as TcpFlow).settle();
+    flows.length = 0;
+  }
+
+  dialEnded(flow: TcpFlow): void {
+    this.#dials--;
+    const key = destinationKey(flow.remote, flow.remotePort);
+    const count = (this.#dialsTo.get(key) ?? 1) - 1;
+    if (count === 0) this.#dialsTo.delete(key);
+    else this.#dialsTo.set(key, count);
+  }
+
+  refuse(flow: TcpFlow, error: number): void {
+    const c = flow.connection;
+    const { icmp, scratch, memory, clock, counters } = this.context;
+    counters.add(Counter.TcpRefused, 1);
+    const why = unreachableFor(error);
+    if (why === REFUSE) {
+      const h = this.#reset;
+      h.srcPort = flow.remotePort;
+      h.dstPort = flow.guestPort;
+      h.seq = 0;
+      h.ack = c.rcvNxt;
+      h.flags = TCP_RST | TCP_ACK;
+      this.#transmitReset(flow.remote, flow.guest, h);
+      return;
+    }
+    const view = memory.view;
+    view.setUint32(scratch.message, flow.ports);
+    view.setUint32(scratch.message + 4, c.irs);
+    icmp.unreachableFlow(
+      flow.guest,
+      flow.remote,
+      PROTOCOL_TCP,
+      scratch.message,
+      QUOTE_BYTES,
+      why,
+      clock.nowMs,
+    );
+  }
+
+  ended(flow: TcpFlow): void {
+    this.#table.remove(flow);
+    if (flow.connection.state === TcpState.TimeWait) this.#timeWait.add(flow, flow.connection);
+  }
+
+  /** The guest repeats itself while the host has not answered (T-06). */
+  #onPending(flow: TcpFlow, p: Packet, h: TcpHeader): void {
+    const c = flow.connection;
+    if ((h.flags & TCP_RST) !== 0) {
+      // RFC 5961 in spirit: only the one who knows the number of the SYN.
+      if (h.seq === c.irs || h.seq === c.rcvNxt) flow.cancelDial();
+      return;
+    }
+    if ((h.flags & (TCP_SYN | TCP_ACK)) !== TCP_SYN || h.seq === c.irs) return;
+    flow.cancelDial();
+    this.#open(p, h, flow.ports, p.length - h.headerLen);
+  }
+
+  #open(p: Packet, h: TcpHeader, ports: number, length: number): void {
+    const { context } = this;
+    const { counters, clock, link, rng, hash, limits, descriptors } = context;
+    const target = this.#target;
+    switch (findTarget(context, Protocol.Tcp, p.dst, h.dstPort, target)) {
+      case TargetKind.Outside:
+        break;
+      case TargetKind.Dns:
+        if (context.resolvers.count === 0) {
+          this.#sendReset(p, h, length);
+          return;
+        }
+        target.address.copyFrom(context.resolvers.at(0).address);
+        target.scopeId = context.resolvers.at(0).scopeId;
+        break;
+      case TargetKind.Denied:
+        counters.drop(DropReason.PolicyDeny);
+        this.#sendReset(p, h, length);
+        return;
+      default:
+        counters.add(Counter.TcpRefused, 1);
+        this.#sendReset(p, h, length);
+        return;
+    }
+    const key = destinationKey(p.dst, h.dstPort);
+    const dialsToIt = this.#dialsTo.get(key) ?? 0;
+    if (
+      this.#table.size >= limits.tcpMaxFlows ||
+      this.#dials >= limits.tcpMaxPendingDials ||
+      dialsToIt >= limits.tcpMaxPendingDialsPerDestination ||
+      descriptors.used >= descriptors.limit
+    ) {
+      counters.drop(DropReason.TcpLimit);
+      this.#logLimit();
+      this.#sendReset(p, h, length);
+      return;
+    }
+    const flow = new TcpFlow(this, this.#environment, p.src, p.dst, ports);
+    // RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple.
+    const iss = seqAdd(hash.tuple(p.src, p.dst, ports, PROTOCOL_TCP), Math.floor(clock.nowMs * 250) >>> 0);
+    flow.connection.openPassive(h, link.mtu, iss, rng.u32(), clock.nowMs);
+    const result = flow.dial(target);
+    if (result < 0) {
+      if (result === -EMFILE) this.#logLimit();
+      this.refuse(flow, result);
+      return;
+    }
+    counters.add(Counter.TcpOpened, 1);
+    this.#table.add(flow);
+    this.#dials++;
+    this.#dialsTo.set(key, dialsToIt + 1);
+  }
+
+  /** RFC 9293 §3.10.7.1: the answer of a closed port. */
+  #sendReset(p: Packet, segment: TcpHeader, length: number): void {
+    if ((segment.flags & TCP_RST) !== 0) return;
+    const h = this.#reset;
+    h.srcPort = segment.dstPort;
+    h.dstPort = segment.srcPort;
+    if ((segment.flags & TCP_ACK) !== 0) {
+      h.seq = segment.ack;
+      h.ack = 0;
+      h.flags = TCP_RST;
+    } else {
+      const syn = (segment.flags & TCP_SYN) !== 0 ? 1 : 0;
+      const fin = (segment.flags & TCP_FIN) !== 0 ? 1 : 0;
+      h.seq = 0;
+      h.ack = seqAdd(segment.seq, length + syn + fin);
+      h.flags = TCP_RST | TCP_ACK;
+    }
+    this.#transmitReset(p.dst, p.src, h);
+  }
+
+  #transmitReset(src: IpAddress, dst: IpAddress, h: TcpHeader): void {
+    h.window = 0;
+    h.hasTimestamps = false;
+    this.context.counters.add(Counter.TcpResetSent, 1);
+    this.context.egress.parts.count = 0;
+    this.context.egress.sendTcp(src, dst, h, 0, 0);
+  }
+
+  #logLimit(): void {
+    const { clock, descriptors, limits } = this.context;
+    if (clock.nowMs - this.#limitLoggedAt < 1000) return;
+    this.#limitLoggedAt = clock.nowMs;
+    this.context.log('warn', 'TCP limit reached, new connections are refused', {
+      flows: this.#table.size,
+      maxFlows: limits.tcpMaxFlows,
+      dials: this.#dials,
+      maxDials: limits.tcpMaxPendingDials,
+      descriptors: descriptors.used,
+      maxDescriptors: descriptors.limit,
+    });
+  }
+}
+
+/** For counting only: a collision merely shares a limit. */
+function destinationKey(address: IpAddress, port: number): number {
+  return (
+    (Math.imul(address.w0 ^ Math.imul(address.w1, 31) ^ Math.imul(address.w2, 37) ^ address.w3, 65599) ^
+      port) >>>
+    0
+  );
+}
