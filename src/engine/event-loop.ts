@@ -1,0 +1,208 @@
+/**
+ * The data plane's loop services: descriptors (epoll), deadlines (a heap) and the clock. One thread that blocks in
+ * epoll_wait(2); no promise, stream or event emitter.
+ */
+import type { Clock, IoHandler, Poller, TimerNode, Timers } from '../forward/context.ts';
+import type { Slab } from '../stack/buffer/slab.ts';
+import { Epoll, epollScratchSize } from '../sys/epoll.ts';
+import { EINTR } from '../sys/errno.ts';
+import type { Memory } from '../sys/memory.ts';
+
+const MAX_EVENTS = 256;
+/** epoll_wait takes an int of milliseconds; longer waits are simply made again. */
+const MAX_WAIT_MS = 60_000;
+
+export class EventLoop implements Poller {
+  readonly clock: Clock = { nowMs: performance.now(), turn: 0 };
+  readonly timers: TimerHeap = new TimerHeap();
+  readonly #epoll: Epoll;
+  #handlers: (IoHandler | null)[] = [];
+  #generations: number[] = [];
+  #free: number[] = [];
+  #fds: number[] = [];
+  #ready = new Set<IoHandler>();
+  #running = new Set<IoHandler>();
+  readonly #onError: (error: unknown) => void;
+
+  /** `onError` is told of every exception a handler lets out: it costs that handler's turn, not the loop (N-01). */
+  constructor(memory: Memory, slab: Slab, onError: (error: unknown) => void) {
+    this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
+    this.#onError = onError;
+  }
+
+  add(fd: number, events: number, handler: IoHandler): number {
+    const token = this.#free.pop() ?? this.#handlers.length;
+    const generation = ((this.#generations[token] ?? 0) + 1) >>> 0;
+    const result = this.#epoll.add(fd, events, token, generation);
+    if (result < 0) {
+      this.#free.push(token);
+      this.#handlers[token] = null;
+      this.#generations[token] ??= 0;
+      return result;
+    }
+    this.#handlers[token] = handler;
+    this.#generations[token] = generation;
+    this.#fds[token] = fd;
+    return token;
+  }
+
+  remove(token: number): void {
+    this.#handlers[token] = null;
+    this.#epoll.remove(this.#fds[token] as number);
+    this.#free.push(token);
+  }
+
+  ready(handler: IoHandler): void {
+    this.#ready.add(handler);
+  }
+
+  /** One turn: wait (at most until the next deadline), dispatch events, then work left over, then deadlines. */
+  turn(mayBlock: boolean): void {
+    const clock = this.clock;
+    let timeout = 0;
+    if (mayBlock && this.#ready.size === 0) {
+      const next = this.timers.next - performance.now();
+      timeout = next <= 0 ? 0 : Math.min(MAX_WAIT_MS, Math.ceil(next));
+    }
+    const count = this.#epoll.wait(timeout);
+    if (count < 0 && count !== -EINTR) throw new Error(`epoll_wait failed: errno ${-count}`);
+    clock.nowMs = performance.now();
+    clock.turn++;
+    // Handlers asked for in the last turn, before this turn's events may ask again.
+    const running = this.#ready;
+    this.#ready = this.#running;
+    this.#running = running;
+    for (let i = 0; i < count; i++) {
+      const token = this.#epoll.tokenAt(i);
+      const handler = this.#handlers[token] as IoHandler | null;
+      if (handler === null || this.#generations[token] !== this.#epoll.generationAt(i)) continue;
+      this.#call(handler, this.#epoll.eventsAt(i));
+    }
+    if (running.size > 0) {
+      for (const handler of running) this.#call(handler, 0);
+      running.clear();
+    }
+    this.timers.run(clock.nowMs, this.#onError);
+  }
+
+  #call(handler: IoHandler, events: number): void {
+    try {
+      handler.onIo(events);
+    } catch (error) {
+      this.#onError(error);
+    }
+  }
+}
+
+/**
+ * Deadlines in a binary heap. A node whose deadline moved later stays where it is and is put back when its old place
+ * comes up: restarting a retransmission timer at every acknowledgment so costs one assignment.
+ */
+export class TimerHeap implements Timers {
+  readonly #heap: TimerNode[] = [];
+
+  /** The earliest time anything may be due; Infinity when nothing is. */
+  get next(): number {
+    const first = this.#heap[0];
+    return first === undefined ? Number.POSITIVE_INFINITY : first.heapDeadline;
+  }
+
+  get size(): number {
+    return this.#heap.length;
+  }
+
+  update(node: TimerNode): void {
+    if (node.heapIndex < 0) {
+      if (node.deadline === Number.POSITIVE_INFINITY) return;
+      node.heapDeadline = node.deadline;
+      node.heapIndex = this.#heap.length;
+      this.#heap.push(node);
+      this.#up(node.heapIndex);
+    } else if (node.deadline < node.heapDeadline) {
+      node.heapDeadline = node.deadline;
+      this.#up(node.heapIndex);
+    }
+  }
+
+  cancel(node: TimerNode): void {
+    node.deadline = Number.POSITIVE_INFINITY;
+    if (node.heapIndex < 0) return;
+    this.#removeAt(node.heapIndex);
+  }
+
+  /** Call every node whose deadline has passed; each at most once, so that a burst of them ends. */
+  run(nowMs: number, onError: (error: unknown) => void): void {
+    let budget = this.#heap.length;
+    while (budget-- > 0) {
+      const node = this.#heap[0];
+      if (node === undefined || node.heapDeadline > nowMs) return;
+      if (node.deadline > nowMs) {
+        // Moved later meanwhile.
+        if (node.deadline === Number.POSITIVE_INFINITY) {
+          this.#removeAt(0);
+        } else {
+          node.heapDeadline = node.deadline;
+          this.#down(0);
+        }
+        continue;
+      }
+      this.#removeAt(0);
+      node.deadline = Number.POSITIVE_INFINITY;
+      try {
+        node.onTimer(nowMs);
+      } catch (error) {
+        onError(error);
+      }
+    }
+  }
+
+  #removeAt(index: number): void {
+    const heap = this.#heap;
+    const node = heap[index] as TimerNode;
+    const last = heap.pop() as TimerNode;
+    node.heapIndex = -1;
+    if (last === node) return;
+    heap[index] = last;
+    last.heapIndex = index;
+    this.#up(index);
+    this.#down(last.heapIndex);
+  }
+
+  #up(start: number): void {
+    const heap = this.#heap;
+    let index = start;
+    const node = heap[index] as TimerNode;
+    while (index > 0) {
+      const parentIndex = (index - 1) >> 1;
+      const parent = heap[parentIndex] as TimerNode;
+      if (parent.heapDeadline <= node.heapDeadline) break;
+      heap[index] = parent;
+      parent.heapIndex = index;
+      index = parentIndex;
+    }
+    heap[index] = node;
+    node.heapIndex = index;
+  }
+
+  #down(start: number): void {
+    const heap = this.#heap;
+    let index = start;
+    const node = heap[index] as TimerNode;
+    for (;;) {
+      let childIndex = 2 * index + 1;
+      if (childIndex >= heap.length) break;
+      let child = heap[childIndex] as TimerNode;
+      const right = heap[childIndex + 1];
+      if (right !== undefined && right.heapDeadline < child.heapDeadline) {
+        child = right;
+        childIndex++;
+      }
+      if (child.heapDeadline >= node.heapDeadline) break;
+      heap[index] = child;
+      child.heapIndex = index;
+      index = childIndex;
+    }
+    heap[index] = node;
+    node.heapIndex = index;
+  }
+}

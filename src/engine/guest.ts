@@ -1,0 +1,264 @@
+/**
+ * One guest: its device, its stack and its flows, put together. The device's frames go in at `receiveBatch`, and at
+ * the end of the batch everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
+ */
+import type { GuestSpec, Limits } from '../config.ts';
+import { CaptureLink } from '../device/capture.ts';
+import { BATCH_FRAMES, TapLink } from '../device/tap-link.ts';
+import type { HostRouteTable } from '../firewall/host-routes.ts';
+import { Policy } from '../firewall/verdict.ts';
+import type { Clock, DescriptorBudget, FlowContext, IoHandler, Poller, Timers } from '../forward/context.ts';
+import { TimerNode } from '../forward/context.ts';
+import { DnsFlows } from '../forward/dns-flows.ts';
+import type { HostScratch } from '../forward/host-scratch.ts';
+import { PingFlows } from '../forward/ping-flows.ts';
+import type { Resolvers } from '../forward/resolvers.ts';
+import { TcpFlows } from '../forward/tcp-flows.ts';
+import { UdpFlows } from '../forward/udp-flows.ts';
+import type { Slab } from '../stack/buffer/slab.ts';
+import { Counters } from '../stack/counters.ts';
+import { Egress } from '../stack/egress.ts';
+import type { HalfSipHash } from '../stack/half-sip-hash.ts';
+import { Icmp } from '../stack/icmp.ts';
+import { ErrorLimiter } from '../stack/icmp-limit.ts';
+import { Ingress, type IngressHandler } from '../stack/ingress.ts';
+import type { Link } from '../stack/link.ts';
+import { NeighborTable } from '../stack/neighbor.ts';
+import { ownAddresses } from '../stack/own-addresses.ts';
+import type { Packet } from '../stack/packet.ts';
+import { Reassembler } from '../stack/reassembly.ts';
+import type { Rng } from '../stack/rng.ts';
+import { DhcpServer } from '../stack/services/dhcp-server.ts';
+import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
+import type { TcpHeader } from '../stack/wire/tcp.ts';
+import type { UdpHeader } from '../stack/wire/udp.ts';
+import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
+import { EAGAIN, EBADFD, EINTR, EIO, ENODEV } from '../sys/errno.ts';
+import { close } from '../sys/io.ts';
+import type { Memory } from '../sys/memory.ts';
+
+/**
+ * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
+ * takes at once is copied and kept: more would cost memory and gain nothing on a link without delay.
+ */
+const RECEIVE_WINDOW = 1024 * 1024;
+/** Host bytes queued towards the guest, at most: a few super-segments more than any window that is drained at once. */
+const SEND_QUEUE = 1024 * 1024;
+/** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
+const QUEUE_SHARE = 4;
+/** While the link is down, or the device says something we do not understand, look again this much later. */
+const LINK_RETRY_MS = 100;
+
+/** What the guests of one engine share. */
+export interface EngineServices {
+  readonly slab: Slab;
+  readonly memory: Memory;
+  readonly scratch: HostScratch;
+  readonly poller: Poller;
+  readonly timers: Timers;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly hash: HalfSipHash;
+  readonly limits: Limits;
+  readonly descriptors: DescriptorBudget;
+  readonly resolvers: Resolvers;
+  readonly hostRoutes: HostRouteTable;
+  refreshHostRoutes(): void;
+  log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
+  /** A handler let an exception out: log it, count it. */
+  onError(error: unknown): void;
+  /** The device is gone for good. */
+  linkGone(reason: string): void;
+}
+
+export class Guest extends TimerNode implements IoHandler, IngressHandler {
+  readonly counters: Counters = new Counters();
+  readonly tcp: TcpFlows;
+  readonly udp: UdpFlows;
+  readonly ping: PingFlows;
+  readonly dns: DnsFlows;
+  readonly #services: EngineServices;
+  readonly #tap: TapLink;
+  readonly #capture: CaptureLink | null;
+  readonly #ingress: Ingress;
+  readonly #token: number;
+  readonly #offload = new VnetHeader();
+  #readable = true;
+  #gone = false;
+
+  /** `fd` is the open device, non-blocking; the guest owns it from here on. */
+  constructor(services: EngineServices, spec: GuestSpec, fd: number) {
+    super();
+    this.#services = services;
+    const { slab, memory, rng, limits, clock } = services;
+    const own = ownAddresses(spec.addresses);
+    this.#tap = new TapLink(fd, spec.device, slab, memory);
+    this.#capture =
+      spec.pcapPath === ''
+        ? null
+        : new CaptureLink(this.#tap, slab, spec.pcapPath, {
+            onError: (message) => services.log('warn', message),
+          });
+    const link: Link = this.#capture ?? this.#tap;
+    const neighbors = new NeighborTable(limits.neighborMax, own);
+    const egress = new Egress(slab, link, own, neighbors, this.counters, rng);
+    const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
+    const icmp = new Icmp(slab, egress, own, limiter, this.counters);
+    const context: FlowContext = {
+      ...services,
+      counters: this.counters,
+      link,
+      own,
+      egress,
+      icmp,
+      policy: new Policy(spec.policy, services.hostRoutes),
+      dnsEnabled: spec.dns,
+      refreshHostRoutes: () => services.refreshHostRoutes(),
+      log: (level, message, fields) => services.log(level, message, fields),
+    };
+    const queueBytes = (spec.device.txQueueLen * spec.device.mtu) / QUEUE_SHARE;
+    const window = Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
+    this.tcp = new TcpFlows(context, window, Math.min(SEND_QUEUE, limits.tcpBufferPerFlow));
+    this.dns = new DnsFlows(context);
+    this.udp = new UdpFlows(context, this.dns);
+    this.ping = new PingFlows(context);
+    const onEthernet = link.medium === 'ethernet';
+    const ra =
+      spec.autoconfiguration && own.ipv6
+        ? new RouterAdvertiser(own, link.mtu, spec.dns ? [own.dns6] : [], rng)
+        : null;
+    this.#ingress = new Ingress({
+      slab,
+      link,
+      own,
+      neighbors,
+      reassembler: new Reassembler(slab, limits),
+      icmp,
+      egress,
+      dhcp:
+        spec.autoconfiguration && onEthernet
+          ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [])
+          : null,
+      ra,
+      handler: this,
+      counters: this.counters,
+    });
+    const token = services.poller.add(fd, EPOLLIN | EPOLLET, this);
+    if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
+    this.#token = token;
+    ra?.start(clock.nowMs);
+    this.#schedule();
+    services.poller.ready(this);
+  }
+
+  onTcp(p: Packet, h: TcpHeader): void {
+    this.tcp.onTcp(p, h);
+  }
+
+  onUdp(p: Packet, h: UdpHeader): void {
+    this.udp.onUdp(p, h);
+  }
+
+  onEcho(p: Packet): void {
+    this.ping.onEcho(p);
+  }
+
+  onIo(events: number): void {
+    if (this.#gone) return;
+    if ((events & (EPOLLERR | EPOLLHUP)) !== 0 || events !== 0) this.#readable = true;
+    this.#receiveBatch();
+    if (this.#readable && !this.#gone) this.#services.poller.ready(this);
+  }
+
+  onTimer(nowMs: number): void {
+    if (this.#gone) return;
+    this.#ingress.onTimeout(nowMs);
+    if (!this.#readable) {
+      // The link was down: see whether it is up again.
+      this.#readable = true;
+      this.#services.poller.ready(this);
+    }
+    this.#schedule();
+  }
+
+  /** End of the turn: what other events than frames left to be sent. */
+  endTurn(): void {
+    this.tcp.settle();
+    this.#capture?.flush();
+  }
+
+  /** Close the device; flows are left to the end of the process. */
+  close(): void {
+    if (this.#gone) return;
+    this.#gone = true;
+    this.#capture?.flush();
+    this.#services.poller.remove(this.#token);
+    this.#services.timers.cancel(this);
+    close(this.#tap.fd);
+  }
+
+  gauges(): Record<string, number> {
+    return {
+      'tcp.flows': this.tcp.size,
+      'tcp.dialing': this.tcp.dialing,
+      'tcp.time_wait': this.tcp.timeWaitSize,
+      'udp.flows': this.udp.size,
+      'ping.flows': this.ping.size,
+      'dns.outstanding': this.dns.size,
+    };
+  }
+
+  #receiveBatch(): void {
+    const tap = this.#tap;
+    const vnet = tap.vnetLength;
+    const view = this.#services.slab.view;
+    const { clock } = this.#services;
+    for (let i = 0; i < BATCH_FRAMES; i++) {
+      const n = tap.receive(i);
+      if (n <= 0) {
+        this.#onReadError(n);
+        break;
+      }
+      const slot = tap.slot(i);
+      const offload = this.#offload;
+      if (vnet > 0) {
+        if (n < VNET_HEADER_LEN || parseVnet(view, slot, n - vnet, offload) < 0) {
+          this.counters.drop(DropReason.VnetMalformed);
+          continue;
+        }
+      }
+      this.#capture?.received(slot + vnet, n - vnet, offload);
+      try {
+        this.#ingress.receive(slot + vnet, n - vnet, offload, clock.nowMs);
+      } catch (error) {
+        this.counters.drop(DropReason.BugException);
+        this.#services.onError(error);
+      }
+    }
+    this.udp.flush();
+    this.tcp.settle();
+    this.#schedule();
+  }
+
+  #onReadError(n: number): void {
+    if (n === -EINTR) return;
+    this.#readable = false;
+    if (n === -EAGAIN || n === 0) return;
+    if (n === -EBADFD || n === -ENODEV) {
+      this.#services.linkGone('the device was deleted');
+      return;
+    }
+    // EIO: the interface is down. Nothing tells us when it is up again but looking.
+    if (n !== -EIO) this.#services.log('debug', 'reading the device failed', { errno: -n });
+    this.deadline = Math.min(this.deadline, this.#services.clock.nowMs + LINK_RETRY_MS);
+    this.#services.timers.update(this);
+  }
+
+  #schedule(): void {
+    const next = this.#ingress.nextTimeoutMs();
+    this.deadline = this.#readable ? next : Math.min(next, Math.max(this.deadline, 0));
+    this.#services.timers.update(this);
+  }
+}

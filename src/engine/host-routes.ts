@@ -1,0 +1,274 @@
+/**
+ * Keeps the host-route table true: what is the host's is known before the first packet, and again before every verdict.
+ *
+ * Additions are applied as their news arrive. Removals never are: the kernel tells of some only by their cause, and of
+ * others in a way that does not say what is left (sys/route-monitor). They make the table *stale*, which errs on the side
+ * of denying, and it is then read anew. Lost news may be additions, so the table is *unsure* until it was read anew, and no
+ * verdict should be taken meanwhile. Reading anew blocks this thread (about 1 ms for a few hundred routes, 1 s for a
+ * million), so for staleness alone it may take a twentieth of the time at most; being unsure has no such limit.
+ *
+ * What counts: routes of every table, because policy rules may select any of them, with a destination, so default routes
+ * do not (nor what the table itself takes for "everything"). The type does not matter. Unicast, local, broadcast and
+ * anycast destinations are the host's networks and addresses; those of blackhole, unreachable, prohibit and throw routes
+ * were named by the administrator as something not to be treated like the rest of the world, and a table that a rule
+ * prefers may well lead there; multicast is reserved anyway. In doubt an address is the host's. Then the addresses
+ * of all interfaces, also of those that are down, and their IPv4 broadcast addresses.
+ *
+ * Left out on purpose: flows that were permitted before an address became the host's go on.
+ */
+import type { HostRoute, HostRouteTable } from '../firewall/host-routes.ts';
+import { V4_BITS } from '../firewall/prefix.ts';
+import type { Slab } from '../stack/buffer/slab.ts';
+import { IpAddress } from '../stack/wire/address.ts';
+import { EAFNOSUPPORT, EIO, ENOBUFS, EOPNOTSUPP, errnoText } from '../sys/errno.ts';
+import type { Memory } from '../sys/memory.ts';
+import { ROUTE_MONITOR_BYTES, RouteDump, RouteMessage, RouteMonitor } from '../sys/route-monitor.ts';
+
+/** Dumps that were interrupted by a change are repeated this often. */
+const DUMP_ATTEMPTS = 4;
+/** Rounds of one `refresh`: changes that arrive while it reads. */
+const REFRESH_ROUNDS = 4;
+/** Share of the time that may be spent on repairing a merely stale table, and how much may be saved up (ms). */
+const REPAIR_SHARE = 0.05;
+const REPAIR_SAVED_MS = 100;
+/** After a failure the next dump is not tried before this (ms): it may have cost a second of waiting. */
+const RETRY_MS = 1000;
+
+/** Result of a dump: complete, or complete but made while something changed. Negative is `-errno`. */
+const COMPLETE = 0;
+const INTERRUPTED = 1;
+
+/** Words of one entry of a `RouteList`: address, bits in the 128-bit form, table. */
+const ENTRY_WORDS = 6;
+
+/** What a dump said, until all of it has arrived. Plain words, because there may be a million. */
+class RouteList {
+  count = 0;
+  #words = new Uint32Array(64 * ENTRY_WORDS);
+  readonly #route: HostRoute = { prefix: new IpAddress(), bits: 0, table: 0 };
+
+  push(w0: number, w1: number, w2: number, w3: number, bits: number, table: number): void {
+    const at = this.count * ENTRY_WORDS;
+    if (at === this.#words.length) {
+      const words = new Uint32Array(at * 2);
+      words.set(this.#words);
+      this.#words = words;
+    }
+    const words = this.#words;
+    words[at] = w0;
+    words[at + 1] = w1;
+    words[at + 2] = w2;
+    words[at + 3] = w3;
+    words[at + 4] = bits;
+    words[at + 5] = table;
+    this.count++;
+  }
+
+  /** Each entry in turn, in one reused object: the table copies. */
+  *routes(): Generator<HostRoute, void, void> {
+    const words = this.#words;
+    for (let at = 0; at < this.count * ENTRY_WORDS; at += ENTRY_WORDS) {
+      this.#route.prefix.set(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
+      this.#route.bits = words[at + 4]!;
+      this.#route.table = words[at + 5]!;
+      yield this.#route;
+    }
+  }
+
+  *addresses(): Generator<IpAddress, void, void> {
+    for (const { prefix } of this.routes()) yield prefix;
+  }
+}
+
+export class HostRoutes {
+  /** Readable when something changed: watching it keeps the backlog short, but `refresh` does not depend on that. */
+  readonly fd: number;
+  /** How often everything was read, the first time included. */
+  reloads = 0;
+  readonly #monitor: RouteMonitor;
+  readonly #table: HostRouteTable;
+  readonly #log: (message: string) => void;
+  readonly #address = new IpAddress();
+  /** Something may have been removed. */
+  #stale = false;
+  /** Something may have been added. True until the first `load`. */
+  #unsure = true;
+  #repairMs = REPAIR_SAVED_MS;
+  #repairAt = 0;
+  #retryAt = 0;
+  #error = 0;
+
+  /** @throws Error with one line when the kernel cannot be asked: a policy that does not know the host is not safe. */
+  constructor(memory: Memory, slab: Slab, table: HostRouteTable, log: (message: string) => void) {
+    this.#table = table;
+    this.#log = log;
+    this.#monitor = new RouteMonitor(memory, slab.region(ROUTE_MONITOR_BYTES));
+    this.fd = this.#monitor.fd;
+    if (this.fd < 0)
+      throw new Error(`cannot watch the host's routes and addresses: netlink socket: ${errnoText(this.fd)}`);
+  }
+
+  /**
+   * The first reading; blocks until it is done.
+   * @throws Error with one line when it fails
+   */
+  load(): void {
+    this.#reload();
+    if (this.#unsure || !this.refresh())
+      throw new Error(`cannot read the host's routes and addresses: ${errnoText(this.#error)}`);
+  }
+
+  /**
+   * Bring the table up to date; to be called before a verdict. One receive call when nothing changed. False when the
+   * table may lack something that is the host's, because it could not be read anew: then nothing new should be permitted.
+   */
+  refresh(): boolean {
+    const received = this.#monitor.receive();
+    if (received === 0 && !this.#stale && !this.#unsure) return true;
+    return this.#update(received);
+  }
+
+  close(): void {
+    this.#monitor.close();
+    this.#unsure = true;
+  }
+
+  #update(first: number): boolean {
+    this.#drain(first);
+    // What changed while it was read is in the queue again.
+    for (let round = 0; round < REFRESH_ROUNDS && this.#wantsReload(); round++) {
+      this.#reload();
+      this.#drain(this.#monitor.receive());
+    }
+    if (this.#unsure) return false;
+    if (this.#error !== 0) this.#log("the host's routes and addresses are known again");
+    this.#error = 0;
+    return true;
+  }
+
+  /** Apply news until there are none. */
+  #drain(first: number): void {
+    const { messages } = this.#monitor;
+    let received = first;
+    for (; received > 0 || received === -ENOBUFS; received = this.#monitor.receive()) {
+      if (received < 0) {
+        this.#unsure = true;
+        continue;
+      }
+      for (let kind = messages.next(); kind !== RouteMessage.None; kind = messages.next()) this.#apply(kind);
+    }
+    if (received < 0) this.#fail(received);
+  }
+
+  #apply(kind: RouteMessage): void {
+    const { record } = this.#monitor.messages;
+    if (kind === RouteMessage.Withdrawal) {
+      this.#stale = true;
+    } else if (kind === RouteMessage.Route || kind === RouteMessage.Address) {
+      if (!record.added) {
+        this.#stale = true;
+        return;
+      }
+      const address = this.#address.set(record.w0, record.w1, record.w2, record.w3);
+      if (kind === RouteMessage.Route) {
+        // Mapped destinations of IPv6 routes lead nowhere: sockets take such an address for the IPv4 one.
+        if (record.prefixLength > 0 && address.isV4 === record.isV4)
+          this.#table.add(address, record.prefixLength + (record.isV4 ? V4_BITS : 0), record.table);
+      } else {
+        this.#table.addLocal(address);
+        if (record.broadcast !== 0) this.#table.addLocal(address.setV4(record.broadcast));
+      }
+    } else {
+      this.#unsure = true;
+    }
+  }
+
+  #wantsReload(): boolean {
+    if (!this.#stale && !this.#unsure) return false;
+    const now = performance.now();
+    if (now < this.#retryAt) return false;
+    if (this.#unsure) return true;
+    this.#repairMs = Math.min(REPAIR_SAVED_MS, this.#repairMs + (now - this.#repairAt) * REPAIR_SHARE);
+    this.#repairAt = now;
+    return this.#repairMs > 0;
+  }
+
+  /** Read everything. Success makes the table sure; an unbroken reading makes it exact. */
+  #reload(): void {
+    const begin = performance.now();
+    let result = INTERRUPTED;
+    for (let attempt = 0; attempt < DUMP_ATTEMPTS && result === INTERRUPTED; attempt++) {
+      const routes = new RouteList();
+      const locals = new RouteList();
+      result = this.#dumpAll(routes, locals);
+      if (result < 0) break;
+      this.reloads++;
+      if (result === COMPLETE) {
+        this.#table.replace(routes.routes());
+        this.#table.replaceLocals(locals.addresses());
+      } else {
+        // May lack something that the table, or another attempt, has: all together lack nothing.
+        for (const { prefix, bits, table } of routes.routes()) this.#table.add(prefix, bits, table);
+        for (const address of locals.addresses()) this.#table.addLocal(address);
+      }
+    }
+    const now = performance.now();
+    this.#repairMs -= now - begin;
+    if (result < 0) {
+      this.#monitor.abandonDump();
+      this.#fail(result);
+      return;
+    }
+    this.#unsure = false;
+    this.#stale = result === INTERRUPTED;
+  }
+
+  #dumpAll(routes: RouteList, locals: RouteList): number {
+    const v4 = this.#dump(RouteDump.Routes4, routes, locals);
+    if (v4 < 0) return v4;
+    let v6 = this.#dump(RouteDump.Routes6, routes, locals);
+    // A kernel without IPv6.
+    if (v6 === -EOPNOTSUPP || v6 === -EAFNOSUPPORT) v6 = COMPLETE;
+    if (v6 < 0) return v6;
+    const addresses = this.#dump(RouteDump.Addresses, routes, locals);
+    return addresses < 0 ? addresses : Math.max(v4, v6, addresses);
+  }
+
+  #dump(what: RouteDump, routes: RouteList, locals: RouteList): number {
+    const monitor = this.#monitor;
+    const { messages } = monitor;
+    const { record } = messages;
+    const started = monitor.startDump(what);
+    if (started < 0) return started;
+    for (;;) {
+      const received = monitor.receiveDump();
+      if (received < 0) return received;
+      for (let kind = messages.next(); kind !== RouteMessage.None; kind = messages.next()) {
+        const { w0, w1, w2, w3 } = record;
+        if (kind === RouteMessage.Route) {
+          const isMapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
+          if (record.prefixLength > 0 && isMapped === record.isV4)
+            routes.push(w0, w1, w2, w3, record.prefixLength + (record.isV4 ? V4_BITS : 0), record.table);
+        } else if (kind === RouteMessage.Address) {
+          locals.push(w0, w1, w2, w3, 128, 0);
+          if (record.broadcast !== 0) locals.push(0, 0, 0xffff, record.broadcast, 128, 0);
+        } else if (kind === RouteMessage.Done) {
+          return messages.interrupted ? INTERRUPTED : COMPLETE;
+        } else if (kind === RouteMessage.Failed) {
+          return messages.error;
+        } else {
+          return -EIO;
+        }
+      }
+    }
+  }
+
+  /** Note why the table is unsure; one line for each new reason. */
+  #fail(error: number): void {
+    this.#unsure = true;
+    this.#retryAt = performance.now() + RETRY_MS;
+    if (error === this.#error) return;
+    this.#error = error;
+    this.#log(`the host's routes and addresses cannot be read: ${errnoText(error)}`);
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * The data-plane thread: sets up memory, the loop and the mailbox, then runs until the stop flag is set.
+ *
+ * The thread blocks in epoll_wait(2) and so never gets back to Node's own event loop: messages are fetched with
+ * `receiveMessageOnPort` when the wake-up eventfd says so, and a thread in a foreign call cannot be terminated from
+ * outside, hence the shared stop flag.
+ */
+import { randomBytes } from 'node:crypto';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { Limits } from '../config.ts';
+import { HostRouteTable } from '../firewall/host-routes.ts';
+import type { DescriptorBudget } from '../forward/context.ts';
+import { HostScratch } from '../forward/host-scratch.ts';
+import { Resolvers } from '../forward/resolvers.ts';
+import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
+import { HalfSipHash } from '../stack/half-sip-hash.ts';
+import type { Rng } from '../stack/rng.ts';
+import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
+import { errnoText } from '../sys/errno.ts';
+import { close, discard, eventfd, read, setNonBlocking } from '../sys/io.ts';
+import { Memory } from '../sys/memory.ts';
+import { takeDescriptor } from '../sys/pidfd.ts';
+import { descriptorLimit } from './descriptor-limit.ts';
+import { EventLoop } from './event-loop.ts';
+import { type EngineServices, Guest } from './guest.ts';
+import { HostRoutes } from './host-routes.ts';
+import type { Command, EngineOptions, Event } from './messages.ts';
+
+/** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
+const FIXED_BYTES = 16 * 1024 * 1024;
+/** Descriptors that are not flows': standard streams, epoll, eventfd, netlink, device, Node's own. */
+const OWN_DESCRIPTORS = 32;
+/** Packet memory that was used and is free now goes back to the kernel when there is this much of it. */
+const DISCARD_BYTES = 8 * 1024 * 1024;
+const DISCARD_INTERVAL_MS = 1000;
+
+const port = parentPort;
+if (port === null) throw new Error('the engine runs in a worker thread');
+const options = workerData as EngineOptions;
+const stop = new Int32Array(options.stop);
+
+function post(event: Event): void {
+  port?.postMessage(event);
+}
+
+/** Random words from the system's generator, a kibibyte at a time. */
+class SystemRng implements Rng {
+  #pool = new Uint32Array(0);
+  #next = 0;
+
+  u32(): number {
+    if (this.#next === this.#pool.length) {
+      const bytes = randomBytes(1024);
+      this.#pool = new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + 1024));
+      this.#next = 0;
+    }
+    return this.#pool[this.#next++] as number;
+  }
+}
+
+class Engine {
+  readonly #slab: Slab;
+  readonly #memory: Memory;
+  readonly #loop: EventLoop;
+  readonly #services: EngineServices;
+  readonly #guests: Guest[] = [];
+  readonly #wakeFd: number;
+  readonly #wakeBuffer: number;
+  readonly #seenErrors = new Set<string>();
+  #discardAt = 0;
+
+  constructor(limits: Limits) {
+    this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
+    this.#memory = new Memory(this.#slab.buffer);
+    this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
+    const rng = new SystemRng();
+    const hostRoutes = new HostRouteTable();
+    const routes = new HostRoutes(this.#memory, this.#slab, hostRoutes, (message) =>
+      post({ type: 'log', level: 'warn', message }),
+    );
+    routes.load();
+    const descriptors: DescriptorBudget = {
+      used: 0,
+      limit: descriptorLimit() - limits.fdReserve - OWN_DESCRIPTORS,
+    };
+    this.#services = {
+      slab: this.#slab,
+      memory: this.#memory,
+      scratch: new HostScratch(this.#slab, this.#memory),
+      poller: this.#loop,
+      timers: this.#loop.timers,
+      clock: this.#loop.clock,
+      rng,
+      hash: new HalfSipHash(rng.u32(), rng.u32()),
+      limits,
+      descriptors,
+      resolvers: new Resolvers(),
+      hostRoutes,
+      refreshHostRoutes: () => routes.refresh(),
+      log: (level, message, fields) => {
+        if (level === 'debug' && !options.debug) return;
+        post(
+          fields === undefined ? { type: 'log', level, message } : { type: 'log', level, message, fields },
+        );
+      },
+      onError: (error) => this.#onError(error),
+      linkGone: (reason) => post({ type: 'linkGone', reason }),
+    };
+    this.#wakeBuffer = this.#slab.region(8);
+    this.#wakeFd = eventfd();
+    if (this.#wakeFd < 0) throw new Error(`eventfd: ${errnoText(this.#wakeFd)}`);
+    this.#loop.add(this.#wakeFd, EPOLLIN, { onIo: () => this.#readMailbox() });
+  }
+
+  run(): void {
+    post({ type: 'started', wakeFd: this.#wakeFd });
+    while (Atomics.load(stop, 0) === 0) {
+      this.#loop.turn(true);
+      for (let i = 0; i < this.#guests.length; i++) (this.#guests[i] as Guest).endTurn();
+      if (this.#loop.clock.nowMs >= this.#discardAt) this.#discardFreePages();
+    }
+    for (const guest of this.#guests) guest.close();
+  }
+
+  #readMailbox(): void {
+    read(this.#memory, this.#wakeFd, this.#wakeBuffer, 8);
+    for (;;) {
+      const received = receiveMessageOnPort(port as NonNullable<typeof port>);
+      if (received === undefined) return;
+      this.#onCommand(received.message as Command);
+    }
+  }
+
+  #onCommand(command: Command): void {
+    switch (command.type) {
+      case 'addGuest':
+        this.#addGuest(command);
+        return;
+      case 'setResolvers':
+        this.#services.resolvers.set(command.servers);
+        return;
+      case 'watchFd':
+        this.#watch(command.fd, command.name);
+        return;
+      case 'snapshot':
+        this.#snapshot(command.id);
+        return;
+      default:
+        command satisfies never;
+    }
+  }
+
+  #addGuest(command: Extract<Command, { type: 'addGuest' }>): void {
+    const { device } = command.guest;
+    const fd = takeDescriptor(device.holderPid, device.holderFd);
+    if (fd < 0) {
+      post({ type: 'guestFailed', id: command.id, message: `cannot take the device over: ${errnoText(fd)}` });
+      return;
+    }
+    setNonBlocking(fd);
+    try {
+      this.#guests.push(new Guest(this.#services, command.guest, fd));
+    } catch (error) {
+      close(fd);
+      post({
+        type: 'guestFailed',
+        id: command.id,
+        message: error instanceof Error ? error.message : String(error),
+      });
+      return;
+    }
+    post({ type: 'guestReady', id: command.id });
+  }
+
+  #watch(fd: number, name: string): void {
+    const token = this.#loop.add(fd, EPOLLIN | EPOLLHUP | EPOLLERR, {
+      onIo: () => {
+        this.#loop.remove(token);
+        post({ type: 'fdEvent', fd, name });
+      },
+    });
+    if (token < 0) post({ type: 'failed', message: `${name} ${fd}: ${errnoText(token)}` });
+  }
+
+  #snapshot(id: number): void {
+    const counters: Record<string, number> = {};
+    const gauges: Record<string, number> = {
+      'memory.pages_used': this.#slab.pagesUsed,
+      'descriptors.used': this.#services.descriptors.used,
+      timers: this.#loop.timers.size,
+    };
+    for (const guest of this.#guests) {
+      for (const [name, value] of Object.entries(guest.counters.snapshot()))
+        counters[name] = (counters[name] ?? 0) + value;
+      for (const [name, value] of Object.entries(guest.gauges())) gauges[name] = (gauges[name] ?? 0) + value;
+    }
+    post({ type: 'snapshot', id, counters, gauges });
+  }
+
+  /** Give memory that a burst needed and nobody holds any more back to the kernel. */
+  #discardFreePages(): void {
+    this.#discardAt = this.#loop.clock.nowMs + DISCARD_INTERVAL_MS;
+    const slab = this.#slab;
+    const unused = (slab.pagesTouched - slab.pagesUsed) * PAGE_SIZE;
+    if (unused < DISCARD_BYTES) return;
+    slab.reclaim((offset, length) => discard(this.#memory, offset, length));
+  }
+
+  /** An exception is our bug: it costs the packet or the flow that met it, and is told once per place (N-01). */
+  #onError(error: unknown): void {
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const site = stack.split('\n').slice(0, 2).join(' ');
+    if (this.#seenErrors.has(site) || this.#seenErrors.size > 100) return;
+    this.#seenErrors.add(site);
+    post({ type: 'log', level: 'error', message: 'bug: an exception in the data plane', fields: { stack } });
+  }
+}
+
+try {
+  new Engine(options.limits).run();
+} catch (error) {
+  post({ type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+}
