@@ -34,8 +34,8 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
-import { EAGAIN, EBADFD, EINTR, EIO, ENODEV } from '../sys/errno.ts';
+import { EPOLLIN } from '../sys/epoll.ts';
+import { EAGAIN, EBADFD, EINTR, ENODEV } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 
@@ -48,8 +48,6 @@ const RECEIVE_WINDOW = 1024 * 1024;
 const SEND_QUEUE = 1024 * 1024;
 /** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
 const QUEUE_SHARE = 4;
-/** While the link is down, or the device says something we do not understand, look again this much later. */
-const LINK_RETRY_MS = 100;
 
 /** What the guests of one engine share. */
 export interface EngineServices {
@@ -65,7 +63,7 @@ export interface EngineServices {
   readonly descriptors: DescriptorBudget;
   readonly resolvers: Resolvers;
   readonly hostRoutes: HostRouteTable;
-  refreshHostRoutes(): void;
+  refreshHostRoutes(): boolean;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
   /** A handler let an exception out: log it, count it. */
   onError(error: unknown): void;
@@ -85,7 +83,9 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly #ingress: Ingress;
   readonly #token: number;
   readonly #offload = new VnetHeader();
-  #readable = true;
+  /** The last batch was a single frame. */
+  #lone = false;
+  #lastTurn = 0;
   #gone = false;
 
   /** `fd` is the open device, non-blocking; the guest owns it from here on. */
@@ -145,12 +145,11 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       handler: this,
       counters: this.counters,
     });
-    const token = services.poller.add(fd, EPOLLIN | EPOLLET, this);
+    const token = services.poller.add(fd, EPOLLIN, this);
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
     ra?.start(clock.nowMs);
     this.#schedule();
-    services.poller.ready(this);
   }
 
   onTcp(p: Packet, h: TcpHeader): void {
@@ -165,21 +164,19 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.ping.onEcho(p);
   }
 
-  onIo(events: number): void {
+  onIo(): void {
     if (this.#gone) return;
-    if ((events & (EPOLLERR | EPOLLHUP)) !== 0 || events !== 0) this.#readable = true;
-    this.#receiveBatch();
-    if (this.#readable && !this.#gone) this.#services.poller.ready(this);
+    const { turn } = this.#services.clock;
+    // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. Frames
+    // in two turns in a row are a train, which is read to its end.
+    const most = this.#lone && turn - this.#lastTurn > 1 ? 1 : BATCH_FRAMES;
+    this.#lastTurn = turn;
+    this.#lone = this.#receiveBatch(most) === 1;
   }
 
   onTimer(nowMs: number): void {
     if (this.#gone) return;
     this.#ingress.onTimeout(nowMs);
-    if (!this.#readable) {
-      // The link was down: see whether it is up again.
-      this.#readable = true;
-      this.#services.poller.ready(this);
-    }
     this.#schedule();
   }
 
@@ -193,7 +190,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   close(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#capture?.flush();
+    this.#capture?.close();
     this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);
     close(this.#tap.fd);
@@ -210,18 +207,21 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     };
   }
 
-  #receiveBatch(): void {
+  /** Take up to `most` frames; how many there were. */
+  #receiveBatch(most: number): number {
     const tap = this.#tap;
     const vnet = tap.vnetLength;
     const view = this.#services.slab.view;
     const { clock } = this.#services;
-    for (let i = 0; i < BATCH_FRAMES; i++) {
-      const n = tap.receive(i);
+    let count = 0;
+    while (count < most) {
+      const n = tap.receive(count);
       if (n <= 0) {
         this.#onReadError(n);
         break;
       }
-      const slot = tap.slot(i);
+      const slot = tap.slot(count);
+      count++;
       const offload = this.#offload;
       if (vnet > 0) {
         if (n < VNET_HEADER_LEN || parseVnet(view, slot, n - vnet, offload) < 0) {
@@ -240,25 +240,21 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.udp.flush();
     this.tcp.settle();
     this.#schedule();
+    return count;
   }
 
   #onReadError(n: number): void {
-    if (n === -EINTR) return;
-    this.#readable = false;
-    if (n === -EAGAIN || n === 0) return;
+    if (n === 0 || n === -EAGAIN || n === -EINTR) return;
     if (n === -EBADFD || n === -ENODEV) {
+      this.close();
       this.#services.linkGone('the device was deleted');
       return;
     }
-    // EIO: the interface is down. Nothing tells us when it is up again but looking.
-    if (n !== -EIO) this.#services.log('debug', 'reading the device failed', { errno: -n });
-    this.deadline = Math.min(this.deadline, this.#services.clock.nowMs + LINK_RETRY_MS);
-    this.#services.timers.update(this);
+    this.#services.log('debug', 'reading the device failed', { errno: -n });
   }
 
   #schedule(): void {
-    const next = this.#ingress.nextTimeoutMs();
-    this.deadline = this.#readable ? next : Math.min(next, Math.max(this.deadline, 0));
+    this.deadline = this.#ingress.nextTimeoutMs();
     this.#services.timers.update(this);
   }
 }

@@ -110,9 +110,12 @@ class Engine {
     this.#wakeFd = eventfd();
     if (this.#wakeFd < 0) throw new Error(`eventfd: ${errnoText(this.#wakeFd)}`);
     this.#loop.add(this.#wakeFd, EPOLLIN, { onIo: () => this.#readMailbox() });
+    this.#loop.add(routes.fd, EPOLLIN, { onIo: () => routes.refresh() });
   }
 
   run(): void {
+    // The main thread may end the process before it reads the message: it finds the descriptor here, plus one.
+    Atomics.store(stop, 1, this.#wakeFd + 1);
     post({ type: 'started', wakeFd: this.#wakeFd });
     while (Atomics.load(stop, 0) === 0) {
       this.#loop.turn(true);

@@ -79,7 +79,10 @@ export interface FlowContext {
   readonly resolvers: Resolvers;
   /** DNS is offered at the DNS addresses. */
   readonly dnsEnabled: boolean;
-  /** Bring what is known of the host's addresses up to date before a verdict. */
-  refreshHostRoutes(): void;
+  /**
+   * Bring what is known of the host's addresses up to date, before the verdict that opens a flow. False: they are not
+   * known completely, and nothing may be opened.
+   */
+  refreshHostRoutes(): boolean;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
 }

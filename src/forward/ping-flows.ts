@@ -46,14 +46,15 @@ export class PingFlows implements PingFlowOwner {
     const { context } = this;
     const { icmp, clock, counters, scratch, memory } = context;
     const target = this.#target;
-    if (findTarget(context, Protocol.Icmp, p.dst, 0, target) !== TargetKind.Outside) {
+    const identifier = memory.view.getUint16(p.offset + 4);
+    const ports = (identifier << 16) >>> 0;
+    let flow = this.#table.find(p.src, ANY_ADDRESS, ports);
+    if (findTarget(context, Protocol.Icmp, p.dst, 0, flow === null, target) !== TargetKind.Outside) {
       counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
       icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
       return;
     }
-    const identifier = memory.view.getUint16(p.offset + 4);
-    const ports = (identifier << 16) >>> 0;
-    const flow = this.#table.find(p.src, ANY_ADDRESS, ports) ?? this.#open(p, identifier);
+    flow ??= this.#open(p, identifier);
     if (flow === null) return;
     this.#lru.touch(flow);
     scratch.putAddress(target.address, 0, 0);
@@ -71,7 +72,6 @@ export class PingFlows implements PingFlowOwner {
 
   mayReceive(src: IpAddress): boolean {
     const { policy, own, counters } = this.context;
-    this.context.refreshHostRoutes();
     const allowed = !own.onLink(src) && policy.verdict(Protocol.Icmp, src, 0) === Verdict.Permit;
     if (!allowed) counters.drop(DropReason.PolicyDeny);
     return allowed;

@@ -14,6 +14,7 @@
  */
 
 import { Parts } from '../stack/buffer/byte-queue.ts';
+import { PAGE_SIZE } from '../stack/buffer/slab.ts';
 import {
   EV_BAD_ACK,
   EV_CLOSED,
@@ -105,6 +106,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   #hostShut = false;
   /** TCP_NODELAY is set before the second write; the first is never held back (RFC 9293 §3.7.4). */
   #writes = 0;
+  /** What the last read of the host socket gave: small messages need no more than a page made ready. */
+  #lastRead = 0;
 
   constructor(
     owner: TcpFlowOwner,
@@ -386,7 +389,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       }
       const limit = c.isV4 ? c.env.superSegment4 : c.env.superSegment6;
       const chunk = limit > c.sndMss ? limit - (limit % c.sndMss) : READ_AHEAD;
-      const want = Math.min(c.sendRoom, c.sndWnd + READ_AHEAD - c.sndQueue.length, chunk);
+      const expected = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : chunk;
+      const want = Math.min(c.sendRoom, c.sndWnd + READ_AHEAD - c.sndQueue.length, expected);
       // The guest takes nothing at the moment: its acknowledgment brings us back here.
       if (want <= 0) return;
       const room = c.sndQueue.reserve(want, ioParts);
@@ -400,6 +404,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       c.sndQueue.commit(Math.max(n, 0));
       if (n > 0) {
         budget -= n;
+        this.#lastRead = n;
         if (n < room && !this.#hostHungUp) this.#hostReadable = false;
         this.flush();
         if (this.over) return;

@@ -65,7 +65,7 @@ export class UdpFlows implements UdpFlowOwner {
       return;
     }
     this.flush();
-    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, this.#target)) {
+    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, flow === null, this.#target)) {
       case TargetKind.Outside:
         break;
       case TargetKind.Dns:
@@ -107,7 +107,6 @@ export class UdpFlows implements UdpFlowOwner {
   mayReceive(src: IpAddress, port: number): boolean {
     const { clock, policy, counters } = this.context;
     if (clock.turn !== this.#senderTurn || port !== this.#senderPort || !src.equals(this.#senderJudged)) {
-      this.context.refreshHostRoutes();
       this.#senderTurn = clock.turn;
       this.#senderPort = port;
       this.#senderJudged.copyFrom(src);

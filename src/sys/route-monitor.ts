@@ -17,7 +17,7 @@
  * All fields are in host order, which is little-endian on every target; addresses are in network order. Messages of other
  * families, link attributes, nexthops, metrics and source-specific selectors are left out on purpose.
  */
-import { EAGAIN, EINTR, EIO, ENOBUFS, ETIMEDOUT } from './errno.ts';
+import { EAGAIN, EBADF, EINTR, EIO, ENOBUFS, ETIMEDOUT } from './errno.ts';
 import { close } from './io.ts';
 import { errno, libcFunction } from './libc.ts';
 import type { Memory } from './memory.ts';
@@ -353,6 +353,8 @@ export class RouteMonitor {
    * says that news were lost, and later ones may follow.
    */
   receive(): number {
+    // The number may be another socket's by now.
+    if (this.#closed) return -EBADF;
     const n = this.#receive(this.fd);
     if (n > 0) this.messages.begin(this.#region, n, 0);
     return n === -EAGAIN ? 0 : n;
@@ -362,6 +364,7 @@ export class RouteMonitor {
   startDump(what: RouteDump): number {
     const view = this.#memory.view;
     const at = this.#region;
+    if (this.#closed) return -EBADF;
     if (this.#dumpFd < 0) this.#dumpFd = this.#open(0);
     if (this.#dumpFd < 0) return this.#dumpFd;
     const body = what === RouteDump.Addresses ? IFADDRMSG_SIZE : RTMSG_SIZE;

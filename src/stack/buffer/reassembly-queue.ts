@@ -128,6 +128,21 @@ export class ReassemblyQueue {
     if (gone > 0) this.#pages.splice(0, gone);
   }
 
+  /**
+   * Memory is out: let go of what came ahead of the gap (RFC 2018 §8 allows it), so that what fills the gap finds room.
+   */
+  discardOutOfOrder(): void {
+    const kept = this.readable === 0 ? 0 : Math.ceil((this.#start + this.readable) / PAGE_SIZE);
+    while (this.#pages.length > kept) {
+      const page = this.#pages.pop() as number;
+      if (page !== HOLE) this.#slab.freePage(page);
+    }
+    this.#rangeStart.length = 0;
+    this.#rangeEnd.length = 0;
+    this.outOfOrder = 0;
+    if (this.readable === 0) this.#start = 0;
+  }
+
   clear(): void {
     for (const page of this.#pages) if (page !== HOLE) this.#slab.freePage(page);
     this.#pages.length = 0;

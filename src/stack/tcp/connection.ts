@@ -152,6 +152,11 @@ export class TcpConnection {
 
   // Acknowledging.
   ackNow = false;
+  /** Our own data follows the guest's so soon that it carries the acknowledgment: wait for it. */
+  interactive = false;
+  /** How often waiting was in vain. */
+  delayFailures = 0;
+  lastDataAt: number = Number.NEGATIVE_INFINITY;
   /** Acknowledgment number of the last segment sent. */
   lastAckSent: Seq = 0;
   /** Latest out-of-order block, first in the next SACK option (RFC 2018 §4). */

@@ -17,7 +17,8 @@ import {
   type TcpConnection,
   TcpState,
 } from './connection.ts';
-import { enterRecovery, onDuplicateAck, onNewAck } from './recovery.ts';
+import { enterRecovery, onDuplicateAck, onNewAck, sampleRtt } from './recovery.ts';
+import { RTO_AFTER_SYN_LOSS_MS } from './rtt.ts';
 import { type Seq, seqAdd, seqDiff, seqInWindow, seqLeq, seqLt } from './seq.ts';
 import { Timer } from './timers.ts';
 
@@ -26,6 +27,8 @@ const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000;
 /** Challenge ACKs per connection and second (RFC 5961 §7). */
 const CHALLENGES_PER_SECOND = 10;
 export const TIME_WAIT_MS = 60_000;
+/** The ACK field makes no sense: the segment is dropped, text and all. */
+const BAD_ACK_FIELD = -1;
 
 /**
  * Process a segment whose checksum is good. The payload lies at `offset` in the arena and is borrowed until return,
@@ -55,11 +58,20 @@ export function onSegment(
     }
   }
 
-  // First: is it in the window (§3.10.7.4)?
   const windowSize = seqDiff(c.rcvAdv, c.rcvNxt);
+  // Second, but valid whatever the window is (§3.10.7.4): RST (RFC 5961 §3.2).
+  if ((flags & TCP_RST) !== 0) {
+    if (h.seq === c.rcvNxt) {
+      close(c);
+      return EV_RESET | EV_CLOSED;
+    }
+    if (seqInWindow(h.seq, c.rcvNxt, windowSize)) challenge(c, nowMs);
+    return 0;
+  }
+
+  // First: is it in the window?
   const segmentLength = length + ((flags & TCP_FIN) !== 0 ? 1 : 0) + ((flags & TCP_SYN) !== 0 ? 1 : 0);
   if (!isAcceptable(c, h.seq, segmentLength, windowSize)) {
-    if ((flags & TCP_RST) !== 0) return 0;
     if ((flags & TCP_SYN) !== 0) {
       // A repeated SYN in SYN-RECEIVED: our SYN-ACK was lost.
       if (c.state === TcpState.SynReceived && h.seq === c.irs) c.synPending = true;
@@ -67,20 +79,15 @@ export function onSegment(
       return 0;
     }
     noteDuplicate(c, h.seq, length);
-    c.ackNow = true;
-    // The ACK field of a duplicate is still good news: a zero window must not cut acknowledgments off.
-    if ((flags & TCP_ACK) !== 0 && windowSize === 0 && h.seq === c.rcvNxt) return processAck(c, h, 0, nowMs);
-    return 0;
-  }
-
-  // Second: RST (RFC 5961 §3.2).
-  if ((flags & TCP_RST) !== 0) {
-    if (h.seq !== c.rcvNxt) {
-      challenge(c, nowMs);
-      return 0;
+    noteTimestampOfDuplicate(c, h, segmentLength, nowMs);
+    // An answer to each empty segment could be answered in turn, for ever (T-12).
+    if (segmentLength > 0) c.ackNow = true;
+    else challenge(c, nowMs);
+    // §3.10.7.4: a zero window must not cut acknowledgments off.
+    if ((flags & TCP_ACK) !== 0 && c.isSynchronized && windowSize === 0 && h.seq === c.rcvNxt) {
+      return Math.max(0, processAck(c, h, length, nowMs));
     }
-    close(c);
-    return EV_RESET | EV_CLOSED;
+    return 0;
   }
 
   // Fourth: SYN in the window (RFC 5961 §4.2).
@@ -104,17 +111,19 @@ export function onSegment(
     c.tsRecent = h.tsVal;
     c.tsRecentAt = nowMs;
   }
-  events |= processAck(c, h, length, nowMs);
+  const acked = processAck(c, h, length, nowMs);
+  if (acked === BAD_ACK_FIELD) return events;
+  events |= acked;
   if ((events & EV_CLOSED) !== 0) return events;
 
   // Seventh: text. URG is ignored: the bytes stay in line (T-18).
   if (length > 0) events |= processText(c, h.seq, offset, length, nowMs);
 
   // Eighth: FIN.
-  if ((flags & TCP_FIN) !== 0 && !c.finReceived) {
+  if ((flags & TCP_FIN) !== 0 && !c.finKnown) {
     const finSeq = seqAdd(h.seq, length);
     // Only a FIN inside what we can take now counts; a later copy brings it again.
-    if (seqInWindow(finSeq, c.rcvNxt, Math.max(windowSize, 1) + length + 1)) {
+    if (seqLeq(c.rcvNxt, finSeq) && seqLeq(finSeq, c.rcvAdv)) {
       c.finKnown = true;
       c.finSeq = finSeq;
     }
@@ -144,15 +153,23 @@ export function takeDelivered(c: TcpConnection, taken: number, nowMs: number): n
 /** The owner took `bytes` out of `rcvQueue`. */
 export function consumeReceived(c: TcpConnection, bytes: number): void {
   c.rcvQueue.consume(bytes);
+  // After the guest's FIN nothing more can come.
+  if (c.finReceived) return;
   // RFC 9293 §3.8.6.2.2: tell the guest only when the window grew by something worth telling.
   const room = receiveRoom(c);
   const gain = room - seqDiff(c.rcvAdv, c.rcvNxt);
-  if (gain >= Math.min(c.rcvLimit / 2, Math.max(c.rcvMss, c.rcvLimit / 8))) c.ackNow = true;
+  const limit = windowLimit(c);
+  if (gain >= Math.min(limit / 2, Math.max(c.rcvMss, limit / 8))) c.ackNow = true;
 }
 
-/** Bytes beyond RCV.NXT that may be received. */
+/** Bytes beyond RCV.NXT that may be received: what there is room for, as far as the window field can say it. */
 export function receiveRoom(c: TcpConnection): number {
-  return Math.max(0, c.rcvLimit - c.rcvQueue.readable);
+  return Math.max(0, Math.min(c.rcvLimit - c.rcvQueue.readable, windowLimit(c)));
+}
+
+/** The largest window that we can offer. */
+export function windowLimit(c: TcpConnection): number {
+  return Math.min(c.rcvLimit, 65535 * 2 ** c.rcvWindowShift);
 }
 
 /** The connection was cut: forget everything. */
@@ -177,7 +194,7 @@ function finish(c: TcpConnection, state: TcpState): void {
 function onSynSent(c: TcpConnection, h: TcpHeader, nowMs: number): number {
   const flags = h.flags;
   const ackOk = (flags & TCP_ACK) !== 0 && h.ack === c.sndNxt;
-  if ((flags & TCP_ACK) !== 0 && !ackOk) return 0;
+  if ((flags & TCP_ACK) !== 0 && !ackOk) return (flags & TCP_RST) !== 0 ? 0 : EV_BAD_ACK;
   if ((flags & TCP_RST) !== 0) {
     if (!ackOk) return 0;
     close(c);
@@ -214,20 +231,21 @@ function establish(c: TcpConnection, h: TcpHeader, nowMs: number): void {
   c.sndWl2 = h.ack;
   c.sndWnd = h.window << c.sndWindowShift;
   if (c.sndWnd > c.maxSndWnd) c.maxSndWnd = c.sndWnd;
-  if (c.synRetransmitted && !c.timestampsOk) c.rtt.rtoMs = 3000;
+  sampleRtt(c, h, h.ack, nowMs);
+  c.rttTimedAt = -1;
+  // RFC 6298 §5.7: nothing is known of the round trip but that the timer was too short for it.
+  if (c.synRetransmitted && c.rtt.srttMs < 0) c.rtt.rtoMs = RTO_AFTER_SYN_LOSS_MS;
   c.lastHeardAt = nowMs;
 }
 
-/** §3.4: the four cases of the acceptability test. */
+/**
+ * §3.4, with two additions. An empty segment may lie at the right edge: a guest that has filled our window while its
+ * first segment was lost acknowledges from there, and dropping that would make both sides answer each other for ever.
+ * A segment may begin before the window and end behind it (§3.4 forgets that case): it is trimmed.
+ */
 function isAcceptable(c: TcpConnection, seq: Seq, segmentLength: number, windowSize: number): boolean {
-  if (segmentLength === 0) {
-    return windowSize === 0 ? seq === c.rcvNxt : seqInWindow(seq, c.rcvNxt, windowSize) || seq === c.rcvNxt;
-  }
-  if (windowSize === 0) return false;
-  return (
-    seqInWindow(seq, c.rcvNxt, windowSize) ||
-    seqInWindow(seqAdd(seq, segmentLength - 1), c.rcvNxt, windowSize)
-  );
+  if (segmentLength === 0) return seqInWindow(seq, c.rcvNxt, windowSize + 1);
+  return seqLt(seq, seqAdd(c.rcvNxt, windowSize)) && seqLt(c.rcvNxt, seqAdd(seq, segmentLength));
 }
 
 function challenge(c: TcpConnection, nowMs: number): void {
@@ -240,33 +258,31 @@ function challenge(c: TcpConnection, nowMs: number): void {
   c.ackNow = true;
 }
 
-/** Returns events; `length` is the segment's payload (a segment with data is no duplicate ACK). */
+/**
+ * Returns events, or BAD_ACK_FIELD for an acknowledgment of what was never sent or of long ago (§3.10.7.4, RFC 5961
+ * §5.2). `length` is the segment's payload (a segment with data is no duplicate ACK).
+ */
 function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs: number): number {
   const ack = h.ack;
-  if (seqLt(c.sndNxt, ack)) {
-    // Acknowledges what was never sent.
+  if (seqLt(c.sndNxt, ack) || seqLt(ack, seqAdd(c.sndUna, -Math.max(c.maxSndWnd, 65535)))) {
     challenge(c, nowMs);
-    return 0;
-  }
-  if (seqLt(ack, seqAdd(c.sndUna, -Math.max(c.maxSndWnd, 65535)))) {
-    challenge(c, nowMs);
-    return 0;
+    return BAD_ACK_FIELD;
   }
   let events = 0;
-  const probing = c.timers[Timer.Persist] !== Number.POSITIVE_INFINITY;
+  const wasShut = c.sndWnd === 0;
   const window = h.window << c.sndWindowShift;
   const windowChanged = window !== c.sndWnd;
-  // §3.10.7.4: only a segment newer than the last may update the window.
-  if (seqLt(c.sndWl1, h.seq) || (c.sndWl1 === h.seq && seqLeq(c.sndWl2, ack))) {
+  // §3.10.7.4: only a segment newer than the last may update the window. A window counts from its acknowledgment, so an
+  // old one never does, and a new one always does, whatever order the segments came in.
+  if (
+    seqLt(c.sndUna, ack) ||
+    (ack === c.sndUna && (seqLt(c.sndWl1, h.seq) || (c.sndWl1 === h.seq && seqLeq(c.sndWl2, ack))))
+  ) {
     if (window > c.sndWnd && c.sndWnd < c.sndMss) events |= EV_ACKED;
     c.sndWnd = window;
     if (window > c.maxSndWnd) c.maxSndWnd = window;
     c.sndWl1 = h.seq;
     c.sndWl2 = ack;
-    if (window > 0) {
-      c.timers[Timer.Persist] = Number.POSITIVE_INFINITY;
-      c.persistMs = 0;
-    }
   }
   let sackNews = 0;
   if (c.sackOk) {
@@ -286,17 +302,34 @@ function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs: numbe
   } else if (
     ack === c.sndUna &&
     c.flight > 0 &&
+    // The answers to window probes are no sign of loss.
+    c.sndWnd > 0 &&
     (sackNews > 0 || (length === 0 && !windowChanged && (h.flags & TCP_FIN) === 0 && h.sackCount === 0))
   ) {
     onDuplicateAck(c, nowMs);
   }
-  if (probing && c.sndWnd > 0 && c.flight > 0) {
-    // The window opened, but the guest did not keep the byte that probed it.
-    c.rtxNext = c.sndUna;
-    c.rtxEnd = c.sndNxt;
-  }
+  if (wasShut && c.sndWnd > 0) onWindowOpened(c, nowMs);
   if (sackNews > 0 && !c.inRecovery && c.scoreboard.sacked >= 3 * c.sndMss) enterRecovery(c, nowMs);
   return events;
+}
+
+/** The window was shut and is not any more. */
+function onWindowOpened(c: TcpConnection, nowMs: number): void {
+  const timers = c.timers;
+  const probing = timers[Timer.Persist] !== Number.POSITIVE_INFINITY;
+  if (c.flight > 0) {
+    // What was sent into the shut window (a probe, FIN, a retransmission) was not kept.
+    const finAlone = c.finSent && c.flight === 1;
+    if (!probing && !finAlone && c.stuckSince < 0) return;
+    c.rtxNext = c.sndUna;
+    c.rtxEnd = c.sndNxt;
+    timers[Timer.Persist] = Number.POSITIVE_INFINITY;
+    c.persistMs = 0;
+  } else if (probing) {
+    // It may still be too small to be used: then the timer overrides after one RTO, not after the probes' long gaps.
+    c.persistMs = c.rtt.rtoMs;
+    timers[Timer.Persist] = Math.min(timers[Timer.Persist] as number, nowMs + c.persistMs);
+  }
 }
 
 function onFinAcked(c: TcpConnection, nowMs: number): number {
@@ -326,8 +359,10 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
   let from = offset;
   let size = length;
   let at = seqDiff(seq, c.rcvNxt);
+  // There is no text behind FIN.
+  if (c.finKnown) size = Math.min(size, seqDiff(c.finSeq, seq));
   if (at < 0) {
-    noteDuplicate(c, seq, Math.min(size, -at));
+    noteDuplicate(c, seq, size);
     from -= at;
     size += at;
     at = 0;
@@ -342,6 +377,14 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
     return 0;
   }
   if (at === 0) {
+    const hadGap = c.rcvQueue.outOfOrder > 0;
+    const before = c.rcvQueue.readable;
+    let stored = !c.rcvQueue.isEmpty && c.rcvQueue.insert(before, from, size, c.env.outOfOrderRanges);
+    if (!stored && hadGap) {
+      // Out of memory, and what waits for this segment may be what has it all.
+      c.rcvQueue.discardOutOfOrder();
+      stored = before > 0 && c.rcvQueue.insert(before, from, size, c.env.outOfOrderRanges);
+    }
     if (c.rcvQueue.isEmpty) {
       c.deliverOffset = from;
       c.deliverLength = size;
@@ -349,9 +392,7 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
       scheduleAck(c, nowMs);
       return EV_DELIVER;
     }
-    const before = c.rcvQueue.readable;
-    const hadGap = c.rcvQueue.outOfOrder > 0;
-    if (!c.rcvQueue.insert(before, from, size, c.env.outOfOrderRanges)) {
+    if (!stored) {
       c.ackNow = true;
       return 0;
     }
@@ -368,23 +409,43 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
   return 0;
 }
 
+/** Report what of the segment we have already: only that, or the guest would take the rest for received. */
 function noteDuplicate(c: TcpConnection, seq: Seq, length: number): void {
-  if (!c.sackOk || length === 0) return;
+  const known = Math.min(length, seqDiff(c.rcvNxt, seq));
+  if (!c.sackOk || known <= 0) return;
   c.dsackLeft = seq;
-  c.dsackRight = seqAdd(seq, length);
+  c.dsackRight = seqAdd(seq, known);
   c.ackNow = true;
 }
 
-/** RFC 9293 §3.8.6.3: delay, but acknowledge every second full segment; decided at the end of the batch. */
+/**
+ * Echo the timestamp of data that came again: our acknowledgment was lost, and an echo from before would make the guest
+ * measure a round trip as long as its timeout, then double that. (RFC 7323 §4.3 takes no timestamp from outside the
+ * window; hence the check that the ACK field is one that only the guest can know.)
+ */
+function noteTimestampOfDuplicate(c: TcpConnection, h: TcpHeader, segmentLength: number, nowMs: number): void {
+  if (!c.timestampsOk || !h.hasTimestamps || segmentLength === 0 || (h.flags & TCP_ACK) === 0) return;
+  if (!seqLt(h.seq, c.rcvNxt) || !seqInWindow(h.ack, c.sndUna, c.flight + 1)) return;
+  c.tsRecent = h.tsVal;
+  c.tsRecentAt = nowMs;
+}
+
+/**
+ * RFC 9293 §3.8.6.3: delay only where an answer is likely to carry the acknowledgment; a guest whose Nagle algorithm
+ * waits for it must not be kept waiting. Otherwise it goes out at the end of the batch.
+ */
 function scheduleAck(c: TcpConnection, nowMs: number): void {
-  if (c.timers[Timer.DelayedAck] === Number.POSITIVE_INFINITY) {
+  c.lastDataAt = nowMs;
+  if (c.interactive && c.timers[Timer.DelayedAck] === Number.POSITIVE_INFINITY) {
     c.timers[Timer.DelayedAck] = nowMs + c.env.delayedAckMs;
   }
 }
 
-/** At the end of a batch: is an acknowledgment due before the delay is over? */
+/** At the end of a batch: is an acknowledgment due before the delay is over? A window of few segments must not wait. */
 export function settleAck(c: TcpConnection): void {
-  if (seqDiff(c.rcvNxt, c.lastAckSent) >= 2 * c.rcvMss) c.ackNow = true;
+  const unacknowledged = seqDiff(c.rcvNxt, c.lastAckSent);
+  const enough = Math.min(2 * c.rcvMss, windowLimit(c) / 4);
+  if (unacknowledged >= enough || (unacknowledged > 0 && !c.interactive)) c.ackNow = true;
 }
 
 function checkFin(c: TcpConnection, nowMs: number): number {

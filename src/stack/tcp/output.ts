@@ -2,14 +2,15 @@
  * What to send next (RFC 9293 §3.8): `pollTransmit` fills one segment and says whether there was one.
  *
  * Order: reset; handshake; what is to be sent again; probes; new bytes; FIN; a bare acknowledgment. Every segment
- * carries the acknowledgment, so whatever goes out also settles a pending ACK.
+ * carries the acknowledgment, so whatever goes out also settles a pending ACK; only an ACK that tells of a gap goes
+ * ahead by itself, because segments with data carry no SACK blocks and never count as duplicate ACKs.
  *
  * When the device segments for us a "segment" may be up to 64 KiB long with `mss` telling where the kernel cuts it.
  * Nagle's algorithm is off: what the host sent as one piece is one piece for the guest (RQ-16).
  */
 import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
 import { type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
-import { close, receiveRoom } from './input.ts';
+import { close, receiveRoom, windowLimit } from './input.ts';
 import { armRetransmit } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
 import { Timer } from './timers.ts';
@@ -21,6 +22,9 @@ import { Timer } from './timers.ts';
 const SEGMENTS_PER_WINDOW = 4;
 /** …but never below this, where the cost per segment begins to count. */
 const SMALLEST_CUT = 1024;
+
+/** After so many acknowledgments that waited in vain, this connection's are not delayed any more. */
+const MAX_DELAY_FAILURES = 2;
 
 /** A segment to send. Borrowed: one instance is filled again and again. */
 export class TcpSegmentOut {
@@ -54,6 +58,7 @@ export function pollTransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut
       return c.ackNow && sendAck(c, nowMs, out);
     default:
       return (
+        (c.ackNow && tellsOfGap(c) && sendAck(c, nowMs, out)) ||
         (seqLt(c.rtxNext, c.rtxEnd) && retransmit(c, nowMs, out)) ||
         (c.probePending && sendLossProbe(c, nowMs, out)) ||
         sendNew(c, nowMs, out) ||
@@ -98,12 +103,15 @@ function retransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolea
   // Bytes resent since SND.UNA stand for what is in flight again.
   const resent = seqDiff(from, c.sndUna);
   if (resent > 0 && resent + c.sndMss > c.congestion.cwnd) return false;
+  // Within the window the guest offers now, but always something (RFC 9293 §3.8.6: shrunk windows).
+  const offered = c.sndWnd - resent;
+  if (resent > 0 && offered <= 0) return false;
   const inQueue = seqDiff(from, c.sndQueueSeq);
   const data = Math.min(
     c.scoreboard.holeLength(from, c.rtxEnd),
     c.sndQueue.length - inQueue,
-    // Within the window the guest offers now, but always something (RFC 9293 §3.8.6: shrunk windows).
-    Math.max(segmentCut(c), 1),
+    segmentCut(c),
+    Math.max(offered, 1),
   );
   if (data > 0) {
     fillData(c, out, from, data, nowMs);
@@ -145,9 +153,11 @@ function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   if (c.finSent) return false;
   const sentOffset = seqDiff(c.sndNxt, c.sndQueueSeq);
   const unsent = c.sndQueue.length - sentOffset;
-  if (unsent === 0) return c.finQueued && sendFin(c, nowMs, out);
-  const window = Math.min(c.sndWnd, c.congestion.cwnd + c.scoreboard.sacked);
-  const usable = window - c.flight;
+  // Bytes that have left the link: reported by SACK, or one segment for each duplicate ACK (RFC 3042, RFC 6582).
+  const left = c.sackOk ? c.scoreboard.sacked : Math.min(c.dupAcks * c.sndMss, c.flight);
+  const usable = Math.min(c.sndWnd, c.congestion.cwnd + left) - c.flight;
+  // FIN takes a place in the window; alone before a shut one it goes out all the same and is its own probe.
+  if (unsent === 0) return c.finQueued && (usable > 0 || c.flight === 0) && sendFin(c, nowMs, out);
   if (usable <= 0) {
     if (c.flight === 0) armPersist(c, nowMs);
     return false;
@@ -189,6 +199,9 @@ function markFin(c: TcpConnection, out: TcpSegmentOut): void {
 
 function afterNew(c: TcpConnection, length: number, nowMs: number): void {
   const wasIdle = c.flight === 0;
+  if (!c.interactive && nowMs - c.lastDataAt < c.env.delayedAckMs) {
+    c.interactive = c.delayFailures < MAX_DELAY_FAILURES;
+  }
   if (c.rttTimedAt < 0 && !c.timestampsOk) {
     c.rttTimedAt = nowMs;
     c.rttTimedSeq = c.sndNxt;
@@ -206,7 +219,9 @@ function sendWindowProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): b
   if (!c.finSent && c.sndQueue.length > sentOffset && c.flight === 0) {
     const size = Math.max(1, Math.min(c.sndQueue.length, c.sndWnd, segmentCut(c)));
     fillData(c, out, c.sndNxt, size, nowMs);
-    c.sndNxt = seqAdd(c.sndNxt, size);
+    // A byte beyond the window is the persist timer's; what fits in it is sent like anything else.
+    if (c.sndWnd > 0) afterNew(c, size, nowMs);
+    else c.sndNxt = seqAdd(c.sndNxt, size);
     return true;
   }
   if (c.flight > 0 && c.sndQueue.length > 0) {
@@ -218,8 +233,14 @@ function sendWindowProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): b
   return true;
 }
 
+/** There is something to say that only a bare ACK can: a gap, or a duplicate. */
+function tellsOfGap(c: TcpConnection): boolean {
+  return c.rcvQueue.outOfOrder > 0 || c.dsackLeft !== c.dsackRight;
+}
+
 function sendAck(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
-  prepare(c, out, c.sndNxt, nowMs);
+  // Beyond the window (a probe, FIN, a window that shrank) the guest would not accept it.
+  prepare(c, out, c.flight > c.sndWnd ? seqAdd(c.sndUna, c.sndWnd) : c.sndNxt, nowMs);
   out.header.flags = TCP_ACK;
   addSackBlocks(c, out);
   return true;
@@ -281,7 +302,7 @@ function windowToOffer(c: TcpConnection): number {
   const room = receiveRoom(c);
   const open = seqDiff(c.rcvAdv, c.rcvNxt);
   const gain = room - open;
-  return gain >= Math.min(c.rcvLimit / 2, c.rcvMss) ? room : open;
+  return gain >= Math.min(windowLimit(c) / 2, c.rcvMss) ? room : open;
 }
 
 /** RFC 2018 §4: the newest block first, then the others; RFC 2883: a duplicate before them all. */

@@ -5,29 +5,22 @@
  */
 import type { TcpHeader } from '../wire/tcp.ts';
 import type { TcpConnection } from './connection.ts';
-import { seqAdd, seqDiff, seqLeq, seqLt } from './seq.ts';
+import { type Seq, seqAdd, seqDiff, seqLeq, seqLt } from './seq.ts';
 import { Timer } from './timers.ts';
 
 /** RFC 5681 §3.2. */
 const DUP_ACK_THRESHOLD = 3;
 /** RFC 8985 §7.2: least probe timeout, here for links without a delay of their own. */
 const PROBE_MIN_MS = 10;
+/** RFC 8985 §7.2 WCDelAckT: how long a guest may sit on the acknowledgment of a single segment. */
+const WORST_DELAYED_ACK_MS = 200;
 
 /** The guest acknowledged new bytes: `h.ack` is above SND.UNA. */
 export function onNewAck(c: TcpConnection, h: TcpHeader, nowMs: number): void {
   const ack = h.ack;
   const flightBefore = c.flight;
   const acked = seqDiff(ack, c.sndUna);
-  if (c.timestampsOk && h.hasTimestamps && h.tsEcr !== 0) {
-    const rtt = (Math.floor(nowMs) + c.tsOffset - h.tsEcr) | 0;
-    // An echo that we never sent is no measurement (T-17).
-    if (rtt >= 0 && rtt < 600_000) c.rtt.sample(rtt);
-  } else if (c.rttTimedAt >= 0 && seqLt(c.rttTimedSeq, ack)) {
-    c.rtt.sample(nowMs - c.rttTimedAt);
-    c.rttTimedAt = -1;
-  } else {
-    c.rtt.resetBackOff();
-  }
+  sampleRtt(c, h, ack, nowMs);
   c.sndUna = ack;
   c.stuckSince = -1;
   c.probeSent = false;
@@ -57,6 +50,20 @@ export function onNewAck(c: TcpConnection, h: TcpHeader, nowMs: number): void {
   }
 }
 
+/** Measure the round trip by the segment's timestamp, or by the one segment that is timed (RFC 6298 §3, RFC 7323 §4). */
+export function sampleRtt(c: TcpConnection, h: TcpHeader, ack: Seq, nowMs: number): void {
+  if (c.timestampsOk && h.hasTimestamps && h.tsEcr !== 0) {
+    const rtt = (Math.floor(nowMs) + c.tsOffset - h.tsEcr) | 0;
+    // An echo that we never sent is no measurement (T-17).
+    if (rtt >= 0 && rtt < 600_000) c.rtt.sample(rtt);
+  } else if (c.rttTimedAt >= 0 && seqLt(c.rttTimedSeq, ack)) {
+    c.rtt.sample(nowMs - c.rttTimedAt);
+    c.rttTimedAt = -1;
+  } else {
+    c.rtt.resetBackOff();
+  }
+}
+
 export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
   c.dupAcks++;
   if (c.inRecovery) {
@@ -67,8 +74,9 @@ export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
 }
 
 export function enterRecovery(c: TcpConnection, nowMs: number): void {
-  // RFC 6582 §3.2: not twice for the same window of data.
-  if (seqLt(c.sndUna, c.recover)) return;
+  // RFC 6582 §3.2 step 2: without SACK these may be answers to what was needlessly sent again before `recover`.
+  // (Outside recovery SND.UNA is never below it; an old value may lie any distance behind, so it must not be ordered.)
+  if (!c.sackOk && c.sndUna === c.recover) return;
   c.inRecovery = true;
   c.recover = c.sndNxt;
   c.rtxNext = c.sndUna;
@@ -109,8 +117,8 @@ export function onRetransmitTimeout(c: TcpConnection, nowMs: number): void {
 /** (Re)start the retransmission timer, and the tail probe before it where one is allowed. */
 export function armRetransmit(c: TcpConnection, nowMs: number): void {
   c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
-  if (!c.probeSent && !c.inRecovery && c.sackOk && c.isSynchronized) {
-    const pto = Math.max(PROBE_MIN_MS, 2 * c.rtt.srttMs);
-    c.timers[Timer.LossProbe] = nowMs + pto;
-  }
+  if (c.probeSent || c.inRecovery || !c.sackOk || !c.isSynchronized || c.rtt.srttMs < 0) return;
+  let pto = Math.max(PROBE_MIN_MS, 2 * c.rtt.srttMs);
+  if (c.flight <= c.sndMss) pto += WORST_DELAYED_ACK_MS;
+  c.timers[Timer.LossProbe] = pto < c.rtt.rtoMs ? nowMs + pto : Number.POSITIVE_INFINITY;
 }

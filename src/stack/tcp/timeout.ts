@@ -36,13 +36,20 @@ export function onTimeout(c: TcpConnection, nowMs: number): number {
   if ((timers[Timer.DelayedAck] as number) <= nowMs) {
     timers[Timer.DelayedAck] = Number.POSITIVE_INFINITY;
     c.ackNow = true;
+    c.interactive = false;
+    c.delayFailures++;
   }
   if ((timers[Timer.Persist] as number) <= nowMs) {
     // The peer must answer probes; silence is death (RFC 9293 §3.8.6.1 and R2).
     if (nowMs - c.lastHeardAt >= R2_MS && c.persistMs > 0) return giveUp(c);
-    c.persistMs = Math.min(RTO_MAX_MS, c.persistMs === 0 ? c.rtt.rtoMs : c.persistMs * 2);
-    timers[Timer.Persist] = nowMs + c.persistMs;
-    c.persistPending = true;
+    if (c.sndQueue.length === 0) {
+      timers[Timer.Persist] = Number.POSITIVE_INFINITY;
+      c.persistMs = 0;
+    } else {
+      c.persistMs = Math.min(RTO_MAX_MS, c.persistMs === 0 ? c.rtt.rtoMs : c.persistMs * 2);
+      timers[Timer.Persist] = nowMs + c.persistMs;
+      c.persistPending = true;
+    }
   }
   if ((timers[Timer.LossProbe] as number) <= nowMs) {
     timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
