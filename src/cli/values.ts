@@ -1,0 +1,128 @@
+/**
+ * Values of command line options: text in, checked value out. Everything that is wrong with one is a `UsageError` whose
+ * message is one line that names the option, what was given and what is accepted.
+ */
+import { accessSync, constants, fstatSync, readlinkSync, statSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { dirname, resolve } from 'node:path';
+import { type AddressPlan, type Config, defaultAddresses } from '../config.ts';
+
+/** The command line is not usable; nothing has been started. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+  readonly code = 'ERR_USAGE';
+}
+
+export function badValue(option: string, given: string, fault: string, accepted: string): UsageError {
+  return new UsageError(`option ${option}: ${JSON.stringify(given)} ${fault}; accepted: ${accepted}`);
+}
+
+/** RFC 791 §3.1 asks every host to take 576; 65521 is the most that a TAP carries. Bytes of IP packet. */
+export const MTU_MIN = 576;
+export const MTU_MAX = 65521;
+/** RFC 8200 §5. */
+export const MTU_MIN_IPV6 = 1280;
+
+/** A decimal number without sign, blanks or leading zeros, or −1. */
+export function decimal(text: string): number {
+  return /^(0|[1-9]\d{0,9})$/.test(text) ? Number(text) : -1;
+}
+
+export function parseMtu(text: string): number {
+  const mtu = decimal(text);
+  const accepted = `${MTU_MIN} to ${MTU_MAX}, with IPv6 at least ${MTU_MIN_IPV6}`;
+  if (mtu < 0) throw badValue('--mtu', text, 'is not a number', accepted);
+  if (mtu < MTU_MIN || mtu > MTU_MAX) throw badValue('--mtu', text, 'is out of range', accepted);
+  return mtu;
+}
+
+/** An inherited descriptor. What the runtime itself has open (epoll, eventfd) cannot have been meant. */
+export function parseFd(option: string, text: string): number {
+  const fd = decimal(text);
+  const accepted = 'the number of an open descriptor';
+  if (fd < 0) throw badValue(option, text, 'is not a descriptor number', accepted);
+  try {
+    fstatSync(fd);
+    if (readlinkSync(`/proc/self/fd/${fd}`).startsWith('anon_inode:[event')) throw new Error('not inherited');
+  } catch {
+    throw badValue(option, text, 'is not open', accepted);
+  }
+  return fd;
+}
+
+export function parseInterfaceName(text: string): string {
+  // dev_valid_name() of the kernel, and no characters that are awkward in /proc paths.
+  if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(text) || text === '.' || text === '..') {
+    throw badValue(
+      '--interface',
+      text,
+      'is not an interface name',
+      '1 to 15 letters, digits, "_", "-", "." and "@"',
+    );
+  }
+  return text;
+}
+
+export function parseDnsServer(text: string): string {
+  if (isIP(text) === 0) throw badValue('--dns', text, 'is not an address', 'an IPv4 or IPv6 address');
+  return text;
+}
+
+const levels: readonly Config['logLevel'][] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+
+export function parseLogLevel(text: string): Config['logLevel'] {
+  const level = levels.find((name) => name === text);
+  if (level === undefined) throw badValue('--log-level', text, 'is not a log level', levels.join(', '));
+  return level;
+}
+
+export function parsePcapPath(text: string): string {
+  const path = resolve(text);
+  const accepted = 'a file that can be written';
+  try {
+    accessSync(dirname(path), constants.W_OK);
+  } catch {
+    throw badValue('--pcap', text, 'is in a directory that cannot be written', accepted);
+  }
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
+    throw badValue('--pcap', text, 'is a directory', accepted);
+  }
+  return path;
+}
+
+export function parseExistingPath(option: string, text: string): string {
+  if (statSync(text, { throwIfNoEntry: false }) === undefined) {
+    throw badValue(option, text, 'does not exist', 'the file of a namespace, like /proc/PID/ns/user');
+  }
+  return resolve(text);
+}
+
+const CIDR_ACCEPTED = 'an IPv4 network with prefix length 1 to 25, like 10.0.2.0/24';
+
+/** The address plan in another IPv4 network: gateway +2, DNS +3, guest +100. */
+export function parseCidr(text: string): Pick<AddressPlan, 'guest4' | 'prefix4' | 'gateway4' | 'dns4'> {
+  const [address = '', length = '', more] = text.split('/');
+  const prefix4 = decimal(length);
+  if (isIP(address) !== 4 || prefix4 < 0 || more !== undefined) {
+    throw badValue('--cidr', text, 'is not a network', CIDR_ACCEPTED);
+  }
+  if (prefix4 < 1 || prefix4 > 25)
+    throw badValue('--cidr', text, 'has a prefix length out of range', CIDR_ACCEPTED);
+  const network = address.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0);
+  if (network % 2 ** (32 - prefix4) !== 0) {
+    throw badValue('--cidr', text, 'has bits set beyond the prefix', CIDR_ACCEPTED);
+  }
+  const first = Math.floor(network / 2 ** 24);
+  if (first === 0 || first === 127 || first >= 224) {
+    throw badValue('--cidr', text, 'is a reserved range (RFC 6890)', CIDR_ACCEPTED);
+  }
+  return { guest4: dotted(network + 100), prefix4, gateway4: dotted(network + 2), dns4: dotted(network + 3) };
+}
+
+function dotted(value: number): string {
+  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.');
+}
+
+export function addressPlan(cidr: string | undefined, ipv6: boolean): AddressPlan {
+  return { ...defaultAddresses, ...(cidr === undefined ? {} : parseCidr(cidr)), ipv6 };
+}

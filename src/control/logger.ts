@@ -1,0 +1,66 @@
+/**
+ * The log, on stderr: for people when that is a terminal, JSON lines otherwise. Every line is written before the call
+ * returns, so that nothing is lost however the process ends.
+ *
+ * Loading the logging library costs more than it takes to open a device. So lines are only kept at first; `activate`,
+ * called when the network is up, loads the library and writes them. An error or the end of the process does so too.
+ */
+import { createRequire } from 'node:module';
+import type { Logger as Pino } from 'pino';
+import type { Config } from '../config.ts';
+
+export type LogLevel = Exclude<Config['logLevel'], 'silent'>;
+export type LogFields = Record<string, unknown>;
+
+const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
+
+export class Logger {
+  private readonly level: Config['logLevel'];
+  private readonly kept: { level: LogLevel; message: string; fields: LogFields }[] = [];
+  private readonly flush = (): void => this.activate();
+  private pino: Pino | undefined;
+
+  constructor(level: Config['logLevel']) {
+    this.level = level;
+    process.on('exit', this.flush);
+  }
+
+  enabled(level: LogLevel): boolean {
+    return this.level !== 'silent' && order.indexOf(level) >= order.indexOf(this.level);
+  }
+
+  log(level: LogLevel, message: string, fields: LogFields = {}): void {
+    if (!this.enabled(level)) return;
+    if (this.pino !== undefined) {
+      this.pino[level](fields, message);
+      return;
+    }
+    this.kept.push({ level, message, fields: { ...fields, time: Date.now() } });
+    if (level === 'error' || level === 'fatal') this.activate();
+  }
+
+  /** Write what was kept, and from now on write at once. */
+  activate(): void {
+    if (this.pino !== undefined || this.kept.length === 0) return;
+    this.pino = open(this.level);
+    for (const { level, message, fields } of this.kept.splice(0)) this.pino[level](fields, message);
+  }
+}
+
+function open(level: Config['logLevel']): Pino {
+  // Both libraries are CommonJS; loaded this way they are there at once, also in an exit handler.
+  const load = createRequire(import.meta.url);
+  const { pino } = load('pino') as typeof import('pino');
+  // The time is put in by us: of when it happened, not of when it was written.
+  const options = { level, base: null, timestamp: false, mixin: stampTime };
+  if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
+  const pretty = load('pino-pretty') as typeof import('pino-pretty');
+  return pino(
+    options,
+    pretty({ destination: 2, sync: true, colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }),
+  );
+}
+
+function stampTime(fields: object): object {
+  return 'time' in fields ? {} : { time: Date.now() };
+}

@@ -1,0 +1,176 @@
+/**
+ * The process side of `tslirp run`: a command in a new user, network and mount namespace.
+ *
+ * unshare(1) makes the namespaces, setpriv(1) has the kernel kill the command when this process dies in whatever way, and
+ * a short shell script tells us that the namespaces are there (descriptor 4), prepares what the command sees, waits for
+ * the network (descriptor 3), and then becomes the command: same process, same process group, same terminal. There is no
+ * process between us and the command, so signals, job control and the exit status are the command's own.
+ *
+ * Limits: there is no PID namespace, so what the command leaves behind in the background is not ended with it (it loses
+ * its network); a set-user-ID program drops the parent-death signal (prctl(2)); should the host replace its resolv.conf by
+ * rename, the kernel drops the mount over it and the host's file shows through.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { delimiter, join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import type { Config, RunTarget } from '../config.ts';
+import { type GuestFiles, writeGuestFiles } from './guest-files.ts';
+
+/**
+ * $1 is the directory of our files; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
+ * directory can then be removed at once, and yet the mounts are of files that exist, so that others can mount over them.
+ * Its variables have names that the environment of the command does not: the shell would pass on changed ones.
+ */
+const SCRIPT = `
+echo there >&4
+tslirp_files=$1
+shift
+tslirp_over() {
+  [ -f "$tslirp_files/$1" ] || return 0
+  tslirp_target=$(readlink -f "/etc/$1") && [ -e "$tslirp_target" ] ||
+    { echo "tslirp: warning: /etc/$1 does not exist and is left alone" >&2; return 0; }
+  cp "$tslirp_files/$1" "$tslirp_files/fs/$1" && mount --bind "$tslirp_files/fs/$1" "$tslirp_target" ||
+    echo "tslirp: warning: /etc/$1 cannot be replaced" >&2
+}
+mount -t tmpfs -o mode=0755 tslirp "$tslirp_files/fs" || echo "tslirp: warning: no tmpfs could be mounted" >&2
+tslirp_over resolv.conf
+tslirp_over hosts
+umount "$tslirp_files/fs" 2>/dev/null
+echo "0 0" 2>/dev/null >/proc/sys/net/ipv4/ping_group_range
+echo done >&4
+read -r tslirp_word <&3 && [ "$tslirp_word" = go ] || exit 1
+exec 3>&- 4>&-
+exec "$@"
+`;
+
+const SIGNALS = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const;
+/** How long a command may take to end after we have asked it to because there is no network any more. */
+const KILL_AFTER_MS = 2000;
+
+/** The command cannot be run at all; `status` as the shell has it (POSIX XCU §2.8.2). */
+export class CommandError extends Error {
+  readonly status: number;
+  constructor(message: string, status: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Looks a command up as execvp(3) does, so that a typing error is told before anything is started. */
+export function checkCommand(command: string): void {
+  let found = 127;
+  const { PATH = '/usr/bin:/bin' } = process.env;
+  const places = command.includes('/')
+    ? [command]
+    : PATH.split(delimiter).map((directory) => join(directory || '.', command));
+  for (const place of places) {
+    try {
+      const isFile = statSync(place).isFile();
+      found = 126;
+      if (!isFile) continue;
+      accessSync(place, constants.X_OK);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EACCES') found = 126;
+    }
+  }
+  throw new CommandError(`${command}: ${found === 127 ? 'command not found' : 'cannot be executed'}`, found);
+}
+
+/**
+ * Whether the terminal sends its signals to us directly, and so to the command as well (fields 5 and 8 of /proc/PID/stat):
+ * passing them on would deliver them twice.
+ */
+function isForeground(): boolean {
+  const text = readFileSync('/proc/self/stat', 'latin1');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return fields[2] === fields[5];
+}
+
+export function exitStatus(code: number | null, signal: NodeJS.Signals | null): number {
+  return signal === null ? (code ?? 1) : 128 + osConstants.signals[signal];
+}
+
+export class RunCommand {
+  /** Resolves when the namespaces exist and the command waits in them; rejects when it comes to nothing. */
+  readonly present: Promise<void>;
+  /** The exit status for us to end with. */
+  readonly ended: Promise<number>;
+  readonly pid: number;
+  private readonly child: ChildProcess;
+  private readonly files: GuestFiles;
+  private readonly control: Duplex;
+
+  constructor(config: Config, target: RunTarget) {
+    const [program = ''] = target.command;
+    checkCommand(program);
+    this.files = writeGuestFiles(config.guest.addresses, config.guest.dns);
+    const removeFiles = (): void => this.files.remove();
+    process.on('exit', removeFiles);
+
+    const namespaces = ['--user', '--map-root-user', '--net', '--mount', '--propagation', 'slave'];
+    const guard = ['--', 'setpriv', '--pdeathsig', 'KILL', '--'];
+    const script = ['sh', '-c', SCRIPT, 'tslirp', this.files.directory, ...target.command];
+    const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = [
+      'inherit',
+      'inherit',
+      'inherit',
+      'pipe',
+      'pipe',
+    ];
+    // Descriptors meant for us must not stay open in the command; the runtime closes only low ones by itself.
+    for (const fd of [config.readyFd, config.exitFd]) {
+      if (fd < stdio.length) continue;
+      while (stdio.length < fd) stdio.push('ignore');
+      stdio[fd] = 2;
+    }
+    this.child = spawn('unshare', [...namespaces, ...guard, ...script], { stdio });
+    this.pid = this.child.pid ?? 0;
+    this.control = this.child.stdio[3] as Duplex;
+    const report = this.child.stdio[4] as Duplex;
+    this.control?.on('error', () => undefined);
+    report?.on('error', () => undefined);
+
+    this.ended = new Promise((resolve) => {
+      this.child.on('error', () => resolve(1));
+      this.child.on('exit', (code, signal) => resolve(exitStatus(code, signal)));
+    });
+    this.present = new Promise((resolve, reject) => {
+      this.child.on('error', (error) => reject(new Error(`unshare cannot be started: ${error.message}`)));
+      this.child.on('exit', (code, signal) => {
+        const how = signal ?? `status ${code}`;
+        reject(new Error(`no namespaces could be made for the command (unshare ended with ${how})`));
+      });
+      // The namespaces are there as soon as the script runs; what it does next goes on beside us.
+      let words = '';
+      report?.setEncoding('latin1').on('data', (text: string) => {
+        words += text;
+        resolve();
+        if (!words.includes('done')) return;
+        this.files.remove();
+        process.removeListener('exit', removeFiles);
+        report.destroy();
+      });
+    });
+    this.present.catch(() => undefined);
+    for (const signal of SIGNALS) process.on(signal, () => this.passOn(signal));
+  }
+
+  /** Let the command begin. */
+  go(): void {
+    this.control.end('go\n');
+  }
+
+  /** Ask the command to end, and see to it that it does. */
+  terminate(): void {
+    this.child.kill('SIGTERM');
+    setTimeout(() => this.child.kill('SIGKILL'), KILL_AFTER_MS).unref();
+  }
+
+  private passOn(signal: NodeJS.Signals): void {
+    if ((signal === 'SIGINT' || signal === 'SIGQUIT') && isForeground()) return;
+    this.child.kill(signal);
+  }
+}

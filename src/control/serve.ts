@@ -1,0 +1,92 @@
+/** The two things tslirp does, from a finished configuration to the end of the process. */
+import type { AttachTarget, Config, RunTarget } from '../config.ts';
+import { Ending, signalReady, watchTarget } from './lifecycle.ts';
+import type { Logger } from './logger.ts';
+import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
+import { CommandError, RunCommand } from './run-command.ts';
+import { Session } from './session.ts';
+import type { Supervisor } from './supervisor.ts';
+
+/** One line on stderr that the log level does not silence: why there is no network. */
+function complain(error: unknown): void {
+  process.stderr.write(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`);
+}
+
+/** `tslirp attach`: serve a namespace until it is gone or we are told to end; both are a clean end. */
+export async function serveAttach(
+  config: Config,
+  target: AttachTarget,
+  supervisor: Supervisor,
+  logger: Logger,
+): Promise<void> {
+  const ending = new Ending(supervisor);
+  const end = (why: string): void => {
+    if (!ending.started) logger.log('info', why);
+    ending.finish(0);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => end(`${signal}: ending`));
+  const fail = (error: unknown): void => {
+    if (!ending.started) complain(error);
+    ending.finish(1);
+  };
+  const session = new Session(config, supervisor, logger, {
+    exitRequested: () => end('exit descriptor closed: ending'),
+    linkGone: (reason) => end(`the interface is gone (${reason}): ending`),
+    failed: (message) => fail(new Error(message)),
+  });
+  try {
+    const namespace: NamespaceRef =
+      target.pid === 0
+        ? namespaceOfPath(target.netnsPath, target.usernsPath)
+        : namespaceOfProcess(target.pid, target.usernsPath);
+    watchTarget(namespace, () => end('the network namespace is gone: ending'));
+    await session.bringUp(namespace);
+    signalReady(config.readyFd);
+    logger.activate();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** `tslirp run`: serve a new namespace as long as the command in it runs, and end with its exit status. */
+export async function serveRun(
+  config: Config,
+  target: RunTarget,
+  supervisor: Supervisor,
+  logger: Logger,
+): Promise<void> {
+  const ending = new Ending(supervisor);
+  let command: RunCommand;
+  try {
+    command = new RunCommand(config, target);
+  } catch (error) {
+    complain(error);
+    ending.finish(error instanceof CommandError ? error.status : 1);
+    return;
+  }
+  let failed = false;
+  const fail = (error: unknown): void => {
+    if (failed || ending.started) return;
+    failed = true;
+    complain(error);
+    // A command without its network must not go on as if nothing had happened.
+    command.terminate();
+  };
+  void command.ended.then((status) => ending.finish(failed ? 1 : status));
+  const session = new Session(config, supervisor, logger, {
+    exitRequested: () => command.terminate(),
+    linkGone: (reason) =>
+      logger.log('error', `the interface is gone (${reason}): the command has no network`),
+    failed: (message) => fail(new Error(message)),
+  });
+  try {
+    await command.present;
+    await session.bringUp(namespaceOfProcess(command.pid));
+    signalReady(config.readyFd);
+    command.go();
+    logger.activate();
+  } catch (error) {
+    fail(error);
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Brings one guest up and looks after it: the order in which the data plane, the device and the resolvers come together,
+ * for `run` and `attach` alike.
+ *
+ *     supervisor starts the thread ─┐
+ *     helper opens the device ──────┴─ setResolvers, addGuest → guestReady → helper released
+ */
+import type { Config, DeviceSpec } from '../config.ts';
+import type { Event } from '../engine/messages.ts';
+import { describePolicy } from '../firewall/verdict.ts';
+import type { Logger } from './logger.ts';
+import { type NamespaceRef, openDevice } from './namespace.ts';
+import { ResolvConfFollower } from './resolv-conf.ts';
+import type { Supervisor } from './supervisor.ts';
+
+const RESOLV_CONF = '/etc/resolv.conf';
+const GUEST_ID = 1;
+
+export interface SessionHandlers {
+  /** The descriptor given with --exit-fd has closed. */
+  exitRequested: () => void;
+  /** The interface is gone for good. */
+  linkGone: (reason: string) => void;
+  /** The data plane cannot go on. */
+  failed: (message: string) => void;
+}
+
+export class Session {
+  private readonly config: Config;
+  private readonly supervisor: Supervisor;
+  private readonly logger: Logger;
+  private readonly handlers: SessionHandlers;
+  private readonly guestReady: Promise<void>;
+  private settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined;
+
+  constructor(config: Config, supervisor: Supervisor, logger: Logger, handlers: SessionHandlers) {
+    this.config = config;
+    this.supervisor = supervisor;
+    this.logger = logger;
+    this.handlers = handlers;
+    this.guestReady = new Promise((resolve, reject) => {
+      this.settleReady = { resolve, reject };
+    });
+    this.guestReady.catch(() => undefined);
+    supervisor.listen({
+      event: (event) => this.receive(event),
+      ended: (error) => {
+        if (error !== undefined) logger.log('debug', 'the data plane ended', { stack: error.stack });
+        this.fail(`the data plane ended: ${error?.message ?? 'no reason given'}`);
+      },
+    });
+  }
+
+  /** Resolves when the guest's packets flow; rejects with one line. */
+  async bringUp(namespace: NamespaceRef): Promise<void> {
+    const { config, supervisor, logger } = this;
+    const device = await openDevice(namespace, config);
+    try {
+      for (const note of device.notes) logger.log('warn', note, { interface: config.interfaceName });
+      this.startResolvers();
+      if (config.exitFd >= 0) supervisor.send({ type: 'watchFd', fd: config.exitFd, name: 'exit-fd' });
+      supervisor.send({ type: 'addGuest', id: GUEST_ID, guest: { ...config.guest, device: device.spec } });
+      await this.guestReady;
+    } finally {
+      device.release();
+    }
+    logger.log('info', describePolicy(config.guest.policy), describeDevice(device.spec));
+  }
+
+  private startResolvers(): void {
+    const { config, supervisor, logger } = this;
+    if (!config.guest.dns) return;
+    const set = (servers: string[]): void => {
+      supervisor.send({ type: 'setResolvers', servers });
+      logger.log(servers.length === 0 ? 'warn' : 'debug', 'DNS servers of the host', { servers });
+    };
+    if (config.dnsServers.length > 0) set(config.dnsServers);
+    else new ResolvConfFollower(RESOLV_CONF, set);
+  }
+
+  private receive(event: Event): void {
+    switch (event.type) {
+      case 'guestReady':
+        this.settleReady?.resolve();
+        break;
+      case 'guestFailed':
+        this.settleReady?.reject(new Error(event.message));
+        break;
+      case 'linkGone':
+        this.handlers.linkGone(event.reason);
+        break;
+      case 'fdEvent':
+        if (event.fd === this.config.exitFd) this.handlers.exitRequested();
+        break;
+      case 'log':
+        this.logger.log(event.level, event.message, event.fields);
+        break;
+      case 'failed':
+        this.fail(event.message);
+        break;
+      case 'started':
+      case 'snapshot':
+        break;
+    }
+  }
+
+  private fail(message: string): void {
+    this.settleReady?.reject(new Error(message));
+    this.handlers.failed(message);
+  }
+}
+
+function describeDevice(device: DeviceSpec): Record<string, unknown> {
+  const { name, mtu, txQueueLen } = device;
+  return { interface: name, mtu, txQueueLen };
+}

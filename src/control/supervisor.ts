@@ -1,0 +1,133 @@
+/**
+ * Starts the data-plane thread, carries commands to it and events from it, and above all ends it.
+ *
+ * A thread blocked in epoll_wait(2) cannot be terminated: neither process.exit nor an uncaught error gets past it. So
+ * there is a stop flag in shared memory that the loop reads at every turn, and the wake-up eventfd, written with plain
+ * `fs`; an exit handler uses both, so every way out of the process works, also before the thread has said that it is up
+ * (the descriptor is then found in the shared memory as well).
+ */
+import { writeSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
+import type { Command, EngineOptions, Event } from '../engine/messages.ts';
+
+const STOP_FLAG = 0;
+const WAKE_FD_PLUS_ONE = 1;
+
+/** A thread that has not loaded by then has failed; `exit` handlers cannot hear of that. */
+const LOAD_TIMEOUT_MS = 1000;
+const LOAD_POLL_MS = 5;
+
+/** An eventfd counts in 8-byte integers of host order. */
+const wakeUp: Uint8Array = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
+
+export interface SupervisorOptions extends Omit<EngineOptions, 'stop'> {
+  /** Entry point of the thread; tests put their own here. */
+  workerUrl?: URL;
+}
+
+export interface SupervisorHandlers {
+  event: (event: Event) => void;
+  /** The thread ended by itself, with its error if it had one. Called at most once, and not after `stop`. */
+  ended: (error: Error | undefined) => void;
+}
+
+export class Supervisor {
+  private readonly worker: Worker;
+  private readonly shared = new Int32Array(new SharedArrayBuffer(8));
+  private readonly waiting: Command[] = [];
+  private readonly exited: Promise<void>;
+  private readonly onProcessExit = (): void => {
+    this.awaitLoaded();
+    this.requestStop();
+  };
+  private handlers: SupervisorHandlers | undefined;
+  private readonly early: Event[] = [];
+  private failure: Error | undefined;
+  private wakeFd = -1;
+  private stopping = false;
+  private ended = false;
+
+  constructor(options: SupervisorOptions) {
+    const workerUrl = options.workerUrl ?? new URL('../engine/worker.js', import.meta.url);
+    const workerData: EngineOptions = {
+      limits: options.limits,
+      debug: options.debug,
+      stop: this.shared.buffer as SharedArrayBuffer,
+    };
+    this.worker = new Worker(workerUrl, { workerData });
+    process.on('exit', this.onProcessExit);
+    this.worker.on('message', (event: Event) => this.receive(event));
+    this.worker.on('error', (error) => {
+      this.failure = error;
+    });
+    this.exited = new Promise((resolve) => {
+      this.worker.on('exit', () => {
+        this.ended = true;
+        process.removeListener('exit', this.onProcessExit);
+        resolve();
+        if (!this.stopping) this.handlers?.ended(this.failure);
+      });
+    });
+  }
+
+  /** The thread is started before anybody knows what to do with its events; they are kept until this is called. */
+  listen(handlers: SupervisorHandlers): void {
+    this.handlers = handlers;
+    for (const event of this.early.splice(0)) handlers.event(event);
+    if (this.ended && !this.stopping) handlers.ended(this.failure);
+  }
+
+  /** Post a command; those given before the thread is up follow in order when it is. */
+  send(command: Command): void {
+    if (this.stopping || this.ended) return;
+    if (this.wakeFd < 0) {
+      this.waiting.push(command);
+      return;
+    }
+    this.worker.postMessage(command);
+    this.wake(this.wakeFd);
+  }
+
+  /** End the thread; resolves when it is gone. May be called again. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    this.requestStop();
+    await this.exited;
+  }
+
+  private receive(event: Event): void {
+    if (event.type === 'started') {
+      this.wakeFd = event.wakeFd;
+      if (this.stopping) this.requestStop();
+      for (const command of this.waiting.splice(0)) this.send(command);
+    }
+    if (this.handlers === undefined) this.early.push(event);
+    else this.handlers.event(event);
+  }
+
+  private requestStop(): void {
+    if (this.ended) return;
+    Atomics.store(this.shared, STOP_FLAG, 1);
+    const fd = this.wakeFd >= 0 ? this.wakeFd : Atomics.load(this.shared, WAKE_FD_PLUS_ONE) - 1;
+    if (fd >= 0) this.wake(fd);
+  }
+
+  /**
+   * The runtime ends a thread at any point of its code, and the foreign function library aborts the whole process when
+   * that falls into its initialisation. So let a thread that is just starting get past that.
+   */
+  private awaitLoaded(): void {
+    const deadline = performance.now() + LOAD_TIMEOUT_MS;
+    while (!this.ended && this.wakeFd < 0 && performance.now() < deadline) {
+      if (Atomics.wait(this.shared, WAKE_FD_PLUS_ONE, 0, LOAD_POLL_MS) === 'not-equal') return;
+    }
+  }
+
+  private wake(fd: number): void {
+    try {
+      writeSync(fd, wakeUp);
+    } catch {
+      // EAGAIN: the counter is full, so the thread is awake already. EBADF: the thread has closed it and is leaving.
+    }
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * The few things the helper asks of the kernel about links, addresses and routes in its network namespace, each as one
+ * acknowledged rtnetlink request. Calls return 0 or −errno.
+ *
+ * Read: rtnetlink(7), netlink(7). Left out on purpose: dumps, multicast groups, anything asynchronous.
+ */
+import { addressOf, errno, libcFunction } from '../libc.ts';
+import {
+  align,
+  attributeLength,
+  attributeText,
+  findAttribute,
+  IFINFO_BYTES,
+  NetlinkMessage,
+  NLM_F_ACK,
+  NLM_F_CREATE,
+  NLM_F_REPLACE,
+  NLM_F_REQUEST,
+  NLMSG_ERROR,
+  NLMSG_HEADER_BYTES,
+  RTM_GETLINK,
+  RTM_NEWADDR,
+  RTM_NEWLINK,
+  RTM_NEWROUTE,
+} from './netlink-message.ts';
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const AF_NETLINK = 16;
+const SOCK_RAW = 3;
+const SOCK_CLOEXEC = 0o2000000;
+const NETLINK_ROUTE = 0;
+
+const IFF_UP = 1;
+const IFLA_ADDRESS = 1;
+const IFLA_IFNAME = 3;
+const IFLA_MTU = 4;
+const IFLA_TXQLEN = 13;
+const IFLA_LINKINFO = 18;
+const IFLA_INFO_KIND = 1;
+const IFLA_INFO_DATA = 2;
+const IFLA_TUN_TYPE = 3;
+const IFLA_TUN_MULTI_QUEUE = 7;
+
+const IFA_ADDRESS = 1;
+const IFA_LOCAL = 2;
+/** No duplicate address detection (RFC 4862 §5.4): nobody else is on this link, and waiting for it costs a second. */
+const IFA_F_NODAD = 0x02;
+
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RT_TABLE_MAIN = 254;
+const RTPROT_BOOT = 3;
+const RT_SCOPE_UNIVERSE = 0;
+const RTN_UNICAST = 1;
+
+const REPLY_BYTES = 32768;
+const ENODEV = 19;
+const EBADMSG = 74;
+
+/** Loopback has this index in every network namespace. */
+export const LOOPBACK_INDEX = 1;
+
+export interface LinkInfo {
+  index: number;
+  /** ARPHRD_* of the device. */
+  hardwareType: number;
+  /** Bytes of IP packet. */
+  mtu: number;
+  /** IFF_* flags. */
+  flags: number;
+  /** Packets. */
+  txQueueLen: number;
+  /** Driver name as `ip -d link` prints it, or empty. */
+  kind: string;
+  /** For kind `tun`: IFF_TUN or IFF_TAP; 0 = not told. */
+  tunType: number;
+  tunMultiQueue: boolean;
+}
+
+export interface LinkChange {
+  up?: boolean;
+  mtu?: number;
+  txQueueLen?: number;
+  mac?: ArrayLike<number>;
+}
+
+/** One NETLINK_ROUTE socket. */
+export class Rtnetlink {
+  private readonly fd: number;
+  private readonly message = new NetlinkMessage(4096);
+  private readonly messageAddress = addressOf(this.message.bytes.buffer);
+  private readonly reply = new DataView(new ArrayBuffer(REPLY_BYTES));
+  private readonly replyAddress = addressOf(this.reply.buffer);
+  private readonly send = libcFunction('send', 'long', ['int', 'uintptr_t', 'size_t', 'int']);
+  private readonly recv = libcFunction('recv', 'long', ['int', 'uintptr_t', 'size_t', 'int']);
+  private readonly closeFd = libcFunction('close', 'int', ['int']);
+  private sequence = 0;
+  private replyLength = 0;
+
+  constructor() {
+    const socket = libcFunction('socket', 'int', ['int', 'int', 'int']);
+    this.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (this.fd < 0) throw new Error(`netlink socket: errno ${errno()}`);
+  }
+
+  close(): void {
+    this.closeFd(this.fd);
+  }
+
+  /** The link called `name`, or null when there is none; −errno for any other failure. */
+  linkByName(name: string): LinkInfo | null | number {
+    const message = this.begin(RTM_GETLINK, NLM_F_REQUEST);
+    this.linkHeader(message, 0, 0, 0);
+    message.attributeText(IFLA_IFNAME, name);
+    const result = this.transact();
+    if (result === -ENODEV) return null;
+    if (result < 0) return result;
+    return parseLink(this.reply, this.replyLength);
+  }
+
+  /** Change a link; attributes not named stay as they are. */
+  setLink(index: number, change: LinkChange): number {
+    const message = this.begin(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK);
+    const up = change.up === undefined ? 0 : IFF_UP;
+    this.linkHeader(message, index, change.up === true ? IFF_UP : 0, up);
+    if (change.mtu !== undefined) message.attributeU32(IFLA_MTU, change.mtu);
+    if (change.txQueueLen !== undefined) message.attributeU32(IFLA_TXQLEN, change.txQueueLen);
+    if (change.mac !== undefined) message.attributeBytes(IFLA_ADDRESS, change.mac);
+    return this.transact();
+  }
+
+  /** Add an address in network order (4 or 16 bytes), usable at once. */
+  addAddress(index: number, address: ArrayLike<number>, prefix: number): number {
+    const v6 = address.length === 16;
+    const message = this.begin(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
+    message.u8(v6 ? AF_INET6 : AF_INET);
+    message.u8(prefix);
+    message.u8(v6 ? IFA_F_NODAD : 0);
+    message.u8(RT_SCOPE_UNIVERSE);
+    message.u32(index);
+    message.attributeBytes(IFA_LOCAL, address);
+    message.attributeBytes(IFA_ADDRESS, address);
+    return this.transact();
+  }
+
+  /** Default route of the gateway's family; replaces the one there is. The link must be up. */
+  setDefaultRoute(index: number, gateway: ArrayLike<number>): number {
+    const message = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
+    message.u8(gateway.length === 16 ? AF_INET6 : AF_INET);
+    message.u8(0);
+    message.u8(0);
+    message.u8(0);
+    message.u8(RT_TABLE_MAIN);
+    message.u8(RTPROT_BOOT);
+    message.u8(RT_SCOPE_UNIVERSE);
+    message.u8(RTN_UNICAST);
+    message.u32(0);
+    message.attributeBytes(RTA_GATEWAY, gateway);
+    message.attributeU32(RTA_OIF, index);
+    return this.transact();
+  }
+
+  private begin(type: number, flags: number): NetlinkMessage {
+    this.sequence += 1;
+    this.message.begin(type, flags, this.sequence);
+    return this.message;
+  }
+
+  private linkHeader(message: NetlinkMessage, index: number, flags: number, change: number): void {
+    message.u8(0);
+    message.u8(0);
+    message.u16(0);
+    message.u32(index);
+    message.u32(flags);
+    message.u32(change);
+  }
+
+  private transact(): number {
+    const length = this.message.finish();
+    if (this.send(this.fd, this.messageAddress, length, 0) < 0) return -errno();
+    for (;;) {
+      const received = this.recv(this.fd, this.replyAddress, REPLY_BYTES, 0);
+      if (received < 0) return -errno();
+      if (received < NLMSG_HEADER_BYTES) return -EBADMSG;
+      // An answer to an earlier request would carry an earlier number.
+      if (this.reply.getUint32(8, true) !== this.sequence) continue;
+      this.replyLength = received;
+      if (this.reply.getUint16(4, true) !== NLMSG_ERROR) return 0;
+      return received < NLMSG_HEADER_BYTES + 4 ? -EBADMSG : this.reply.getInt32(NLMSG_HEADER_BYTES, true);
+    }
+  }
+}
+
+/** Read an RTM_NEWLINK message of `length` bytes; −EBADMSG when it is none. */
+export function parseLink(view: DataView, length: number): LinkInfo | number {
+  const total = Math.min(length, view.byteLength);
+  if (total < NLMSG_HEADER_BYTES + IFINFO_BYTES || view.getUint16(4, true) !== RTM_NEWLINK) return -EBADMSG;
+  const end = Math.min(total, align(view.getUint32(0, true)));
+  const attributes = NLMSG_HEADER_BYTES + IFINFO_BYTES;
+  const link: LinkInfo = {
+    index: view.getInt32(NLMSG_HEADER_BYTES + 4, true),
+    hardwareType: view.getUint16(NLMSG_HEADER_BYTES + 2, true),
+    mtu: u32(view, findAttribute(view, attributes, end, IFLA_MTU)),
+    flags: view.getUint32(NLMSG_HEADER_BYTES + 8, true),
+    txQueueLen: u32(view, findAttribute(view, attributes, end, IFLA_TXQLEN)),
+    kind: '',
+    tunType: 0,
+    tunMultiQueue: false,
+  };
+  const info = findAttribute(view, attributes, end, IFLA_LINKINFO);
+  if (info < 0) return link;
+  const infoEnd = info + attributeLength(view, info);
+  const kind = findAttribute(view, info, infoEnd, IFLA_INFO_KIND);
+  if (kind >= 0) link.kind = attributeText(view, kind);
+  const data = findAttribute(view, info, infoEnd, IFLA_INFO_DATA);
+  if (data < 0 || link.kind !== 'tun') return link;
+  const dataEnd = data + attributeLength(view, data);
+  const type = findAttribute(view, data, dataEnd, IFLA_TUN_TYPE);
+  if (type >= 0) link.tunType = view.getUint8(type);
+  const queues = findAttribute(view, data, dataEnd, IFLA_TUN_MULTI_QUEUE);
+  if (queues >= 0) link.tunMultiQueue = view.getUint8(queues) !== 0;
+  return link;
+}
+
+function u32(view: DataView, payload: number): number {
+  return payload < 0 ? 0 : view.getUint32(payload, true);
+}

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { type Invocation, parseArguments } from '../../src/cli/options.ts';
+import { parseCidr, UsageError } from '../../src/cli/values.ts';
+
+function parse(...args: string[]): Invocation {
+  const result = parseArguments(args, '0');
+  assert.ok('config' in result);
+  return result;
+}
+
+describe('parseArguments', () => {
+  test('run is locked, with both families, unless told otherwise', () => {
+    const { config, allow, deny } = parse('run', '--', 'true');
+    assert.deepEqual([allow, deny], [[], []]);
+    assert.deepEqual(config.target, { kind: 'run', command: ['true'] });
+    assert.deepEqual([config.guest.policy.enableRouting, config.guest.policy.enableHost], [false, false]);
+    assert.deepEqual(config.guest.policy.guestNetworks, [
+      { address: '10.0.2.0', bits: 120 },
+      { address: 'fd00::', bits: 64 },
+    ]);
+    assert.deepEqual([config.guest.addresses.ipv6, config.guest.dns, config.mtu], [true, true, 0]);
+    assert.deepEqual([config.configure, config.interfaceName, config.logLevel], ['auto', 'tap0', 'info']);
+    assert.deepEqual([config.readyFd, config.exitFd], [-1, -1]);
+  });
+
+  test("the command's own options are the command's, with and without --", () => {
+    for (const separator of [[], ['--']]) {
+      const { config } = parse('run', '--mtu', '1500', ...separator, 'curl', '--mtu', 'x', '-s', '--', 'y');
+      assert.deepEqual(config.target, { kind: 'run', command: ['curl', '--mtu', 'x', '-s', '--', 'y'] });
+    }
+  });
+
+  test('rules add up over lists and repeats', () => {
+    const { allow, deny } = parse(
+      'run',
+      '--allow',
+      '192.0.2.1,udp://192.0.2.2:53',
+      '--allow',
+      'a.example',
+      '--deny',
+      '10.0.0.0/8',
+      'true',
+    );
+    assert.deepEqual(
+      allow.map(({ host }) => host.kind),
+      ['prefix', 'prefix', 'name'],
+    );
+    assert.equal(deny.length, 1);
+  });
+
+  test('--dns adds up, --no-dns turns the service off', () => {
+    const { config } = parse('run', '--dns', '192.0.2.1', '--dns', '2001:db8::1', 'true');
+    assert.deepEqual([config.dnsServers, config.guest.dns], [['192.0.2.1', '2001:db8::1'], true]);
+    assert.equal(parse('run', '--no-dns', 'true').config.guest.dns, false);
+  });
+
+  test('--cidr moves all IPv4 roles and the reserved guest network; --no-ipv6 allows a small MTU', () => {
+    const { config } = parse('run', '--cidr', '10.0.135.128/25', '--no-ipv6', '--mtu', '576', 'true');
+    const { guest4, gateway4, dns4, prefix4, ipv6 } = config.guest.addresses;
+    assert.deepEqual(
+      [guest4, gateway4, dns4, prefix4, ipv6],
+      ['10.0.135.228', '10.0.135.130', '10.0.135.131', 25, false],
+    );
+    assert.deepEqual(config.guest.policy.guestNetworks, [{ address: '10.0.135.128', bits: 121 }]);
+  });
+
+  test('attach takes a process number or a file, and says whether to configure', () => {
+    const byPid = parse('attach', '--configure', '42').config;
+    assert.deepEqual(byPid.target, { kind: 'attach', pid: 42, netnsPath: '', usernsPath: '' });
+    assert.equal(byPid.configure, 'yes');
+    const byPath = parse(
+      'attach',
+      '--no-configure',
+      '--userns',
+      '/proc/self/ns/user',
+      '/proc/self/ns/net',
+    ).config;
+    assert.deepEqual(byPath.target, {
+      kind: 'attach',
+      pid: 0,
+      netnsPath: '/proc/self/ns/net',
+      usernsPath: '/proc/self/ns/user',
+    });
+    assert.equal(byPath.configure, 'no');
+  });
+
+  test('what posts to the data plane is plain data', () => {
+    const { config } = parse('run', '--cidr', '172.16.0.0/12', 'true');
+    assert.deepEqual(structuredClone(config), config);
+  });
+});
+
+describe('parseCidr', () => {
+  test('takes prefix lengths 1 to 25 on network addresses', () => {
+    assert.equal(parseCidr('192.168.255.128/25').guest4, '192.168.255.228');
+    for (const text of [
+      '10.0.2.0/0',
+      '10.0.2.0/26',
+      '10.0.2.0',
+      '10.0.2.0/24/1',
+      '010.0.2.0/24',
+      '10.0.2.0/024',
+      'x/24',
+      '',
+    ]) {
+      assert.throws(() => parseCidr(text), UsageError, text);
+    }
+  });
+});

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { defaultAddresses } from '../../src/config.ts';
+import { guestHosts, guestResolvConf, writeGuestFiles } from '../../src/control/guest-files.ts';
+
+describe('guestResolvConf', () => {
+  test('has our servers, and of the host only what is no server', () => {
+    const host = '# x\nnameserver 127.0.0.53\nsearch example.org\noptions edns0 trust-ad\n';
+    assert.equal(
+      guestResolvConf(defaultAddresses, host),
+      'nameserver 10.0.2.3\nnameserver fd00::3\nsearch example.org\noptions edns0 trust-ad\n',
+    );
+  });
+
+  test('without IPv6 has one server', () => {
+    assert.equal(guestResolvConf({ ...defaultAddresses, ipv6: false }, ''), 'nameserver 10.0.2.3\n');
+  });
+});
+
+test('guestHosts keeps names of other machines and drops the loopback names of the host', () => {
+  const host = '127.0.0.1 localhost\n127.0.1.1 box\n::1 localhost\n# c\n192.0.2.8 printer\n2001:db8::8 nas\n';
+  const lines = guestHosts(defaultAddresses, host, 'box').trimEnd().split('\n');
+  assert.deepEqual(lines.slice(2), [
+    '10.0.2.100 box',
+    'fd00::100 box',
+    '192.0.2.8 printer',
+    '2001:db8::8 nas',
+  ]);
+  assert.deepEqual(lines.slice(0, 2), ['127.0.0.1 localhost', '::1 localhost ip6-localhost ip6-loopback']);
+});
+
+test('writeGuestFiles leaves resolv.conf out without DNS, and remove leaves nothing behind', () => {
+  const files = writeGuestFiles(defaultAddresses, false);
+  assert.equal(existsSync(join(files.directory, 'resolv.conf')), false);
+  assert.match(readFileSync(join(files.directory, 'hosts'), 'utf8'), /localhost/);
+  files.remove();
+  assert.equal(existsSync(files.directory), false);
+});
