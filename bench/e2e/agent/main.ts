@@ -1,0 +1,49 @@
+/**
+ * An agent: a program at one end of a stack, run inside a namespace by the benchmark. Reads requests from stdin, one
+ * JSON line each, with blocking calls, and answers on stdout. Ends when stdin does.
+ */
+import { readSync, writeSync } from 'node:fs';
+import { connects, hold, reach, release, roundTrips } from './clients.ts';
+import { greet, meet, openSocket, receiveCounted, sendPaced } from './datagrams.ts';
+import type { Operation, Operations } from './protocol.ts';
+import { serveConnections, serveDatagrams, serveStream } from './serve.ts';
+
+type Handlers = { [O in Operation]: (request: Operations[O]['request']) => Operations[O]['reply'] };
+
+function respond(reply: object): void {
+  writeSync(1, `${JSON.stringify(reply)}\n`);
+}
+
+const ready = (): void => respond({});
+
+const handlers: Handlers = {
+  'serve-connections': ({ port }) => serveConnections(port, ready),
+  'serve-stream': ({ port }) => serveStream(port, ready),
+  'serve-datagrams': ({ address, port }) => serveDatagrams(address, port, ready),
+  reach,
+  'round-trips': roundTrips,
+  connects,
+  hold,
+  release,
+  'datagram-open': openSocket,
+  'datagram-greet': greet,
+  'datagram-meet': meet,
+  'datagram-send': sendPaced,
+  'datagram-receive': receiveCounted,
+};
+
+const chunk = Buffer.alloc(65536);
+let pending = '';
+for (let length = readSync(0, chunk); length > 0; length = readSync(0, chunk)) {
+  pending += chunk.toString('utf8', 0, length);
+  for (let end = pending.indexOf('\n'); end >= 0; end = pending.indexOf('\n')) {
+    const line = pending.slice(0, end);
+    pending = pending.slice(end + 1);
+    try {
+      const { operation, request } = JSON.parse(line) as { operation: Operation; request: never };
+      respond(handlers[operation](request));
+    } catch (error) {
+      respond({ error: error instanceof Error ? error.message : String(error) });
+    }
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * What the benchmark asks of an agent: one JSON line in, one JSON line out. Times are milliseconds, rates per second.
+ */
+
+/** The operations: what each takes and what it answers. */
+export interface Operations {
+  /** Echo server over TCP for any number of connections; answers once it listens, then serves until it is killed. */
+  'serve-connections': { request: { port: number }; reply: Record<string, never> };
+  /** Echo server for one TCP connection at a time with blocking calls (fewest system calls per round trip). */
+  'serve-stream': { request: { port: number }; reply: Record<string, never> };
+  /** Echo server over UDP, at one address: answers of a wildcard socket may leave from another one. */
+  'serve-datagrams': { request: { address: string; port: number }; reply: Record<string, never> };
+  /** Try to connect until it succeeds; answers with CLOCK_MONOTONIC of the success. */
+  reach: { request: { address: string; port: number; timeoutMs: number }; reply: { atMs: number } };
+  /** One byte there and back, one at a time. */
+  'round-trips': {
+    request: {
+      transport: 'tcp' | 'udp';
+      address: string;
+      port: number;
+      warmUpMs: number;
+      durationMs: number;
+    };
+    reply: RoundTrips;
+  };
+  /** Connect, one byte there and back, close; `parallel` at a time. */
+  connects: {
+    request: {
+      addresses: readonly string[];
+      port: number;
+      parallel: number;
+      warmUpMs: number;
+      durationMs: number;
+    };
+    reply: { perSecond: number; failed: number };
+  };
+  /** Open `count` more connections, `atOnce` of them pending at a time, and keep them. */
+  hold: {
+    request: { addresses: readonly string[]; port: number; count: number; atOnce: number; timeoutMs: number };
+    reply: { opened: number; failed: number };
+  };
+  /** Close all held connections. */
+  release: { request: Record<string, never>; reply: { closed: number } };
+  /** Make the datagram socket of this agent: bound to `port` (of `address`, or of any), and talking to `peer` if given. */
+  'datagram-open': {
+    request: { address?: string; port: number; peer?: { address: string; port: number } };
+    reply: Record<string, never>;
+  };
+  /** Send one greeting to the peer, so that the stack knows the flow. */
+  'datagram-greet': { request: Record<string, never>; reply: Record<string, never> };
+  /** Wait for a greeting and take its sender as the peer. */
+  'datagram-meet': { request: { timeoutMs: number }; reply: { address: string; port: number } };
+  /** Send datagrams marked `trial` at `perSecond` (0 = as fast as possible). */
+  'datagram-send': {
+    request: { trial: number; size: number; perSecond: number; durationMs: number };
+    reply: { sent: number; elapsedMs: number };
+  };
+  /** Count datagrams marked `trial` until `quietMs` without any, at most `limitMs`. */
+  'datagram-receive': {
+    request: { trial: number; limitMs: number; quietMs: number };
+    reply: { received: number; spanMs: number };
+  };
+}
+
+/** Name of an operation. */
+export type Operation = keyof Operations;
+/** What operation `O` takes. */
+export type Request<O extends Operation> = Operations[O]['request'];
+/** What operation `O` answers. */
+export type Reply<O extends Operation> = Operations[O]['reply'];
+
+/** Distribution of round trips, in microseconds. */
+export interface RoundTrips {
+  readonly count: number;
+  readonly p50: number;
+  readonly p99: number;
+  readonly lost: number;
+}
