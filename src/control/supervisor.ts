@@ -25,6 +25,12 @@ export interface SupervisorOptions extends Omit<EngineOptions, 'stop'> {
   workerUrl?: URL;
 }
 
+/**
+ * Bound of the data plane's young heap. It allocates next to nothing per packet, and what a burst of connections makes
+ * the young heap grow to would stay with the process.
+ */
+const YOUNG_GENERATION_MB = 6;
+
 export interface SupervisorHandlers {
   event: (event: Event) => void;
   /** The thread ended by itself, with its error if it had one. Called at most once, and not after `stop`. */
@@ -54,7 +60,10 @@ export class Supervisor {
       debug: options.debug,
       stop: this.shared.buffer as SharedArrayBuffer,
     };
-    this.worker = new Worker(workerUrl, { workerData });
+    this.worker = new Worker(workerUrl, {
+      workerData,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+    });
     process.on('exit', this.onProcessExit);
     this.worker.on('message', (event: Event) => this.receive(event));
     this.worker.on('error', (error) => {

@@ -56,11 +56,14 @@ export class EventLoop implements Poller {
     this.#ready.add(handler);
   }
 
-  /** One turn: wait (at most until the next deadline), dispatch events, then work left over, then deadlines. */
-  turn(mayBlock: boolean): void {
+  /**
+   * One turn: wait (at most until the next deadline), dispatch events, then work left over, then deadlines. Returns how
+   * many events and leftovers there were.
+   */
+  turn(): number {
     const clock = this.clock;
     let timeout = 0;
-    if (mayBlock && this.#ready.size === 0) {
+    if (this.#ready.size === 0) {
       const next = this.timers.next - performance.now();
       timeout = next <= 0 ? 0 : Math.min(MAX_WAIT_MS, Math.ceil(next));
     }
@@ -78,11 +81,13 @@ export class EventLoop implements Poller {
       if (handler === null || this.#generations[token] !== this.#epoll.generationAt(i)) continue;
       this.#call(handler, this.#epoll.eventsAt(i));
     }
-    if (running.size > 0) {
+    const leftovers = running.size;
+    if (leftovers > 0) {
       for (const handler of running) this.#call(handler, 0);
       running.clear();
     }
     this.timers.run(clock.nowMs, this.#onError);
+    return Math.max(count, 0) + leftovers;
   }
 
   #call(handler: IoHandler, events: number): void {

@@ -196,6 +196,10 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     close(this.#tap.fd);
   }
 
+  get flowCount(): number {
+    return this.tcp.size + this.tcp.timeWaitSize + this.udp.size + this.ping.size;
+  }
+
   gauges(): Record<string, number> {
     return {
       'tcp.flows': this.tcp.size,

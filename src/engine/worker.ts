@@ -24,15 +24,13 @@ import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { type EngineServices, Guest } from './guest.ts';
 import { HostRoutes } from './host-routes.ts';
+import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
 
 /** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
 const FIXED_BYTES = 16 * 1024 * 1024;
 /** Descriptors that are not flows': standard streams, epoll, eventfd, netlink, device, Node's own. */
 const OWN_DESCRIPTORS = 32;
-/** Packet memory that was used and is free now goes back to the kernel when there is this much of it. */
-const DISCARD_BYTES = 8 * 1024 * 1024;
-const DISCARD_INTERVAL_MS = 1000;
 
 const port = parentPort;
 if (port === null) throw new Error('the engine runs in a worker thread');
@@ -66,8 +64,8 @@ class Engine {
   readonly #guests: Guest[] = [];
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
+  readonly #housekeeping: Housekeeping;
   readonly #seenErrors = new Set<string>();
-  #discardAt = 0;
 
   constructor(limits: Limits) {
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
@@ -106,6 +104,12 @@ class Engine {
       onError: (error) => this.#onError(error),
       linkGone: (reason) => post({ type: 'linkGone', reason }),
     };
+    this.#housekeeping = new Housekeeping(
+      this.#loop.timers,
+      this.#slab,
+      () => this.#guests.reduce((sum, guest) => sum + guest.flowCount, 0),
+      (offset, length) => discard(this.#memory, offset, length),
+    );
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
     if (this.#wakeFd < 0) throw new Error(`eventfd: ${errnoText(this.#wakeFd)}`);
@@ -118,9 +122,9 @@ class Engine {
     Atomics.store(stop, 1, this.#wakeFd + 1);
     post({ type: 'started', wakeFd: this.#wakeFd });
     while (Atomics.load(stop, 0) === 0) {
-      this.#loop.turn(true);
+      const events = this.#loop.turn();
       for (let i = 0; i < this.#guests.length; i++) (this.#guests[i] as Guest).endTurn();
-      if (this.#loop.clock.nowMs >= this.#discardAt) this.#discardFreePages();
+      if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs);
     }
     for (const guest of this.#guests) guest.close();
   }
@@ -198,15 +202,6 @@ class Engine {
       for (const [name, value] of Object.entries(guest.gauges())) gauges[name] = (gauges[name] ?? 0) + value;
     }
     post({ type: 'snapshot', id, counters, gauges });
-  }
-
-  /** Give memory that a burst needed and nobody holds any more back to the kernel. */
-  #discardFreePages(): void {
-    this.#discardAt = this.#loop.clock.nowMs + DISCARD_INTERVAL_MS;
-    const slab = this.#slab;
-    const unused = (slab.pagesTouched - slab.pagesUsed) * PAGE_SIZE;
-    if (unused < DISCARD_BYTES) return;
-    slab.reclaim((offset, length) => discard(this.#memory, offset, length));
   }
 
   /** An exception is our bug: it costs the packet or the flow that met it, and is told once per place (N-01). */

@@ -2,6 +2,7 @@
  * All TCP flows of a guest: finding the flow of a segment, opening flows, refusing them, and the limits that keep a
  * guest from using up the host (T-22, R-01, R-02). Refusal is always an answer, never silence.
  */
+import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
 import type { Packet } from '../stack/packet.ts';
 import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
@@ -15,7 +16,7 @@ import type { FlowContext } from './context.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
-import { TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
+import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
 import { TimeWaitTable } from './time-wait.ts';
 
 /** Payload of the largest IP packet: what a super-segment may carry (65535 less headers and timestamps). */
@@ -38,6 +39,7 @@ export class TcpFlows implements TcpFlowOwner {
   readonly #reset = new TcpHeader();
   #touched: TcpFlow[] = [];
   #settling: TcpFlow[] = [];
+  readonly #spareParts: Parts[] = [];
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
@@ -157,6 +159,15 @@ export class TcpFlows implements TcpFlowOwner {
   ended(flow: TcpFlow): void {
     this.#table.remove(flow);
     if (flow.connection.state === TcpState.TimeWait) this.#timeWait.add(flow, flow.connection);
+  }
+
+  borrowParts(): Parts {
+    return this.#spareParts.pop() ?? new Parts(GATHER_PARTS);
+  }
+
+  giveBackParts(parts: Parts): void {
+    parts.count = 0;
+    this.#spareParts.push(parts);
   }
 
   /** The guest repeats itself while the host has not answered (T-06). */

@@ -83,8 +83,13 @@ export function onSegment(
     // An answer to each empty segment could be answered in turn, for ever (T-12).
     if (segmentLength > 0) c.ackNow = true;
     else challenge(c, nowMs);
-    // §3.10.7.4: a zero window must not cut acknowledgments off.
-    if ((flags & TCP_ACK) !== 0 && c.isSynchronized && windowSize === 0 && h.seq === c.rcvNxt) {
+    // §3.10.7.4: a zero window must not cut acknowledgments off; nor must a guest's FIN or window probe that crossed
+    // our window update, which leaves its empty segments one off.
+    const ackCounts =
+      segmentLength === 0
+        ? seqInWindow(h.seq, seqAdd(c.rcvNxt, -1), windowSize + 3)
+        : windowSize === 0 && h.seq === c.rcvNxt;
+    if (ackCounts && (flags & TCP_ACK) !== 0 && c.isSynchronized) {
       return Math.max(0, processAck(c, h, length, nowMs));
     }
     return 0;
@@ -148,6 +153,20 @@ export function takeDelivered(c: TcpConnection, taken: number, nowMs: number): n
     }
   }
   return checkFin(c, nowMs);
+}
+
+/**
+ * The owner took delivered bytes but could not pass them on after all: keep those at `offset` behind what is kept
+ * already. False: no memory; call `giveBackDelivered` for these and all after them.
+ */
+export function keepDelivered(c: TcpConnection, offset: number, length: number): boolean {
+  return c.rcvQueue.insert(c.rcvQueue.readable, offset, length, 0);
+}
+
+/** The last `bytes` received are lost for lack of memory: not being acknowledged yet, they will come again. */
+export function giveBackDelivered(c: TcpConnection, bytes: number): void {
+  c.rcvNxt = seqAdd(c.rcvNxt, -bytes);
+  c.ackNow = true;
 }
 
 /** The owner took `bytes` out of `rcvQueue`. */
@@ -423,7 +442,12 @@ function noteDuplicate(c: TcpConnection, seq: Seq, length: number): void {
  * measure a round trip as long as its timeout, then double that. (RFC 7323 §4.3 takes no timestamp from outside the
  * window; hence the check that the ACK field is one that only the guest can know.)
  */
-function noteTimestampOfDuplicate(c: TcpConnection, h: TcpHeader, segmentLength: number, nowMs: number): void {
+function noteTimestampOfDuplicate(
+  c: TcpConnection,
+  h: TcpHeader,
+  segmentLength: number,
+  nowMs: number,
+): void {
   if (!c.timestampsOk || !h.hasTimestamps || segmentLength === 0 || (h.flags & TCP_ACK) === 0) return;
   if (!seqLt(h.seq, c.rcvNxt) || !seqInWindow(h.ack, c.sndUna, c.flight + 1)) return;
   c.tsRecent = h.tsVal;

@@ -166,7 +166,7 @@ function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   let length = Math.min(unsent, usable);
   if (length > mss) {
     // Several segments' worth: whole segments only, unless all there is fits.
-    const limit = superSegmentLimit(c, mss);
+    const limit = transmitUnit(c);
     if (length > limit) length = limit;
     else if (length < unsent) length -= length % mss;
   } else if (length < unsent && length < mss && length < c.maxSndWnd / 2) {
@@ -256,7 +256,9 @@ function segmentCut(c: TcpConnection): number {
   return Math.min(c.sndMss, Math.max(SMALLEST_CUT, Math.floor(c.maxSndWnd / SEGMENTS_PER_WINDOW)));
 }
 
-function superSegmentLimit(c: TcpConnection, mss: number): number {
+/** Largest payload that one `pollTransmit` gives: a whole number of segments, as many as the device takes at once. */
+export function transmitUnit(c: TcpConnection): number {
+  const mss = segmentCut(c);
   const limit = c.isV4 ? c.env.superSegment4 : c.env.superSegment6;
   return limit < mss ? mss : limit - (limit % mss);
 }
@@ -288,7 +290,7 @@ function prepare(c: TcpConnection, out: TcpSegmentOut, seq: Seq, nowMs: number):
   out.length = 0;
   out.mss = 0;
   // The right edge never moves left (RFC 9293 §3.8.6); rounding up to the scale moves it right by less than a unit.
-  const scale = 2 ** c.rcvWindowShift;
+  const scale = 1 << c.rcvWindowShift;
   const open = Math.max(windowToOffer(c), seqDiff(c.rcvAdv, c.rcvNxt));
   h.window = Math.min(65535, Math.ceil(open / scale));
   c.rcvAdv = seqAdd(c.rcvNxt, Math.max(h.window * scale, seqDiff(c.rcvAdv, c.rcvNxt)));
