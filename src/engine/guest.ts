@@ -49,6 +49,9 @@ const SEND_QUEUE = 1024 * 1024;
 /** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
 const QUEUE_SHARE = 4;
 
+/** Bytes of frames per batch: what a frame at the end of the device's queue waits for is a few of these. */
+const BATCH_BYTES = 512 * 1024;
+
 /** What the guests of one engine share. */
 export interface EngineServices {
   readonly slab: Slab;
@@ -218,7 +221,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const view = this.#services.slab.view;
     const { clock } = this.#services;
     let count = 0;
-    while (count < most) {
+    let bytes = 0;
+    while (count < most && bytes < BATCH_BYTES) {
       const n = tap.receive(count);
       if (n <= 0) {
         this.#onReadError(n);
@@ -226,6 +230,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       }
       const slot = tap.slot(count);
       count++;
+      bytes += n;
       const offload = this.#offload;
       if (vnet > 0) {
         if (n < VNET_HEADER_LEN || parseVnet(view, slot, n - vnet, offload) < 0) {
