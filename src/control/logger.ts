@@ -17,7 +17,11 @@ const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', '
 export class Logger {
   private readonly level: Config['logLevel'];
   private readonly kept: { level: LogLevel; message: string; fields: LogFields }[] = [];
-  private readonly flush = (): void => this.activate();
+  private readonly flush = (): void => {
+    if (this.kept.length > 0) this.activate();
+  };
+  /** Lines are written at once from now on; the library itself is loaded with the first of them. */
+  private active = false;
   private pino: Pino | undefined;
 
   constructor(level: Config['logLevel']) {
@@ -31,18 +35,15 @@ export class Logger {
 
   log(level: LogLevel, message: string, fields: LogFields = {}): void {
     if (!this.enabled(level)) return;
-    if (this.pino !== undefined) {
-      this.pino[level](fields, message);
-      return;
-    }
     this.kept.push({ level, message, fields: { ...fields, time: Date.now() } });
-    if (level === 'error' || level === 'fatal') this.activate();
+    if (this.active || level === 'error' || level === 'fatal') this.activate();
   }
 
   /** Write what was kept, and from now on write at once. */
   activate(): void {
-    if (this.pino !== undefined || this.kept.length === 0) return;
-    this.pino = open(this.level);
+    this.active = true;
+    if (this.kept.length === 0) return;
+    this.pino ??= open(this.level);
     for (const { level, message, fields } of this.kept.splice(0)) this.pino[level](fields, message);
   }
 }
@@ -52,15 +53,11 @@ function open(level: Config['logLevel']): Pino {
   const load = createRequire(import.meta.url);
   const { pino } = load('pino') as typeof import('pino');
   // The time is put in by us: of when it happened, not of when it was written.
-  const options = { level, base: null, timestamp: false, mixin: stampTime };
+  const options = { level, base: null, timestamp: false };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
   const pretty = load('pino-pretty') as typeof import('pino-pretty');
   return pino(
     options,
     pretty({ destination: 2, sync: true, colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }),
   );
-}
-
-function stampTime(fields: object): object {
-  return 'time' in fields ? {} : { time: Date.now() };
 }

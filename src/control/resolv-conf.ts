@@ -8,7 +8,7 @@
  *
  * Left out on purpose: `search`, `options` and `sortlist`, which are for resolvers, and we only pass queries on.
  */
-import { closeSync, type FSWatcher, openSync, readSync, statSync, watch } from 'node:fs';
+import { closeSync, type FSWatcher, openSync, readFileSync, readSync, statSync, watch } from 'node:fs';
 import { isIP } from 'node:net';
 import { basename, dirname } from 'node:path';
 
@@ -29,6 +29,20 @@ export function parseResolvConf(text: string): string[] {
     servers.push(address);
   }
   return servers;
+}
+
+/**
+ * The data plane takes zones as interface numbers: `fe80::1%eth0` becomes `fe80::1%2`. A zone that names no interface
+ * is left as it is; such a server then fails like one that is unreachable.
+ */
+export function withZoneIndex(server: string): string {
+  const [address, zone] = server.split('%');
+  if (zone === undefined || /^\d+$/.test(zone) || zone.includes('/')) return server;
+  try {
+    return `${address}%${readFileSync(`/sys/class/net/${zone}/ifindex`, 'latin1').trim()}`;
+  } catch {
+    return server;
+  }
 }
 
 /** At most `MAX_BYTES` of the file; empty when it cannot be read. */

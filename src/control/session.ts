@@ -10,7 +10,7 @@ import type { Event } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, openDevice } from './namespace.ts';
-import { ResolvConfFollower } from './resolv-conf.ts';
+import { ResolvConfFollower, withZoneIndex } from './resolv-conf.ts';
 import type { Supervisor } from './supervisor.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
@@ -64,14 +64,15 @@ export class Session {
     } finally {
       device.release();
     }
-    logger.log('info', describePolicy(config.guest.policy), describeDevice(device.spec));
+    const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
+    logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, describeDevice(device.spec));
   }
 
   private startResolvers(): void {
     const { config, supervisor, logger } = this;
     if (!config.guest.dns) return;
     const set = (servers: string[]): void => {
-      supervisor.send({ type: 'setResolvers', servers });
+      supervisor.send({ type: 'setResolvers', servers: servers.map(withZoneIndex) });
       logger.log(servers.length === 0 ? 'warn' : 'debug', 'DNS servers of the host', { servers });
     };
     if (config.dnsServers.length > 0) set(config.dnsServers);

@@ -47,8 +47,12 @@ export class EventLoop implements Poller {
   }
 
   remove(token: number): void {
-    this.#handlers[token] = null;
     this.#epoll.remove(this.#fds[token] as number);
+    this.forget(token);
+  }
+
+  forget(token: number): void {
+    this.#handlers[token] = null;
     this.#free.push(token);
   }
 

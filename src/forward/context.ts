@@ -23,8 +23,10 @@ export interface IoHandler {
 export interface Poller {
   /** Watch `fd`; a token to stop with, or `-errno`. */
   add(fd: number, events: number, handler: IoHandler): number;
-  /** Stop watching. Events already fetched for it are not delivered any more. Call before closing the descriptor. */
+  /** Stop watching. Events already fetched for it are not delivered any more. */
   remove(token: number): void;
+  /** As `remove`, for a descriptor that is closed at once: close(2) takes it out of the epoll set by itself. */
+  forget(token: number): void;
   /** Call `handler.onIo(0)` again in the next turn: it has more to do than its share of this one. */
   ready(handler: IoHandler): void;
 }

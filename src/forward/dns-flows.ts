@@ -272,7 +272,7 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
   #close(): void {
     if (this.#fd < 0) return;
     const { poller, descriptors } = this.#owner.context;
-    poller.remove(this.#token);
+    poller.forget(this.#token);
     close(this.#fd);
     descriptors.used--;
     this.#fd = -1;

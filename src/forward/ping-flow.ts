@@ -147,7 +147,7 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
   close(): void {
     if (this.#fd < 0) return;
     const { poller, timers, descriptors } = this.#owner.context;
-    poller.remove(this.#token);
+    poller.forget(this.#token);
     timers.cancel(this);
     close(this.#fd);
     descriptors.used--;

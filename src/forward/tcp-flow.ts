@@ -265,7 +265,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     }
     context.timers.cancel(this);
     if (this.#fd >= 0) {
-      context.poller.remove(this.#token);
+      context.poller.forget(this.#token);
       if (reset) setLingerZero(context.memory, this.#fd, context.scratch.option);
       close(this.#fd);
       context.descriptors.used--;
@@ -440,8 +440,9 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     this.#writeGathered();
     if (this.over || this.connection.rcvQueue.readable > 0) return;
     this.#hostShut = true;
-    // With the host's own end already here, close(2) follows as soon as the guest has it: one call less.
-    if (!this.#hostBroken) shutdown(this.#fd, SHUT_WR);
+    // With the host's own end passed on already, close(2) follows as soon as the guest acknowledges it.
+    const closing = this.#hostEof && this.connection.sndQueue.length === 0;
+    if (!this.#hostBroken && !closing) shutdown(this.#fd, SHUT_WR);
   }
 
   /** The guest's connection is over: so is the flow, when the host has read everything. */
@@ -482,7 +483,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
         budget -= n;
         this.#lastRead = n;
         if (n < room && !this.#hostHungUp) this.#hostReadable = false;
-        this.flush();
+        // A host that hung up has little left, and its FIN goes with the last of it.
+        if (!this.#hostHungUp || n === room) this.flush();
         if (this.over) return;
       } else if (n === 0) {
         this.#hostReadable = false;

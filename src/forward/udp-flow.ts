@@ -25,6 +25,7 @@ import {
   IPPROTO_UDP,
   IPV6_RECVERR,
   IPV6_UNICAST_HOPS,
+  IPV6_V6ONLY,
   putMsghdr,
   recvmmsg,
   SO_ERROR,
@@ -107,6 +108,8 @@ export class UdpFlow extends TimerNode implements IoHandler, Keyed, LruNode {
       1,
       scratch.option,
     );
+    // Or an IPv6 mapping would let IPv4 datagrams in as mapped addresses.
+    if (!isV4) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, scratch.option);
     const token = poller.add(fd, EPOLLIN | EPOLLET, this);
     if (token < 0) {
       close(fd);
@@ -173,7 +176,7 @@ export class UdpFlow extends TimerNode implements IoHandler, Keyed, LruNode {
   close(): void {
     if (this.#fd < 0) return;
     const { poller, timers, descriptors } = this.#owner.context;
-    poller.remove(this.#token);
+    poller.forget(this.#token);
     timers.cancel(this);
     close(this.#fd);
     descriptors.used--;

@@ -19,23 +19,13 @@ export const IPPROTO_ICMPV6 = 58;
 
 export const SOL_SOCKET = 1;
 export const SO_ERROR = 4;
-export const SO_KEEPALIVE = 9;
 export const SO_LINGER = 13;
 export const TCP_NODELAY = 1;
-export const TCP_KEEPIDLE = 4;
-export const TCP_KEEPINTVL = 5;
-export const TCP_KEEPCNT = 6;
-export const SO_RCVBUF = 8;
-export const SO_SNDBUF = 7;
 export const UDP_SEGMENT = 103;
-export const UDP_GRO = 104;
 export const IP_TTL = 2;
-export const IP_TOS = 1;
-export const IP_MTU_DISCOVER = 10;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;
 export const IPV6_UNICAST_HOPS = 16;
-export const IPV6_MTU_DISCOVER = 23;
 export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
 export const IPV6_RECVHOPLIMIT = 51;
@@ -46,7 +36,6 @@ export const MSG_NOSIGNAL = 0x4000;
 export const MSG_ERRQUEUE = 0x2000;
 export const MSG_TRUNC = 0x20;
 
-export const SHUT_RD = 0;
 export const SHUT_WR = 1;
 
 /** Bytes of scratch for one socket address of either family. */
@@ -64,7 +53,6 @@ const cSocket = libcFunction('socket', 'int', ['int', 'int', 'int']);
 const cConnect = libcFunction('connect', 'int', ['int', 'uintptr_t', 'uint']);
 const cBind = libcFunction('bind', 'int', ['int', 'uintptr_t', 'uint']);
 const cShutdown = libcFunction('shutdown', 'int', ['int', 'int']);
-const cGetsockname = libcFunction('getsockname', 'int', ['int', 'uintptr_t', 'uintptr_t']);
 const cGetsockopt = libcFunction('getsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uintptr_t']);
 const cSetsockopt = libcFunction('setsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uint']);
 const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
@@ -131,17 +119,6 @@ export function bind(memory: Memory, fd: number, sockaddr: number, length: numbe
 
 export function shutdown(fd: number, how: number): number {
   return cShutdown(fd, how) < 0 ? -errno() : 0;
-}
-
-/** Fill `SOCKADDR_SIZE` bytes at `sockaddr` with the local address; uses the 4 bytes after it as scratch. */
-export function getsockname(memory: Memory, fd: number, sockaddr: number): number {
-  memory.view.setUint32(sockaddr + SOCKADDR_SIZE, SOCKADDR_SIZE, true);
-  const result = cGetsockname(
-    fd,
-    memory.address(sockaddr, SOCKADDR_SIZE),
-    memory.address(sockaddr + SOCKADDR_SIZE, 4),
-  );
-  return result < 0 ? -errno() : 0;
 }
 
 /** An integer option; the value is left at `scratch` (8 bytes are used). Returns 0 or `-errno`. */

@@ -56,7 +56,9 @@ describe('FlowTable', () => {
         assert.equal(table.size, model.size);
       }
       const seen = new Set<Flow>();
-      table.forEach((flow) => seen.add(flow));
+      table.forEach((flow) => {
+        seen.add(flow);
+      });
       assert.deepEqual(seen, new Set(model.values()));
       for (const flow of model.values()) table.remove(flow);
       assert.equal(table.size, 0);

@@ -152,8 +152,8 @@ export class TcpConnection {
 
   // Acknowledging.
   ackNow = false;
-  /** Our own data follows the guest's so soon that it carries the acknowledgment: wait for it. */
-  interactive = false;
+  /** Our own data follows the guest's so soon that it carries the acknowledgment: wait for it. Hoped for at first. */
+  interactive = true;
   /** How often waiting was in vain. */
   delayFailures = 0;
   lastDataAt: number = Number.NEGATIVE_INFINITY;

@@ -11,7 +11,7 @@
 import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
 import { type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
 import { close, receiveRoom, windowLimit } from './input.ts';
-import { armRetransmit } from './recovery.ts';
+import { armLossProbe, armRetransmit } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
 import { Timer } from './timers.ts';
 
@@ -132,7 +132,8 @@ function retransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolea
 /** RFC 8985 §7.3: the last segment once more, so that its acknowledgment tells what is missing. */
 function sendLossProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   c.probePending = false;
-  if (c.flight === 0 || c.probeSent) return false;
+  // Not beyond a window that the guest took back (RFC 9293 §3.8.6).
+  if (c.flight === 0 || c.probeSent || c.flight - c.sndWnd >= 1 << c.sndWindowShift) return false;
   c.probeSent = true;
   const queued = seqDiff(c.sndNxt, c.sndQueueSeq) - (c.finSent ? 1 : 0);
   const data = Math.min(segmentCut(c), queued);
@@ -210,6 +211,7 @@ function afterNew(c: TcpConnection, length: number, nowMs: number): void {
   c.timers[Timer.Persist] = Number.POSITIVE_INFINITY;
   c.persistMs = 0;
   if (wasIdle || c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
+  else armLossProbe(c, nowMs);
 }
 
 /** One byte beyond a closed window, or nothing but an old number (keep-alive) when there is no byte to send. */
@@ -239,11 +241,20 @@ function tellsOfGap(c: TcpConnection): boolean {
 }
 
 function sendAck(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
-  // Beyond the window (a probe, FIN, a window that shrank) the guest would not accept it.
-  prepare(c, out, c.flight > c.sndWnd ? seqAdd(c.sndUna, c.sndWnd) : c.sndNxt, nowMs);
+  prepare(c, out, ackSeq(c), nowMs);
   out.header.flags = TCP_ACK;
   addSackBlocks(c, out);
   return true;
+}
+
+/**
+ * The sequence number of a bare ACK: SND.NXT, but beyond the window (a probe, FIN, a window that shrank) the guest would
+ * not accept it. A window that seems to shrink by less than its unit was only rounded.
+ */
+function ackSeq(c: TcpConnection): Seq {
+  const beyond = c.flight - c.sndWnd;
+  if (beyond <= 0 || (c.sndWnd > 0 && beyond < 1 << c.sndWindowShift)) return c.sndNxt;
+  return seqAdd(c.sndUna, c.sndWnd);
 }
 
 function armPersist(c: TcpConnection, nowMs: number): void {
@@ -289,9 +300,10 @@ function prepare(c: TcpConnection, out: TcpSegmentOut, seq: Seq, nowMs: number):
   out.queueOffset = 0;
   out.length = 0;
   out.mss = 0;
-  // The right edge never moves left (RFC 9293 §3.8.6); rounding up to the scale moves it right by less than a unit.
+  // The right edge never moves left (RFC 9293 §3.8.6) but for the scale: it is rounded up, by less than a unit, and the
+  // rounding must not add up, or a guest that sends byte by byte would move it for ever.
   const scale = 1 << c.rcvWindowShift;
-  const open = Math.max(windowToOffer(c), seqDiff(c.rcvAdv, c.rcvNxt));
+  const open = Math.min(windowToOffer(c), receiveRoom(c));
   h.window = Math.min(65535, Math.ceil(open / scale));
   c.rcvAdv = seqAdd(c.rcvNxt, Math.max(h.window * scale, seqDiff(c.rcvAdv, c.rcvNxt)));
   c.lastAckSent = c.rcvNxt;

@@ -117,6 +117,11 @@ export function onRetransmitTimeout(c: TcpConnection, nowMs: number): void {
 /** (Re)start the retransmission timer, and the tail probe before it where one is allowed. */
 export function armRetransmit(c: TcpConnection, nowMs: number): void {
   c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
+  armLossProbe(c, nowMs);
+}
+
+/** RFC 8985 §7.2: each transmission of new data puts the probe off. */
+export function armLossProbe(c: TcpConnection, nowMs: number): void {
   if (c.probeSent || c.inRecovery || !c.sackOk || !c.isSynchronized || c.rtt.srttMs < 0) return;
   let pto = Math.max(PROBE_MIN_MS, 2 * c.rtt.srttMs);
   if (c.flight <= c.sndMss) pto += WORST_DELAYED_ACK_MS;
