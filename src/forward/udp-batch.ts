@@ -7,8 +7,8 @@ import { IpAddress } from '../stack/wire/address.ts';
 import { UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
 import { MMSGHDR_SIZE, SOCKADDR_SIZE } from '../sys/socket.ts';
+import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
-import type { UdpFlow, UdpFlowOwner } from './udp-flow.ts';
 
 /** Largest UDP payload over IPv4; a batch may not be larger either. */
 const MAX_PAYLOAD = 65507;
@@ -66,6 +66,13 @@ export class DatagramBatch {
 const SLOTS = 32;
 const SLOT_SIZE = 65536;
 
+/** Who decides whether a datagram may go on to the guest. */
+export interface SenderJudge {
+  readonly context: FlowContext;
+  /** Datagrams from `src` arrived: let the policy and the guest's address plan judge the sender. */
+  mayReceive(src: IpAddress, port: number): boolean;
+}
+
 export class ReceiveSlots {
   readonly count: number = SLOTS;
   /** The array of struct mmsghdr. */
@@ -101,18 +108,17 @@ export class ReceiveSlots {
     for (let i = 0; i < SLOTS; i++) view.setUint32(this.headers + i * MMSGHDR_SIZE + 8, SOCKADDR_SIZE, true);
   }
 
-  /** Pass the first `count` datagrams to the guest of `flow`. */
-  deliver(count: number, flow: UdpFlow, owner: UdpFlowOwner): void {
-    const { egress, link } = owner.context;
-    const guestPort = flow.guestPort;
+  /** Pass the first `count` datagrams on to (`guest`, `guestPort`). */
+  deliver(count: number, guest: IpAddress, guestPort: number, judge: SenderJudge): void {
+    const { egress, link } = judge.context;
     let i = 0;
     while (i < count) {
       const port = readSockaddr(this.#memory, this.#names + i * 32, this.#src);
       const length = this.#lengthAt(i);
       const first = i;
       i++;
-      if (port < 0 || !owner.mayReceive(this.#src, port)) continue;
-      if (link.uso && length > 0 && fitsLink(link, flow.guest.isV4, length)) {
+      if (port < 0 || !judge.mayReceive(this.#src, port)) continue;
+      if (link.uso && length > 0 && fitsLink(link, guest.isV4, length)) {
         i = this.#extend(first, count, port, length);
         if (i - first > 1) {
           const parts = egress.parts;
@@ -122,11 +128,11 @@ export class ReceiveSlots {
             parts.add(this.#slots + j * SLOT_SIZE, this.#lengthAt(j));
             total += this.#lengthAt(j);
           }
-          egress.sendUdpBatch(this.#src, port, flow.guest, guestPort, total, length);
+          egress.sendUdpBatch(this.#src, port, guest, guestPort, total, length);
           continue;
         }
       }
-      egress.sendUdp(this.#src, port, flow.guest, guestPort, this.#slots + first * SLOT_SIZE, length);
+      egress.sendUdp(this.#src, port, guest, guestPort, this.#slots + first * SLOT_SIZE, length);
     }
   }
 

@@ -36,12 +36,12 @@ import {
   socket,
   UDP_SEGMENT,
 } from '../sys/socket.ts';
-import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import { type IoHandler, TimerNode } from './context.ts';
 import { QueuedError, readError } from './error-queue.ts';
 import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
 import type { LruNode } from './lru.ts';
 import type { Target } from './target.ts';
-import type { DatagramBatch, ReceiveSlots } from './udp-batch.ts';
+import type { DatagramBatch, ReceiveSlots, SenderJudge } from './udp-batch.ts';
 
 /** Datagrams of other ports: RFC 4787 REQ-5 asks for at least two minutes. */
 const IDLE_MS = 180_000;
@@ -56,11 +56,8 @@ const ERRORS_PER_TURN = 16;
 
 const queuedError = new QueuedError();
 
-export interface UdpFlowOwner {
-  readonly context: FlowContext;
+export interface UdpFlowOwner extends SenderJudge {
   readonly slots: ReceiveSlots;
-  /** Datagrams from `src` arrived: let the policy and the guest's address plan judge the sender. */
-  mayReceive(src: IpAddress, port: number): boolean;
   touch(flow: UdpFlow): void;
   ended(flow: UdpFlow): void;
   /** Pass on what the network said about one of the flow's datagrams. */
@@ -262,7 +259,7 @@ export class UdpFlow extends TimerNode implements IoHandler, Keyed, LruNode {
       }
       this.#lastUse = clock.nowMs;
       this.#owner.touch(this);
-      slots.deliver(count, this, this.#owner);
+      slots.deliver(count, this.guest, this.guestPort, this.#owner);
       if (count < slots.count) return;
     }
     poller.ready(this);
