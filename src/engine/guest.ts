@@ -88,6 +88,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly #offload = new VnetHeader();
   /** The last batch was a single frame. */
   #lone = false;
+  waiting = false;
   #lastTurn = 0;
   #gone = false;
 

@@ -113,8 +113,8 @@ class Engine {
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
     if (this.#wakeFd < 0) throw new Error(`eventfd: ${errnoText(this.#wakeFd)}`);
-    this.#loop.add(this.#wakeFd, EPOLLIN, { onIo: () => this.#readMailbox() });
-    this.#loop.add(routes.fd, EPOLLIN, { onIo: () => routes.refresh() });
+    this.#loop.add(this.#wakeFd, EPOLLIN, { waiting: false, onIo: () => this.#readMailbox() });
+    this.#loop.add(routes.fd, EPOLLIN, { waiting: false, onIo: () => routes.refresh() });
   }
 
   run(): void {
@@ -181,6 +181,7 @@ class Engine {
 
   #watch(fd: number, name: string): void {
     const token = this.#loop.add(fd, EPOLLIN | EPOLLHUP | EPOLLERR, {
+      waiting: false,
       onIo: () => {
         this.#loop.remove(token);
         post({ type: 'fdEvent', fd, name });

@@ -15,6 +15,8 @@ import type { Resolvers } from './resolvers.ts';
 
 /** Something that owns a descriptor. */
 export interface IoHandler {
+  /** Asked for another turn; kept by the poller, starts as false. */
+  waiting: boolean;
   /** epoll(7) events, edge-triggered; 0 when the handler asked for another turn with `ready`. */
   onIo(events: number): void;
 }

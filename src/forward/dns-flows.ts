@@ -156,6 +156,7 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
   /** Resolver asked last. */
   readonly #server = new IpAddress();
   #scopeId = 0;
+  waiting = false;
   #fd = -1;
   #token = -1;
   /** Id of what we sent. */

@@ -65,6 +65,7 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
   readonly #owner: PingFlowOwner;
+  waiting = false;
   #fd = -1;
   #token = -1;
   #ttl = -1;

@@ -105,6 +105,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   keyHash = 0;
   readonly connection: TcpConnection;
   readonly #owner: TcpFlowOwner;
+  waiting = false;
   #fd = -1;
   #token = -1;
   dialing = false;

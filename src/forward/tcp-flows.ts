@@ -38,9 +38,12 @@ export class TcpFlows implements TcpFlowOwner {
   readonly #timeWait: TimeWaitTable;
   readonly #target = new Target();
   readonly #reset = new TcpHeader();
-  #touched: TcpFlow[] = [];
-  #settling: TcpFlow[] = [];
+  #touched: (TcpFlow | null)[] = [];
+  #settling: (TcpFlow | null)[] = [];
+  /** Counts instead of lengths here too: an emptied array would lose its storage after every batch. */
+  #touchedCount = 0;
   readonly #spareParts: Parts[] = [];
+  #sparePartsCount = 0;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
@@ -106,18 +109,22 @@ export class TcpFlows implements TcpFlowOwner {
   touch(flow: TcpFlow): void {
     if (flow.touched) return;
     flow.touched = true;
-    this.#touched.push(flow);
+    this.#touched[this.#touchedCount++] = flow;
   }
 
   /** The batch of frames is through: acknowledge and send for every flow it touched. */
   settle(): void {
-    if (this.#touched.length === 0) return;
+    const count = this.#touchedCount;
+    if (count === 0) return;
     // Two lists in turn, because settling may touch again.
     const flows = this.#touched;
     this.#touched = this.#settling;
     this.#settling = flows;
-    for (let i = 0; i < flows.length; i++) (flows[i] as TcpFlow).settle();
-    flows.length = 0;
+    this.#touchedCount = 0;
+    for (let i = 0; i < count; i++) {
+      (flows[i] as TcpFlow).settle();
+      flows[i] = null;
+    }
   }
 
   dialEnded(flow: TcpFlow): void {
@@ -163,12 +170,13 @@ export class TcpFlows implements TcpFlowOwner {
   }
 
   borrowParts(): Parts {
-    return this.#spareParts.pop() ?? new Parts(GATHER_PARTS);
+    if (this.#sparePartsCount === 0) return new Parts(GATHER_PARTS);
+    return this.#spareParts[--this.#sparePartsCount] as Parts;
   }
 
   giveBackParts(parts: Parts): void {
     parts.count = 0;
-    this.#spareParts.push(parts);
+    this.#spareParts[this.#sparePartsCount++] = parts;
   }
 
   /** The guest repeats itself while the host has not answered (T-06). */

@@ -72,6 +72,7 @@ export class UdpFlow extends TimerNode implements IoHandler, Keyed, LruNode {
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
   readonly #owner: UdpFlowOwner;
+  waiting = false;
   #fd = -1;
   #token = -1;
   #idleMs: number = IDLE_MS;

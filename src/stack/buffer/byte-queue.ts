@@ -30,9 +30,10 @@ export class ByteQueue {
   length = 0;
   /** Offset of the first byte inside the first page. */
   #start = 0;
-  /** Pages in order from `#first`; a plain array used as a queue that is compacted now and then. */
-  #pages: number[] = [];
+  /** Pages in order, from `#first` up to `#last`; moved to the front now and then. An array that keeps its storage. */
+  readonly #pages: number[] = [];
   #first = 0;
+  #last = 0;
   readonly #slab: Slab;
 
   constructor(slab: Slab) {
@@ -50,10 +51,10 @@ export class ByteQueue {
     let end = this.#start + this.length;
     let index = this.#first + Math.floor(end / PAGE_SIZE);
     while (room < bytes && parts.count < capacity) {
-      if (index === this.#pages.length) {
+      if (index === this.#last) {
         const page = this.#slab.allocPage();
         if (page < 0) break;
-        this.#pages.push(page);
+        this.#pages[this.#last++] = page;
       }
       const within = end % PAGE_SIZE;
       const piece = Math.min(PAGE_SIZE - within, bytes - room);
@@ -69,7 +70,7 @@ export class ByteQueue {
   commit(bytes: number): void {
     this.length += bytes;
     const needed = this.#first + Math.ceil((this.#start + this.length) / PAGE_SIZE);
-    while (this.#pages.length > needed) this.#slab.freePage(this.#pages.pop() as number);
+    while (this.#last > needed) this.#slab.freePage(this.#pages[--this.#last] as number);
     if (this.length === 0) this.#reset();
   }
 
@@ -101,14 +102,15 @@ export class ByteQueue {
       this.#first++;
     }
     if (this.#first > 64) {
-      this.#pages.splice(0, this.#first);
+      this.#pages.copyWithin(0, this.#first, this.#last);
+      this.#last -= this.#first;
       this.#first = 0;
     }
   }
 
   /** Give every page back. */
   clear(): void {
-    for (let i = this.#first; i < this.#pages.length; i++) this.#slab.freePage(this.#pages[i] as number);
+    for (let i = this.#first; i < this.#last; i++) this.#slab.freePage(this.#pages[i] as number);
     this.#reset();
   }
 
@@ -116,6 +118,6 @@ export class ByteQueue {
     this.length = 0;
     this.#start = 0;
     this.#first = 0;
-    this.#pages.length = 0;
+    this.#last = 0;
   }
 }
