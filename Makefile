@@ -1,0 +1,39 @@
+# The two commands to know: `make demo` shows the program at work, `make test` runs every test.
+# Both install what they need: npm packages always, Debian packages when run as root.
+
+.PHONY: demo test test-unit test-e2e build check bench clean
+
+demo: build
+	scripts/demo.sh
+
+test: build
+	scripts/need.sh test
+	test/run.sh unit
+	test/run.sh e2e
+
+test-unit: build
+	test/run.sh unit
+
+test-e2e: build
+	scripts/need.sh test
+	test/run.sh e2e
+
+build: node_modules/.package-lock.json
+	npm run --silent build
+
+check: node_modules/.package-lock.json
+	npm run --silent check
+
+bench: build
+	scripts/need.sh bench
+	node dist/bench/e2e/main.js
+
+clean:
+	rm -rf dist coverage
+
+# npm writes this file last. Installed is what the lock file says, as `npm ci` would, but that refuses a lock file made where
+# the registry has not every other platform's optional packages. No package here needs its install script.
+node_modules/.package-lock.json: package.json package-lock.json
+	scripts/need.sh build
+	npm install --no-save --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
+	@touch $@

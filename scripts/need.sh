@@ -1,0 +1,51 @@
+#!/bin/sh
+# need.sh build|demo|test|bench: sees to it that the programs for that purpose are there.
+#
+# As root, Debian packages that are missing are installed; for everybody else the answer is one line that says which.
+# Already complete = no output and no access to the network.
+set -eu
+
+# program:package, by purpose
+demo='unshare:util-linux setpriv:util-linux nsenter:util-linux ip:iproute2 ping:iputils-ping'
+test="$demo curl:curl dig:bind9-dnsutils iperf3:iperf3 nginx:nginx-light prlimit:util-linux runuser:util-linux
+  socat:socat strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd"
+bench="$demo slirp4netns:slirp4netns pasta:passt taskset:util-linux"
+
+case ${1-} in
+  build) wanted='' ;;
+  demo) wanted=$demo ;;
+  test) wanted=$test ;;
+  bench) wanted=$bench ;;
+  *) echo "usage: need.sh build|demo|test|bench" >&2; exit 2 ;;
+esac
+
+# Where Debian keeps what an ordinary user has no PATH to.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+if ! command -v node >/dev/null || ! command -v npm >/dev/null ||
+  ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)'; then
+  echo "missing: Node.js 20.19 or newer with npm" >&2
+  exit 1
+fi
+
+packages=
+for entry in $wanted; do
+  command -v "${entry%%:*}" >/dev/null && continue
+  case " $packages " in *" ${entry#*:} "*) ;; *) packages="$packages ${entry#*:}" ;; esac
+done
+[ -n "$packages" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+  echo "missing, install as root: apt-get install$packages" >&2
+  exit 1
+fi
+echo "installing$packages"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+if ! { apt-get -q update && apt-get -q install -y --no-install-recommends $packages; } >"$log" 2>&1 </dev/null; then
+  tail -n 20 "$log" >&2
+  echo "apt-get could not install:$packages" >&2
+  exit 1
+fi

@@ -1,0 +1,281 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import {
+  attach,
+  type Bare,
+  bareNamespace,
+  DNS4,
+  directory,
+  GATEWAY4,
+  GATEWAY6,
+  HOST4,
+  HOST6,
+  mode,
+  type Namespace,
+  OPEN,
+  startGuest,
+} from '../support/namespaces.ts';
+import { must, type Running } from '../support/processes.ts';
+import { digest, listen, sampleBytes, sha256, type TestServer } from '../support/tcp-servers.ts';
+import { until } from '../support/wait.ts';
+
+const BODY = sampleBytes(2 * 1024 * 1024);
+
+/** Guest program: sends the same bytes to a `digest` server and gets its answer. */
+async function send(host: string, port: number, size: number): Promise<string> {
+  const { connect } = await import('node:net');
+  const { createHash } = await import('node:crypto');
+  const body = createHash('shake256', { outputLength: size }).update('tslirp').digest();
+  return await new Promise((resolve, reject) => {
+    let text = '';
+    const socket = connect({ host, port, allowHalfOpen: true }, () => socket.end(body));
+    socket.on('data', (part: Buffer) => {
+      text += part.toString('latin1');
+    });
+    socket.on('end', () => resolve(text)).on('error', reject);
+  });
+}
+
+/** Guest program: SHA-256 of what comes. */
+async function receive(host: string, port: number): Promise<string> {
+  const { connect } = await import('node:net');
+  const { createHash } = await import('node:crypto');
+  return await new Promise((resolve, reject) => {
+    const hash = createHash('sha256');
+    const socket = connect({ host, port });
+    socket.on('data', (part: Buffer) => hash.update(part));
+    socket.on('end', () => resolve(hash.digest('hex'))).on('error', reject);
+  });
+}
+
+let sink: TestServer;
+let source: TestServer;
+before(async () => {
+  sink = await listen(digest);
+  source = await listen((socket) => socket.end(BODY));
+});
+after(async () => {
+  await sink?.close();
+  await source?.close();
+});
+
+/** Both directions, with checksums. */
+async function works(namespace: Namespace, hosts: readonly string[] = [HOST4, HOST6]): Promise<void> {
+  for (const host of hosts) {
+    const sum = sha256(BODY);
+    assert.equal(await namespace.evaluate(send, [host, sink.port, BODY.length]), sum, `to ${host}`);
+    assert.equal(await namespace.evaluate(receive, [host, source.port]), sum, `from ${host}`);
+  }
+}
+
+async function withBare(body: (bare: Bare) => Promise<void>, plain = false): Promise<void> {
+  const bare = await bareNamespace({ plain });
+  try {
+    await body(bare);
+  } finally {
+    await bare.anchor.stop();
+  }
+}
+
+async function attached(
+  target: string | number,
+  options: readonly string[],
+  body: (stack: Running) => Promise<void>,
+): Promise<void> {
+  const stack = await attach(target, ...OPEN, ...options);
+  try {
+    await body(stack);
+  } finally {
+    await stack.stop('SIGTERM');
+  }
+}
+
+describe('attach', () => {
+  test('makes and configures an interface in the namespace of a process', async () => {
+    await withBare(async ({ namespace }) => {
+      await attached(namespace.pid, [], () => works(namespace));
+    });
+  });
+
+  test('makes an interface of another name, network and MTU', async () => {
+    await withBare(async ({ namespace }) => {
+      const options = ['--interface', 'net7', '--cidr', '10.77.0.0/16', '--mtu', '1400'];
+      await attached(namespace.pid, options, async () => {
+        const link = await namespace.must(['ip', 'address', 'show', 'net7']);
+        assert.match(link, /mtu 1400/);
+        assert.match(link, /inet 10\.77\.0\.100\/16/);
+        await works(namespace);
+      });
+    });
+  });
+
+  test('takes a namespace by its file', async () => {
+    await withBare(async ({ namespace }) => {
+      const userns = ['--userns', `/proc/${namespace.pid}/ns/user`];
+      await attached(`/proc/${namespace.pid}/ns/net`, userns, () => works(namespace));
+    });
+  });
+
+  if (mode !== 'user') {
+    test('takes a namespace that is mounted somewhere, and notices when it is taken away', async () => {
+      const file = join(directory, 'namespace');
+      writeFileSync(file, '');
+      await withBare(async ({ namespace, anchor }) => {
+        await must(['mount', '--bind', `/proc/${namespace.pid}/ns/net`, file]);
+        let mounted = true;
+        try {
+          const stack = await attach(file, ...OPEN);
+          try {
+            await works(namespace);
+            await anchor.stop();
+            await must(['umount', file]);
+            mounted = false;
+            assert.equal((await stack.end(1500)).status, 0);
+          } finally {
+            await stack.stop();
+          }
+        } finally {
+          if (mounted) await must(['umount', file]);
+        }
+      }, true);
+    });
+  }
+
+  for (const kind of ['tap', 'tun'] as const) {
+    test(`uses a persistent ${kind.toUpperCase()} that somebody else made and configured, again and again`, async () => {
+      await withBare(async ({ namespace }) => {
+        await namespace.ip(
+          `tuntap add dev own0 mode ${kind}`,
+          'link set own0 mtu 1420 up',
+          'address add 10.0.2.100/24 dev own0',
+          'address add fd00::100/64 dev own0 nodad',
+          `route add default via ${GATEWAY4} dev own0`,
+          `route add default via ${GATEWAY6} dev own0`,
+        );
+        for (let round = 0; round < 2; round++) {
+          await attached(namespace.pid, ['--interface', 'own0'], async () => {
+            await works(namespace);
+            for (const address of [GATEWAY4, GATEWAY6, HOST4, HOST6])
+              await namespace.must(['ping', '-n', '-c', '1', '-W', '2', address]);
+          });
+          assert.match(await namespace.must(['ip', 'link', 'show', 'own0']), /mtu 1420/);
+        }
+      });
+    });
+  }
+
+  test('an unconfigured TAP gets address, router, name server and MTU by DHCP', async () => {
+    const script = join(directory, 'dhcp.sh');
+    writeFileSync(
+      script,
+      '#!/bin/sh\necho "$1 ip=$ip subnet=$subnet router=$router dns=$dns mtu=$mtu lease=$lease"\n',
+      {
+        mode: 0o755,
+      },
+    );
+    await withBare(async ({ namespace }) => {
+      await namespace.ip('tuntap add dev tap0 mode tap', 'link set tap0 mtu 1500 up');
+      await attached(namespace.pid, ['--no-configure'], async () => {
+        const out = await namespace.must(
+          ['udhcpc', '-f', '-q', '-n', '-t', '5', '-T', '1', '-i', 'tap0', '-s', script],
+          { limitMs: 15_000 },
+        );
+        const bound = out.split('\n').find((line) => line.startsWith('bound')) ?? out;
+        assert.match(bound, /ip=10\.0\.2\.100 subnet=255\.255\.255\.0/);
+        assert.match(bound, new RegExp(`router=${GATEWAY4} `));
+        assert.match(bound, new RegExp(`dns=${DNS4} `));
+        assert.match(bound, /mtu=1500/);
+        await namespace.ip('address add 10.0.2.100/24 dev tap0', `route add default via ${GATEWAY4}`);
+        await works(namespace, [HOST4]);
+      });
+    });
+  });
+
+  test('an unconfigured TAP configures IPv6 from router advertisements', async () => {
+    await withBare(async ({ namespace }) => {
+      await namespace.ip('tuntap add dev tap0 mode tap', 'link set tap0 mtu 1500');
+      await namespace.sysctl('net.ipv6.conf.tap0.accept_ra=2', 'net.ipv6.conf.tap0.autoconf=1');
+      await attached(namespace.pid, ['--no-configure'], async () => {
+        await namespace.ip('link set tap0 up');
+        await until(
+          async () => {
+            const addresses = await namespace.must(['ip', '-6', 'address', 'show', 'dev', 'tap0']);
+            const routes = await namespace.must(['ip', '-6', 'route', 'show', 'default']);
+            return (
+              /inet6 fd00::[0-9a-f:]+\/64 (?!.*tentative)/.test(addresses) && /default via fe80:/.test(routes)
+            );
+          },
+          'an address of fd00::/64 and a default route',
+          15_000,
+          50,
+        );
+        await works(namespace, [HOST6]);
+      });
+    });
+  });
+
+  test('with --no-configure an interface that is missing is made, and left unconfigured', async () => {
+    await withBare(async ({ namespace }) => {
+      await attached(namespace.pid, ['--no-configure', '--interface', 'new0'], async () => {
+        const out = await namespace.must(['ip', 'address', 'show', 'new0']);
+        assert.doesNotMatch(out, /inet 10|inet6 fd00/);
+      });
+    });
+  });
+
+  test('the interface going away ends the service', async () => {
+    await withBare(async ({ namespace }) => {
+      const stack = await attach(namespace.pid);
+      try {
+        await namespace.ip('link delete tap0');
+        assert.equal((await stack.end(2000)).status, 0);
+      } finally {
+        await stack.stop();
+      }
+    });
+  });
+
+  test('an interface that goes down and comes up again serves on, connections and all', async () => {
+    await withBare(async ({ namespace }) => {
+      await attached(namespace.pid, [], async () => {
+        await works(namespace);
+        await namespace.ip('link set tap0 down', 'link set tap0 up');
+        await namespace.ip(`route replace default via ${GATEWAY4} dev tap0`);
+        await works(namespace, [HOST4]);
+      });
+    });
+  });
+});
+
+// Not a matter of who we are, and slow: as root, or in all that an ordinary user can run.
+if (mode !== 'user') {
+  describe('MTU', () => {
+    for (const mtu of [576, 1280, 1500, 9000, 49192, 65520, 65521]) {
+      test(`${mtu}: the interface has it, and everything passes`, async () => {
+        const ipv6 = mtu >= 1280;
+        const guest = await startGuest(...OPEN, '--mtu', String(mtu), ...(ipv6 ? [] : ['--no-ipv6']));
+        try {
+          assert.match(await guest.namespace.must(['ip', 'link', 'show', 'tap0']), new RegExp(`mtu ${mtu} `));
+          await works(guest.namespace, ipv6 ? [HOST4, HOST6] : [HOST4]);
+          const out = await guest.namespace.must(['ping', '-n', '-c', '1', '-W', '2', '-s', '20000', HOST4]);
+          assert.match(out, /1 received/);
+        } finally {
+          await guest[Symbol.asyncDispose]();
+        }
+      });
+    }
+
+    test('a smaller one set while running is followed', async () => {
+      const guest = await startGuest(...OPEN, '--mtu', '9000');
+      try {
+        await works(guest.namespace);
+        await guest.namespace.ip('link set tap0 mtu 1280');
+        await works(guest.namespace);
+      } finally {
+        await guest[Symbol.asyncDispose]();
+      }
+    });
+  });
+}

@@ -1,0 +1,548 @@
+/**
+ * Two connections of ours, joined by a simulated link on a manual clock. Everything random comes from one seed.
+ *
+ * Each end is driven as a flow drives its connection: segments come in, in-order bytes go to a reader that may be slow,
+ * a batch ends, what is to be sent is polled. Segments cross the link as bytes, so that options really have to fit.
+ * Every byte's value follows from its position, so nothing has to be stored to compare.
+ */
+import { Parts } from '../../src/stack/buffer/byte-queue.ts';
+import { Slab } from '../../src/stack/buffer/slab.ts';
+import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
+import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
+import {
+  EV_CLOSED,
+  EV_DELIVER,
+  EV_FIN,
+  EV_RESET,
+  TcpConnection,
+  type TcpEnvironment,
+  TcpState,
+  tcpStateNames,
+} from '../../src/stack/tcp/connection.ts';
+import { consumeReceived, onSegment, settleAck, takeDelivered } from '../../src/stack/tcp/input.ts';
+import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
+import { seqAdd, seqDiff } from '../../src/stack/tcp/seq.ts';
+import { nextTimeout, onTimeout } from '../../src/stack/tcp/timeout.ts';
+import {
+  emitTcp,
+  parseTcp,
+  TCP_FIN,
+  TCP_PSH,
+  TCP_RST,
+  TCP_SYN,
+  TcpHeader,
+} from '../../src/stack/wire/tcp.ts';
+import { seededRng } from './seeded-rng.ts';
+
+export interface PairOptions {
+  seed: number;
+  isV4: boolean;
+  mtu: number;
+  /** Probability of loss, duplication and extra delay per packet, 0 … 1. */
+  loss: number;
+  duplication: number;
+  reorder: number;
+  /** One-way delay in ms, and how much later a reordered packet may be. */
+  delayMs: number;
+  jitterMs: number;
+  receiveLimit: [number, number];
+  sendLimit: number;
+  /** The ends hand over super-segments; the link cuts them (as a device does) or passes them on whole. */
+  superSegments: boolean;
+  linkCuts: boolean;
+  newReno: boolean;
+  sack: boolean;
+  timestamps: boolean;
+  windowScale: boolean;
+  /** Bytes that each end has to send. */
+  bytes: [number, number];
+  /** How the readers behave: at once; so many bytes at a time; with pauses of this length; 0 = at once. */
+  readerPauseMs: [number, number];
+  readerChunk: number;
+  /** Pages of packet memory for both ends together. */
+  pages: number;
+  initialSeq: [number, number];
+}
+
+export interface PairResult {
+  elapsedMs: number;
+  packets: number;
+  dropped: number;
+  /** Payload bytes sent more than once, not counting window probes. */
+  resentBytes: number;
+  /** Longest time for which the link was idle although a sender had bytes that its peer had room for. */
+  longestIdleMs: number;
+  /** Loss kept everything from getting through for so long that an end gave up, as it must. */
+  gaveUp: boolean;
+}
+
+const HEADERS_4 = 40;
+const HEADERS_6 = 60;
+const TCP_HEADER_ROOM = 60;
+const POISON = 0xa5;
+/** A run that needs more packets than this for its bytes is answering itself. */
+const PACKETS_PER_BYTE_LIMIT = 4;
+const TIME_LIMIT_MS = 1_800_000;
+const R2_MS = 100_000;
+
+interface Event {
+  at: number;
+  order: number;
+  to: number;
+  /** null = the reader of end `to` wakes up. */
+  packet: Uint8Array | null;
+}
+
+/** Bytes repeat at a prime distance, so that a shift by any buffer or window size shows. */
+const PATTERN_LENGTH = 65521;
+const patterns = [0, 1].map((end) => {
+  const rng = seededRng(end + 1);
+  return Uint8Array.from({ length: 3 * PATTERN_LENGTH }, () => 0).map((_, i, all) => {
+    return i < PATTERN_LENGTH ? rng.u32() & 0xff : (all[i] as number);
+  });
+});
+for (const pattern of patterns) {
+  pattern.copyWithin(PATTERN_LENGTH, 0, PATTERN_LENGTH);
+  pattern.copyWithin(2 * PATTERN_LENGTH, 0, PATTERN_LENGTH);
+}
+
+/** The `length` (≤ 2 × 65521) bytes that end `end` sends at `position`. */
+function bytesOf(end: number, position: number, length: number): Uint8Array {
+  const from = position % PATTERN_LENGTH;
+  return (patterns[end] as Uint8Array).subarray(from, from + length);
+}
+
+/** Run a pair to the end; a run that fails is repeated with a log of its last packets in the message. */
+export function runPair(options: PairOptions): PairResult {
+  try {
+    return new Pair(options).run();
+  } catch {
+    return new Pair(options, true).run();
+  }
+}
+
+class End {
+  readonly index: number;
+  readonly connection: TcpConnection;
+  readonly options: PairOptions;
+  readonly environment: TcpEnvironment;
+  written = 0;
+  read = 0;
+  finSeen = false;
+  closed = false;
+  accepted = false;
+  readerWakesAt = 0;
+  touched = false;
+  /** Right edge that the peer has advertised, as far as it has reached this end; and the highest byte sent. */
+  edge = 0;
+  edgeKnown = false;
+  highestSent = 0;
+
+  constructor(index: number, options: PairOptions, slab: Slab) {
+    this.index = index;
+    this.options = options;
+    const mtuRoom = 65535 - 80;
+    this.environment = {
+      slab,
+      receiveLimit: options.receiveLimit[index] as number,
+      sendLimit: options.sendLimit,
+      outOfOrderRanges: 128,
+      superSegment4: options.superSegments ? mtuRoom : 0,
+      superSegment6: options.superSegments ? mtuRoom : 0,
+      delayedAckMs: 2,
+      newCongestionControl: (mss) => (options.newReno ? new NewReno(mss) : noCongestionControl),
+    };
+    this.connection = new TcpConnection(this.environment, options.isV4);
+  }
+}
+
+export class Pair {
+  readonly options: PairOptions;
+  readonly slab: Slab;
+  readonly ends: [End, End];
+  readonly log: string[] = [];
+  readonly result: PairResult = {
+    elapsedMs: 0,
+    packets: 0,
+    dropped: 0,
+    resentBytes: 0,
+    longestIdleMs: 0,
+    gaveUp: false,
+  };
+  #now = 1000;
+  #order = 0;
+  #inFlight = 0;
+  #idleSince = -1;
+  readonly #rng;
+  readonly #events: Event[] = [];
+  readonly #rx: number;
+  readonly #tx: number;
+  readonly #parts = new Parts(64);
+  readonly #ioParts = new Parts(6);
+  readonly #segment = new TcpSegmentOut();
+  readonly #header = new TcpHeader();
+  readonly #logging: boolean;
+
+  constructor(options: PairOptions, logging = false) {
+    this.options = options;
+    this.#logging = logging;
+    this.#rng = seededRng(options.seed);
+    this.slab = new Slab(256 * 1024, options.pages);
+    this.slab.bytes.fill(POISON);
+    this.#rx = this.slab.region(80 * 1024);
+    this.#tx = this.slab.region(TCP_HEADER_ROOM);
+    this.ends = [new End(0, options, this.slab), new End(1, options, this.slab)];
+  }
+
+  /** Run until both ends have everything and are closed. Throws an Error that tells what went wrong. */
+  run(): PairResult {
+    const [a] = this.ends;
+    a.connection.openActive(this.options.mtu, this.options.initialSeq[0], this.#rng.u32(), this.#now);
+    a.accepted = true;
+    this.#flush(a);
+    const limit =
+      2000 + PACKETS_PER_BYTE_LIMIT * Math.ceil((this.options.bytes[0] + this.options.bytes[1]) / 100);
+    while (!this.#done() && !this.result.gaveUp) {
+      this.#step();
+      if (this.result.packets > limit)
+        this.#fail(`${this.result.packets} packets: the ends answer each other`);
+      if (this.#now > TIME_LIMIT_MS) this.#fail('not finished in time');
+    }
+    this.result.elapsedMs = this.#now - 1000;
+    for (const end of this.ends) {
+      end.connection.rcvQueue.clear();
+      end.connection.sndQueue.clear();
+    }
+    if (this.slab.pagesUsed !== 0) this.#fail(`${this.slab.pagesUsed} pages leaked`);
+    return this.result;
+  }
+
+  #done(): boolean {
+    const [a, b] = this.ends;
+    return a.closed && b.closed && a.read === this.options.bytes[1] && b.read === this.options.bytes[0];
+  }
+
+  #step(): void {
+    const [a, b] = this.ends;
+    let next = this.#events[0]?.at ?? Number.POSITIVE_INFINITY;
+    for (const end of this.ends) if (!end.closed) next = Math.min(next, nextTimeout(end.connection));
+    if (next === Number.POSITIVE_INFINITY) this.#fail('nothing will ever happen again');
+    this.#watchIdle(next);
+    this.#now = Math.max(this.#now, next);
+    // One batch: everything that is due now, for both ends.
+    while (this.#events[0] !== undefined && this.#events[0].at <= this.#now) {
+      const event = this.#events.shift() as Event;
+      const end = this.ends[event.to] as End;
+      if (event.packet !== null) {
+        this.#inFlight--;
+        this.#receive(end, event.packet);
+      } else {
+        this.#readSome(end);
+      }
+      // Sometimes every packet is a batch of its own.
+      if (this.#chance(0.5)) this.#settle(end);
+    }
+    for (const end of [a, b]) {
+      if (end.closed) continue;
+      if (nextTimeout(end.connection) <= this.#now) {
+        this.#react(end, onTimeout(end.connection, this.#now));
+        end.touched = true;
+      }
+      this.#settle(end);
+    }
+  }
+
+  /** How long does the link lie idle although somebody could send? */
+  #watchIdle(next: number): void {
+    const canMove = this.#inFlight === 0 && this.ends.some((end) => this.#couldSend(end));
+    if (!canMove) {
+      this.#idleSince = -1;
+      return;
+    }
+    if (this.#idleSince < 0) this.#idleSince = this.#now;
+    this.result.longestIdleMs = Math.max(this.result.longestIdleMs, next - this.#idleSince);
+    if (next > this.#now) {
+      this.#idleSince = -1;
+    }
+  }
+
+  #couldSend(end: End): boolean {
+    const peer = this.ends[1 - end.index] as End;
+    const c = end.connection;
+    if (end.closed || c.state < TcpState.Established) return !end.closed && end.accepted;
+    const unfinished = c.sndQueue.length > 0 || (c.finQueued && c.flight > 0) || (c.finQueued && !c.finSent);
+    if (!unfinished || peer.closed) return false;
+    // The peer's reader is what everybody waits for.
+    return peer.connection.rcvQueue.readable === 0;
+  }
+
+  #receive(end: End, packet: Uint8Array): void {
+    const { bytes, view } = this.slab;
+    const at = this.#rx + 64 + (this.#rng.u32() & 7);
+    bytes.fill(POISON, this.#rx, at);
+    bytes.set(packet, at);
+    bytes.fill(POISON, at + packet.length, at + packet.length + 64);
+    const h = this.#header;
+    if (parseTcp(view, at, packet.length, h) !== 0) this.#fail('segment does not parse');
+    if (h.optionError) this.#fail('options do not parse');
+    this.#middlebox(h);
+    const c = end.connection;
+    if (c.state === TcpState.Closed && end.index === 1 && !end.closed) {
+      if ((h.flags & TCP_SYN) === 0) return;
+      c.openPassive(h, this.options.mtu, this.options.initialSeq[1], this.#rng.u32(), this.#now);
+      this.#push(this.#now + this.#below(20), end.index, null);
+      return;
+    }
+    if (end.closed) {
+      // What a TIME-WAIT table does.
+      if (
+        c.state === TcpState.TimeWait &&
+        (packet.length > h.headerLen || (h.flags & (TCP_FIN | TCP_SYN)) !== 0)
+      ) {
+        c.ackNow = true;
+        this.#flush(end);
+      }
+      return;
+    }
+    this.#noteEdge(end, h);
+    let events = onSegment(c, h, at + h.headerLen, packet.length - h.headerLen, this.#now);
+    if ((events & EV_DELIVER) !== 0) {
+      let taken = c.deliverLength;
+      if (this.#now < end.readerWakesAt || c.rcvQueue.readable > 0) taken = 0;
+      else if (this.#pause(end) > 0) taken = Math.min(taken, this.#below(this.options.readerChunk + 1));
+      this.#check(end, c.deliverOffset, taken);
+      events |= takeDelivered(c, taken, this.#now);
+      if (c.rcvQueue.readable > 0) this.#wakeReader(end);
+    }
+    if (c.rcvQueue.readable > 0) this.#wakeReader(end);
+    this.#react(end, events);
+    if (seqDiff(c.rcvNxt, c.lastAckSent) * 4 >= c.rcvLimit) {
+      c.ackNow = true;
+      this.#flush(end);
+    }
+    end.touched = true;
+  }
+
+  #pause(end: End): number {
+    return this.options.readerPauseMs[end.index] as number;
+  }
+
+  #wakeReader(end: End): void {
+    if (end.readerWakesAt > this.#now) return;
+    const pause = this.#pause(end);
+    end.readerWakesAt = this.#now + (pause > 0 ? 1 + this.#below(pause) : 0);
+    this.#push(end.readerWakesAt, end.index, null);
+  }
+
+  #readSome(end: End): void {
+    const c = end.connection;
+    if (!end.accepted) {
+      end.accepted = true;
+      c.accept(this.#now);
+      this.#flush(end);
+      return;
+    }
+    end.readerWakesAt = 0;
+    const chunk = this.#pause(end) > 0 ? 1 + this.#below(this.options.readerChunk) : Number.MAX_SAFE_INTEGER;
+    let left = Math.min(chunk, c.rcvQueue.readable);
+    while (left > 0) {
+      const n = c.rcvQueue.peek(left, this.#ioParts);
+      for (let i = 0; i < this.#ioParts.count; i++)
+        this.#check(end, this.#ioParts.offset[i] as number, this.#ioParts.length[i] as number);
+      consumeReceived(c, n);
+      left -= n;
+    }
+    if (c.rcvQueue.readable > 0) this.#wakeReader(end);
+    end.touched = true;
+  }
+
+  #check(end: End, offset: number, length: number): void {
+    const expected = bytesOf(1 - end.index, end.read, length);
+    if (Buffer.compare(this.slab.bytes.subarray(offset, offset + length), expected) !== 0) {
+      this.#fail(`end ${end.index}: bytes from ${end.read} on are wrong`);
+    }
+    end.read += length;
+    if (end.read > (this.options.bytes[1 - end.index] as number)) this.#fail('more bytes than were sent');
+  }
+
+  #react(end: End, events: number): void {
+    if ((events & EV_RESET) !== 0) {
+      const { stuckSince, lastHeardAt } = end.connection;
+      const since = stuckSince < 0 ? lastHeardAt : Math.min(stuckSince, lastHeardAt);
+      // Nothing got through for R2 (RFC 9293 §3.8.3).
+      if (this.options.loss === 0 || this.#now - since < R2_MS) {
+        this.#fail(`end ${end.index}: reset`);
+      }
+      this.result.gaveUp = true;
+      return;
+    }
+    if ((events & EV_FIN) !== 0) end.finSeen = true;
+    if ((events & EV_CLOSED) !== 0) {
+      this.#flush(end);
+      end.closed = true;
+      if (!end.finSeen) this.#fail(`end ${end.index}: closed without the peer's FIN`);
+    }
+  }
+
+  #settle(end: End): void {
+    if (!end.touched || end.closed || !end.accepted) return;
+    end.touched = false;
+    settleAck(end.connection);
+    this.#write(end);
+    this.#flush(end);
+  }
+
+  /** The writer: as the flow does, in pieces, and FIN behind the last byte. */
+  #write(end: End): void {
+    const c = end.connection;
+    const total = this.options.bytes[end.index] as number;
+    while (c.isSynchronized && end.written < total) {
+      const want = Math.min(c.sendRoom, total - end.written, 1 + this.#below(70_000));
+      if (want <= 0) break;
+      const room = c.sndQueue.reserve(want, this.#ioParts);
+      if (room === 0) {
+        // Out of packet memory: come again.
+        this.#push(this.#now + 5, end.index, null);
+        break;
+      }
+      const used = this.#chance(0.3) ? 1 + this.#below(room) : room;
+      let at = 0;
+      for (let p = 0; p < this.#ioParts.count && at < used; p++) {
+        const piece = Math.min(this.#ioParts.length[p] as number, used - at);
+        this.slab.bytes.set(bytesOf(end.index, end.written + at, piece), this.#ioParts.offset[p] as number);
+        at += piece;
+      }
+      c.sndQueue.commit(used);
+      end.written += used;
+      this.#flush(end);
+    }
+    if (end.written === total && !c.finQueued && c.isSynchronized) c.closeSend();
+  }
+
+  #flush(end: End): void {
+    const c = end.connection;
+    while (pollTransmit(c, this.#now, this.#segment)) this.#transmit(end);
+  }
+
+  #transmit(end: End): void {
+    const c = end.connection;
+    const { header: h, length, mss, queueOffset } = this.#segment;
+    const { bytes, view } = this.slab;
+    if ((h.flags & TCP_RST) !== 0) {
+      if (this.result.gaveUp) return;
+      this.#fail(`end ${end.index}: sends RST in ${tcpStateNames[c.state]}`);
+    }
+    this.#parts.count = 0;
+    if (length > 0) c.sndQueue.slice(queueOffset, length, this.#parts);
+    const payload = new Uint8Array(length);
+    let at = 0;
+    for (let i = 0; i < this.#parts.count; i++) {
+      const offset = this.#parts.offset[i] as number;
+      payload.set(bytes.subarray(offset, offset + (this.#parts.length[i] as number)), at);
+      at += this.#parts.length[i] as number;
+    }
+    if (at !== length) this.#fail('parts do not add up');
+    this.#account(end, h, length);
+    const flags = h.flags;
+    const seq = h.seq;
+    const cut = this.options.linkCuts || !this.options.superSegments;
+    const piece = cut && length > mss ? mss : length;
+    if (length > mss && !this.options.superSegments)
+      this.#fail('super-segment without a device that takes it');
+    let from = 0;
+    do {
+      const size = Math.min(piece, length - from);
+      const last = from + size >= length;
+      h.seq = seqAdd(seq, from);
+      h.flags = last ? flags : flags & ~(TCP_FIN | TCP_PSH);
+      const headerLength = emitTcp(view, this.#tx, h);
+      const wire = Math.min(size, mss) + headerLength - 20 + (this.options.isV4 ? HEADERS_4 : HEADERS_6);
+      if (wire > this.options.mtu) this.#fail(`packet of ${wire} bytes on a link of ${this.options.mtu}`);
+      const packet = new Uint8Array(headerLength + size);
+      packet.set(bytes.subarray(this.#tx, this.#tx + headerLength));
+      packet.set(payload.subarray(from, from + size), headerLength);
+      this.#launch(end, h, size, packet);
+      from += size;
+    } while (from < length);
+  }
+
+  #account(end: End, h: TcpHeader, length: number): void {
+    if ((h.flags & TCP_SYN) !== 0) {
+      end.highestSent = seqAdd(h.seq, 1);
+      return;
+    }
+    if (length === 0) return;
+    const last = seqAdd(h.seq, length);
+    const news = seqDiff(last, end.highestSent);
+    const isProbe = length === 1 && (seqDiff(end.edge, h.seq) <= 0 || news <= 0);
+    if (news > 0) end.highestSent = last;
+    if (!isProbe) this.result.resentBytes += length - Math.max(0, Math.min(news, length));
+    const beyond = seqDiff(last, end.edge);
+    if (beyond > 0 && !isProbe) this.#fail(`end ${end.index}: ${beyond} bytes beyond the peer's window`);
+  }
+
+  #noteEdge(end: End, h: TcpHeader): void {
+    const peer = (this.ends[1 - end.index] as End).connection;
+    const isSyn = (h.flags & TCP_SYN) !== 0;
+    const edge = seqAdd(h.ack, isSyn ? h.window : h.window * 2 ** peer.rcvWindowShift);
+    if (end.edgeKnown && seqDiff(edge, end.edge) <= 0) return;
+    end.edge = edge;
+    end.edgeKnown = true;
+  }
+
+  #launch(end: End, h: TcpHeader, size: number, packet: Uint8Array): void {
+    const { loss, duplication, reorder, delayMs, jitterMs } = this.options;
+    this.result.packets++;
+    const copies = this.#chance(duplication) ? 2 : 1;
+    const lost = this.#chance(loss);
+    if (this.#logging) {
+      this.log.push(
+        `${this.#now.toFixed(1)} ${end.index} ${tcpStateNames[end.connection.state]} seq ${seqDiff(h.seq, this.options.initialSeq[end.index] as number)} len ${size} ack ${seqDiff(h.ack, this.options.initialSeq[1 - end.index] as number)} win ${h.window} flags ${h.flags} sack ${h.sackCount}${lost ? ' LOST' : ''}`,
+      );
+    }
+    if (lost) {
+      this.result.dropped++;
+      return;
+    }
+    for (let i = 0; i < copies; i++) {
+      const late = this.#chance(reorder) ? this.#below(jitterMs * 10) / 10 : 0;
+      this.#inFlight++;
+      this.#push(this.#now + delayMs + late, 1 - end.index, packet);
+    }
+  }
+
+  /** A box on the way that takes options out of the handshake. */
+  #middlebox(h: TcpHeader): void {
+    if ((h.flags & TCP_SYN) === 0) return;
+    if (!this.options.sack) h.sackPermitted = false;
+    if (!this.options.timestamps) h.hasTimestamps = false;
+    if (!this.options.windowScale) h.windowScale = -1;
+  }
+
+  #push(at: number, to: number, packet: Uint8Array | null): void {
+    const event: Event = { at, order: this.#order++, to, packet };
+    let i = this.#events.length;
+    while (i > 0 && (this.#events[i - 1] as Event).at > at) i--;
+    this.#events.splice(i, 0, event);
+  }
+
+  #below(n: number): number {
+    return n <= 0 ? 0 : Math.floor((this.#rng.u32() / 2 ** 32) * n);
+  }
+
+  #chance(p: number): boolean {
+    return p > 0 && this.#rng.u32() < p * 2 ** 32;
+  }
+
+  #fail(why: string): never {
+    const states = this.ends
+      .map((e) => {
+        const c = e.connection;
+        return `end ${e.index} ${tcpStateNames[c.state]}: read ${e.read}, written ${e.written}, queued ${c.sndQueue.length}, flight ${c.flight}, window ${c.sndWnd}, held ${c.rcvQueue.readable}+${c.rcvQueue.outOfOrder}, timers ${[...c.timers].map((t) => (Number.isFinite(t) ? Math.round(t - this.#now) : '-')).join(' ')}`;
+      })
+      .join('; ');
+    throw new Error(
+      `${why} at ${Math.round(this.#now)} ms after ${this.result.packets} packets (${states})\n${JSON.stringify(this.options)}\n${this.log.slice(-30).join('\n')}`,
+    );
+  }
+}

@@ -1,0 +1,37 @@
+/** Waiting in tests: for a condition or a promise, never for a time, and never without a deadline. */
+
+/** How often a condition is looked at, in milliseconds. */
+const POLL_MS = 5;
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
+
+/** Looks until `holds` is true. Rejects, naming `what`, after `limitMs`. */
+export async function until(
+  holds: () => boolean | Promise<boolean>,
+  what: string,
+  limitMs = 5000,
+  everyMs: number = POLL_MS,
+): Promise<void> {
+  const deadline = performance.now() + limitMs;
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`${what}: not within ${limitMs} ms`);
+    await pause(everyMs);
+  }
+}
+
+/** `promise`, or a rejection that names `what` after `limitMs`. */
+export async function within<T>(promise: Promise<T>, what: string, limitMs = 5000): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${limitMs} ms`)), limitMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
