@@ -34,6 +34,7 @@ import {
   onSegment,
   settleAck,
   takeDelivered,
+  windowLimit,
 } from '../stack/tcp/input.ts';
 import { pollTransmit, TcpSegmentOut, transmitUnit } from '../stack/tcp/output.ts';
 import { seqDiff } from '../stack/tcp/seq.ts';
@@ -69,6 +70,9 @@ import type { Target } from './target.ts';
  * still in the CPU's cache when the guest's acknowledgment frees it for the next turn.
  */
 const TURN_BYTES = 64 * 1024;
+/** Share of packet memory (one part in so many) that is never filled with bytes from the host, and when to try again. */
+const MEMORY_RESERVE = 16;
+const MEMORY_RETRY_MS = 20;
 /** Guest bytes gathered from the frames of a batch before they are written to the host: fewer calls and wake-ups. */
 const GATHER_BYTES = 256 * 1024;
 /** Frames gathered at most. */
@@ -129,6 +133,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   #writes = 0;
   /** What the last read of the host socket gave: small messages need no more than a page made ready. */
   #lastRead = 0;
+  /** When to try again to read from the host, for want of packet memory. */
+  #retryAt = Number.POSITIVE_INFINITY;
 
   constructor(
     owner: TcpFlowOwner,
@@ -191,7 +197,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     this.#react(events);
     if (!this.over) {
       // A guest that fills its window must not wait for the end of the batch.
-      if (seqDiff(c.rcvNxt, c.lastAckSent) * 4 >= c.rcvLimit) {
+      if (seqDiff(c.rcvNxt, c.lastAckSent) * 4 >= windowLimit(c)) {
         this.#writeGathered();
         if (this.over) return 0;
         c.ackNow = true;
@@ -211,6 +217,9 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     settleAck(this.connection);
     if (this.#hostReadable) this.#pump();
     this.flush();
+    // The host is gone, and the guest has all it had sent: nothing holds the other half any more (T-20).
+    const c = this.connection;
+    if (this.#hostBroken && !this.over && c.finSent && c.flight === 0) this.abort();
   }
 
   onIo(events: number): void {
@@ -233,6 +242,10 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   onTimer(nowMs: number): void {
     if (this.over) return;
     this.#react(onTimeout(this.connection, nowMs));
+    if (nowMs >= this.#retryAt) {
+      this.#retryAt = Number.POSITIVE_INFINITY;
+      if (!this.over && this.#hostReadable) this.#pump();
+    }
     this.flush();
   }
 
@@ -243,7 +256,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     const now = context.clock.nowMs;
     while (pollTransmit(c, now, segment)) this.#transmit();
     if (this.over) return;
-    this.deadline = nextTimeout(c);
+    this.deadline = Math.min(nextTimeout(c), this.#retryAt);
     context.timers.update(this);
   }
 
@@ -471,10 +484,12 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       const want = Math.min(c.sendRoom, c.sndWnd + READ_AHEAD - c.sndQueue.length, expected);
       // The guest takes nothing at the moment: its acknowledgment brings us back here.
       if (want <= 0) return;
-      const room = c.sndQueue.reserve(want, ioParts);
+      // The last pages are for bytes from guests: they complete what is held already, and so free memory.
+      const { slab } = context;
+      const scarce = slab.pagesUsed >= slab.pageCount - slab.pageCount / MEMORY_RESERVE;
+      const room = scarce ? 0 : c.sndQueue.reserve(want, ioParts);
       if (room === 0) {
-        // Out of packet memory: try again when other flows have given some back.
-        context.poller.ready(this);
+        this.#retryAt = context.clock.nowMs + MEMORY_RETRY_MS;
         return;
       }
       scratch.putParts(ioParts);

@@ -8,7 +8,7 @@ import type { TcpConnection } from '../stack/tcp/connection.ts';
 import { TIME_WAIT_MS } from '../stack/tcp/input.ts';
 import { type Seq, seqLt } from '../stack/tcp/seq.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
-import { PROTOCOL_TCP, TCP_ACK, TCP_RST, TCP_SYN, TcpHeader } from '../stack/wire/tcp.ts';
+import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../stack/wire/tcp.ts';
 import { type FlowContext, TimerNode } from './context.ts';
 import { FlowTable, type Keyed } from './flow-table.ts';
 
@@ -93,6 +93,8 @@ export class TimeWaitTable extends TimerNode {
         return false;
       }
     }
+    // An acceptable segment without SYN or FIN says nothing new; answering it could go back and forth for ever (T-12).
+    if ((flags & (TCP_SYN | TCP_FIN)) === 0 && h.seq === entry.rcvNxt) return true;
     this.#acknowledge(entry);
     return true;
   }

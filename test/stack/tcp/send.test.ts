@@ -38,6 +38,13 @@ describe('cutting segments', () => {
     assert.deepEqual(other.close(), ['FA 4:4 ack 1']);
   });
 
+  test('a lost last segment brings its FIN again', () => {
+    const host = established({ sack: false });
+    host.connection.closeSend();
+    host.write('bye');
+    assert.deepEqual(host.advance(250), ['+200 FA 1:4 ack 1']);
+  });
+
   test('super-segments are whole numbers of segments, except the last', () => {
     const host = established({ superSegment: 65455, windowScale: 7, window: 4000 });
     assert.deepEqual(host.write(150_000), [
