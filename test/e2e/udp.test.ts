@@ -140,13 +140,15 @@ describe('UDP', () => {
     }
   });
 
+  // A hundred: more than one batch of segments (64), and what the server's default receive buffer holds however late it
+  // reads. Two hundred overran it now and then.
   test('a burst of datagrams of one size keeps its borders and its order', async () => {
     const got: number[] = [];
     const server = createSocket('udp4');
     try {
       server.on('message', (message, peer) => {
         got.push(message.length === 700 ? message.readUInt32BE(0) : -1);
-        if (got.length === 200) server.send(String(got.length), peer.port, peer.address);
+        if (got.length === 100) server.send(String(got.length), peer.port, peer.address);
       });
       server.bind(0, HOST4);
       await once(server, 'listening');
@@ -156,7 +158,7 @@ describe('UDP', () => {
           const client = open('udp4');
           await new Promise<void>((resolve) => {
             client.on('message', () => resolve());
-            for (let index = 0; index < 200; index++) {
+            for (let index = 0; index < 100; index++) {
               const body = Buffer.alloc(700);
               body.writeUInt32BE(index);
               client.send(body, port, address);
@@ -168,7 +170,7 @@ describe('UDP', () => {
       );
       assert.deepEqual(
         got,
-        Array.from({ length: 200 }, (_, index) => index),
+        Array.from({ length: 100 }, (_, index) => index),
       );
     } finally {
       server.close();
