@@ -69,7 +69,7 @@ import type { Target } from './target.ts';
  * Bytes one flow may move from its host socket in one turn: a heavy one cannot starve the others, and what it moves is
  * still in the CPU's cache when the guest's acknowledgment frees it for the next turn.
  */
-const TURN_BYTES = 64 * 1024;
+const TURN_BYTES = 128 * 1024;
 /** Share of packet memory (one part in so many) that is never filled with bytes from the host, and when to try again. */
 const MEMORY_RESERVE = 16;
 const MEMORY_RETRY_MS = 20;
