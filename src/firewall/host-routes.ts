@@ -28,6 +28,8 @@ const EVERYTHING_V4 = V4_BITS + 1;
 const EVERYTHING_V6 = 3;
 
 export class HostRouteTable {
+  /** Changes with every change of the table: a verdict taken at one version holds until the next. */
+  version = 0;
   readonly #routes = new PrefixCounter();
   readonly #locals = new PrefixCounter();
   /** Adds not yet taken back, by table: removing from a table where a route is not must not unmake another's. */
@@ -35,6 +37,7 @@ export class HostRouteTable {
 
   /** Forgets all routes and takes these. Local addresses are kept. */
   replace(routes: Iterable<HostRoute>): void {
+    this.version++;
     this.#routes.clear();
     this.#perTable.clear();
     for (const { prefix, bits, table } of routes) this.add(prefix, bits, table);
@@ -42,6 +45,7 @@ export class HostRouteTable {
 
   /** Forgets all local and broadcast addresses and takes these. */
   replaceLocals(addresses: Iterable<IpAddress>): void {
+    this.version++;
     this.#locals.clear();
     for (const address of addresses) this.addLocal(address);
   }
@@ -51,6 +55,7 @@ export class HostRouteTable {
     if (bits <= (prefix.isV4 ? EVERYTHING_V4 : EVERYTHING_V6)) return false;
     const key = routeKey(prefix, bits, table);
     this.#perTable.set(key, (this.#perTable.get(key) ?? 0) + 1);
+    this.version++;
     this.#routes.add(prefix, bits);
     return true;
   }
@@ -62,16 +67,19 @@ export class HostRouteTable {
     if (count === undefined) return false;
     if (count === 1) this.#perTable.delete(key);
     else this.#perTable.set(key, count - 1);
+    this.version++;
     return this.#routes.remove(prefix, bits);
   }
 
   /** A unicast or broadcast address of one of the host's interfaces; the same address may be on several. */
   addLocal(address: IpAddress): void {
+    this.version++;
     this.#locals.add(address, 128);
   }
 
   /** Takes back one `addLocal`. False when there was none. */
   removeLocal(address: IpAddress): boolean {
+    this.version++;
     return this.#locals.remove(address, 128);
   }
 

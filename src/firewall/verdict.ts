@@ -106,6 +106,11 @@ export class Policy {
     this.#reservedKind = byEntry;
   }
 
+  /** A verdict may be used again as long as this is the same. */
+  get version(): number {
+    return this.#hosts.version;
+  }
+
   /** Judges one destination. `port` in host order, 0 for ICMP. Allocates nothing and does not keep `dst`. */
   verdict(proto: Protocol, dst: IpAddress, port: number): Verdict {
     const outer = this.#judge(proto, dst, port);

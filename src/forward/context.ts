@@ -53,7 +53,7 @@ export interface Timers {
 /** Monotonic time, read once a turn. */
 export interface Clock {
   nowMs: number;
-  /** Number of the turn: what was decided in this turn may be reused in it. */
+  /** Number of the turn. */
   turn: number;
 }
 

@@ -65,11 +65,8 @@ import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import type { Keyed } from './flow-table.ts';
 import type { Target } from './target.ts';
 
-/**
- * Bytes one flow may move from its host socket in one turn: a heavy one cannot starve the others, and what it moves is
- * still in the CPU's cache when the guest's acknowledgment frees it for the next turn.
- */
-const TURN_BYTES = 128 * 1024;
+/** Bytes one flow may move from its host socket in one turn, so that a heavy one cannot starve the others. */
+const TURN_BYTES = 256 * 1024;
 /** Share of packet memory (one part in so many) that is never filled with bytes from the host, and when to try again. */
 const MEMORY_RESERVE = 16;
 const MEMORY_RETRY_MS = 20;

@@ -28,10 +28,12 @@ export class UdpFlows implements UdpFlowOwner {
   #batchFlow: UdpFlow | null = null;
   #batchTtl = 0;
   readonly #batchDestination = new IpAddress();
-  // The sender judged last, in this turn.
+  /** The policy's version at which `#target` was found for `#batchDestination`; -1 = it is not valid. */
+  #targetVersion = -1;
+  // The sender judged last.
   readonly #senderJudged = new IpAddress();
   #senderPort = -1;
-  #senderTurn = -1;
+  #senderVersion = -1;
   #senderAllowed = false;
 
   constructor(context: FlowContext, dns: DnsFlows) {
@@ -65,21 +67,13 @@ export class UdpFlows implements UdpFlowOwner {
       return;
     }
     this.flush();
-    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, flow === null, this.#target)) {
-      case TargetKind.Outside:
-        break;
-      case TargetKind.Dns:
-        this.#dns.onQuery(p, h);
-        return;
-      case TargetKind.Denied:
-        this.context.counters.drop(
-          this.#target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny,
-        );
-        return;
-      default:
-        this.context.icmp.unreachable(p, Unreachable.Port, this.context.clock.nowMs);
-        return;
-    }
+    // A conversation goes on: same destination, and nothing has changed about the host.
+    const known =
+      flow !== null &&
+      this.#targetVersion === this.context.policy.version &&
+      h.dstPort === this.#target.port &&
+      p.dst.equals(this.#batchDestination);
+    if (!known && !this.#findTarget(p, h, flow === null)) return;
     if (flow === null) {
       flow = this.#open(p, h, ports);
       if (flow === null) return;
@@ -90,9 +84,30 @@ export class UdpFlows implements UdpFlowOwner {
     else this.#batch.add(offset, length);
     this.#batchFlow = flow;
     this.#batchTtl = p.ttl;
-    this.#batchDestination.copyFrom(p.dst);
     // Reassembled bytes lie where the next datagram will be put together.
     if (p.reassembled) this.flush();
+  }
+
+  /** Find where the datagram goes; false: nowhere outside, and it was dealt with. */
+  #findTarget(p: Packet, h: UdpHeader, fresh: boolean): boolean {
+    const { counters, icmp, clock, policy } = this.context;
+    const target = this.#target;
+    this.#targetVersion = -1;
+    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, fresh, target)) {
+      case TargetKind.Outside:
+        this.#targetVersion = policy.version;
+        this.#batchDestination.copyFrom(p.dst);
+        return true;
+      case TargetKind.Dns:
+        this.#dns.onQuery(p, h);
+        return false;
+      case TargetKind.Denied:
+        counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
+        return false;
+      default:
+        icmp.unreachable(p, Unreachable.Port, clock.nowMs);
+        return false;
+    }
   }
 
   /** Send what was gathered. At the end of every batch of frames, because the frames' memory is used again. */
@@ -105,9 +120,13 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   mayReceive(src: IpAddress, port: number): boolean {
-    const { clock, policy, counters } = this.context;
-    if (clock.turn !== this.#senderTurn || port !== this.#senderPort || !src.equals(this.#senderJudged)) {
-      this.#senderTurn = clock.turn;
+    const { policy, counters } = this.context;
+    if (
+      policy.version !== this.#senderVersion ||
+      port !== this.#senderPort ||
+      !src.equals(this.#senderJudged)
+    ) {
+      this.#senderVersion = policy.version;
       this.#senderPort = port;
       this.#senderJudged.copyFrom(src);
       this.#senderAllowed =
