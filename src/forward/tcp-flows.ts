@@ -23,9 +23,8 @@ import { TimeWaitTable } from './time-wait.ts';
 const SUPER_SEGMENT_4 = 65535 - 20 - 60;
 const SUPER_SEGMENT_6 = 65535 - 60;
 /**
- * How long an acknowledgment waits for data to carry it: short, because a guest with Nagle on waits for it, but longer
- * than a clock tick (4 ms at 250 Hz), because a shorter timer makes every sleep in epoll_wait(2) program the timer
- * hardware, which costs a virtual machine 20 µs a round trip.
+ * How long an acknowledgment waits for data to carry it: short, because a guest with Nagle on waits for it. With 2 ms
+ * round trips were slower; other things changed in the same step, and the cause was not isolated.
  */
 const DELAYED_ACK_MS = 5;
 /** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
