@@ -59,7 +59,6 @@ export interface AddressPlan {
   prefix4: number;
   gateway4: string;
   dns4: string;
-  /** First address of the DHCP range; the guest address itself when the guest asks for it. */
   ipv6: boolean;
   guest6: string;
   prefix6: number;

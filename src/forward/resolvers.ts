@@ -32,9 +32,4 @@ export class Resolvers {
     }
     this.#list = list;
   }
-
-  /** Whether `address` is one of them, for matching answers. */
-  has(address: IpAddress): boolean {
-    return this.#list.some((resolver) => resolver.address.equals(address));
-  }
 }
