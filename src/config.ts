@@ -97,10 +97,84 @@ export interface DeviceSpec {
   txQueueLen: number;
 }
 
+/** An IP address as literal text (no names, no brackets) and a port. */
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+
+/** The host's end of a forward: an address and port, or a unix socket (stream for TCP, datagram for UDP). */
+export type HostEnd = ({ kind: 'ip' } & Endpoint) | { kind: 'unix'; path: string };
+
+/** A host end that a remote forward connects to. A name is resolved for each flow, by the control plane. */
+export type HostTarget = HostEnd | { kind: 'name'; label: string; port: number };
+
+/** A service of the guest, published on the host. Plain data, checked by the front end. */
+export interface LocalForwardSpec {
+  protocol: 'tcp' | 'udp';
+  /** Port 0 = the kernel chooses. */
+  listen: HostEnd;
+  /** An IPv6 wildcard `listen` takes IPv4 clients as well. */
+  dualStack: boolean;
+  /** Port 0 = the port the client contacted, or the destination port of its proxy header. */
+  target: Endpoint;
+  /** Clients begin with a header that names the real client: PROXY protocol v1 or v2 (TCP), SPP (UDP). */
+  proxyHeader: boolean;
+  /** UDP: the flow ends with the first answer. */
+  rpc: boolean;
+}
+
+/** A service of the host, at an address and port on the guest's side. */
+export interface RemoteForwardSpec {
+  protocol: 'tcp' | 'udp';
+  /** Any address the guest routes to us; port 0 is a port like any other for UDP. */
+  bind: Endpoint;
+  target: HostTarget;
+  /** TCP: version of the PROXY protocol header that the host service is sent first; 0 = none. */
+  proxyHeader: 0 | 1 | 2;
+  rpc: boolean;
+}
+
+export type ForwardSpec =
+  | ({ direction: 'local' } & LocalForwardSpec)
+  | ({ direction: 'remote' } & RemoteForwardSpec);
+
+/** What sets the front ends' networks apart beyond addresses and policy. */
+export interface GuestBehavior {
+  /** TCP and UDP to the gateway address reach the host's loopback, 127.0.0.1 and ::1. */
+  gatewayIsLoopback: boolean;
+  /** How a port of our own addresses where nobody listens answers: as a closed port, or with "net unreachable". */
+  ownPorts: 'closed' | 'unreachable';
+  /** Echo requests to other addresses go out through ping sockets, or the stack answers them all by itself. */
+  echo: 'relay' | 'local';
+  /** ARP and neighbour discovery are answered for every address that is not the guest's, not only for our own. */
+  proxyNeighbors: boolean;
+  /** UDP to the outside: one host socket per guest port (RFC 4787), or one connected socket per destination. */
+  udpMapping: 'endpointIndependent' | 'connected';
+  /** Post a `flow` event when a flow opens, closes or fails. */
+  flowEvents: boolean;
+  /** Our MAC address as text, or empty: made from the gateway's address. */
+  mac: string;
+}
+
+export const defaultBehavior: GuestBehavior = {
+  gatewayIsLoopback: false,
+  ownPorts: 'closed',
+  echo: 'relay',
+  proxyNeighbors: false,
+  udpMapping: 'endpointIndependent',
+  flowEvents: false,
+  mac: '',
+};
+
 export interface GuestSpec {
   device: DeviceSpec;
   addresses: AddressPlan;
   policy: PolicySpec;
+  behavior: GuestBehavior;
+  /** Source addresses of host sockets towards the outside, as literals; empty = the kernel chooses. */
+  source4: string;
+  source6: string;
   /** Answer DNS at the DNS addresses. */
   dns: boolean;
   /** Answer DHCP and router solicitations. */
@@ -113,6 +187,8 @@ export interface GuestSpec {
 export interface Config {
   guest: Omit<GuestSpec, 'device'>;
   limits: Limits;
+  /** In the order of the command line, which is the order in which they are opened and announced. */
+  forwards: ForwardSpec[];
   /** -1 = none. */
   readyFd: number;
   exitFd: number;

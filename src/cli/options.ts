@@ -5,7 +5,7 @@
  * which take a look-up: they come back beside the configuration.
  */
 import { Command, CommanderError, Option } from 'commander';
-import { type AttachTarget, type Config, defaultLimits, type RunTarget } from '../config.ts';
+import { type AttachTarget, type Config, defaultBehavior, defaultLimits, type RunTarget } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
 import { type ParsedRule, parseRuleList, RuleError } from '../firewall/rule.ts';
 import {
@@ -123,11 +123,15 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
           return { address: address.toString(), bits };
         }),
       },
+      behavior: defaultBehavior,
+      source4: '',
+      source6: '',
       dns: options.dns !== false,
       autoconfiguration: true,
       pcapPath: options.pcap ?? '',
     },
     limits: defaultLimits,
+    forwards: [],
     readyFd: options.readyFd ?? -1,
     exitFd: options.exitFd ?? -1,
     logLevel: options.logLevel,

@@ -3,7 +3,7 @@
  * clone is the serialiser. Commands go through the mailbox: `postMessage` and then one write to the wake-up eventfd,
  * because the data plane blocks in epoll_wait(2) and sees no JavaScript event while it does.
  */
-import type { GuestSpec, Limits } from '../config.ts';
+import type { Endpoint, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
 
 /** `workerData` of the data-plane thread. */
 export interface EngineOptions {
@@ -23,7 +23,16 @@ export type Command =
   | { type: 'setResolvers'; servers: string[] }
   /** End with an event when this descriptor becomes readable or its other end closes. */
   | { type: 'watchFd'; fd: number; name: string }
-  | { type: 'snapshot'; id: number };
+  | { type: 'snapshot'; id: number }
+  /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */
+  | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
+  /** Close its listener (or guest-side port) at once; flows that exist go on. */
+  | { type: 'removeForward'; forward: number }
+  /** Answer to `resolveHost`. `reason` is one line, empty on success. */
+  | { type: 'hostResolved'; request: number; target: HostEnd | null; reason: string }
+  | { type: 'listFlows'; request: number }
+  /** Cut a flow: RST to both sides. */
+  | { type: 'closeFlow'; request: number; flow: number };
 
 export type Event =
   /** First message: commands may be posted, followed by an 8-byte little-endian 1 written to this descriptor. */
@@ -40,4 +49,63 @@ export type Event =
       fields?: Record<string, unknown>;
     }
   | { type: 'snapshot'; id: number; counters: Record<string, number>; gauges: Record<string, number> }
-  | { type: 'failed'; message: string };
+  | { type: 'failed'; message: string }
+  /** The forward is open; `listen` is what was really bound (local forwards with port 0). */
+  | { type: 'forwardAdded'; forward: number; listen: HostEnd }
+  /** `error` is a positive errno; `message` one line. */
+  | { type: 'forwardFailed'; forward: number; error: number; message: string }
+  | { type: 'forwardRemoved'; forward: number; existed: boolean }
+  /** A flow of a remote forward waits for its target's address. */
+  | { type: 'resolveHost'; request: number; label: string; port: number; protocol: 'tcp' | 'udp' }
+  | { type: 'flows'; request: number; flows: FlowInfo[] }
+  | { type: 'flowClosed'; request: number; existed: boolean }
+  | FlowEvent;
+
+/**
+ * The four ends of a flow. Left is the side that began (guest for routed flows and remote forwards, host client for local
+ * forwards), right the side that we opened. `…Local` is the address on our side of it.
+ */
+export interface FlowEnds {
+  left: Endpoint;
+  leftLocal: Endpoint;
+  right: Endpoint;
+  rightLocal: Endpoint;
+}
+
+/** What ended each half: 0 = nothing (or our own close), -1 = end of file, else a positive errno. */
+export interface FlowStatus {
+  leftRead: number;
+  leftWrite: number;
+  rightRead: number;
+  rightWrite: number;
+  /** Which of the four came first: an index 0…3 in that order, -1 = none. */
+  first: number;
+}
+
+/** Posted when `GuestBehavior.flowEvents` is on. `error`: the right side could not be opened, or the header was bad. */
+export interface FlowEvent extends FlowEnds {
+  type: 'flow';
+  event: 'open' | 'close' | 'error';
+  /** Number of the flow, the same in all its events; never used again. */
+  flow: number;
+  protocol: 'tcp' | 'udp';
+  kind: 'routed' | 'remote' | 'local';
+  /** 0 for routed flows. */
+  forward: number;
+  status: FlowStatus;
+  /** For `error`, when it is not an errno: why the name or the proxy header could not be used. */
+  reason: string;
+}
+
+export interface FlowInfo extends FlowEnds {
+  flow: number;
+  protocol: 'tcp' | 'udp' | 'icmp';
+  kind: 'routed' | 'remote' | 'local';
+  forward: number;
+  /** TCP: state as RFC 9293 names it. */
+  state: string;
+  ageMs: number;
+  /** Payload bytes, guest to host and host to guest. */
+  bytesOut: number;
+  bytesIn: number;
+}

@@ -152,6 +152,12 @@ class Engine {
       case 'snapshot':
         this.#snapshot(command.id);
         return;
+      case 'addForward':
+      case 'removeForward':
+      case 'hostResolved':
+      case 'listFlows':
+      case 'closeFlow':
+        return;
       default:
         command satisfies never;
     }
