@@ -22,23 +22,37 @@ function refuse(error: unknown): void {
   process.exitCode = EXIT_USAGE;
 }
 
-async function serve({ config, allow, deny }: Invocation): Promise<void> {
+/** Names in rules become addresses. Rejects with one line. */
+async function resolveNames({ config, allow, deny, forwards }: Invocation): Promise<void> {
+  if (allow.length > 0 || deny.length > 0) {
+    const { policy } = config.guest;
+    const { resolveAllow, resolveRules } = await import('../control/names.ts');
+    [policy.allow, policy.deny] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
+  }
+  if (forwards.length > 0) {
+    const [{ resolveLabel }, { toForwardSpec }] = await Promise.all([
+      import('../control/resolver.ts'),
+      import('./forward-spec.ts'),
+    ]);
+    const specs = forwards.map((rule) => toForwardSpec(rule, resolveLabel, { dualStackWildcards: false }));
+    config.forwards = await Promise.all(specs);
+  }
+}
+
+async function serve(invocation: Invocation): Promise<void> {
+  const { config } = invocation;
   const debug = config.logLevel === 'trace' || config.logLevel === 'debug';
   const supervisor = new Supervisor({ limits: config.limits, debug });
   const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
     import('../control/serve.ts'),
     import('../control/logger.ts'),
   ]);
-  const { policy } = config.guest;
-  if (allow.length > 0 || deny.length > 0) {
-    try {
-      const { resolveAllow, resolveRules } = await import('../control/names.ts');
-      [policy.allow, policy.deny] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
-    } catch (error) {
-      refuse(new UsageError((error as Error).message));
-      await supervisor.stop();
-      return;
-    }
+  try {
+    await resolveNames(invocation);
+  } catch (error) {
+    refuse(new UsageError((error as Error).message));
+    await supervisor.stop();
+    return;
   }
   const logger = new Logger(config.logLevel);
   const { target } = config;

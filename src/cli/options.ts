@@ -1,13 +1,21 @@
 /**
  * The command line of `tslirp`: what each option is called, and how the whole becomes a `Config`.
  *
- * Everything is checked here, before anything is started. The one thing left open are host names in --allow and --deny,
- * which take a look-up: they come back beside the configuration.
+ * Everything is checked here, before anything is started. The one thing left open are host names in rules, which take a
+ * look-up: the rules come back beside the configuration.
  */
 import { Command, CommanderError, Option } from 'commander';
-import { type AttachTarget, type Config, defaultBehavior, defaultLimits, type RunTarget } from '../config.ts';
+import {
+  type AddressPlan,
+  type AttachTarget,
+  type Config,
+  defaultBehavior,
+  defaultLimits,
+  type RunTarget,
+} from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
 import { type ParsedRule, parseRuleList, RuleError } from '../firewall/rule.ts';
+import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import {
   addressPlan,
   badValue,
@@ -20,15 +28,17 @@ import {
   parseLogLevel,
   parseMtu,
   parsePcapPath,
+  parseSourceAddress,
   UsageError,
 } from './values.ts';
 
 /** A usable command line. */
 export interface Invocation {
-  /** Its policy has no rules yet: they follow from `allow` and `deny` once names are resolved. */
+  /** Without rules yet: they follow from the other members once names are resolved. */
   config: Config;
   allow: ParsedRule[];
   deny: ParsedRule[];
+  forwards: ForwardRule[];
 }
 
 /** Help or version, to be printed on standard output. */
@@ -39,6 +49,10 @@ export interface Information {
 interface SharedOptions {
   allow?: ParsedRule[];
   deny?: ParsedRule[];
+  localForward: string[];
+  remoteForward: string[];
+  sourceIpv4?: string;
+  sourceIpv6?: string;
   enableRouting?: boolean;
   enableHost?: boolean;
   mtu?: number;
@@ -66,6 +80,26 @@ function ruleOption(name: string): (value: string, previous?: ParsedRule[]) => P
   };
 }
 
+function collect(value: string, previous: string[]): string[] {
+  return [...previous, value];
+}
+
+function forwardRules(options: SharedOptions, addresses: AddressPlan): ForwardRule[] {
+  const read = (texts: string[], option: string, direction: Direction): ForwardRule[] =>
+    texts.flatMap((text) => {
+      try {
+        return parseForwardRule(text, direction, { strict: true, addresses });
+      } catch (error) {
+        if (error instanceof ForwardRuleError) throw new UsageError(`option ${option}: ${error.message}`);
+        throw error;
+      }
+    });
+  return [
+    ...read(options.localForward, '--local-forward', 'local'),
+    ...read(options.remoteForward, '--remote-forward', 'remote'),
+  ];
+}
+
 function addShared(command: Command): Command {
   return command
     .option(
@@ -76,6 +110,24 @@ function addShared(command: Command): Command {
     .option('--deny <rules>', 'never let the guest reach these; stronger than --allow', ruleOption('--deny'))
     .option('--enable-routing', "open all addresses that are not the host's")
     .option('--enable-host', "open the host's addresses and networks")
+    .option(
+      '-L, --local-forward <rule>',
+      'publish a service of the guest on the host (repeatable), as [SCHEME://][BINDIP:]PORT[:GUESTIP:GUESTPORT]',
+      collect,
+      [],
+    )
+    .option(
+      '-R, --remote-forward <rule>',
+      'bring a service of the host to the guest (repeatable), as [SCHEME://][BINDIP:]PORT[:HOST:HOSTPORT]',
+      collect,
+      [],
+    )
+    .option('--source-ipv4 <address>', 'source address of host sockets, IPv4', (value) =>
+      parseSourceAddress('--source-ipv4', value, 4),
+    )
+    .option('--source-ipv6 <address>', 'source address of host sockets, IPv6', (value) =>
+      parseSourceAddress('--source-ipv6', value, 6),
+    )
     .option('--mtu <n>', 'MTU in bytes (default: 65520; an existing interface keeps its own)', parseMtu)
     .option('--cidr <net/prefix>', 'IPv4 network: gateway +2, DNS +3, guest +100 (default: 10.0.2.0/24)')
     .option('--ipv6', 'IPv6 as well as IPv4', true)
@@ -124,8 +176,8 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
         }),
       },
       behavior: defaultBehavior,
-      source4: '',
-      source6: '',
+      source4: options.sourceIpv4 ?? '',
+      source6: options.sourceIpv6 ?? '',
       dns: options.dns !== false,
       autoconfiguration: true,
       pcapPath: options.pcap ?? '',
@@ -141,7 +193,12 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
     dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
     target,
   };
-  return { config, allow: options.allow ?? [], deny: options.deny ?? [] };
+  return {
+    config,
+    allow: options.allow ?? [],
+    deny: options.deny ?? [],
+    forwards: forwardRules(options, addresses),
+  };
 }
 
 function attachTarget(text: string, usernsPath: string): AttachTarget {

@@ -68,6 +68,13 @@ export function parseDnsServer(text: string): string {
   return text;
 }
 
+export function parseSourceAddress(option: string, text: string, family: 4 | 6): string {
+  if (isIP(text) !== family || text.includes('%')) {
+    throw badValue(option, text, `is not an IPv${family} address`, `an IPv${family} address of the host`);
+  }
+  return text;
+}
+
 const levels: readonly Config['logLevel'][] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 export function parseLogLevel(text: string): Config['logLevel'] {

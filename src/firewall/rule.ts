@@ -17,6 +17,7 @@
  */
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { formatPrefix, type ParsedPrefix, type PrefixSpec, parsePrefix } from './prefix.ts';
+import { isHostName, parseGoUint16, splitFields } from './rule-text.ts';
 
 /** `none` matches nothing: slirpnetstack's unknown protocol words. */
 export type RuleProtocol = 'tcp' | 'udp' | 'icmp' | 'any' | 'none';
@@ -113,29 +114,6 @@ export function formatRule(rule: RuleSpec): string {
   return `${rule.proto}://${rule.address.includes(':') ? `[${host}]` : host}${ports}`;
 }
 
-/**
- * Cuts at ":" outside square brackets. Brackets nest; outermost pairs are removed, inner ones stay. Returns undefined
- * when they do not pair up.
- */
-function splitFields(text: string): string[] | undefined {
-  const fields: string[] = [];
-  let field = '';
-  let depth = 0;
-  for (const char of text) {
-    if (char === '[' && depth++ === 0) continue;
-    if (char === ']' && --depth <= 0) {
-      if (depth < 0) return undefined;
-      continue;
-    }
-    if (char === ':' && depth === 0) {
-      fields.push(field);
-      field = '';
-    } else field += char;
-  }
-  fields.push(field);
-  return depth === 0 ? fields : undefined;
-}
-
 function strictProtocol(entry: string, word: string): RuleProtocol {
   if (word === 'tcp' || word === 'udp' || word === 'icmp' || word === 'any') return word;
   return refuse(entry, `unknown protocol ${JSON.stringify(word)}`);
@@ -188,9 +166,8 @@ function lenientPorts(text: string | undefined): Ports {
 }
 
 function parseUint16(text: string): number {
-  if (!/^[0-9]+$/.test(text)) throw new RuleError(`strconv.ParseUint: parsing "${text}": invalid syntax`);
-  const value = Number(text);
-  if (value > 65535) throw new RuleError(`strconv.ParseUint: parsing "${text}": value out of range`);
+  const value = parseGoUint16(text);
+  if (typeof value === 'string') throw new RuleError(value);
   return value;
 }
 
@@ -219,17 +196,4 @@ function lenientHost(text: string): RuleHost {
     if (isHostName(text) || /^[\x21-\x7e]*@srv-[\x21-\x7e]+$/.test(text)) return { kind: 'name', name: text };
     throw new RuleError(`lookup ${text}: no such host`);
   }
-}
-
-/**
- * Whether `text` can be a DNS name and nothing else (RFC 1123 §2.1, with "_" as DNS-SD uses it). A name whose last
- * label is a number is refused: resolvers read such text as an address in inet_aton(3) forms.
- */
-function isHostName(text: string): boolean {
-  const name = text.endsWith('.') ? text.slice(0, -1) : text;
-  if (name.length === 0 || name.length > 253) return false;
-  const labels = name.split('.');
-  if (!labels.every((label) => /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/.test(label)))
-    return false;
-  return !/^(?:[0-9]+|0[xX][0-9A-Fa-f]*)$/.test(labels[labels.length - 1] ?? '');
 }

@@ -85,6 +85,24 @@ describe('parseArguments', () => {
     assert.equal(byPath.configure, 'no');
   });
 
+  test('forwards come in order, local ones first; sources are literals', () => {
+    const { config, forwards } = parse(
+      'run',
+      ...['-R', '80:127.0.0.1:3000', '-L', '8000-8001', '--local-forward', 'udp://53'],
+      ...['--source-ipv4', '192.0.2.1', '--source-ipv6', '2001:db8::1', 'true'],
+    );
+    assert.deepEqual(
+      forwards.map(({ direction, protocol, bind }) => [direction, protocol, 'port' in bind && bind.port]),
+      [
+        ['local', 'tcp', 8000],
+        ['local', 'tcp', 8001],
+        ['local', 'udp', 53],
+        ['remote', 'tcp', 80],
+      ],
+    );
+    assert.deepEqual([config.guest.source4, config.guest.source6], ['192.0.2.1', '2001:db8::1']);
+  });
+
   test('what posts to the data plane is plain data', () => {
     const { config } = parse('run', '--cidr', '172.16.0.0/12', 'true');
     assert.deepEqual(structuredClone(config), config);

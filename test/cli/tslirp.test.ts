@@ -72,6 +72,22 @@ describe('a command line that cannot be used: one line that names the argument, 
       ['run', '--allow', 'localhost:80', '--', 'true'],
       /"localhost" stands for the reserved/,
     ],
+    ['a bad forward', ['run', '-L', '70000', '--', 'true'], /option --local-forward: "70000" .*accepted:/],
+    [
+      'a forward with a bad scheme',
+      ['run', '-R', 'tcppp://80', '--', 'true'],
+      /option --remote-forward: .*"tcppp".*accepted: tcp, udp/,
+    ],
+    [
+      'a forward of a name that does not exist',
+      ['run', '-L', 'name.invalid:80', '--', 'true'],
+      /lookup name\.invalid: no such host/,
+    ],
+    [
+      'a source of the wrong family',
+      ['run', '--source-ipv4', '::1', '--', 'true'],
+      /option --source-ipv4: "::1" is not an IPv4 address/,
+    ],
     ['a DNS server by name', ['run', '--dns', 'dns.example', '--', 'true'], /option --dns: "dns\.example"/],
     [
       'a descriptor that is not open',

@@ -1,0 +1,56 @@
+/**
+ * From a forward rule to what the data plane is given: names resolved where the rule needs them at start (both ends of
+ * a local forward, the guest's side of a remote one), the rest left as it is.
+ */
+import type { Endpoint, ForwardSpec, HostEnd, HostTarget } from '../config.ts';
+import type { ForwardRule } from './forward-rule.ts';
+
+/** Gives the address and port that a label stands for; rejects with one line. */
+export type ResolveEnd = (label: string, port: number) => Promise<Endpoint>;
+
+export interface ForwardOptions {
+  /** A wildcard listener takes clients of both families, however it is written. */
+  dualStackWildcards: boolean;
+}
+
+/** @throws whatever `resolve` rejects with */
+export async function toForwardSpec(
+  rule: ForwardRule,
+  resolve: ResolveEnd,
+  options: ForwardOptions,
+): Promise<ForwardSpec> {
+  const { direction, protocol, rpc } = rule;
+  if (direction === 'remote') {
+    return {
+      direction,
+      protocol,
+      bind: await endpoint(rule.bind, resolve),
+      target: rule.host,
+      proxyHeader: rule.proxyOut,
+      rpc,
+    };
+  }
+  const listen = await hostEnd(rule.bind, resolve);
+  const wildcard = listen.kind === 'ip' && (listen.address === '0.0.0.0' || listen.address === '::');
+  const dualStack = wildcard && options.dualStackWildcards;
+  return {
+    direction,
+    protocol,
+    listen: dualStack ? { ...listen, address: '::' } : listen,
+    dualStack,
+    target: await endpoint(rule.host, resolve),
+    proxyHeader: rule.proxyIn,
+    rpc,
+  };
+}
+
+async function hostEnd(end: HostTarget, resolve: ResolveEnd): Promise<HostEnd> {
+  if (end.kind !== 'name') return end;
+  return { kind: 'ip', ...(await resolve(end.label, end.port)) };
+}
+
+async function endpoint(end: HostTarget, resolve: ResolveEnd): Promise<Endpoint> {
+  if (end.kind === 'unix') throw new Error(`a unix socket (${end.path}) on the guest's side`);
+  if (end.kind === 'name') return resolve(end.label, end.port);
+  return { address: end.address, port: end.port };
+}
