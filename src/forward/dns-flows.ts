@@ -40,12 +40,11 @@ import {
 } from '../stack/wire/dns.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.ts';
-import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EINTR, EMFILE } from '../sys/errno.ts';
-import { close } from '../sys/io.ts';
-import { AF_INET, AF_INET6, connect, recv, SOCK_DGRAM, send, socket } from '../sys/socket.ts';
+import { recv, send } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import { FlowTable, type Keyed } from './flow-table.ts';
+import { HostDatagramSocket } from './host-datagram-socket.ts';
 import type { Resolver } from './resolvers.ts';
 
 /** How often a query is sent, in all. resolv.conf(5) has at most three servers too. */
@@ -157,8 +156,7 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
   readonly #server = new IpAddress();
   #scopeId = 0;
   waiting = false;
-  #fd = -1;
-  #token = -1;
+  readonly #socket: HostDatagramSocket;
   /** Id of what we sent. */
   #id = 0;
   #tries = 0;
@@ -174,6 +172,7 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
   ) {
     super();
     this.#owner = owner;
+    this.#socket = new HostDatagramSocket(owner.context);
     this.guest = guest.clone();
     this.remote = remote.clone();
     this.ports = ports;
@@ -213,7 +212,7 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
         context.poller.ready(this);
         return;
       }
-      const n = recv(context.memory, this.#fd, answer, MAX_ANSWER);
+      const n = recv(context.memory, this.#socket.fd, answer, MAX_ANSWER);
       if (n >= 0) this.#onAnswer(n);
       else if (n === -EAGAIN) return;
       // Port unreachable, for one: this resolver will not answer.
@@ -226,7 +225,7 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
     if (this.#over) return;
     this.#over = true;
     this.#owner.context.timers.cancel(this);
-    this.#close();
+    this.#socket.close();
     this.#owner.ended(this);
   }
 
@@ -234,49 +233,32 @@ class DnsQuery extends TimerNode implements IoHandler, Keyed {
   #sendTo(resolver: Resolver): number {
     const { memory, scratch, slab } = this.#owner.context;
     const isSame = resolver.address.equals(this.#server) && resolver.scopeId === this.#scopeId;
-    if (this.#fd < 0 || !isSame) {
-      this.#close();
+    if (this.#socket.fd < 0 || !isSame) {
+      this.#socket.close();
       const result = this.#open(resolver);
       if (result < 0) return result;
     }
     slab.bytes.set(this.#bytes, scratch.message);
     memory.view.setUint16(scratch.message, this.#id);
-    return send(memory, this.#fd, scratch.message, this.#bytes.length);
+    return send(memory, this.#socket.fd, scratch.message, this.#bytes.length);
   }
 
   #open(resolver: Resolver): number {
-    const { memory, scratch, poller, descriptors, rng } = this.#owner.context;
+    const { scratch, descriptors, rng } = this.#owner.context;
     if (descriptors.used >= descriptors.limit) return -EMFILE;
-    const fd = socket(resolver.address.isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, 0);
-    if (fd < 0) return fd;
+    let result = this.#socket.open(resolver.address.isV4, 0, this);
+    if (result < 0) return result;
     scratch.putAddress(resolver.address, this.#owner.serverPort, resolver.scopeId);
     // The kernel then picks a source port at random, and lets nobody else answer.
-    const result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+    result = this.#socket.connect();
     if (result < 0) {
-      close(fd);
+      this.#socket.close();
       return result;
     }
-    const token = poller.add(fd, EPOLLIN | EPOLLET, this);
-    if (token < 0) {
-      close(fd);
-      return token;
-    }
-    descriptors.used++;
-    this.#fd = fd;
-    this.#token = token;
     this.#id = rng.u32() >>> 16;
     this.#server.copyFrom(resolver.address);
     this.#scopeId = resolver.scopeId;
     return 0;
-  }
-
-  #close(): void {
-    if (this.#fd < 0) return;
-    const { poller, descriptors } = this.#owner.context;
-    poller.forget(this.#token);
-    close(this.#fd);
-    descriptors.used--;
-    this.#fd = -1;
   }
 
   /** `length` bytes came from the resolver. */

@@ -5,14 +5,9 @@
  */
 import type { IpAddress } from '../stack/wire/address.ts';
 import { ICMP_HEADER_LEN, ICMP4_ECHO_REPLY, ICMP6_ECHO_REPLY } from '../stack/wire/icmp.ts';
-import { EPOLLERR, EPOLLET, EPOLLIN } from '../sys/epoll.ts';
-import { close } from '../sys/io.ts';
+import { EPOLLERR } from '../sys/epoll.ts';
 import {
-  AF_INET,
-  AF_INET6,
   CMSGHDR_SIZE,
-  getsockoptInt,
-  IP_RECVERR,
   IP_RECVTTL,
   IP_TTL,
   IPPROTO_ICMP,
@@ -20,30 +15,23 @@ import {
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_HOPLIMIT,
-  IPV6_RECVERR,
   IPV6_RECVHOPLIMIT,
-  IPV6_UNICAST_HOPS,
   putMsghdr,
   recvmsg,
-  SO_ERROR,
-  SOCK_DGRAM,
   SOCKADDR_SIZE,
-  SOL_SOCKET,
   sendto,
-  setsockoptInt,
-  socket,
 } from '../sys/socket.ts';
-import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
-import { QueuedError, readError } from './error-queue.ts';
+import type { FlowContext, IoHandler } from './context.ts';
+import type { QueuedError } from './error-queue.ts';
 import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
+import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
 import { readSockaddr } from './host-scratch.ts';
+import { IdleTimer } from './idle-timer.ts';
 import type { LruNode } from './lru.ts';
 
 /** RFC 5508 REQ-2. */
 const IDLE_MS = 60_000;
 const MESSAGES_PER_TURN = 32;
-
-const queuedError = new QueuedError();
 
 export interface PingFlowOwner {
   readonly context: FlowContext;
@@ -57,23 +45,21 @@ export interface PingFlowOwner {
   reportError(flow: PingFlow, error: QueuedError): void;
 }
 
-export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
+export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, ErrorSink {
   readonly guest: IpAddress;
   readonly remote: IpAddress = ANY_ADDRESS;
   readonly ports: number;
   keyHash = 0;
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
-  readonly #owner: PingFlowOwner;
   waiting = false;
-  #fd = -1;
-  #token = -1;
-  #ttl = -1;
-  #lastUse = 0;
+  readonly #owner: PingFlowOwner;
+  readonly #socket: HostDatagramSocket;
 
   constructor(owner: PingFlowOwner, guest: IpAddress, identifier: number) {
-    super();
+    super(owner.context, IDLE_MS);
     this.#owner = owner;
+    this.#socket = new HostDatagramSocket(owner.context);
     this.guest = guest.clone();
     this.ports = (identifier << 16) >>> 0;
   }
@@ -83,21 +69,11 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
   }
 
   open(): number {
-    const { memory, scratch, poller, descriptors } = this.#owner.context;
-    const isV4 = this.guest.isV4;
-    const fd = socket(isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
-    if (fd < 0) return fd;
-    const level = isV4 ? IPPROTO_IP : IPPROTO_IPV6;
-    setsockoptInt(memory, fd, level, isV4 ? IP_RECVERR : IPV6_RECVERR, 1, scratch.option);
-    setsockoptInt(memory, fd, level, isV4 ? IP_RECVTTL : IPV6_RECVHOPLIMIT, 1, scratch.option);
-    const token = poller.add(fd, EPOLLIN | EPOLLET, this);
-    if (token < 0) {
-      close(fd);
-      return token;
-    }
-    descriptors.used++;
-    this.#fd = fd;
-    this.#token = token;
+    const { isV4 } = this.guest;
+    const result = this.#socket.open(isV4, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, this);
+    if (result < 0) return result;
+    this.#socket.receiveErrors();
+    this.#socket.setOption(IP_RECVTTL, IPV6_RECVHOPLIMIT, 1);
     return 0;
   }
 
@@ -106,59 +82,37 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
    * kernel's business) to the address in `scratch.sockaddr`, one hop on.
    */
   send(offset: number, length: number, ttl: number): number {
-    const { memory, scratch, clock, timers } = this.#owner.context;
-    this.#lastUse = clock.nowMs;
-    if (this.deadline === Number.POSITIVE_INFINITY) {
-      this.deadline = clock.nowMs + IDLE_MS;
-      timers.update(this);
-    }
-    if (ttl - 1 !== this.#ttl) {
-      this.#ttl = ttl - 1;
-      const isV4 = this.guest.isV4;
-      setsockoptInt(
-        memory,
-        this.#fd,
-        isV4 ? IPPROTO_IP : IPPROTO_IPV6,
-        isV4 ? IP_TTL : IPV6_UNICAST_HOPS,
-        this.#ttl,
-        scratch.option,
-      );
-    }
-    return sendto(memory, this.#fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
+    const { memory, scratch } = this.context;
+    this.used();
+    this.#socket.setHopLimit(ttl - 1);
+    return sendto(memory, this.#socket.fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
   }
 
   onIo(events: number): void {
-    if (this.#fd < 0) return;
-    if ((events & EPOLLERR) !== 0) this.#readErrors();
-    const { poller } = this.#owner.context;
+    if (this.#socket.fd < 0) return;
+    if ((events & EPOLLERR) !== 0) this.#socket.readErrors(this);
     for (let i = 0; i < MESSAGES_PER_TURN; i++) if (!this.#receiveOne()) return;
-    poller.ready(this);
+    this.context.poller.ready(this);
   }
 
-  onTimer(nowMs: number): void {
-    const end = this.#lastUse + IDLE_MS;
-    if (nowMs >= end) {
-      this.close();
-      return;
-    }
-    this.deadline = end;
-    this.#owner.context.timers.update(this);
+  onHostError(error: QueuedError): void {
+    this.#owner.reportError(this, error);
   }
 
   close(): void {
-    if (this.#fd < 0) return;
-    const { poller, timers, descriptors } = this.#owner.context;
-    poller.forget(this.#token);
-    timers.cancel(this);
-    close(this.#fd);
-    descriptors.used--;
-    this.#fd = -1;
+    if (this.#socket.fd < 0) return;
+    this.#socket.close();
+    this.context.timers.cancel(this);
     this.#owner.ended(this);
+  }
+
+  protected onIdle(): void {
+    this.close();
   }
 
   #receiveOne(): boolean {
     const { context, buffer, bufferSize, peer } = this.#owner;
-    const { memory, scratch, icmp, clock } = context;
+    const { memory, scratch, icmp } = context;
     memory.putIovec(scratch.iovec, 0, buffer, bufferSize);
     putMsghdr(
       memory,
@@ -170,13 +124,13 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
       scratch.control,
       scratch.controlSize,
     );
-    const n = recvmsg(memory, this.#fd, scratch.msghdr, 0);
+    const n = recvmsg(memory, this.#socket.fd, scratch.msghdr, 0);
     if (n < 0) return false;
     const view = memory.view;
     const expected = this.guest.isV4 ? ICMP4_ECHO_REPLY : ICMP6_ECHO_REPLY;
     if (n < ICMP_HEADER_LEN || view.getUint8(buffer) !== expected) return true;
     if (readSockaddr(memory, scratch.sockaddr, peer) < 0 || !this.#owner.mayReceive(peer)) return true;
-    this.#lastUse = clock.nowMs;
+    this.used();
     this.#owner.touch(this);
     const rest = ((this.identifier << 16) | view.getUint16(buffer + 6)) >>> 0;
     const ttl = Math.max(1, this.#receivedTtl() - 1);
@@ -186,7 +140,7 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
 
   /** The hop limit the reply arrived with, from the control message; 64 when there is none. */
   #receivedTtl(): number {
-    const { scratch, memory } = this.#owner.context;
+    const { scratch, memory } = this.context;
     const view = memory.view;
     let at = scratch.control;
     const end = at + Math.min(view.getUint32(scratch.msghdr + 40, true), scratch.controlSize);
@@ -201,15 +155,5 @@ export class PingFlow extends TimerNode implements IoHandler, Keyed, LruNode {
       at += (length + 7) & ~7;
     }
     return 64;
-  }
-
-  #readErrors(): void {
-    const { scratch, memory } = this.#owner.context;
-    for (let i = 0; i < MESSAGES_PER_TURN; i++) {
-      const result = readError(this.#fd, scratch, queuedError);
-      if (result < 0) break;
-      if (result > 0) this.#owner.reportError(this, queuedError);
-    }
-    getsockoptInt(memory, this.#fd, SOL_SOCKET, SO_ERROR, scratch.option);
   }
 }

@@ -79,7 +79,7 @@ export class UdpFlows implements UdpFlowOwner {
       if (flow === null) return;
     }
     this.#lru.touch(flow);
-    flow.used(h.dstPort);
+    flow.usedFor(h.dstPort);
     if (p.gsoSize > 0 && p.gsoSize < length) this.#batch.setSegmented(offset, length, p.gsoSize);
     else this.#batch.add(offset, length);
     this.#batchFlow = flow;
@@ -182,8 +182,8 @@ export class UdpFlows implements UdpFlowOwner {
       counters.add(Counter.UdpEvicted, 1);
       oldest.close();
     }
-    const flow = new UdpFlow(this, p.src, ports >>> 16);
-    const result = flow.open(h.dstPort);
+    const flow = new UdpFlow(this, p.src, ports >>> 16, h.dstPort);
+    const result = flow.open();
     if (result < 0) {
       counters.drop(DropReason.UdpLimit);
       return null;

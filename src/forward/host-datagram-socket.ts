@@ -1,0 +1,192 @@
+/**
+ * One host socket for datagrams (UDP or ping), as the flows own it: set-up, hop limit, error queue, sending, close. It
+ * counts in the flows' budget of descriptors from `open` to `close`, and `close` may be called at any time.
+ */
+import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
+import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
+import { close } from '../sys/io.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  CMSGHDR_SIZE,
+  connect,
+  getsockoptInt,
+  IP_RECVERR,
+  IP_TTL,
+  IPPROTO_IP,
+  IPPROTO_IPV6,
+  IPPROTO_UDP,
+  IPV6_RECVERR,
+  IPV6_UNICAST_HOPS,
+  IPV6_V6ONLY,
+  putMsghdr,
+  SO_ERROR,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+  sendmsg,
+  setsockoptInt,
+  socket,
+  UDP_SEGMENT,
+} from '../sys/socket.ts';
+import type { FlowContext, IoHandler } from './context.ts';
+import { QueuedError, readError } from './error-queue.ts';
+import type { DatagramBatch } from './udp-batch.ts';
+
+const ERRORS_PER_TURN = 32;
+/** struct cmsghdr and one 16-bit value, aligned. */
+const SEGMENT_CONTROL_SIZE = CMSGHDR_SIZE + 8;
+
+/** Filled and passed on within one call; shared by all sockets. */
+const queuedError = new QueuedError();
+
+/** Who is told what the network said about the socket's datagrams. */
+export interface ErrorSink {
+  onHostError(error: QueuedError): void;
+}
+
+export class HostDatagramSocket {
+  readonly #context: FlowContext;
+  #fd = -1;
+  #token = -1;
+  #isV4 = true;
+  /** Hop limit that was set; 0 = the system's own. */
+  #hopLimit = 0;
+  #segmentation = true;
+
+  constructor(context: FlowContext) {
+    this.#context = context;
+  }
+
+  /** -1 when not open. */
+  get fd(): number {
+    return this.#fd;
+  }
+
+  /** Open and watch (readable and errors, edge-triggered); 0 or `-errno`, and then nothing is held. */
+  open(isV4: boolean, protocol: number, handler: IoHandler): number {
+    const { memory, scratch, poller, descriptors } = this.#context;
+    const fd = socket(isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, protocol);
+    if (fd < 0) return fd;
+    // Or an IPv6 socket would let IPv4 datagrams in as mapped addresses.
+    if (!isV4) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, scratch.option);
+    const token = poller.add(fd, EPOLLIN | EPOLLET, handler);
+    if (token < 0) {
+      close(fd);
+      return token;
+    }
+    descriptors.used++;
+    this.#fd = fd;
+    this.#token = token;
+    this.#isV4 = isV4;
+    this.#hopLimit = 0;
+    return 0;
+  }
+
+  /** Keep what the network says about our datagrams, for `readErrors`. */
+  receiveErrors(): void {
+    this.setOption(IP_RECVERR, IPV6_RECVERR, 1);
+  }
+
+  /** Set an integer option of the IP level, whose number depends on the family. */
+  setOption(name4: number, name6: number, value: number): void {
+    const { memory, scratch } = this.#context;
+    const level = this.#isV4 ? IPPROTO_IP : IPPROTO_IPV6;
+    setsockoptInt(memory, this.#fd, level, this.#isV4 ? name4 : name6, value, scratch.option);
+  }
+
+  /** Connect to the address in `scratch.sockaddr`: only it may answer. */
+  connect(): number {
+    const { memory, scratch } = this.#context;
+    return connect(memory, this.#fd, scratch.sockaddr, scratch.sockaddrLength);
+  }
+
+  /** 0 = the system's own. */
+  setHopLimit(hopLimit: number): void {
+    if (hopLimit === this.#hopLimit) return;
+    this.#hopLimit = hopLimit;
+    this.setOption(IP_TTL, IPV6_UNICAST_HOPS, hopLimit === 0 ? -1 : hopLimit);
+  }
+
+  /**
+   * Send the datagrams of `batch` to the address in `scratch.sockaddr` (`scratch.sockaddrLength` 0: where the socket
+   * is connected to). Errors come back through the error queue; a full host queue drops, as any router does.
+   */
+  send(batch: DatagramBatch): void {
+    if (batch.length > batch.size && this.#segmentation) {
+      const result = this.#sendSegmented(batch);
+      if (result >= 0 || result === -EAGAIN) return;
+      if (isPendingError(result)) {
+        // An error about an earlier datagram: this one was not sent yet.
+        if (this.#sendSegmented(batch) >= 0) return;
+      } else {
+        // The route does not take segments of that size, or the kernel knows no UDP_SEGMENT.
+        this.#segmentation = false;
+      }
+    }
+    for (let i = 0, at = 0; at < batch.length || i === 0; i++) {
+      at += this.#sendOne(batch, i, at);
+    }
+  }
+
+  /** Tell `sink` what the network said, a turn's share of it. */
+  readErrors(sink: ErrorSink): void {
+    const { memory, scratch } = this.#context;
+    for (let i = 0; i < ERRORS_PER_TURN; i++) {
+      const result = readError(this.#fd, scratch, queuedError);
+      if (result < 0) break;
+      if (result > 0) sink.onHostError(queuedError);
+    }
+    // Take the pending error off the socket too, or the next call would fail with it.
+    getsockoptInt(memory, this.#fd, SOL_SOCKET, SO_ERROR, scratch.option);
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    const { poller, descriptors } = this.#context;
+    poller.forget(this.#token);
+    close(this.#fd);
+    descriptors.used--;
+    this.#fd = -1;
+  }
+
+  #sendSegmented(batch: DatagramBatch): number {
+    const { memory, scratch } = this.#context;
+    const view = memory.view;
+    view.setUint32(scratch.control, CMSGHDR_SIZE + 2, true);
+    view.setUint32(scratch.control + 4, 0, true);
+    view.setUint32(scratch.control + 8, IPPROTO_UDP, true);
+    view.setUint32(scratch.control + 12, UDP_SEGMENT, true);
+    view.setUint32(scratch.control + CMSGHDR_SIZE, batch.size, true);
+    view.setUint32(scratch.control + CMSGHDR_SIZE + 4, 0, true);
+    scratch.putParts(batch.parts);
+    putMsghdr(
+      memory,
+      scratch.msghdr,
+      scratch.sockaddr,
+      scratch.sockaddrLength,
+      scratch.iovec,
+      batch.parts.count,
+      scratch.control,
+      SEGMENT_CONTROL_SIZE,
+    );
+    return sendmsg(memory, this.#fd, scratch.msghdr);
+  }
+
+  /** Send datagram `index`, whose payload begins `at` bytes into the batch; how many bytes it had. */
+  #sendOne(batch: DatagramBatch, index: number, at: number): number {
+    const { memory, scratch } = this.#context;
+    // A super-frame of the device is one piece with several datagrams in it; otherwise a piece is a datagram.
+    const single = batch.parts.count === 1;
+    const offset = single ? (batch.parts.offset[0] as number) + at : (batch.parts.offset[index] as number);
+    const length = single ? Math.min(batch.size, batch.length - at) : (batch.parts.length[index] as number);
+    memory.putIovec(scratch.iovec, 0, offset, length);
+    putMsghdr(memory, scratch.msghdr, scratch.sockaddr, scratch.sockaddrLength, scratch.iovec, 1, 0, 0);
+    // Pending errors of earlier datagrams are reported once each; then the datagram goes out.
+    if (isPendingError(sendmsg(memory, this.#fd, scratch.msghdr))) sendmsg(memory, this.#fd, scratch.msghdr);
+    return Math.max(length, 1);
+  }
+}
+
+function isPendingError(result: number): boolean {
+  return result === -ECONNREFUSED || result === -EHOSTUNREACH || result === -ENETUNREACH;
+}
