@@ -57,6 +57,8 @@ export const defaultLimits: Limits = {
 export interface AddressPlan {
   guest4: string;
   prefix4: number;
+  /** First of the addresses that DHCP gives out. */
+  lease4: string;
   gateway4: string;
   dns4: string;
   ipv6: boolean;
@@ -69,6 +71,7 @@ export interface AddressPlan {
 export const defaultAddresses: AddressPlan = {
   guest4: '10.0.2.100',
   prefix4: 24,
+  lease4: '10.0.2.100',
   gateway4: '10.0.2.2',
   dns4: '10.0.2.3',
   ipv6: true,
@@ -145,6 +148,8 @@ export interface GuestBehavior {
   gatewayIsLoopback: boolean;
   /** How a port of our own addresses where nobody listens answers: as a closed port, or with "net unreachable". */
   ownPorts: 'closed' | 'unreachable';
+  /** Without a DNS service its addresses are still ours, or destinations on the host's side like any other. */
+  dnsAddressesWithoutDns: 'own' | 'outside';
   /** Echo requests to other addresses go out through ping sockets, or the stack answers them all by itself. */
   echo: 'relay' | 'local';
   /** ARP and neighbour discovery are answered for every address that is not the guest's, not only for our own. */
@@ -160,6 +165,7 @@ export interface GuestBehavior {
 export const defaultBehavior: GuestBehavior = {
   gatewayIsLoopback: false,
   ownPorts: 'closed',
+  dnsAddressesWithoutDns: 'own',
   echo: 'relay',
   proxyNeighbors: false,
   udpMapping: 'endpointIndependent',
@@ -192,6 +198,8 @@ export interface Config {
   /** -1 = none. */
   readyFd: number;
   exitFd: number;
+  /** Data on `exitFd` is an end as well as its closing. */
+  exitOnData: boolean;
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
   /** Interface inside the namespace. */
   interfaceName: string;
@@ -199,9 +207,49 @@ export interface Config {
   mtu: number;
   /** Create and configure the interface ('auto': only when it is missing). */
   configure: 'yes' | 'no' | 'auto';
+  setup: InterfaceSetup;
+  api: ApiSpec;
+  sandbox: SandboxSpec;
   /** DNS servers by configuration; empty = follow the host's resolv.conf. */
   dnsServers: string[];
-  target: RunTarget | AttachTarget;
+  target: RunTarget | AttachTarget | DescriptorTarget | BessTarget;
+}
+
+/** How an interface is configured, beyond its addresses. */
+export interface InterfaceSetup {
+  /** MAC address as text; empty = the kernel's choice. */
+  mac: string;
+  /** IPv6 address and route come from router advertisements; otherwise we set them and turn advertisements off. */
+  ipv6ByAdvertisement: boolean;
+  /** The interface keeps the flag MULTICAST. */
+  multicast: boolean;
+  /** Without `configure`, the interface keeps its MTU: `mtu` is then what the stack goes by, whatever the interface says. */
+  keepMtu: boolean;
+}
+
+export const defaultSetup: InterfaceSetup = {
+  mac: '',
+  ipv6ByAdvertisement: false,
+  multicast: true,
+  keepMtu: false,
+};
+
+/** The control socket. */
+export interface ApiSpec {
+  /** Empty = none. */
+  path: string;
+  /** A request of this many bytes is refused. */
+  requestMax: number;
+  /** Note every request on stderr, as slirp4netns does. */
+  echo: boolean;
+}
+
+/** What the process gives up before it says that it is ready. */
+export interface SandboxSpec {
+  /** A mount tree of its own with next to nothing in it, and no capability that is not needed. */
+  mountTree: boolean;
+  /** A system call filter for all threads. */
+  seccomp: boolean;
 }
 
 export interface RunTarget {
@@ -214,6 +262,20 @@ export interface AttachTarget {
   /** Process whose namespaces are meant, or 0 when a path was given. */
   pid: number;
   netnsPath: string;
-  /** User namespace to enter first; empty = that of `pid`, or none. */
+  /** User namespace to enter first; empty = see `joinOwner`. */
   usernsPath: string;
+  /** Without `usernsPath`: enter the user namespace of the process that `pid` or a /proc path names, or none. */
+  joinOwner: boolean;
+}
+
+/** An open TAP or TUN device, inherited. */
+export interface DescriptorTarget {
+  kind: 'descriptor';
+  fd: number;
+}
+
+/** One connection to a SOCK_SEQPACKET socket that we listen on; a packet is a frame (User Mode Linux "bess"). */
+export interface BessTarget {
+  kind: 'bess';
+  path: string;
 }

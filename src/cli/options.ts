@@ -11,6 +11,7 @@ import {
   type Config,
   defaultBehavior,
   defaultLimits,
+  defaultSetup,
   type RunTarget,
 } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
@@ -31,6 +32,9 @@ import {
   parseSourceAddress,
   UsageError,
 } from './values.ts';
+
+/** Bytes of an API request. */
+const API_REQUEST_MAX = 1024 * 1024;
 
 /** A usable command line. */
 export interface Invocation {
@@ -186,10 +190,14 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
     forwards: [],
     readyFd: options.readyFd ?? -1,
     exitFd: options.exitFd ?? -1,
+    exitOnData: true,
     logLevel: options.logLevel,
     interfaceName: options.interface,
     mtu,
     configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
+    setup: defaultSetup,
+    api: { path: '', requestMax: API_REQUEST_MAX, echo: false },
+    sandbox: { mountTree: false, seccomp: false },
     dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
     target,
   };
@@ -206,9 +214,9 @@ function attachTarget(text: string, usernsPath: string): AttachTarget {
     const pid = decimal(text);
     if (pid < 1)
       throw new UsageError(`${JSON.stringify(text)} is not a process number; accepted: PID or NETNS-PATH`);
-    return { kind: 'attach', pid, netnsPath: '', usernsPath };
+    return { kind: 'attach', pid, netnsPath: '', usernsPath, joinOwner: true };
   }
-  return { kind: 'attach', pid: 0, netnsPath: text, usernsPath };
+  return { kind: 'attach', pid: 0, netnsPath: text, usernsPath, joinOwner: true };
 }
 
 /** Reads the arguments after the program's name. @throws UsageError */

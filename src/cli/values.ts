@@ -107,7 +107,9 @@ export function parseExistingPath(option: string, text: string): string {
 const CIDR_ACCEPTED = 'an IPv4 network with prefix length 1 to 25, like 10.0.2.0/24';
 
 /** The address plan in another IPv4 network: gateway +2, DNS +3, guest +100. */
-export function parseCidr(text: string): Pick<AddressPlan, 'guest4' | 'prefix4' | 'gateway4' | 'dns4'> {
+export function parseCidr(
+  text: string,
+): Pick<AddressPlan, 'guest4' | 'prefix4' | 'lease4' | 'gateway4' | 'dns4'> {
   const [address = '', length = '', more] = text.split('/');
   const prefix4 = decimal(length);
   if (isIP(address) !== 4 || prefix4 < 0 || more !== undefined) {
@@ -123,7 +125,8 @@ export function parseCidr(text: string): Pick<AddressPlan, 'guest4' | 'prefix4' 
   if (first === 0 || first === 127 || first >= 224) {
     throw badValue('--cidr', text, 'is a reserved range (RFC 6890)', CIDR_ACCEPTED);
   }
-  return { guest4: dotted(network + 100), prefix4, gateway4: dotted(network + 2), dns4: dotted(network + 3) };
+  const guest4 = dotted(network + 100);
+  return { guest4, prefix4, lease4: guest4, gateway4: dotted(network + 2), dns4: dotted(network + 3) };
 }
 
 function dotted(value: number): string {

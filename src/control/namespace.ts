@@ -72,10 +72,13 @@ export function namespaceOfProcess(pid: number, usernsPath = ''): NamespaceRef {
   return { netPath: `/proc/${pid}/ns/net`, userPath, pid, startTime };
 }
 
-/** Network namespace by file; a /proc/PID/ns/net path means that process. */
-export function namespaceOfPath(netPath: string, usernsPath = ''): NamespaceRef {
+/** Network namespace by file; a /proc/PID/ns/net path means that process, and with `joinOwner` its user namespace. */
+export function namespaceOfPath(netPath: string, usernsPath = '', joinOwner = true): NamespaceRef {
   const match = /^\/proc\/(\d+)\/ns\/net$/.exec(netPath);
-  if (match !== null) return namespaceOfProcess(Number(match[1]), usernsPath);
+  if (match !== null) {
+    const ofProcess = namespaceOfProcess(Number(match[1]), usernsPath);
+    return joinOwner ? ofProcess : { ...ofProcess, userPath: usernsPath };
+  }
   return { netPath, userPath: usernsPath, pid: 0, startTime: '' };
 }
 

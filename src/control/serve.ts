@@ -38,7 +38,7 @@ export async function serveAttach(
   try {
     const namespace: NamespaceRef =
       target.pid === 0
-        ? namespaceOfPath(target.netnsPath, target.usernsPath)
+        ? namespaceOfPath(target.netnsPath, target.usernsPath, target.joinOwner)
         : namespaceOfProcess(target.pid, target.usernsPath);
     watchTarget(namespace, () => end('the network namespace is gone: ending'));
     await session.bringUp(namespace);

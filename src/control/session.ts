@@ -58,7 +58,8 @@ export class Session {
     try {
       for (const note of device.notes) logger.log('warn', note, { interface: config.interfaceName });
       this.startResolvers();
-      if (config.exitFd >= 0) supervisor.send({ type: 'watchFd', fd: config.exitFd, name: 'exit-fd' });
+      if (config.exitFd >= 0)
+        supervisor.send({ type: 'watchFd', fd: config.exitFd, name: 'exit-fd', data: config.exitOnData });
       supervisor.send({ type: 'addGuest', id: GUEST_ID, guest: { ...config.guest, device: device.spec } });
       await this.guestReady;
     } finally {

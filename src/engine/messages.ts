@@ -21,8 +21,8 @@ export interface EngineOptions {
 export type Command =
   | { type: 'addGuest'; id: number; guest: GuestSpec }
   | { type: 'setResolvers'; servers: string[] }
-  /** End with an event when this descriptor becomes readable or its other end closes. */
-  | { type: 'watchFd'; fd: number; name: string }
+  /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
+  | { type: 'watchFd'; fd: number; name: string; data: boolean }
   | { type: 'snapshot'; id: number }
   /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }

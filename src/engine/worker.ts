@@ -16,7 +16,7 @@ import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import type { Rng } from '../stack/rng.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
-import { errnoText } from '../sys/errno.ts';
+import { EPERM, errnoText } from '../sys/errno.ts';
 import { close, discard, eventfd, read, setNonBlocking } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
 import { takeDescriptor } from '../sys/pidfd.ts';
@@ -147,7 +147,7 @@ class Engine {
         this.#services.resolvers.set(command.servers);
         return;
       case 'watchFd':
-        this.#watch(command.fd, command.name);
+        this.#watch(command);
         return;
       case 'snapshot':
         this.#snapshot(command.id);
@@ -185,14 +185,16 @@ class Engine {
     post({ type: 'guestReady', id: command.id });
   }
 
-  #watch(fd: number, name: string): void {
-    const token = this.#loop.add(fd, EPOLLIN | EPOLLHUP | EPOLLERR, {
+  #watch({ fd, name, data }: Extract<Command, { type: 'watchFd' }>): void {
+    const token = this.#loop.add(fd, (data ? EPOLLIN : 0) | EPOLLHUP | EPOLLERR, {
       waiting: false,
       onIo: () => {
         this.#loop.remove(token);
         post({ type: 'fdEvent', fd, name });
       },
     });
+    // Plain files have neither data to wait for nor another end.
+    if (token === -EPERM && !data) return;
     if (token < 0) post({ type: 'failed', message: `${name} ${fd}: ${errnoText(token)}` });
   }
 

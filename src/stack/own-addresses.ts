@@ -13,6 +13,7 @@ const MAC_HI = 0x5255;
 export interface AddressPlanText {
   guest4: string;
   prefix4: number;
+  lease4: string;
   gateway4: string;
   dns4: string;
   ipv6: boolean;
@@ -32,6 +33,8 @@ export interface OwnAddresses {
   readonly guest4: IpAddress;
   /** Bits of the IPv4 prefix, 0 to 32: `inPrefix` wants 96 more. */
   readonly prefix4: number;
+  /** First address that DHCP gives out. */
+  readonly lease4: IpAddress;
   /** The IPv6 addresses are :: when `ipv6` is false. */
   readonly gateway6: IpAddress;
   readonly dns6: IpAddress;
@@ -57,6 +60,7 @@ class PlannedAddresses implements OwnAddresses {
   readonly dns4: IpAddress;
   readonly guest4: IpAddress;
   readonly prefix4: number;
+  readonly lease4: IpAddress;
   readonly gateway6: IpAddress;
   readonly dns6: IpAddress;
   readonly linkLocal6: IpAddress;
@@ -69,6 +73,7 @@ class PlannedAddresses implements OwnAddresses {
     this.dns4 = parseFamily(plan.dns4, true);
     this.guest4 = parseFamily(plan.guest4, true);
     this.prefix4 = plan.prefix4;
+    this.lease4 = parseFamily(plan.lease4, true);
     this.macLo = this.gateway4.w3;
     this.ipv6 = plan.ipv6;
     this.gateway6 = plan.ipv6 ? parseFamily(plan.gateway6, false) : new IpAddress();

@@ -67,7 +67,13 @@ describe('parseArguments', () => {
 
   test('attach takes a process number or a file, and says whether to configure', () => {
     const byPid = parse('attach', '--configure', '42').config;
-    assert.deepEqual(byPid.target, { kind: 'attach', pid: 42, netnsPath: '', usernsPath: '' });
+    assert.deepEqual(byPid.target, {
+      kind: 'attach',
+      pid: 42,
+      netnsPath: '',
+      usernsPath: '',
+      joinOwner: true,
+    });
     assert.equal(byPid.configure, 'yes');
     const byPath = parse(
       'attach',
@@ -81,6 +87,7 @@ describe('parseArguments', () => {
       pid: 0,
       netnsPath: '/proc/self/ns/net',
       usernsPath: '/proc/self/ns/user',
+      joinOwner: true,
     });
     assert.equal(byPath.configure, 'no');
   });

@@ -4,6 +4,7 @@ import type { AddressPlanText } from '../../src/stack/own-addresses.ts';
 export const plan: AddressPlanText = {
   guest4: '10.0.2.100',
   prefix4: 24,
+  lease4: '10.0.2.100',
   gateway4: '10.0.2.2',
   dns4: '10.0.2.3',
   ipv6: true,

@@ -2,8 +2,8 @@
  * DHCPv4 server for the guest's link: RFC 2131, RFC 2132. A pure function of requests: it keeps the leases, the caller
  * sends the replies.
  *
- * The first client gets the guest address of the plan, because forwarded ports lead there; further ones get the
- * addresses behind it, 16 in all. We are the only authority on the link, so a client that asks for an address it
+ * The first client gets the plan's first lease (by default the guest address, because forwarded ports lead there);
+ * further ones get the addresses behind it, 16 in all. We are the only authority on the link, so a client that asks for an address it
  * cannot have is told so at once. Nothing reads a clock: leases are renewed for 24 h whenever asked, and when all
  * addresses are taken the client that was not heard of for longest loses its own.
  *
@@ -78,8 +78,8 @@ export class DhcpServer {
     this.#dns = dns;
     this.#mtu = mtu;
     const address = new IpAddress();
-    for (let ip = own.guest4.w3, i = 0; i < POOL_SIZE; ip++, i++) {
-      if (ip !== own.guest4.w3 && (!this.#isHost(ip) || own.owns(address.setV4(ip)))) continue;
+    for (let ip = own.lease4.w3, i = 0; i < POOL_SIZE; ip++, i++) {
+      if (ip !== own.lease4.w3 && (!this.#isHost(ip) || own.owns(address.setV4(ip)))) continue;
       const lease = new Lease();
       lease.ip = ip;
       this.#pool.push(lease);
@@ -208,7 +208,7 @@ export class DhcpServer {
     return null;
   }
 
-  /** The address for a new client: the guest's, else the wanted one, else any free one, else the longest unused. */
+  /** The address for a new client: the first, else the wanted one, else any free one, else the longest unused. */
   #choose(wanted: number): Lease {
     const first = this.#pool[0] as Lease;
     const free = this.#freeLease(first.ip) ?? this.#freeLease(wanted) ?? this.#freeLease(ANY_IP);

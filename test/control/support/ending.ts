@@ -23,10 +23,10 @@ function end(): void {
       void supervisor.stop().then(() => process.stdout.write('stopped'));
       break;
     case 'worker-throws':
-      supervisor.send({ type: 'watchFd', fd: 0, name: 'throw' });
+      supervisor.send({ type: 'watchFd', fd: 0, name: 'throw', data: true });
       break;
     case 'worker-leaves':
-      supervisor.send({ type: 'watchFd', fd: 0, name: 'leave' });
+      supervisor.send({ type: 'watchFd', fd: 0, name: 'leave', data: true });
       break;
     default:
       // Wait for a signal.
@@ -44,7 +44,7 @@ if (way === 'early') {
 let asked = false;
 supervisor.listen({
   event: (event) => {
-    if (event.type === 'started') supervisor.send({ type: 'watchFd', fd: 9, name: 'turn' });
+    if (event.type === 'started') supervisor.send({ type: 'watchFd', fd: 9, name: 'turn', data: true });
     if (event.type !== 'fdEvent' || asked) return;
     asked = true;
     // The thread has handled a command and is about to block again.

@@ -134,16 +134,22 @@ describe('DHCP leases', () => {
   });
 
   test('the pool leaves out our own addresses, network and broadcast', () => {
-    const b = new Bench({ ...plan, guest4: '10.0.2.250' });
+    const b = new Bench({ ...plan, lease4: '10.0.2.250' });
     const seen = new Set<string>();
     for (let mac = 1; mac < 40; mac++) seen.add(b.ask({ type: DISCOVER, mac }));
     assert.deepEqual(
       [...seen],
       ['250', '251', '252', '253', '254'].map((n) => `OFFER 10.0.2.${n}`),
     );
-    const around = new Bench({ ...plan, guest4: '10.0.2.1' });
+    const around = new Bench({ ...plan, lease4: '10.0.2.1' });
     const got = [1, 2].map((mac) => around.ask({ type: DISCOVER, mac }));
     assert.deepEqual(got, ['OFFER 10.0.2.1', 'OFFER 10.0.2.4']);
+  });
+
+  test('leases may begin elsewhere than at the guest address', () => {
+    const b = new Bench({ ...plan, lease4: '10.0.2.15' });
+    const given = Array.from({ length: 17 }, (_, mac) => b.ask({ type: DISCOVER, mac: mac + 1 }));
+    assert.deepEqual([given[0], given[15], given[16]], ['OFFER 10.0.2.15', 'OFFER 10.0.2.30', given[0]]);
   });
 
   test('REQUEST for something else than was offered gets a NAK without configuration', () => {
