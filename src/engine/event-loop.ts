@@ -13,7 +13,7 @@ const MAX_EVENTS = 256;
 const MAX_WAIT_MS = 60_000;
 
 export class EventLoop implements Poller {
-  readonly clock: Clock = { nowMs: Math.floor(performance.now()), turn: 0 };
+  readonly clock: Clock;
   readonly timers: TimerHeap = new TimerHeap();
   readonly #epoll: Epoll;
   #handlers: (IoHandler | null)[] = [];
@@ -26,9 +26,20 @@ export class EventLoop implements Poller {
   #readyCount = 0;
   #running: (IoHandler | null)[] = [];
   readonly #onError: (error: unknown) => void;
+  readonly #now: () => number;
 
-  /** `onError` is told of every exception a handler lets out: it costs that handler's turn, not the loop (N-01). */
-  constructor(memory: Memory, slab: Slab, onError: (error: unknown) => void) {
+  /**
+   * `onError` is told of every exception a handler lets out: it costs that handler's turn, not the loop (N-01). `now` is
+   * monotonic, in milliseconds.
+   */
+  constructor(
+    memory: Memory,
+    slab: Slab,
+    onError: (error: unknown) => void,
+    now: () => number = () => performance.now(),
+  ) {
+    this.#now = now;
+    this.clock = { nowMs: Math.floor(now()), turn: 0 };
     this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
     this.#onError = onError;
   }
@@ -73,13 +84,13 @@ export class EventLoop implements Poller {
     const clock = this.clock;
     let timeout = 0;
     if (this.#readyCount === 0) {
-      const next = this.timers.next - performance.now();
+      const next = this.timers.next - this.#now();
       timeout = next <= 0 ? 0 : Math.min(MAX_WAIT_MS, Math.ceil(next));
     }
     const count = this.#epoll.wait(timeout);
     if (count < 0 && count !== -EINTR) throw new Error(`epoll_wait failed: errno ${-count}`);
     // Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call.
-    clock.nowMs = Math.floor(performance.now());
+    clock.nowMs = Math.floor(this.#now());
     clock.turn++;
     // Handlers asked for in the last turn, before this turn's events may ask again.
     const running = this.#ready;

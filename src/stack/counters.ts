@@ -27,6 +27,7 @@ export const Counter = {
   DnsFailures: 18,
   IcmpErrorsSent: 19,
   TimeWaitEvicted: 20,
+  RxReassembled: 21,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -52,6 +53,7 @@ const counterNames: readonly string[] = [
   'dns.failures',
   'icmp.errors_sent',
   'tcp.timewait_evicted',
+  'rx.reassembled',
 ];
 
 export class Counters {

@@ -72,6 +72,10 @@ const DHCP_SERVER_PORT = 67;
 const DHCP_CLIENT_PORT = 68;
 const ND_HOP_LIMIT = 255;
 const VLAN_TAG = 4;
+/** Multicast listener discovery, RFC 2710 and RFC 3810. */
+const MLD_QUERY = 130;
+const MLD_DONE = 132;
+const MLD2_REPORT = 143;
 
 /** Where the flows take over. Everything passed is borrowed until return. */
 export interface IngressHandler {
@@ -247,6 +251,7 @@ export class Ingress {
       this.#counters.add(Counter.RxFragments, 1);
       const whole = this.#reassembler.addIpv4(view, offset, h, nowMs);
       if (whole <= 0) return whole;
+      this.#counters.add(Counter.RxReassembled, 1);
       p.offset = this.#reassembler.outOff;
       p.length = this.#reassembler.outLen;
       p.reassembled = true;
@@ -260,7 +265,7 @@ export class Ingress {
       case PROTOCOL_TCP:
         return this.#receiveTcp();
       case PROTOCOL_UDP:
-        return dhcp ? this.#receiveDhcp() : this.#receiveUdp();
+        return this.#receiveUdp();
       case PROTOCOL_ICMP:
         return this.#receiveIcmp4();
       default:
@@ -303,7 +308,7 @@ export class Ingress {
       const whole = this.#reassemble6(offset, h, nowMs);
       if (whole <= 0) return whole;
     }
-    if (h.src.isUnspecified && p.protocol !== PROTOCOL_ICMPV6) return DropReason.Ip6Addr;
+    if (h.src.isUnspecified && !this.#mayBeUnspecified()) return DropReason.Ip6Addr;
     if (h.hopLimit === 1 && !this.#own.owns(h.dst) && !h.dst.isMulticast) {
       this.#icmp.timeExceeded(p, nowMs);
       return DropReason.Ip6HopLimit;
@@ -342,6 +347,7 @@ export class Ingress {
       }
     }
     if (whole <= 0) return whole;
+    this.#counters.add(Counter.RxReassembled, 1);
     p.offset = r.outOff;
     p.length = r.outLen;
     p.protocol = r.outProtocol;
@@ -393,6 +399,19 @@ export class Ingress {
     return 0;
   }
 
+  /** RFC 4861 §4.1, §4.3, RFC 3590: who has no address yet may ask for one, and join its groups. */
+  #mayBeUnspecified(): boolean {
+    const p = this.#packet;
+    if (p.protocol !== PROTOCOL_ICMPV6 || p.length < 1) return false;
+    const type = this.#slab.view.getUint8(p.offset);
+    return (
+      type === ND_NEIGHBOR_SOLICITATION ||
+      type === ND_ROUTER_SOLICITATION ||
+      (type >= MLD_QUERY && type <= MLD_DONE) ||
+      type === MLD2_REPORT
+    );
+  }
+
   #learnSource(src: IpAddress, nowMs: number): void {
     if (this.#link.medium === 'ip') return;
     const e = this.#ethernet;
@@ -429,7 +448,9 @@ export class Ingress {
       if (!this.#transportSumGood(PROTOCOL_UDP)) return DropReason.UdpCsum;
     }
     if (h.dstPort === DHCP_SERVER_PORT && p.isV4 && this.#dhcp !== null) {
-      if (p.dst.w3 === 0xffffffff || p.dst.equals(this.#own.gateway4)) return this.#receiveDhcp();
+      if (p.dst.w3 === 0xffffffff || p.dst.equals(this.#own.gateway4)) {
+        return this.#receiveDhcp(this.#dhcp);
+      }
     }
     if (p.dst.isMulticast || isGroup4(p.dst) || this.#isLinkBroadcast(p.dst)) return DropReason.UdpGroup;
     if (h.srcPort === 0 || h.dstPort === 0) return DropReason.UdpPort0;
@@ -503,7 +524,6 @@ export class Ingress {
       case ND_REDIRECT:
         return DropReason.NdIgnored;
       case ICMP6_ECHO:
-        if (p.src.isUnspecified) return DropReason.Ip6Addr;
         return this.#receiveEcho();
       case 1:
       case ICMP6_PACKET_TOO_BIG:
@@ -533,14 +553,10 @@ export class Ingress {
     return this.#slab.view.getUint16(offset + h.headerLen + 2) === DHCP_SERVER_PORT;
   }
 
-  #receiveDhcp(): number {
+  #receiveDhcp(dhcp: DhcpServer): number {
     const p = this.#packet;
     const h = this.#udp;
-    const dhcp = this.#dhcp;
-    if (dhcp === null) return DropReason.UdpGroup;
     const view = this.#slab.view;
-    const reason = parseUdp(view, p.offset, p.length, h);
-    if (reason < 0) return reason;
     const at = this.#egress.transport + UDP_HEADER_LEN;
     const size = dhcp.handle(view, p.offset + UDP_HEADER_LEN, h.length - UDP_HEADER_LEN, view, at);
     if (size <= 0) return size;

@@ -1,0 +1,710 @@
+/**
+ * The host as a hostile-guest test sees it: sockets, epoll and the device, in plain memory and on nobody's clock. It
+ * stands under the real program (libc-hooks.ts), so what it records is what the program asked the kernel for, and a
+ * destination that was never to be reached is looked for here and nowhere else (G-3).
+ *
+ * Modelled: stream, datagram and ping sockets, non-blocking; edge-triggered epoll (and level-triggered for the device);
+ * partial reads and writes; error queues; a descriptor number is given out again as soon as it is free. Everything the tests do not
+ * need answers 0. Structures are those of 64-bit Linux.
+ */
+import { ipBytes, ipText } from './packets.ts';
+
+export const EPERM = 1;
+export const EINTR = 4;
+export const EBADF = 9;
+export const EAGAIN = 11;
+export const EACCES = 13;
+export const EEXIST = 17;
+export const EMFILE = 24;
+export const EPIPE = 32;
+export const EBADFD = 77;
+export const EMSGSIZE = 90;
+export const ENETUNREACH = 101;
+export const ECONNRESET = 104;
+export const ENOBUFS = 105;
+export const ETIMEDOUT = 110;
+export const ECONNREFUSED = 111;
+export const EHOSTUNREACH = 113;
+const EINPROGRESS = 115;
+const ENOTCONN = 107;
+
+const IN = 1;
+const OUT = 4;
+const ERR = 8;
+const HUP = 16;
+const RDHUP = 0x2000;
+
+const STREAM = 1;
+const MSG_ERRQUEUE = 0x2000;
+const SO_ERROR = 4;
+const SO_LINGER = 13;
+const UDP_SEGMENT = 103;
+const FIRST_FD = 100;
+
+/** How a connect ends: at once, later by the test, or with an errno. */
+export type ConnectOutcome = 'accept' | 'pending' | number;
+
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+
+/** One call that names an address: what G-3 looks at. */
+export interface Reach extends Endpoint {
+  call: string;
+  protocol: 'tcp' | 'udp' | 'icmp';
+}
+
+export interface QueuedIcmp {
+  errno: number;
+  /** 1 = our own kernel, 2 = ICMP, 3 = ICMPv6. */
+  origin: number;
+  type: number;
+  code: number;
+  info: number;
+  offender: string;
+  destination: Endpoint;
+  payload: Buffer;
+}
+
+abstract class File {
+  readonly fd: number;
+  readonly kernel: FakeKernel;
+  closed = false;
+  constructor(kernel: FakeKernel, fd: number) {
+    this.kernel = kernel;
+    this.fd = fd;
+  }
+  abstract readiness(): number;
+}
+
+/** The device: frames in a queue towards the program, and what the program sent. */
+export class DeviceFile extends File {
+  readonly toProgram: Buffer[] = [];
+  readonly fromProgram: Buffer[] = [];
+  /** What the next reads and writes return instead, in order; 0 = nothing special. */
+  readonly readErrors: number[] = [];
+  readonly writeErrors: number[] = [];
+  readiness(): number {
+    return this.toProgram.length > 0 || this.readErrors.length > 0 ? IN | OUT : OUT;
+  }
+}
+
+/** A TCP socket of the program, and the handle on it that the host's other end has. */
+export class StreamFile extends File {
+  state: 'new' | 'connecting' | 'connected' | 'failed' = 'new';
+  remote: Endpoint = { address: '', port: 0 };
+  pendingError = 0;
+  #inbox: Buffer[] = [];
+  #inboxBytes = 0;
+  peerEnded = false;
+  peerReset = false;
+  /** Everything the program wrote. */
+  readonly written: Buffer[] = [];
+  writtenBytes = 0;
+  /** How much the host still takes before EAGAIN. */
+  room: number = Number.POSITIVE_INFINITY;
+  /** Nothing is kept of what is written: for floods. */
+  forget = false;
+  shutWrite = false;
+  /** Closed with SO_LINGER 0: the host's other end gets RST. */
+  lingerReset = false;
+  /** Called with every piece that the program writes. */
+  onData: ((data: Buffer) => void) | null = null;
+
+  get received(): Buffer {
+    return Buffer.concat(this.written);
+  }
+
+  get unread(): number {
+    return this.#inboxBytes;
+  }
+
+  readiness(): number {
+    if (this.state === 'connecting') return 0;
+    if (this.state === 'new') return OUT | HUP;
+    let ready = 0;
+    if (this.pendingError !== 0) ready |= ERR | IN | OUT | HUP;
+    if (this.state === 'failed') return ready | HUP | OUT | IN;
+    if (this.#inboxBytes > 0 || this.peerEnded || this.peerReset) ready |= IN;
+    if (this.peerEnded || this.peerReset) ready |= RDHUP;
+    if (this.peerReset || (this.peerEnded && this.shutWrite)) ready |= HUP;
+    if (this.room > 0 || this.peerReset) ready |= OUT;
+    return ready;
+  }
+
+  /** The connect that was pending succeeds. */
+  accept(): void {
+    this.kernel.dialing--;
+    this.state = 'connected';
+    this.kernel.edge(this);
+  }
+
+  fail(errno: number): void {
+    this.kernel.dialing--;
+    this.state = 'failed';
+    this.pendingError = errno;
+    this.kernel.edge(this);
+  }
+
+  send(data: Buffer | string): void {
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    this.#inbox.push(bytes);
+    this.#inboxBytes += bytes.length;
+    this.kernel.edge(this);
+  }
+
+  end(): void {
+    this.peerEnded = true;
+    this.kernel.edge(this);
+  }
+
+  reset(): void {
+    this.peerReset = true;
+    this.pendingError = ECONNRESET;
+    this.#inbox = [];
+    this.#inboxBytes = 0;
+    this.kernel.edge(this);
+  }
+
+  setRoom(bytes: number): void {
+    const was = this.room;
+    this.room = bytes;
+    if (was <= 0 && bytes > 0) this.kernel.edge(this);
+  }
+
+  read(targets: readonly Buffer[]): number {
+    if (this.pendingError !== 0) {
+      const error = this.pendingError;
+      this.pendingError = 0;
+      return -error;
+    }
+    if (this.#inboxBytes === 0) return this.peerEnded || this.peerReset ? 0 : -EAGAIN;
+    let total = 0;
+    for (const target of targets) {
+      let at = 0;
+      while (at < target.length && this.#inbox.length > 0) {
+        const first = this.#inbox[0] as Buffer;
+        const n = first.copy(target, at);
+        at += n;
+        if (n === first.length) this.#inbox.shift();
+        else this.#inbox[0] = first.subarray(n);
+      }
+      total += at;
+    }
+    this.#inboxBytes -= total;
+    return total;
+  }
+
+  write(pieces: readonly Buffer[]): number {
+    if (this.state !== 'connected') return -ENOTCONN;
+    if (this.peerReset) return -(this.pendingError === 0 ? EPIPE : this.pendingError);
+    if (this.shutWrite) return -EPIPE;
+    let total = 0;
+    for (const piece of pieces) {
+      const n = Math.min(piece.length, this.room - total);
+      if (n <= 0) break;
+      const copy = Buffer.from(piece.subarray(0, n));
+      if (!this.forget) this.written.push(copy);
+      this.onData?.(copy);
+      total += n;
+    }
+    if (total === 0 && pieces.some((p) => p.length > 0)) return -EAGAIN;
+    this.room -= total;
+    this.writtenBytes += total;
+    return total;
+  }
+}
+
+/** A UDP or ping socket of the program. */
+export class DatagramFile extends File {
+  readonly protocol: 'udp' | 'icmp';
+  readonly v6: boolean;
+  connected: Endpoint | null = null;
+  readonly inbox: { from: Endpoint; payload: Buffer }[] = [];
+  readonly errors: QueuedIcmp[] = [];
+  pendingError = 0;
+  /** Datagrams that left. */
+  sent = 0;
+
+  constructor(kernel: FakeKernel, fd: number, protocol: 'udp' | 'icmp', v6: boolean) {
+    super(kernel, fd);
+    this.protocol = protocol;
+    this.v6 = v6;
+  }
+
+  readiness(): number {
+    let ready = OUT;
+    if (this.inbox.length > 0) ready |= IN;
+    if (this.errors.length > 0 || this.pendingError !== 0) ready |= ERR;
+    return ready;
+  }
+
+  /** A datagram arrives from `from`. */
+  deliver(from: Endpoint, payload: Buffer): void {
+    if (this.closed) return;
+    if (
+      this.connected !== null &&
+      (from.address !== this.connected.address || from.port !== this.connected.port)
+    )
+      return;
+    this.inbox.push({ from, payload });
+    this.kernel.edge(this);
+  }
+
+  queueError(error: QueuedIcmp): void {
+    this.errors.push(error);
+    this.pendingError = error.errno;
+    this.kernel.edge(this);
+  }
+}
+
+interface Watch {
+  events: number;
+  low: number;
+  high: number;
+}
+
+class EpollFile extends File {
+  readonly watched: Map<number, Watch> = new Map();
+  readiness(): number {
+    return 0;
+  }
+}
+
+export interface Datagram extends Endpoint {
+  protocol: 'udp' | 'icmp';
+  payload: Buffer;
+  file: DatagramFile;
+}
+
+export class FakeKernel {
+  readonly files: Map<number, File> = new Map();
+  /** Every call that named an address. */
+  readonly reached: Reach[] = [];
+  /** Every datagram that left; not kept when `keepDatagrams` is off. */
+  readonly datagrams: Datagram[] = [];
+  keepDatagrams = true;
+  /** Stream sockets that were connected, in order. */
+  readonly streams: StreamFile[] = [];
+  /** How connects end: by default as the host at that address would. */
+  onConnect: (to: Endpoint, file: StreamFile) => ConnectOutcome = () => 'accept';
+  onDatagram: (datagram: Datagram) => void = () => {};
+  /** Consulted before every call: a negative number is the call's result. */
+  fault: ((name: string, args: readonly number[]) => number | undefined) | null = null;
+  /** How often each call was made. */
+  readonly calls: Map<string, number> = new Map();
+  maxOpen = 100_000;
+  /** Most dials in progress at the same time, and now. */
+  dialing = 0;
+  mostDialing = 0;
+  device: DeviceFile | null = null;
+  #memory: { base: number; bytes: Buffer; view: DataView } | null = null;
+  #freeFds: number[] = [];
+  #nextFd = FIRST_FD;
+  readonly #edges = new Set<number>();
+
+  /** The program's arena: `base` is the address of its first byte. */
+  attach(base: number, buffer: ArrayBuffer): void {
+    this.#memory = { base, bytes: Buffer.from(buffer), view: new DataView(buffer) };
+  }
+
+  openDevice(): DeviceFile {
+    this.device = this.#install((fd) => new DeviceFile(this, fd));
+    return this.device;
+  }
+
+  /** Descriptors that are open, epoll and device included. */
+  get open(): number {
+    return this.files.size;
+  }
+
+  /** The state of `file` changed: an edge for those that watch it. */
+  edge(file: File): void {
+    if (!file.closed) this.#edges.add(file.fd);
+  }
+
+  get hasEdges(): boolean {
+    return this.#edges.size > 0 || (this.device !== null && this.device.readiness() !== OUT);
+  }
+
+  call(name: string, args: readonly number[], real: () => number): number {
+    this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
+    const fault = this.fault?.(name, args);
+    if (fault !== undefined) return fault;
+    const a = args as number[];
+    switch (name) {
+      case 'epoll_create1':
+        return this.#install((fd) => new EpollFile(this, fd)).fd;
+      case 'epoll_ctl':
+        return this.#epollCtl(a[0]!, a[1]!, a[2]!, a[3]!);
+      case 'epoll_wait':
+        return this.#epollWait(a[0]!, a[1]!, a[2]!);
+      case 'socket':
+        return this.#socket(a[0]!, a[1]!, a[2]!);
+      case 'connect':
+        return this.#connect(a[0]!, a[1]!);
+      case 'bind':
+        return 0;
+      case 'close':
+        return this.#close(a[0]!);
+      case 'shutdown':
+        return this.#shutdown(a[0]!);
+      case 'getsockopt':
+        return this.#getsockopt(a);
+      case 'setsockopt':
+        return this.#setsockopt(a);
+      case 'read':
+        return this.#read(a[0]!, [this.#slice(a[1]!, a[2]!)]);
+      case 'readv':
+        return this.#read(a[0]!, this.#iovec(a[1]!, a[2]!));
+      case 'recv':
+        return this.#recv(a[0]!, this.#slice(a[1]!, a[2]!));
+      case 'write':
+        return this.#write(a[0]!, [this.#slice(a[1]!, a[2]!)]);
+      case 'writev':
+        return this.#write(a[0]!, this.#iovec(a[1]!, a[2]!));
+      case 'send':
+        return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], null, 0);
+      case 'sendto':
+        return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], this.#sockaddr(a[4]!), 0);
+      case 'sendmsg':
+        return this.#sendmsg(a[0]!, a[1]!);
+      case 'recvmsg':
+        return this.#recvmsg(a[0]!, a[1]!, a[2]!);
+      case 'recvmmsg':
+        return this.#recvmmsg(a[0]!, a[1]!, a[2]!);
+      case 'madvise':
+        return real();
+      default:
+        return 0;
+    }
+  }
+
+  #install<F extends File>(make: (fd: number) => F): F {
+    // A number is used again at once, as the kernel does (N-03).
+    const fd = this.#freeFds.pop() ?? this.#nextFd++;
+    const file = make(fd);
+    this.files.set(fd, file);
+    return file;
+  }
+
+  #socket(family: number, type: number, protocol: number): number {
+    if (this.files.size >= this.maxOpen) return -EMFILE;
+    const v6 = family === 10;
+    if ((type & 0xf) === STREAM) {
+      const file = this.#install((fd) => new StreamFile(this, fd));
+      return file.fd;
+    }
+    const icmp = protocol === 1 || protocol === 58;
+    return this.#install((fd) => new DatagramFile(this, fd, icmp ? 'icmp' : 'udp', v6)).fd;
+  }
+
+  #connect(fd: number, address: number): number {
+    const file = this.files.get(fd);
+    const to = this.#sockaddr(address);
+    if (file instanceof DatagramFile) {
+      this.reached.push({ call: 'connect', protocol: file.protocol, ...to });
+      file.connected = to;
+      return 0;
+    }
+    if (!(file instanceof StreamFile)) return -EBADF;
+    this.reached.push({ call: 'connect', protocol: 'tcp', ...to });
+    file.remote = to;
+    this.streams.push(file);
+    file.state = 'connecting';
+    const outcome = this.onConnect(to, file);
+    if (typeof outcome === 'number' && outcome < 0) {
+      file.state = 'new';
+      return outcome;
+    }
+    this.mostDialing = Math.max(this.mostDialing, ++this.dialing);
+    if (outcome === 'accept') file.accept();
+    else if (outcome !== 'pending') file.fail(outcome);
+    return -EINPROGRESS;
+  }
+
+  #close(fd: number): number {
+    const file = this.files.get(fd);
+    if (file === undefined) return -EBADF;
+    file.closed = true;
+    if (file instanceof StreamFile && file.state === 'connecting') this.dialing--;
+    this.files.delete(fd);
+    this.#edges.delete(fd);
+    this.#freeFds.push(fd);
+    for (const other of this.files.values()) if (other instanceof EpollFile) other.watched.delete(fd);
+    return 0;
+  }
+
+  #shutdown(fd: number): number {
+    const file = this.files.get(fd);
+    if (!(file instanceof StreamFile)) return -EBADF;
+    file.shutWrite = true;
+    return 0;
+  }
+
+  #getsockopt(a: number[]): number {
+    const file = this.files.get(a[0]!);
+    if (a[2] !== SO_ERROR || a[1] !== 1) return 0;
+    const at = this.#offset(a[3]!);
+    const holder = file as StreamFile | DatagramFile;
+    this.#memory!.view.setInt32(at, holder.pendingError, true);
+    holder.pendingError = 0;
+    return 0;
+  }
+
+  #setsockopt(a: number[]): number {
+    const file = this.files.get(a[0]!);
+    if (file === undefined) return -EBADF;
+    if (a[1] === 1 && a[2] === SO_LINGER && file instanceof StreamFile) file.lingerReset = true;
+    return 0;
+  }
+
+  #read(fd: number, targets: Buffer[]): number {
+    const file = this.files.get(fd);
+    if (file instanceof StreamFile) return file.read(targets);
+    if (!(file instanceof DeviceFile)) return -EBADF;
+    const error = file.readErrors.shift();
+    if (error !== undefined && error !== 0) return error;
+    const frame = file.toProgram.shift();
+    if (frame === undefined) return -EAGAIN;
+    return frame.copy(targets[0] as Buffer);
+  }
+
+  #recv(fd: number, target: Buffer): number {
+    const file = this.files.get(fd);
+    if (file instanceof StreamFile) return file.read([target]);
+    if (!(file instanceof DatagramFile)) return -EBADF;
+    if (file.pendingError !== 0) {
+      const error = file.pendingError;
+      file.pendingError = 0;
+      return -error;
+    }
+    const next = file.inbox.shift();
+    return next === undefined ? -EAGAIN : next.payload.copy(target);
+  }
+
+  #write(fd: number, pieces: Buffer[]): number {
+    const file = this.files.get(fd);
+    if (file instanceof StreamFile) return file.write(pieces);
+    if (!(file instanceof DeviceFile)) return -EBADF;
+    const error = file.writeErrors.shift();
+    if (error !== undefined && error !== 0) return error;
+    const frame = Buffer.concat(pieces);
+    file.fromProgram.push(frame);
+    return frame.length;
+  }
+
+  #send(fd: number, pieces: Buffer[], to: Endpoint | null, segment: number): number {
+    const file = this.files.get(fd);
+    if (file instanceof StreamFile) return file.write(pieces);
+    if (!(file instanceof DatagramFile)) return -EBADF;
+    const target = to ?? file.connected;
+    if (target === null) return -89;
+    if (to !== null) this.reached.push({ call: 'send', protocol: file.protocol, ...to });
+    if (file.pendingError !== 0) {
+      const error = file.pendingError;
+      file.pendingError = 0;
+      return -error;
+    }
+    const all = Buffer.concat(pieces);
+    const size = segment > 0 ? segment : Math.max(all.length, 1);
+    for (let at = 0; at < all.length || at === 0; at += size) {
+      const datagram: Datagram = {
+        ...target,
+        protocol: file.protocol,
+        payload: all.subarray(at, at + size),
+        file,
+      };
+      file.sent++;
+      if (this.keepDatagrams) this.datagrams.push(datagram);
+      this.onDatagram(datagram);
+    }
+    return all.length;
+  }
+
+  #sendmsg(fd: number, address: number): number {
+    const m = this.#msghdr(address);
+    let segment = 0;
+    if (m.controlLength > 0) {
+      const view = this.#memory!.view;
+      if (view.getUint32(m.control + 12, true) === UDP_SEGMENT)
+        segment = view.getUint16(m.control + 16, true);
+    }
+    return this.#send(fd, m.pieces, m.nameLength > 0 ? this.#sockaddr(m.name) : null, segment);
+  }
+
+  #recvmsg(fd: number, address: number, flags: number): number {
+    const file = this.files.get(fd);
+    if (!(file instanceof DatagramFile)) return -EBADF;
+    if ((flags & MSG_ERRQUEUE) !== 0) return this.#recvError(file, address);
+    return this.#recvInto(file, address);
+  }
+
+  #recvInto(file: DatagramFile, address: number): number {
+    if (file.pendingError !== 0) {
+      const error = file.pendingError;
+      file.pendingError = 0;
+      return -error;
+    }
+    const next = file.inbox.shift();
+    if (next === undefined) return -EAGAIN;
+    const m = this.#msghdr(address);
+    const view = this.#memory!.view;
+    const header = this.#offset(address);
+    if (m.nameLength > 0)
+      view.setUint32(header + 8, this.#putSockaddr(this.#offset(m.name), next.from), true);
+    view.setUint32(header + 40, 0, true);
+    return next.payload.copy(m.pieces[0] as Buffer);
+  }
+
+  #recvmmsg(fd: number, address: number, count: number): number {
+    const file = this.files.get(fd);
+    if (!(file instanceof DatagramFile)) return -EBADF;
+    for (let i = 0; i < count; i++) {
+      const n = this.#recvInto(file, address + i * 64);
+      if (n < 0) return i > 0 ? i : n;
+      this.#memory!.view.setUint32(this.#offset(address) + i * 64 + 56, n, true);
+    }
+    return count;
+  }
+
+  #recvError(file: DatagramFile, address: number): number {
+    const next = file.errors.shift();
+    if (next === undefined) return -EAGAIN;
+    const m = this.#msghdr(address);
+    const view = this.#memory!.view;
+    const header = this.#offset(address);
+    view.setUint32(header + 8, this.#putSockaddr(this.#offset(m.name), next.destination), true);
+    const at = m.control;
+    const offender = next.offender === '' ? 0 : 28;
+    view.setUint32(at, 16 + 16 + offender, true);
+    view.setUint32(at + 4, 0, true);
+    view.setUint32(at + 8, file.v6 ? 41 : 0, true);
+    view.setUint32(at + 12, file.v6 ? 25 : 11, true);
+    view.setUint32(at + 16, next.errno, true);
+    view.setUint8(at + 20, next.origin);
+    view.setUint8(at + 21, next.type);
+    view.setUint8(at + 22, next.code);
+    view.setUint8(at + 23, 0);
+    view.setUint32(at + 24, next.info, true);
+    view.setUint32(at + 28, 0, true);
+    if (offender > 0) this.#putSockaddr(at + 32, { address: next.offender, port: 0 });
+    view.setUint32(header + 40, 32 + offender, true);
+    return next.payload.copy(m.pieces[0] as Buffer);
+  }
+
+  #epollCtl(epfd: number, operation: number, fd: number, address: number): number {
+    const epoll = this.files.get(epfd) as EpollFile;
+    if (operation === 2) {
+      epoll.watched.delete(fd);
+      return 0;
+    }
+    const file = this.files.get(fd);
+    if (file === undefined) return -EBADF;
+    if (operation === 1 && epoll.watched.has(fd)) return -EEXIST;
+    const view = this.#memory!.view;
+    const at = this.#offset(address);
+    const events = view.getUint32(at, true);
+    const data = process.arch === 'x64' ? 4 : 8;
+    epoll.watched.set(fd, {
+      events,
+      low: view.getUint32(at + data, true),
+      high: view.getUint32(at + data + 4, true),
+    });
+    this.#edges.add(fd);
+    return 0;
+  }
+
+  #epollWait(epfd: number, address: number, max: number): number {
+    const epoll = this.files.get(epfd) as EpollFile;
+    const view = this.#memory!.view;
+    const size = process.arch === 'x64' ? 12 : 16;
+    const data = process.arch === 'x64' ? 4 : 8;
+    let n = 0;
+    const report = (fd: number): void => {
+      const watch = epoll.watched.get(fd);
+      const file = this.files.get(fd);
+      if (watch === undefined || file === undefined) return;
+      const ready = file.readiness() & (watch.events | ERR | HUP);
+      if (ready === 0) return;
+      const at = this.#offset(address) + n * size;
+      view.setUint32(at, ready, true);
+      view.setUint32(at + data, watch.low, true);
+      view.setUint32(at + data + 4, watch.high, true);
+      n++;
+    };
+    if (this.device !== null && n < max && epoll.watched.has(this.device.fd)) {
+      this.#edges.delete(this.device.fd);
+      report(this.device.fd);
+    }
+    for (const fd of this.#edges) {
+      if (n === max) break;
+      this.#edges.delete(fd);
+      report(fd);
+    }
+    return n;
+  }
+
+  #offset(address: number): number {
+    const at = address - this.#memory!.base;
+    if (at < 0 || at > this.#memory!.bytes.length) throw new Error(`a pointer outside the arena: ${address}`);
+    return at;
+  }
+
+  #slice(address: number, length: number): Buffer {
+    const at = this.#offset(address);
+    return this.#memory!.bytes.subarray(at, at + length);
+  }
+
+  #pointer(at: number): number {
+    const view = this.#memory!.view;
+    return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
+  }
+
+  #iovec(address: number, count: number): Buffer[] {
+    const at = this.#offset(address);
+    return Array.from({ length: count }, (_, i) =>
+      this.#slice(this.#pointer(at + 16 * i), this.#memory!.view.getUint32(at + 16 * i + 8, true)),
+    );
+  }
+
+  #msghdr(address: number): {
+    name: number;
+    nameLength: number;
+    pieces: Buffer[];
+    control: number;
+    controlLength: number;
+  } {
+    const at = this.#offset(address);
+    const view = this.#memory!.view;
+    const control = this.#pointer(at + 32);
+    return {
+      name: this.#pointer(at),
+      nameLength: view.getUint32(at + 8, true),
+      pieces: this.#iovec(this.#pointer(at + 16), view.getUint32(at + 24, true)),
+      control: control === 0 ? 0 : this.#offset(control),
+      controlLength: view.getUint32(at + 40, true),
+    };
+  }
+
+  #sockaddr(address: number): Endpoint {
+    const at = this.#offset(address);
+    const { view, bytes } = this.#memory!;
+    const v4 = view.getUint16(at, true) === 2;
+    return {
+      address: ipText(v4 ? bytes.subarray(at + 4, at + 8) : bytes.subarray(at + 8, at + 24)),
+      port: view.getUint16(at + 2),
+    };
+  }
+
+  #putSockaddr(at: number, from: Endpoint): number {
+    const { view, bytes } = this.#memory!;
+    const address = ipBytes(from.address);
+    view.setUint16(at, address.length === 4 ? 2 : 10, true);
+    view.setUint16(at + 2, from.port);
+    view.setUint32(at + 4, 0);
+    address.copy(bytes, at + (address.length === 4 ? 4 : 8));
+    return address.length === 4 ? 16 : 28;
+  }
+}
