@@ -189,12 +189,23 @@ export interface GuestSpec {
   pcapPath: string;
 }
 
+export interface NameOptions {
+  /** How long an answer is used, ms; 0 = for one flow. */
+  ttlMs: number;
+  /** A name may lead to a reserved address (loopback, link-local) although the hosts file does not say so. */
+  allowReserved: boolean;
+}
+
+export const defaultNames: NameOptions = { ttlMs: 5000, allowReserved: false };
+
 /** What the control plane needs besides the guest itself. */
 export interface Config {
   guest: Omit<GuestSpec, 'device'>;
   limits: Limits;
   /** In the order of the command line, which is the order in which they are opened and announced. */
   forwards: ForwardSpec[];
+  /** How remote forwards find targets that are given by name. */
+  names: NameOptions;
   /** -1 = none. */
   readyFd: number;
   exitFd: number;

@@ -30,11 +30,14 @@ async function resolveNames({ config, allow, deny, forwards }: Invocation): Prom
     [policy.allow, policy.deny] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
   }
   if (forwards.length > 0) {
-    const [{ resolveLabel }, { toForwardSpec }] = await Promise.all([
+    const [{ Resolver }, { toForwardSpec }] = await Promise.all([
       import('../control/resolver.ts'),
       import('./forward-spec.ts'),
     ]);
-    const specs = forwards.map((rule) => toForwardSpec(rule, resolveLabel, { dualStackWildcards: false }));
+    const resolver = new Resolver();
+    const specs = forwards.map((rule) =>
+      toForwardSpec(rule, (label, port) => resolver.resolve(label, port), { dualStackWildcards: false }),
+    );
     config.forwards = await Promise.all(specs);
   }
 }

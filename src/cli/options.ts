@@ -11,6 +11,7 @@ import {
   type Config,
   defaultBehavior,
   defaultLimits,
+  defaultNames,
   defaultSetup,
   type RunTarget,
 } from '../config.ts';
@@ -188,6 +189,7 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
     },
     limits: defaultLimits,
     forwards: [],
+    names: defaultNames,
     readyFd: options.readyFd ?? -1,
     exitFd: options.exitFd ?? -1,
     exitOnData: true,

@@ -6,7 +6,7 @@
  */
 import { lookup } from 'node:dns/promises';
 import { type ParsedRule, type RuleSpec, toRuleSpec } from '../firewall/rule.ts';
-import { Policy, Protocol, Verdict } from '../firewall/verdict.ts';
+import { Policy, type PolicySpec, Protocol, Verdict } from '../firewall/verdict.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 
 /** All addresses of `name`; replaced in tests. */
@@ -55,16 +55,21 @@ export async function resolveAllow(
   rules: readonly ParsedRule[],
   resolve: Resolve = systemResolve,
 ): Promise<RuleSpec[]> {
-  const everything = { enableRouting: true, enableHost: true, allow: [], deny: [], guestNetworks: [] };
-  const floor = new Policy(everything);
+  const isReserved = reservedFloor([]);
   return resolveRules(rules, async (name) => {
     const addresses = await resolve(name);
     for (const address of addresses) {
-      if (floor.verdict(Protocol.Tcp, parseIpAddress(address), 1) === Verdict.Permit) continue;
+      if (!isReserved(address)) continue;
       throw new NameError(
         `the host name "${name}" stands for the reserved address ${address}; write the address to allow it`,
       );
     }
     return addresses;
   });
+}
+
+/** Whether an address (as text) is in a reserved range, so that no name may lead to it. */
+export function reservedFloor(guestNetworks: PolicySpec['guestNetworks']): (address: string) => boolean {
+  const floor = new Policy({ enableRouting: true, enableHost: true, allow: [], deny: [], guestNetworks });
+  return (address) => floor.verdict(Protocol.Tcp, parseIpAddress(address), 1) !== Verdict.Permit;
 }
