@@ -5,14 +5,16 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { defaultLimits } from '../../src/config.ts';
+import { defaultBehavior, defaultLimits } from '../../src/config.ts';
 import { EventLoop } from '../../src/engine/event-loop.ts';
 import { HostRouteTable } from '../../src/firewall/host-routes.ts';
 import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy } from '../../src/firewall/verdict.ts';
 import type { FlowContext, IoHandler, Poller } from '../../src/forward/context.ts';
 import { DnsFlows } from '../../src/forward/dns-flows.ts';
+import { HostNames } from '../../src/forward/host-names.ts';
 import { HostScratch } from '../../src/forward/host-scratch.ts';
+import { RemoteForwards } from '../../src/forward/remote-forwards.ts';
 import { Resolvers } from '../../src/forward/resolvers.ts';
 import { TcpFlows } from '../../src/forward/tcp-flows.ts';
 import { UdpFlows } from '../../src/forward/udp-flows.ts';
@@ -130,8 +132,15 @@ export async function forwardCases(): Promise<CaseGroup> {
     icmp,
     policy: new Policy(spec, new HostRouteTable()),
     resolvers: new Resolvers(),
+    names: new HostNames(() => {}, clock, loop.timers),
+    remoteForwards: new RemoteForwards(own),
+    behavior: defaultBehavior,
+    source4: null,
+    source6: null,
     dnsEnabled: false,
     refreshHostRoutes: () => true,
+    newFlowId: () => 0,
+    report: () => {},
     log: () => {},
   };
   const flows = new Flows(context);

@@ -3,11 +3,12 @@
  * for `run` and `attach` alike.
  *
  *     supervisor starts the thread ─┐
- *     helper opens the device ──────┴─ setResolvers, addGuest → guestReady → helper released
+ *     helper opens the device ──────┴─ setResolvers, addGuest → guestReady → helper released → forwards, one by one
  */
-import type { Config, DeviceSpec } from '../config.ts';
-import type { Event } from '../engine/messages.ts';
+import type { Config, DeviceSpec, HostEnd } from '../config.ts';
+import type { Event, FlowEvent } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
+import { EngineClient, type OpenForward } from './engine-client.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, openDevice } from './namespace.ts';
 import { ResolvConfFollower, withZoneIndex } from './resolv-conf.ts';
@@ -23,6 +24,12 @@ export interface SessionHandlers {
   linkGone: (reason: string) => void;
   /** The data plane cannot go on. */
   failed: (message: string) => void;
+  /** A forward of the configuration is open. */
+  forwardOpen?: (forward: OpenForward) => void;
+  /** A flow opened, closed or failed; only with `GuestBehavior.flowEvents`. */
+  flow?: (event: FlowEvent) => void;
+  /** Where `label` leads at this moment; rejects with one line. */
+  resolveHost?: (label: string, port: number, protocol: 'tcp' | 'udp') => Promise<HostEnd>;
 }
 
 export class Session {
@@ -30,6 +37,8 @@ export class Session {
   private readonly supervisor: Supervisor;
   private readonly logger: Logger;
   private readonly handlers: SessionHandlers;
+  /** Forwards and flows, for whoever serves requests about them. */
+  readonly client: EngineClient;
   private readonly guestReady: Promise<void>;
   private settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
@@ -38,6 +47,7 @@ export class Session {
     this.supervisor = supervisor;
     this.logger = logger;
     this.handlers = handlers;
+    this.client = new EngineClient((command) => supervisor.send(command), GUEST_ID);
     this.guestReady = new Promise((resolve, reject) => {
       this.settleReady = { resolve, reject };
     });
@@ -51,7 +61,7 @@ export class Session {
     });
   }
 
-  /** Resolves when the guest's packets flow; rejects with one line. */
+  /** Resolves when the guest's packets flow and every forward is open; rejects with one line. */
   async bringUp(namespace: NamespaceRef): Promise<void> {
     const { config, supervisor, logger } = this;
     const device = await openDevice(namespace, config);
@@ -65,6 +75,7 @@ export class Session {
     } finally {
       device.release();
     }
+    for (const spec of config.forwards) this.handlers.forwardOpen?.(await this.client.addForward(spec));
     const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
     logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, describeDevice(device.spec));
   }
@@ -100,13 +111,39 @@ export class Session {
       case 'failed':
         this.fail(event.message);
         break;
+      case 'flow':
+        this.handlers.flow?.(event);
+        break;
+      case 'resolveHost':
+        void this.resolve(event);
+        break;
       case 'started':
       case 'snapshot':
         break;
+      default:
+        this.client.receive(event);
     }
   }
 
+  private async resolve(question: Extract<Event, { type: 'resolveHost' }>): Promise<void> {
+    const { request, label, port, protocol } = question;
+    let target: HostEnd | null = null;
+    let reason = 'names of hosts are not resolved here';
+    try {
+      target = (await this.handlers.resolveHost?.(label, port, protocol)) ?? null;
+    } catch (error) {
+      reason = error instanceof Error ? error.message : String(error);
+    }
+    this.supervisor.send({
+      type: 'hostResolved',
+      request,
+      target,
+      reason: target === null ? reason : '',
+    });
+  }
+
   private fail(message: string): void {
+    this.client.fail(new Error(message));
     this.settleReady?.reject(new Error(message));
     this.handlers.failed(message);
   }

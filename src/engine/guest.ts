@@ -2,7 +2,7 @@
  * One guest: its device, its stack and its flows, put together. The device's frames go in at `receiveBatch`, and at
  * the end of the batch everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { GuestSpec, Limits } from '../config.ts';
+import type { ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
 import { CaptureLink } from '../device/capture.ts';
 import { BATCH_FRAMES, TapLink } from '../device/tap-link.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
@@ -10,8 +10,13 @@ import { Policy } from '../firewall/verdict.ts';
 import type { Clock, DescriptorBudget, FlowContext, IoHandler, Poller, Timers } from '../forward/context.ts';
 import { TimerNode } from '../forward/context.ts';
 import { DnsFlows } from '../forward/dns-flows.ts';
+import type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
+import { ForwardError } from '../forward/forward-error.ts';
+import { Forwards } from '../forward/forwards.ts';
+import type { HostNames } from '../forward/host-names.ts';
 import type { HostScratch } from '../forward/host-scratch.ts';
 import { PingFlows } from '../forward/ping-flows.ts';
+import { RemoteForwards } from '../forward/remote-forwards.ts';
 import type { Resolvers } from '../forward/resolvers.ts';
 import { TcpFlows } from '../forward/tcp-flows.ts';
 import { UdpFlows } from '../forward/udp-flows.ts';
@@ -30,12 +35,13 @@ import { Reassembler } from '../stack/reassembly.ts';
 import type { Rng } from '../stack/rng.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
 import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
+import { parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
-import { EAGAIN, EBADFD, EINTR, ENODEV } from '../sys/errno.ts';
+import { EAGAIN, EBADFD, EINTR, ENODEV, EOPNOTSUPP } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 
@@ -65,8 +71,11 @@ export interface EngineServices {
   readonly limits: Limits;
   readonly descriptors: DescriptorBudget;
   readonly resolvers: Resolvers;
+  readonly names: HostNames;
   readonly hostRoutes: HostRouteTable;
   refreshHostRoutes(): boolean;
+  newFlowId(): number;
+  report(event: FlowEvent): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
   /** A handler let an exception out: log it, count it. */
   onError(error: unknown): void;
@@ -80,6 +89,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly udp: UdpFlows;
   readonly ping: PingFlows;
   readonly dns: DnsFlows;
+  readonly #forwards: Forwards;
   readonly #services: EngineServices;
   readonly #tap: TapLink;
   readonly #capture: CaptureLink | null;
@@ -110,6 +120,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const egress = new Egress(slab, link, own, neighbors, this.counters, rng);
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
     const icmp = new Icmp(slab, egress, own, limiter, this.counters);
+    const remoteForwards = new RemoteForwards(own);
     const context: FlowContext = {
       ...services,
       counters: this.counters,
@@ -118,8 +129,14 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       egress,
       icmp,
       policy: new Policy(spec.policy, services.hostRoutes),
+      remoteForwards,
+      behavior: spec.behavior,
+      source4: spec.source4 === '' ? null : parseIpAddress(spec.source4),
+      source6: spec.source6 === '' ? null : parseIpAddress(spec.source6),
       dnsEnabled: spec.dns,
       refreshHostRoutes: () => services.refreshHostRoutes(),
+      newFlowId: () => services.newFlowId(),
+      report: (event) => services.report(event),
       log: (level, message, fields) => services.log(level, message, fields),
     };
     const queueBytes = (spec.device.txQueueLen * spec.device.mtu) / QUEUE_SHARE;
@@ -128,6 +145,15 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.dns = new DnsFlows(context);
     this.udp = new UdpFlows(context, this.dns);
     this.ping = new PingFlows(context);
+    this.#forwards = new Forwards(
+      remoteForwards,
+      () => {
+        throw new ForwardError(EOPNOTSUPP, 'TCP');
+      },
+      () => {
+        throw new ForwardError(EOPNOTSUPP, 'UDP');
+      },
+    );
     const onEthernet = link.medium === 'ethernet';
     const ra =
       spec.autoconfiguration && own.ipv6
@@ -168,6 +194,26 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.ping.onEcho(p);
   }
 
+  /** Open a forward; the address really bound. Throws `ForwardError`. */
+  addForward(id: number, spec: ForwardSpec): HostEnd {
+    return this.#forwards.add(id, spec);
+  }
+
+  /** False: there is no such forward. */
+  removeForward(id: number): boolean {
+    return this.#forwards.remove(id);
+  }
+
+  /** Add what there is to tell of each flow to `out`. */
+  listFlows(out: FlowInfo[]): void {
+    this.tcp.listFlows(out);
+  }
+
+  /** Cut a flow; false: there is none with that number. */
+  closeFlow(id: number): boolean {
+    return this.tcp.closeFlow(id);
+  }
+
   onIo(): void {
     if (this.#gone) return;
     const { turn } = this.#services.clock;
@@ -194,6 +240,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   close(): void {
     if (this.#gone) return;
     this.#gone = true;
+    this.#forwards.close();
     this.#capture?.close();
     this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);

@@ -3,7 +3,10 @@
  * clone is the serialiser. Commands go through the mailbox: `postMessage` and then one write to the wake-up eventfd,
  * because the data plane blocks in epoll_wait(2) and sees no JavaScript event while it does.
  */
-import type { Endpoint, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
+
+export type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
 
 /** `workerData` of the data-plane thread. */
 export interface EngineOptions {
@@ -60,52 +63,3 @@ export type Event =
   | { type: 'flows'; request: number; flows: FlowInfo[] }
   | { type: 'flowClosed'; request: number; existed: boolean }
   | FlowEvent;
-
-/**
- * The four ends of a flow. Left is the side that began (guest for routed flows and remote forwards, host client for local
- * forwards), right the side that we opened. `…Local` is the address on our side of it.
- */
-export interface FlowEnds {
-  left: Endpoint;
-  leftLocal: Endpoint;
-  right: Endpoint;
-  rightLocal: Endpoint;
-}
-
-/** What ended each half: 0 = nothing (or our own close), -1 = end of file, else a positive errno. */
-export interface FlowStatus {
-  leftRead: number;
-  leftWrite: number;
-  rightRead: number;
-  rightWrite: number;
-  /** Which of the four came first: an index 0…3 in that order, -1 = none. */
-  first: number;
-}
-
-/** Posted when `GuestBehavior.flowEvents` is on. `error`: the right side could not be opened, or the header was bad. */
-export interface FlowEvent extends FlowEnds {
-  type: 'flow';
-  event: 'open' | 'close' | 'error';
-  /** Number of the flow, the same in all its events; never used again. */
-  flow: number;
-  protocol: 'tcp' | 'udp';
-  kind: 'routed' | 'remote' | 'local';
-  /** 0 for routed flows. */
-  forward: number;
-  status: FlowStatus;
-  /** For `error`, when it is not an errno: why the name or the proxy header could not be used. */
-  reason: string;
-}
-
-export interface FlowInfo extends FlowEnds {
-  flow: number;
-  protocol: 'tcp' | 'udp' | 'icmp';
-  kind: 'routed' | 'remote' | 'local';
-  forward: number;
-  /** TCP: state as RFC 9293 names it. */
-  state: string;
-  ageMs: number;
-  /** Payload bytes, guest to host and host to guest. */
-  bytesOut: number;
-  bytesIn: number;
-}

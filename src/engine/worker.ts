@@ -10,13 +10,16 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import type { Limits } from '../config.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import type { DescriptorBudget } from '../forward/context.ts';
+import type { FlowInfo } from '../forward/flow-info.ts';
+import { ForwardError } from '../forward/forward-error.ts';
+import { HostNames } from '../forward/host-names.ts';
 import { HostScratch } from '../forward/host-scratch.ts';
 import { Resolvers } from '../forward/resolvers.ts';
 import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import type { Rng } from '../stack/rng.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
-import { EPERM, errnoText } from '../sys/errno.ts';
+import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
 import { close, discard, eventfd, read, setNonBlocking } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
 import { takeDescriptor } from '../sys/pidfd.ts';
@@ -62,9 +65,11 @@ class Engine {
   readonly #loop: EventLoop;
   readonly #services: EngineServices;
   readonly #guests: Guest[] = [];
+  readonly #guestById = new Map<number, Guest>();
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
+  #nextFlow = 1;
   readonly #seenErrors = new Set<string>();
 
   constructor(limits: Limits) {
@@ -93,8 +98,16 @@ class Engine {
       limits,
       descriptors,
       resolvers: new Resolvers(),
+      names: new HostNames(
+        (request, label, hostPort, protocol) =>
+          post({ type: 'resolveHost', request, label, port: hostPort, protocol }),
+        this.#loop.clock,
+        this.#loop.timers,
+      ),
       hostRoutes,
       refreshHostRoutes: () => routes.refresh(),
+      newFlowId: () => this.#nextFlow++,
+      report: (event) => post(event),
       log: (level, message, fields) => {
         if (level === 'debug' && !options.debug) return;
         post(
@@ -153,11 +166,28 @@ class Engine {
         this.#snapshot(command.id);
         return;
       case 'addForward':
-      case 'removeForward':
-      case 'hostResolved':
-      case 'listFlows':
-      case 'closeFlow':
+        this.#addForward(command);
         return;
+      case 'removeForward': {
+        const { forward } = command;
+        const existed = this.#guests.some((guest) => guest.removeForward(forward));
+        post({ type: 'forwardRemoved', forward, existed });
+        return;
+      }
+      case 'hostResolved':
+        this.#services.names.answer(command.request, command.target, command.reason);
+        return;
+      case 'listFlows': {
+        const flows: FlowInfo[] = [];
+        for (const guest of this.#guests) guest.listFlows(flows);
+        post({ type: 'flows', request: command.request, flows });
+        return;
+      }
+      case 'closeFlow': {
+        const existed = this.#guests.some((guest) => guest.closeFlow(command.flow));
+        post({ type: 'flowClosed', request: command.request, existed });
+        return;
+      }
       default:
         command satisfies never;
     }
@@ -172,7 +202,9 @@ class Engine {
     }
     setNonBlocking(fd);
     try {
-      this.#guests.push(new Guest(this.#services, command.guest, fd));
+      const guest = new Guest(this.#services, command.guest, fd);
+      this.#guests.push(guest);
+      this.#guestById.set(command.id, guest);
     } catch (error) {
       close(fd);
       post({
@@ -183,6 +215,22 @@ class Engine {
       return;
     }
     post({ type: 'guestReady', id: command.id });
+  }
+
+  #addForward({ guest: id, forward, spec }: Extract<Command, { type: 'addForward' }>): void {
+    try {
+      const guest = this.#guestById.get(id);
+      if (guest === undefined) throw new ForwardError(EINVAL, `there is no guest ${id}`);
+      post({ type: 'forwardAdded', forward, listen: guest.addForward(forward, spec) });
+    } catch (error) {
+      if (!(error instanceof ForwardError)) this.#onError(error);
+      post({
+        type: 'forwardFailed',
+        forward,
+        error: error instanceof ForwardError ? error.errno : EINVAL,
+        message: error instanceof Error ? error.message : String(error),
+      });
+    }
   }
 
   #watch({ fd, name, data }: Extract<Command, { type: 'watchFd' }>): void {

@@ -1,5 +1,5 @@
 /** What every flow of a guest needs: its stack, its policy, and the engine's services behind small interfaces. */
-import type { Limits } from '../config.ts';
+import type { GuestBehavior, Limits } from '../config.ts';
 import type { Policy } from '../firewall/verdict.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import type { Counters } from '../stack/counters.ts';
@@ -9,8 +9,12 @@ import type { Icmp } from '../stack/icmp.ts';
 import type { Link } from '../stack/link.ts';
 import type { OwnAddresses } from '../stack/own-addresses.ts';
 import type { Rng } from '../stack/rng.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
 import type { Memory } from '../sys/memory.ts';
+import type { FlowEvent } from './flow-info.ts';
+import type { HostNames } from './host-names.ts';
 import type { HostScratch } from './host-scratch.ts';
+import type { RemoteForwards } from './remote-forwards.ts';
 import type { Resolvers } from './resolvers.ts';
 
 /** Something that owns a descriptor. */
@@ -81,6 +85,12 @@ export interface FlowContext {
   readonly icmp: Icmp;
   readonly policy: Policy;
   readonly resolvers: Resolvers;
+  readonly names: HostNames;
+  readonly remoteForwards: RemoteForwards;
+  readonly behavior: GuestBehavior;
+  /** Source of host sockets by the user's choice, see `bindSource`; null = the kernel's. */
+  readonly source4: IpAddress | null;
+  readonly source6: IpAddress | null;
   /** DNS is offered at the DNS addresses. */
   readonly dnsEnabled: boolean;
   /**
@@ -88,5 +98,9 @@ export interface FlowContext {
    * known completely, and nothing may be opened.
    */
   refreshHostRoutes(): boolean;
+  /** A number for a flow, never used again. */
+  newFlowId(): number;
+  /** Tell of a flow; only when `behavior.flowEvents` is on. */
+  report(event: FlowEvent): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
 }

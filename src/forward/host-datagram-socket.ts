@@ -30,6 +30,7 @@ import {
 } from '../sys/socket.ts';
 import type { FlowContext, IoHandler } from './context.ts';
 import { QueuedError, readError } from './error-queue.ts';
+import { bindSource } from './host-socket.ts';
 import type { DatagramBatch } from './udp-batch.ts';
 
 const ERRORS_PER_TURN = 32;
@@ -69,7 +70,8 @@ export class HostDatagramSocket {
     if (fd < 0) return fd;
     // Or an IPv6 socket would let IPv4 datagrams in as mapped addresses.
     if (!isV4) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, scratch.option);
-    const token = poller.add(fd, EPOLLIN | EPOLLET, handler);
+    const bound = bindSource(this.#context, fd, isV4);
+    const token = bound < 0 ? bound : poller.add(fd, EPOLLIN | EPOLLET, handler);
     if (token < 0) {
       close(fd);
       return token;

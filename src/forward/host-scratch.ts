@@ -2,11 +2,20 @@
  * Arena memory for the arguments of system calls: socket addresses, message headers, I/O vectors. One set for all
  * flows, because nothing in it outlives the call it was filled for.
  */
+import type { Endpoint } from '../config.ts';
 import type { Parts } from '../stack/buffer/byte-queue.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { IpAddress } from '../stack/wire/address.ts';
+import { IpAddress } from '../stack/wire/address.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { AF_INET, AF_INET6, MSGHDR_SIZE, putSockaddr4, putSockaddr6, SOCKADDR_SIZE } from '../sys/socket.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  MSGHDR_SIZE,
+  putSockaddr4,
+  putSockaddr6,
+  putSockaddrUnix,
+  SOCKADDR_UN_SIZE,
+} from '../sys/socket.ts';
 
 export const MAX_IOVECS = 128;
 
@@ -26,7 +35,7 @@ export class HostScratch {
 
   constructor(slab: Slab, memory: Memory) {
     this.memory = memory;
-    this.sockaddr = slab.region(SOCKADDR_SIZE + 8);
+    this.sockaddr = slab.region(SOCKADDR_UN_SIZE + 10);
     this.option = slab.region(16);
     this.msghdr = slab.region(MSGHDR_SIZE);
     this.iovec = slab.region(IOVEC_SIZE * MAX_IOVECS);
@@ -50,6 +59,11 @@ export class HostScratch {
         );
   }
 
+  /** As `putAddress`, for the unix socket at `path` (at most `UNIX_PATH_MAX` bytes). */
+  putUnixPath(path: string): void {
+    this.sockaddrLength = putSockaddrUnix(this.memory, this.sockaddr, Buffer.from(path));
+  }
+
   /** Write the I/O vector of `parts`. */
   putParts(parts: Parts): void {
     for (let i = 0; i < parts.count; i++) {
@@ -71,4 +85,14 @@ export function readSockaddr(memory: Memory, at: number, out: IpAddress): number
     return view.getUint16(at + 2);
   }
   return -1;
+}
+
+/** The socket address of `length` bytes at `at` as plain data; unnamed unix sockets are the empty string. */
+export function readEndpoint(memory: Memory, at: number, length: number): Endpoint {
+  const address = new IpAddress();
+  const port = readSockaddr(memory, at, address);
+  if (port >= 0) return { address: address.toString(), port };
+  const bytes = new Uint8Array(memory.view.buffer, at + 2, Math.max(0, length - 2));
+  const end = bytes.indexOf(0);
+  return { address: Buffer.from(end < 0 ? bytes : bytes.subarray(0, end)).toString(), port: 0 };
 }

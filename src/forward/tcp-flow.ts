@@ -3,7 +3,8 @@
  *
  * Theory of operation. Two connections that behave as one:
  *
- *   guest SYN → `dial` → host connect succeeds → SYN-ACK; refused → RST; no route → ICMP
+ *   guest SYN → host connect succeeds → SYN-ACK; refused → RST; no route → ICMP
+ *   host client (a local forward) → SYN to the guest; refused, unreachable or silent → the client is reset
  *   guest data → straight from the frame into the host socket; what it does not take waits in `rcvQueue`, which
  *     closes the guest's window by itself
  *   host data → read into `sndQueue` as far as the guest's window reaches, sent from there, kept until acknowledged
@@ -26,6 +27,7 @@ import {
   TcpConnection,
   type TcpEnvironment,
   TcpState,
+  tcpStateNames,
 } from '../stack/tcp/connection.ts';
 import {
   consumeReceived,
@@ -42,28 +44,34 @@ import { armKeepalive, nextTimeout, onTimeout } from '../stack/tcp/timeout.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
-import { EAGAIN, EINPROGRESS, EINTR } from '../sys/errno.ts';
+import { EAGAIN, ECONNREFUSED, ECONNRESET, EINTR, ETIMEDOUT } from '../sys/errno.ts';
 import { close, readv, writev } from '../sys/io.ts';
 import {
-  AF_INET,
-  AF_INET6,
-  connect,
   getsockoptInt,
   IPPROTO_TCP,
   SHUT_WR,
   SO_ERROR,
-  SOCK_STREAM,
   SOL_SOCKET,
   send,
   setLingerZero,
   setsockoptInt,
   shutdown,
-  socket,
   TCP_NODELAY,
 } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import type { FlowEnds, FlowInfo } from './flow-info.ts';
+import {
+  END_OF_FILE,
+  endpoint,
+  FlowRecord,
+  Half,
+  type LocalForward,
+  localEnd,
+  remoteEnd,
+  targetEnd,
+} from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
-import type { Target } from './target.ts';
+import type { RemoteForward } from './remote-forwards.ts';
 
 /** Bytes one flow may move from its host socket in one turn, so that a heavy one cannot starve the others. */
 const TURN_BYTES = 256 * 1024;
@@ -84,7 +92,7 @@ export interface TcpFlowOwner {
   readonly context: FlowContext;
   /** The flow has something to send at the end of the batch. */
   touch(flow: TcpFlow): void;
-  /** The host's connect is over, one way or the other. */
+  /** The connect is over, one way or the other: the host's, or for a local forward the guest's. */
   dialEnded(flow: TcpFlow): void;
   /** Connecting failed with `-errno`: tell the guest. The flow is ended afterwards. */
   refuse(flow: TcpFlow, error: number): void;
@@ -104,6 +112,9 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   readonly remote: IpAddress;
   readonly ports: number;
   keyHash = 0;
+  readonly record: FlowRecord;
+  /** Question for the target's address, -1 = none. */
+  nameRequest = -1;
   readonly connection: TcpConnection;
   readonly #owner: TcpFlowOwner;
   waiting = false;
@@ -139,12 +150,14 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     guest: IpAddress,
     remote: IpAddress,
     ports: number,
+    forward: LocalForward | RemoteForward | null,
   ) {
     super();
     this.#owner = owner;
     this.guest = guest.clone();
     this.remote = remote.clone();
     this.ports = ports;
+    this.record = new FlowRecord(owner.context, 'tcp', forward);
     this.connection = new TcpConnection(environment, guest.isV4);
   }
 
@@ -156,17 +169,12 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     return this.ports & 0xffff;
   }
 
-  /** Open the host socket and start connecting; 0 or `-errno`. */
-  dial(target: Target): number {
-    const { memory, scratch, poller, descriptors } = this.#owner.context;
-    const fd = socket(target.address.isV4 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
-    if (fd < 0) return fd;
-    scratch.putAddress(target.address, target.port, target.scopeId);
-    const result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
-    if (result < 0 && result !== -EINPROGRESS) {
-      close(fd);
-      return result;
-    }
+  /**
+   * Take over the host socket `fd`, which is connecting, or is the client of a local forward; 0 or `-errno`, and then
+   * it is closed.
+   */
+  attach(fd: number): number {
+    const { poller, descriptors } = this.#owner.context;
     const token = poller.add(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
     if (token < 0) {
       close(fd);
@@ -175,7 +183,6 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     descriptors.used++;
     this.#fd = fd;
     this.#token = token;
-    this.dialing = true;
     return 0;
   }
 
@@ -222,8 +229,15 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   onIo(events: number): void {
     if (this.over) return;
     if (this.dialing) {
-      this.#onDialed(events);
-      return;
+      if (!this.record.isLocal) {
+        this.#onDialed(events);
+        return;
+      }
+      // The client does not wait any more. One that only has no more to say (EPOLLRDHUP) still does.
+      if ((events & (EPOLLHUP | EPOLLERR)) !== 0) {
+        this.abort();
+        return;
+      }
     }
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.#hostHungUp = true;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.#hostReadable = true;
@@ -238,7 +252,9 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
 
   onTimer(nowMs: number): void {
     if (this.over) return;
-    this.#react(onTimeout(this.connection, nowMs));
+    const events = onTimeout(this.connection, nowMs);
+    if ((events & EV_RESET) !== 0) this.record.ended(Half.GuestRead, ETIMEDOUT);
+    this.#react(events);
     if (nowMs >= this.#retryAt) {
       this.#retryAt = Number.POSITIVE_INFINITY;
       if (!this.over && this.#hostReadable) this.#pump();
@@ -265,11 +281,12 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   }
 
   /** Give everything back without a word to the guest. Called by the owner or at a reset. */
-  #end(reset: boolean): void {
+  #end(reset: boolean, reason = ''): void {
     if (this.over) return;
     this.over = true;
     const context = this.#owner.context;
     this.#dropGathered();
+    this.record.closed(context, () => this.#ends(), reason);
     if (this.dialing) {
       this.dialing = false;
       this.#owner.dialEnded(this);
@@ -287,8 +304,22 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     this.#owner.ended(this);
   }
 
+  /** Connecting to the host failed: the guest is told, and the flow is over. */
+  refuse(error: number, reason = ''): void {
+    this.record.ended(Half.HostRead, error);
+    this.#owner.refuse(this, -error);
+    this.#end(false, reason);
+  }
+
+  /** The guest, to which we are connecting, cannot be reached: the host's client is reset. */
+  dialFailed(error: number): void {
+    this.record.ended(Half.GuestRead, error);
+    this.abort();
+  }
+
   /** The guest gave up before the host answered. */
   cancelDial(): void {
+    this.record.ended(Half.GuestRead, ECONNRESET);
     this.#end(true);
   }
 
@@ -298,8 +329,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       getsockoptInt(context.memory, this.#fd, SOL_SOCKET, SO_ERROR, context.scratch.option);
       const error = context.memory.view.getInt32(context.scratch.option, true);
       if (error !== 0) {
-        this.#owner.refuse(this, -error);
-        this.#end(false);
+        this.refuse(error);
         return;
       }
     }
@@ -309,6 +339,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostReadable = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostHungUp = true;
     this.connection.accept(context.clock.nowMs);
+    this.record.opened(this.#owner.context, () => this.#ends());
     this.flush();
   }
 
@@ -316,14 +347,25 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     if (events === 0 || this.over) return;
     const c = this.connection;
     if ((events & EV_RESET) !== 0) {
+      if (this.record.guestRead === 0)
+        this.record.ended(Half.GuestRead, this.dialing ? ECONNREFUSED : ECONNRESET);
+      else this.record.ended(Half.GuestWrite, ECONNRESET);
       this.flush();
       this.#end(true);
       return;
     }
-    if ((events & EV_ESTABLISHED) !== 0) armKeepalive(c, this.#owner.context.clock.nowMs);
+    if ((events & EV_ESTABLISHED) !== 0) {
+      armKeepalive(c, this.#owner.context.clock.nowMs);
+      if (this.dialing) {
+        this.dialing = false;
+        this.#owner.dialEnded(this);
+        this.record.opened(this.#owner.context, () => this.#ends());
+      }
+    }
     if ((events & EV_READABLE) !== 0) this.#drain();
     if ((events & EV_FIN) !== 0) {
       this.#guestFin = true;
+      this.record.ended(Half.GuestRead, END_OF_FILE);
       this.#shutHost();
     }
     if (this.over) return;
@@ -360,9 +402,10 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       scratch.putParts(parts);
       n = writev(memory, this.#fd, scratch.iovec, parts.count);
     }
+    if (n > 0) this.record.bytesOut += n;
     if (n < total && n !== -EINTR) this.#hostWritable = false;
     if (n >= 0 || n === -EAGAIN || n === -EINTR) this.#keep(parts, Math.max(n, 0));
-    else this.#hostFailed();
+    else this.#hostFailed(n);
     this.#owner.giveBackParts(parts);
     // Interrupted by a signal: the host would have taken more.
     if (n === -EINTR) this.#drain();
@@ -420,11 +463,14 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       scratch.putParts(ioParts);
       this.#beforeWrite();
       const n = writev(memory, this.#fd, scratch.iovec, ioParts.count);
-      if (n > 0) consumeReceived(c, n);
+      if (n > 0) {
+        this.record.bytesOut += n;
+        consumeReceived(c, n);
+      }
       if (n === -EINTR) continue;
       if (n === -EAGAIN || (n >= 0 && n < offered)) this.#hostWritable = false;
       else if (n < 0) {
-        if (!this.#hostFailed()) return;
+        if (!this.#hostFailed(n)) return;
       }
     }
     this.#shutHost();
@@ -435,8 +481,9 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
    * The host socket refuses bytes. What the host sent before an orderly end must still reach the guest (P-03); true
    * when the flow goes on for that. Otherwise it is cut.
    */
-  #hostFailed(): boolean {
+  #hostFailed(error: number): boolean {
     const c = this.connection;
+    this.record.ended(Half.HostWrite, -error);
     if (this.#hostEof && (c.sndQueue.length > 0 || c.flight > 0 || !c.finSent)) {
       this.#hostBroken = true;
       return true;
@@ -494,6 +541,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       c.sndQueue.commit(Math.max(n, 0));
       if (n > 0) {
         budget -= n;
+        this.record.bytesIn += n;
         this.#lastRead = n;
         if (n < room && !this.#hostHungUp) this.#hostReadable = false;
         // A host that hung up has little left, and its FIN goes with the last of it.
@@ -502,10 +550,12 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       } else if (n === 0) {
         this.#hostReadable = false;
         this.#hostEof = true;
+        this.record.ended(Half.HostRead, END_OF_FILE);
         c.closeSend();
       } else if (n === -EAGAIN) {
         this.#hostReadable = false;
       } else if (n !== -EINTR) {
+        this.record.ended(Half.HostRead, -n);
         this.abort();
         return;
       }
@@ -522,5 +572,24 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     egress.parts.count = 0;
     if (segment.length > 0) c.sndQueue.slice(segment.queueOffset, segment.length, egress.parts);
     egress.sendTcp(this.remote, this.guest, h, segment.length, segment.mss);
+  }
+
+  /** What there is to tell of the flow now. */
+  info(nowMs: number): FlowInfo {
+    return this.record.info(nowMs, tcpStateNames[this.connection.state] as string, () => this.#ends());
+  }
+
+  #ends(): FlowEnds {
+    const { context } = this.#owner;
+    const { forward, isLocal } = this.record;
+    const guest = endpoint(this.guest, this.guestPort);
+    const seen = endpoint(this.remote, this.remotePort);
+    const hostLocal = localEnd(context, this.#fd);
+    const hostRemote = remoteEnd(context, this.#fd);
+    if (isLocal) return { left: hostRemote, leftLocal: hostLocal, right: guest, rightLocal: seen };
+    // Not connected (yet): where to.
+    const target = forward?.kind === 'remote' ? targetEnd(forward, this.remotePort) : seen;
+    const right = hostRemote.address === '' ? target : hostRemote;
+    return { left: guest, leftLocal: seen, right, rightLocal: hostLocal };
   }
 }

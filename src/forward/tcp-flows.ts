@@ -2,20 +2,26 @@
  * All TCP flows of a guest: finding the flow of a segment, opening flows, refusing them, and the limits that keep a
  * guest from using up the host (T-22, R-01, R-02). Refusal is always an answer, never silence.
  */
+
+import type { HostEnd } from '../config.ts';
 import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
+import { Unreachable } from '../stack/icmp.ts';
 import type { Packet } from '../stack/packet.ts';
 import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
 import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
 import { seqAdd } from '../stack/tcp/seq.ts';
-import type { IpAddress } from '../stack/wire/address.ts';
+import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
+import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
+import { splitZone } from './remote-forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
+import { dialAddress, dialUnix } from './tcp-dial.ts';
 import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
 import { TimeWaitTable } from './time-wait.ts';
 
@@ -76,6 +82,23 @@ export class TcpFlows implements TcpFlowOwner {
     return this.#dials;
   }
 
+  /** Add what there is to tell of each flow to `out`. */
+  listFlows(out: FlowInfo[]): void {
+    this.#table.forEach((flow) => {
+      out.push(flow.info(this.context.clock.nowMs));
+    });
+  }
+
+  /** Cut the flow with this number: RST to both sides. False: there is none. */
+  closeFlow(id: number): boolean {
+    let found: TcpFlow | null = null;
+    this.#table.forEach((flow) => {
+      if (flow.record.id === id) found = flow;
+    });
+    (found as TcpFlow | null)?.abort();
+    return found !== null;
+  }
+
   onTcp(p: Packet, h: TcpHeader): void {
     const flags = h.flags;
     const { counters } = this.context;
@@ -128,6 +151,13 @@ export class TcpFlows implements TcpFlowOwner {
 
   dialEnded(flow: TcpFlow): void {
     this.#dials--;
+    if (flow.record.isLocal) {
+      return;
+    }
+    if (flow.nameRequest >= 0) {
+      this.context.names.cancel(flow.nameRequest);
+      flow.nameRequest = -1;
+    }
     const key = destinationKey(flow.remote, flow.remotePort);
     const count = (this.#dialsTo.get(key) ?? 1) - 1;
     if (count === 0) this.#dialsTo.delete(key);
@@ -135,6 +165,7 @@ export class TcpFlows implements TcpFlowOwner {
   }
 
   refuse(flow: TcpFlow, error: number): void {
+    if (error === -EMFILE) this.#logLimit();
     const c = flow.connection;
     const { icmp, scratch, memory, clock, counters } = this.context;
     counters.add(Counter.TcpRefused, 1);
@@ -197,6 +228,7 @@ export class TcpFlows implements TcpFlowOwner {
     const target = this.#target;
     switch (findTarget(context, Protocol.Tcp, p.dst, h.dstPort, true, target)) {
       case TargetKind.Outside:
+      case TargetKind.Forward:
         break;
       case TargetKind.Dns:
         if (context.resolvers.count === 0) {
@@ -209,6 +241,10 @@ export class TcpFlows implements TcpFlowOwner {
       case TargetKind.Denied:
         counters.drop(DropReason.PolicyDeny);
         this.#sendReset(p, h, length);
+        return;
+      case TargetKind.Unreachable:
+        counters.add(Counter.TcpRefused, 1);
+        context.icmp.unreachable(p, Unreachable.Net, clock.nowMs);
         return;
       default:
         counters.add(Counter.TcpRefused, 1);
@@ -228,20 +264,52 @@ export class TcpFlows implements TcpFlowOwner {
       this.#sendReset(p, h, length);
       return;
     }
-    const flow = new TcpFlow(this, this.#environment, p.src, p.dst, ports);
+    const flow = new TcpFlow(this, this.#environment, p.src, p.dst, ports, target.forward);
     // RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple.
     const iss = seqAdd(hash.tuple(p.src, p.dst, ports, PROTOCOL_TCP), Math.floor(clock.nowMs * 250) >>> 0);
     flow.connection.openPassive(h, link.mtu, iss, rng.u32(), clock.nowMs);
-    const result = flow.dial(target);
-    if (result < 0) {
-      if (result === -EMFILE) this.#logLimit();
-      this.refuse(flow, result);
-      return;
-    }
-    counters.add(Counter.TcpOpened, 1);
     this.#table.add(flow);
+    flow.dialing = true;
     this.#dials++;
     this.#dialsTo.set(key, dialsToIt + 1);
+    const result = this.#dial(flow, target);
+    if (result < 0) flow.refuse(-result);
+    else counters.add(Counter.TcpOpened, 1);
+  }
+
+  /** Begin to connect to what the guest's SYN was for; 0 or `-errno`. */
+  #dial(flow: TcpFlow, target: Target): number {
+    const end = target.forward?.target;
+    if (end?.kind === 'name') {
+      const waiter = {
+        onResolved: (to: HostEnd | null, reason: string): void => this.#onResolved(flow, to, reason),
+      };
+      flow.nameRequest = this.context.names.resolve(end.label, end.port, 'tcp', waiter);
+      return flow.nameRequest < 0 ? -EMFILE : 0;
+    }
+    const fd =
+      end?.kind === 'unix'
+        ? dialUnix(this.context, end.path)
+        : dialAddress(this.context, target.address, target.port, target.scopeId);
+    return fd < 0 ? fd : flow.attach(fd);
+  }
+
+  /** The name that a flow waits for is known, or never will be. */
+  #onResolved(flow: TcpFlow, to: HostEnd | null, reason: string): void {
+    flow.nameRequest = -1;
+    if (to === null) {
+      flow.refuse(0, reason);
+      return;
+    }
+    let fd: number;
+    if (to.kind === 'unix') {
+      fd = dialUnix(this.context, to.path);
+    } else {
+      const { address, scopeId } = splitZone(to.address);
+      fd = dialAddress(this.context, parseIpAddress(address), to.port || flow.remotePort, scopeId);
+    }
+    const result = fd < 0 ? fd : flow.attach(fd);
+    if (result < 0) flow.refuse(-result);
   }
 
   /** RFC 9293 §3.10.7.1: the answer of a closed port. */

@@ -104,6 +104,9 @@ export class UdpFlows implements UdpFlowOwner {
       case TargetKind.Denied:
         counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
         return false;
+      case TargetKind.Unreachable:
+        icmp.unreachable(p, Unreachable.Net, clock.nowMs);
+        return false;
       default:
         icmp.unreachable(p, Unreachable.Port, clock.nowMs);
         return false;

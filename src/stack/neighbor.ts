@@ -3,7 +3,7 @@
  * ours. RFC 826 (ARP), RFC 5227 (address probes), RFC 4861 §7.2 (neighbour solicitation), RFC 4862 §5.4 (duplicate
  * address detection).
  *
- * We answer for the addresses we own and for no other, so a guest that probes whether an address is free is never
+ * We answer for the addresses we own and those of remote forwards, and for no other, so a guest that probes whether an address is free is never
  * told that it is taken. The table learns from what the guest sends, without a request of ours; that is safe because
  * it never says anything about our own addresses and holds only addresses that can be on the link.
  *
@@ -178,7 +178,7 @@ export function answerArp(
   if (reason < 0) return reason;
   if (arpRequest.operation !== ARP_REQUEST) return DropReason.ArpIgnored;
   if (isGroupMac(arpRequest.senderHi)) return DropReason.ArpMalformed;
-  if (!own.owns(arpTarget.setV4(arpRequest.targetIp))) return DropReason.ArpIgnored;
+  if (!own.answersFor(arpTarget.setV4(arpRequest.targetIp))) return DropReason.ArpIgnored;
   // Somebody announces one of our addresses as his: an answer would be addressed to ourselves.
   if (own.owns(arpSender.setV4(arpRequest.senderIp))) return DropReason.ArpIgnored;
   arpAnswer.operation = ARP_REPLY;
@@ -224,7 +224,7 @@ export function answerNeighborSolicitation(
   // RFC 4861 §7.1.1: a probe goes to the solicited-node group and names no link-layer address.
   if (probe && (solicitation.sourceLinkHi >= 0 || !isSolicitedNodeOf(ip.dst, target)))
     return DropReason.NdMalformed;
-  if (!own.owns(target) || own.owns(ip.src)) return DropReason.NdIgnored;
+  if (!own.answersFor(target) || own.owns(ip.src)) return DropReason.NdIgnored;
 
   reply.src.copyFrom(target);
   let flags = ND_NA_ROUTER | ND_NA_OVERRIDE;

@@ -44,6 +44,11 @@ export interface OwnAddresses {
   readonly ipv6: boolean;
   /** Is this an address at which the stack itself answers? */
   owns(addr: IpAddress): boolean;
+  /** Does the guest find us there (ARP, neighbour discovery): our own, and those of remote forwards? */
+  answersFor(addr: IpAddress): boolean;
+  /** A remote forward listens at `addr`; claims of the same address add up. */
+  claim(addr: IpAddress): void;
+  disclaim(addr: IpAddress): void;
   /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
   onLink(addr: IpAddress): boolean;
 }
@@ -67,6 +72,7 @@ class PlannedAddresses implements OwnAddresses {
   readonly guest6: IpAddress;
   readonly prefix6: number;
   readonly ipv6: boolean;
+  readonly #claimed: IpAddress[] = [];
 
   constructor(plan: AddressPlanText) {
     this.gateway4 = parseFamily(plan.gateway4, true);
@@ -88,6 +94,22 @@ class PlannedAddresses implements OwnAddresses {
     return (
       this.ipv6 && (addr.equals(this.gateway6) || addr.equals(this.dns6) || addr.equals(this.linkLocal6))
     );
+  }
+
+  answersFor(addr: IpAddress): boolean {
+    if (this.owns(addr)) return true;
+    for (let i = 0; i < this.#claimed.length; i++)
+      if (addr.equals(this.#claimed[i] as IpAddress)) return true;
+    return false;
+  }
+
+  claim(addr: IpAddress): void {
+    if (!addr.isUnspecified && !addr.isMulticast && !this.owns(addr)) this.#claimed.push(addr.clone());
+  }
+
+  disclaim(addr: IpAddress): void {
+    const index = this.#claimed.findIndex((claimed) => claimed.equals(addr));
+    if (index >= 0) this.#claimed.splice(index, 1);
   }
 
   onLink(addr: IpAddress): boolean {

@@ -6,6 +6,7 @@
 import { errno, libcFunction } from './libc.ts';
 import type { Memory } from './memory.ts';
 
+export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const SOCK_STREAM = 1;
@@ -25,6 +26,7 @@ export const UDP_SEGMENT = 103;
 export const IP_TTL = 2;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;
+export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
@@ -40,6 +42,9 @@ export const SHUT_WR = 1;
 
 /** Bytes of scratch for one socket address of either family. */
 export const SOCKADDR_SIZE = 28;
+/** Bytes of a struct sockaddr_un, and what a path in it may have without its final zero. */
+export const SOCKADDR_UN_SIZE = 110;
+export const UNIX_PATH_MAX = 107;
 /** struct msghdr and struct mmsghdr on 64-bit systems. */
 export const MSGHDR_SIZE = 56;
 export const MMSGHDR_SIZE = 64;
@@ -52,6 +57,8 @@ const SOCK_CLOEXEC = 0x80000;
 const cSocket = libcFunction('socket', 'int', ['int', 'int', 'int']);
 const cConnect = libcFunction('connect', 'int', ['int', 'uintptr_t', 'uint']);
 const cBind = libcFunction('bind', 'int', ['int', 'uintptr_t', 'uint']);
+const cGetsockname = libcFunction('getsockname', 'int', ['int', 'uintptr_t', 'uintptr_t']);
+const cGetpeername = libcFunction('getpeername', 'int', ['int', 'uintptr_t', 'uintptr_t']);
 const cShutdown = libcFunction('shutdown', 'int', ['int', 'int']);
 const cGetsockopt = libcFunction('getsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uintptr_t']);
 const cSetsockopt = libcFunction('setsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uint']);
@@ -107,6 +114,35 @@ export function putSockaddr6(
   view.setUint32(at + 20, w3);
   view.setUint32(at + 24, scopeId, true);
   return 28;
+}
+
+/** Write a struct sockaddr_un at `at`; its length. `path` has at most `UNIX_PATH_MAX` bytes. */
+export function putSockaddrUnix(memory: Memory, at: number, path: Uint8Array): number {
+  if (path.length > UNIX_PATH_MAX) throw new RangeError(`a socket path of ${path.length} bytes`);
+  const { view } = memory;
+  view.setUint16(at, AF_UNIX, true);
+  for (let i = 0; i < path.length; i++) view.setUint8(at + 2 + i, path[i] as number);
+  view.setUint8(at + 2 + path.length, 0);
+  return 2 + path.length + 1;
+}
+
+/**
+ * Our own address of `fd`, or the peer's, at `at`, which has `SOCKADDR_UN_SIZE` bytes and room for a length behind them.
+ * How many bytes the address has, or `-errno`.
+ */
+export function getsockname(memory: Memory, fd: number, at: number): number {
+  return nameOf(cGetsockname, memory, fd, at);
+}
+
+export function getpeername(memory: Memory, fd: number, at: number): number {
+  return nameOf(cGetpeername, memory, fd, at);
+}
+
+function nameOf(call: typeof cGetsockname, memory: Memory, fd: number, at: number): number {
+  const lengthAt = at + SOCKADDR_UN_SIZE + 2;
+  memory.view.setUint32(lengthAt, SOCKADDR_UN_SIZE, true);
+  const result = call(fd, memory.address(at, SOCKADDR_UN_SIZE), memory.address(lengthAt, 4));
+  return result < 0 ? -errno() : Math.min(memory.view.getUint32(lengthAt, true), SOCKADDR_UN_SIZE);
 }
 
 export function connect(memory: Memory, fd: number, sockaddr: number, length: number): number {

@@ -100,6 +100,8 @@ class Harness {
       transmit: (frame) => this.#onFrame(frame),
     };
     const context: Partial<FlowContext> = {
+      source4: null,
+      source6: null,
       memory,
       slab,
       scratch: new HostScratch(slab, memory),

@@ -60,6 +60,7 @@ const { setSystem } = await import('./libc-switch.ts');
 const engine = {
   ...(await import('../../../src/engine/event-loop.ts')),
   ...(await import('../../../src/engine/guest.ts')),
+  ...(await import('../../../src/forward/host-names.ts')),
   ...(await import('../../../src/forward/host-scratch.ts')),
   ...(await import('../../../src/forward/resolvers.ts')),
   ...(await import('../../../src/sys/memory.ts')),
@@ -115,6 +116,7 @@ export class Lab {
   readonly allowed: BlockList = new BlockList();
   readonly #heapBefore: number;
   #nextPort = 20_000;
+  #flows = 0;
 
   constructor(options: LabOptions = {}) {
     setSystem(this.kernel);
@@ -145,6 +147,9 @@ export class Lab {
       limits,
       descriptors: { used: 0, limit: options.descriptors ?? 100_000 },
       resolvers,
+      names: new engine.HostNames(() => {}, this.loop.clock, this.loop.timers),
+      newFlowId: () => ++this.#flows,
+      report: () => {},
       hostRoutes: new HostRouteTable(),
       refreshHostRoutes: () => true,
       log: (level, message) => this.logs.push({ level, message }),

@@ -1,0 +1,137 @@
+/**
+ * Commands to the data plane that are answered, as promises: forwards, the list of flows, and cutting one. Answers find
+ * their question by number; numbers of forwards are never used again.
+ */
+import type { ForwardSpec, HostEnd } from '../config.ts';
+import type { Command, Event, FlowInfo } from '../engine/messages.ts';
+
+/** Why a forward could not be opened. */
+export class ForwardRefused extends Error {
+  /** Positive errno. */
+  readonly errno: number;
+
+  constructor(errno: number, message: string) {
+    super(message);
+    this.errno = errno;
+  }
+}
+
+/** A forward that is open. */
+export interface OpenForward {
+  readonly id: number;
+  readonly spec: ForwardSpec;
+  /** What was really bound. */
+  readonly listen: HostEnd;
+}
+
+interface Settle<T> {
+  resolve: (value: T) => void;
+  reject: (error: Error) => void;
+}
+
+export class EngineClient {
+  private readonly send: (command: Command) => void;
+  private readonly guest: number;
+  /** In the order of their numbers. */
+  private readonly forwards = new Map<number, OpenForward>();
+  private readonly adding = new Map<number, Settle<OpenForward> & { spec: ForwardSpec }>();
+  private readonly removing = new Map<number, Settle<boolean>[]>();
+  private readonly listing = new Map<number, Settle<FlowInfo[]>>();
+  private readonly closing = new Map<number, Settle<boolean>>();
+  private nextForward = 1;
+  private nextRequest = 1;
+
+  constructor(send: (command: Command) => void, guest: number) {
+    this.send = send;
+    this.guest = guest;
+  }
+
+  /** Rejects with `ForwardRefused`. */
+  addForward(spec: ForwardSpec): Promise<OpenForward> {
+    const forward = this.nextForward++;
+    return new Promise((resolve, reject) => {
+      this.adding.set(forward, { resolve, reject, spec });
+      this.send({ type: 'addForward', guest: this.guest, forward, spec });
+    });
+  }
+
+  /** False: there was no such forward. */
+  removeForward(forward: number): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const waiting = this.removing.get(forward);
+      if (waiting === undefined) this.removing.set(forward, [{ resolve, reject }]);
+      else waiting.push({ resolve, reject });
+      this.send({ type: 'removeForward', forward });
+    });
+  }
+
+  /** Those that are open, oldest first. */
+  listForwards(): OpenForward[] {
+    return [...this.forwards.values()];
+  }
+
+  listFlows(): Promise<FlowInfo[]> {
+    const request = this.nextRequest++;
+    return new Promise((resolve, reject) => {
+      this.listing.set(request, { resolve, reject });
+      this.send({ type: 'listFlows', request });
+    });
+  }
+
+  /** False: there is no such flow. */
+  closeFlow(flow: number): Promise<boolean> {
+    const request = this.nextRequest++;
+    return new Promise((resolve, reject) => {
+      this.closing.set(request, { resolve, reject });
+      this.send({ type: 'closeFlow', request, flow });
+    });
+  }
+
+  /** An event of the data plane; those that answer nothing are ignored. */
+  receive(event: Event): void {
+    switch (event.type) {
+      case 'forwardAdded': {
+        const waiting = take(this.adding, event.forward);
+        if (waiting === undefined) return;
+        const open = { id: event.forward, spec: waiting.spec, listen: event.listen };
+        this.forwards.set(open.id, open);
+        waiting.resolve(open);
+        return;
+      }
+      case 'forwardFailed':
+        take(this.adding, event.forward)?.reject(new ForwardRefused(event.error, event.message));
+        return;
+      case 'forwardRemoved': {
+        this.forwards.delete(event.forward);
+        // One answer for each question, in order.
+        const waiting = this.removing.get(event.forward);
+        const first = waiting?.shift();
+        if (waiting?.length === 0) this.removing.delete(event.forward);
+        first?.resolve(event.existed);
+        return;
+      }
+      case 'flows':
+        take(this.listing, event.request)?.resolve(event.flows);
+        return;
+      case 'flowClosed':
+        take(this.closing, event.request)?.resolve(event.existed);
+        return;
+      default:
+        return;
+    }
+  }
+
+  /** The data plane is gone: nothing will be answered any more. */
+  fail(error: Error): void {
+    for (const waiting of [...this.adding.values(), ...this.listing.values(), ...this.closing.values()])
+      waiting.reject(error);
+    for (const list of this.removing.values()) for (const waiting of list) waiting.reject(error);
+    for (const map of [this.adding, this.removing, this.listing, this.closing]) map.clear();
+  }
+}
+
+function take<T>(map: Map<number, T>, key: number): T | undefined {
+  const value = map.get(key);
+  map.delete(key);
+  return value;
+}

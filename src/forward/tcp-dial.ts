@@ -1,0 +1,35 @@
+/** Connecting to the host's side: the socket calls behind a guest's SYN. */
+import type { IpAddress } from '../stack/wire/address.ts';
+import { EINPROGRESS } from '../sys/errno.ts';
+import { close } from '../sys/io.ts';
+import { AF_INET, AF_INET6, AF_UNIX, connect, SOCK_STREAM, socket } from '../sys/socket.ts';
+import type { FlowContext } from './context.ts';
+import { bindSource } from './host-socket.ts';
+
+/** A socket that is connecting to (`address`, `port`), or `-errno`. */
+export function dialAddress(context: FlowContext, address: IpAddress, port: number, scopeId: number): number {
+  const { memory, scratch } = context;
+  const fd = socket(address.isV4 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
+  if (fd < 0) return fd;
+  let result = bindSource(context, fd, address.isV4);
+  if (result === 0) {
+    scratch.putAddress(address, port, scopeId);
+    result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+  }
+  return result < 0 && result !== -EINPROGRESS ? fail(fd, result) : fd;
+}
+
+/** A socket connected to the unix socket at `path`, or `-errno`; EAGAIN when its queue is full. */
+export function dialUnix(context: FlowContext, path: string): number {
+  const { memory, scratch } = context;
+  const fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (fd < 0) return fd;
+  scratch.putUnixPath(path);
+  const result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+  return result < 0 ? fail(fd, result) : fd;
+}
+
+function fail(fd: number, result: number): number {
+  close(fd);
+  return result;
+}

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ForwardSpec } from '../../src/config.ts';
+import { EngineClient, ForwardRefused } from '../../src/control/engine-client.ts';
+import type { Command } from '../../src/engine/messages.ts';
+
+const spec: ForwardSpec = {
+  direction: 'local',
+  protocol: 'tcp',
+  listen: { kind: 'ip', address: '127.0.0.1', port: 0 },
+  dualStack: false,
+  target: { address: '10.0.2.100', port: 80 },
+  proxyHeader: false,
+  rpc: false,
+};
+
+function make() {
+  const sent: Command[] = [];
+  return { sent, client: new EngineClient((command) => sent.push(command), 1) };
+}
+
+test('a forward is listed with its real address from when it is open until it is removed', async () => {
+  const { sent, client } = make();
+  const adding = client.addForward(spec);
+  assert.deepEqual(client.listForwards(), []);
+  assert.deepEqual(sent, [{ type: 'addForward', guest: 1, forward: 1, spec }]);
+  client.receive({
+    type: 'forwardAdded',
+    forward: 1,
+    listen: { kind: 'ip', address: '127.0.0.1', port: 4242 },
+  });
+  const open = await adding;
+  assert.deepEqual(open, { id: 1, spec, listen: { kind: 'ip', address: '127.0.0.1', port: 4242 } });
+  assert.deepEqual(client.listForwards(), [open]);
+  const removing = client.removeForward(1);
+  const again = client.removeForward(1);
+  client.receive({ type: 'forwardRemoved', forward: 1, existed: true });
+  client.receive({ type: 'forwardRemoved', forward: 1, existed: false });
+  assert.deepEqual(await Promise.all([removing, again]), [true, false]);
+  assert.deepEqual(client.listForwards(), []);
+});
+
+test('a refused forward has an errno, and its number is not used again (X-05)', async () => {
+  const { sent, client } = make();
+  const adding = client.addForward(spec);
+  client.receive({ type: 'forwardFailed', forward: 1, error: 98, message: 'taken' });
+  await assert.rejects(
+    adding,
+    (error: unknown) => error instanceof ForwardRefused && error.errno === 98 && error.message === 'taken',
+  );
+  void client.addForward(spec);
+  assert.equal((sent[1] as { forward: number }).forward, 2);
+  assert.deepEqual(client.listForwards(), []);
+});
+
+test('questions about flows are answered by number, and all end when the data plane does', async () => {
+  const { client } = make();
+  const list = client.listFlows();
+  const close = client.closeFlow(7);
+  client.receive({ type: 'flowClosed', request: 2, existed: true });
+  client.receive({ type: 'flows', request: 1, flows: [] });
+  assert.deepEqual(await Promise.all([list, close]), [[], true]);
+  const never = [client.listFlows(), client.closeFlow(1), client.addForward(spec), client.removeForward(1)];
+  client.fail(new Error('gone'));
+  for (const waiting of never) await assert.rejects(waiting as Promise<unknown>, /gone/);
+});
