@@ -4,9 +4,10 @@ import type { Slab } from '../stack/buffer/slab.ts';
 import type { Link } from '../stack/link.ts';
 import { MAX_PARTS } from '../stack/link.ts';
 import { IpAddress } from '../stack/wire/address.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { MMSGHDR_SIZE, SOCKADDR_SIZE } from '../sys/socket.ts';
+import { MMSGHDR_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
 
@@ -69,8 +70,11 @@ const SLOT_SIZE = 65536;
 /** Who decides whether a datagram may go on to the guest. */
 export interface SenderJudge {
   readonly context: FlowContext;
-  /** Datagrams from `src` arrived: let the policy and the guest's address plan judge the sender. */
-  mayReceive(src: IpAddress, port: number): boolean;
+  /**
+   * A datagram from (`src`, `port`) arrived: the address that the guest knows the sender by, or null when the policy
+   * or the guest's address plan does not let it in. Valid until the next call.
+   */
+  senderShown(src: IpAddress, port: number): IpAddress | null;
 }
 
 export class ReceiveSlots {
@@ -78,86 +82,145 @@ export class ReceiveSlots {
   /** The array of struct mmsghdr. */
   readonly headers: number;
   readonly #memory: Memory;
-  readonly #slots: number;
+  readonly #payloads: number;
   readonly #names: number;
+  readonly #nameSize: number;
+  readonly #nameStride: number;
+  readonly #controls: number;
+  readonly #controlSize: number;
   readonly #src = new IpAddress();
   readonly #next = new IpAddress();
 
-  constructor(slab: Slab, memory: Memory) {
+  /**
+   * `payloads` is where the datagrams go: 2 MiB (`payloadRegion`), shared by all whose use does not overlap. Names have
+   * at most `nameSize` bytes, ancillary data `controlSize` (a multiple of 8; 0 = none).
+   */
+  constructor(slab: Slab, memory: Memory, payloads: number, nameSize: number, controlSize: number) {
     this.#memory = memory;
-    this.#slots = slab.region(SLOTS * SLOT_SIZE, 4096);
+    this.#payloads = payloads;
+    this.#nameSize = nameSize;
+    this.#nameStride = (nameSize + 7) & ~7;
+    this.#controlSize = controlSize;
     this.headers = slab.region(SLOTS * MMSGHDR_SIZE);
-    this.#names = slab.region(SLOTS * 32);
+    this.#names = slab.region(SLOTS * this.#nameStride);
+    this.#controls = slab.region(SLOTS * controlSize);
     const iovecs = slab.region(SLOTS * IOVEC_SIZE);
     for (let i = 0; i < SLOTS; i++) {
       const at = this.headers + i * MMSGHDR_SIZE;
-      memory.putIovec(iovecs, i, this.#slots + i * SLOT_SIZE, SLOT_SIZE);
-      memory.putPointer(at, this.#names + i * 32, SOCKADDR_SIZE);
-      memory.putSize(at + 8, SOCKADDR_SIZE);
+      memory.putIovec(iovecs, i, this.payloadAt(i), SLOT_SIZE);
+      memory.putPointer(at, this.nameAt(i), nameSize);
+      memory.putSize(at + 8, nameSize);
       memory.putPointer(at + 16, iovecs + i * IOVEC_SIZE, IOVEC_SIZE);
       memory.putSize(at + 24, 1);
-      memory.putSize(at + 32, 0);
-      memory.putSize(at + 40, 0);
+      if (controlSize > 0) memory.putPointer(at + 32, this.controlAt(i), controlSize);
+      else memory.putSize(at + 32, 0);
+      memory.putSize(at + 40, controlSize);
       memory.putSize(at + 48, 0);
     }
   }
 
-  /** The kernel overwrites the length of each name; set them again. */
+  /** The kernel overwrites the lengths of names and ancillary data; set them again. */
   prepare(): void {
     const view = this.#memory.view;
-    for (let i = 0; i < SLOTS; i++) view.setUint32(this.headers + i * MMSGHDR_SIZE + 8, SOCKADDR_SIZE, true);
-  }
-
-  /** Pass the first `count` datagrams on to (`guest`, `guestPort`). */
-  deliver(count: number, guest: IpAddress, guestPort: number, judge: SenderJudge): void {
-    const { egress, link } = judge.context;
-    let i = 0;
-    while (i < count) {
-      const port = readSockaddr(this.#memory, this.#names + i * 32, this.#src);
-      const length = this.#lengthAt(i);
-      const first = i;
-      i++;
-      if (port < 0 || !judge.mayReceive(this.#src, port)) continue;
-      if (link.uso && length > 0 && fitsLink(link, guest.isV4, length)) {
-        i = this.#extend(first, count, port, length);
-        if (i - first > 1) {
-          const parts = egress.parts;
-          parts.count = 0;
-          let total = 0;
-          for (let j = first; j < i; j++) {
-            parts.add(this.#slots + j * SLOT_SIZE, this.#lengthAt(j));
-            total += this.#lengthAt(j);
-          }
-          egress.sendUdpBatch(this.#src, port, guest, guestPort, total, length);
-          continue;
-        }
-      }
-      egress.sendUdp(this.#src, port, guest, guestPort, this.#slots + first * SLOT_SIZE, length);
+    for (let i = 0; i < SLOTS; i++) {
+      const at = this.headers + i * MMSGHDR_SIZE;
+      view.setUint32(at + 8, this.#nameSize, true);
+      if (this.#controlSize > 0) view.setUint32(at + 40, this.#controlSize, true);
     }
   }
 
-  /** One past the last datagram that may travel with datagram `first`. */
-  #extend(first: number, count: number, port: number, size: number): number {
-    let total = size;
-    let i = first + 1;
-    while (i < count && i - first < MAX_PARTS) {
-      const length = this.#lengthAt(i);
-      if (length === 0 || length > size || total + length > MAX_PAYLOAD) break;
-      if (
-        readSockaddr(this.#memory, this.#names + i * 32, this.#next) !== port ||
-        !this.#next.equals(this.#src)
-      )
-        break;
-      total += length;
-      i++;
-      if (length < size) break;
-    }
-    return i;
+  payloadAt(i: number): number {
+    return this.#payloads + i * SLOT_SIZE;
   }
 
-  #lengthAt(i: number): number {
+  /** Payload bytes of datagram `i`. */
+  lengthAt(i: number): number {
     return this.#memory.view.getUint32(this.headers + i * MMSGHDR_SIZE + 56, true);
   }
+
+  /** The sender's socket address. */
+  nameAt(i: number): number {
+    return this.#names + i * this.#nameStride;
+  }
+
+  nameLengthAt(i: number): number {
+    return Math.min(this.#memory.view.getUint32(this.headers + i * MMSGHDR_SIZE + 8, true), this.#nameSize);
+  }
+
+  controlAt(i: number): number {
+    return this.#controls + i * this.#controlSize;
+  }
+
+  controlLengthAt(i: number): number {
+    return Math.min(
+      this.#memory.view.getUint32(this.headers + i * MMSGHDR_SIZE + 40, true),
+      this.#controlSize,
+    );
+  }
+
+  /** Pass the first `count` datagrams on to (`guest`, `guestPort`), each as from its sender; bytes that were let in. */
+  deliver(count: number, guest: IpAddress, guestPort: number, judge: SenderJudge): number {
+    const { context } = judge;
+    let bytes = 0;
+    for (let i = 0, next = 0; i < count; i = next) {
+      const port = readSockaddr(this.#memory, this.nameAt(i), this.#src);
+      for (next = i + 1; next < count && this.#isFrom(next, port); next++);
+      const shown = port < 0 ? null : judge.senderShown(this.#src, port);
+      if (shown !== null) bytes += this.pass(i, next, 0, shown, port, guest, guestPort, context);
+      else for (let j = i; j < next; j++) context.counters.drop(DropReason.UdpPeer);
+    }
+    return bytes;
+  }
+
+  /**
+   * Pass datagrams `first` … `end` - 1 on as from (`src`, `srcPort`), each without its first `skip` bytes; those that
+   * follow one another with the same size as one batch where the device takes it. How many bytes there were.
+   */
+  pass(
+    first: number,
+    end: number,
+    skip: number,
+    src: IpAddress,
+    srcPort: number,
+    dst: IpAddress,
+    dstPort: number,
+    context: FlowContext,
+  ): number {
+    const { egress, link } = context;
+    let bytes = 0;
+    for (let i = first, next = 0; i < end; i = next) {
+      const size = this.lengthAt(i) - skip;
+      next = i + 1;
+      if (size < 0) continue;
+      let total = size;
+      if (link.uso && size > 0 && fitsLink(link, src.isV4, size)) {
+        const parts = egress.parts;
+        parts.count = 0;
+        parts.add(this.payloadAt(i) + skip, size);
+        for (let isLast = false; !isLast && next < end && next - i < MAX_PARTS; next++) {
+          const length = this.lengthAt(next) - skip;
+          if (length <= 0 || length > size || total + length > MAX_PAYLOAD) break;
+          parts.add(this.payloadAt(next) + skip, length);
+          total += length;
+          isLast = length < size;
+        }
+      }
+      if (next - i > 1) egress.sendUdpBatch(src, srcPort, dst, dstPort, total, size);
+      else egress.sendUdp(src, srcPort, dst, dstPort, this.payloadAt(i) + skip, size);
+      bytes += total;
+    }
+    return bytes;
+  }
+
+  /** Whether datagram `i` has the sender (`#src`, `port`). */
+  #isFrom(i: number, port: number): boolean {
+    return readSockaddr(this.#memory, this.nameAt(i), this.#next) === port && this.#next.equals(this.#src);
+  }
+}
+
+/** Memory for the datagrams of one `recvmmsg`. */
+export function payloadRegion(slab: Slab): number {
+  return slab.region(SLOTS * SLOT_SIZE, 4096);
 }
 
 function fitsLink(link: Link, isV4: boolean, length: number): boolean {

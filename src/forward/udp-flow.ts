@@ -70,14 +70,10 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
     return result;
   }
 
-  /** Note that the guest sent something to `dstPort`; keeps the mapping alive. */
-  usedFor(dstPort: number): void {
-    if (dstPort !== DNS_PORT) this.idleMs = IDLE_MS;
-    this.used();
-  }
-
   /** Send the datagrams of `batch` to `target`. */
   send(batch: DatagramBatch, target: Target, ttl: number): void {
+    if (target.port !== DNS_PORT) this.idleMs = IDLE_MS;
+    this.#onUse();
     this.#socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
     this.context.scratch.putAddress(target.address, target.port, target.scopeId);
     this.#socket.send(batch);
@@ -104,6 +100,11 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
     this.close();
   }
 
+  #onUse(): void {
+    this.used();
+    this.#owner.touch(this);
+  }
+
   #receive(): void {
     const { context, slots } = this.#owner;
     const { memory, poller } = context;
@@ -115,8 +116,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
         if (count === -EINTR || count === -ECONNREFUSED || count === -EHOSTUNREACH) continue;
         return;
       }
-      this.used();
-      this.#owner.touch(this);
+      this.#onUse();
       slots.deliver(count, this.guest, this.guestPort, this.#owner);
       if (count < slots.count) return;
     }

@@ -1,5 +1,4 @@
 /** All UDP mappings of a guest: finding, opening and evicting them, and gathering datagrams into batches. */
-
 import { Verdict } from '../firewall/verdict.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
@@ -7,14 +6,21 @@ import type { Packet } from '../stack/packet.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.ts';
+import { SOCKADDR_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import type { DnsFlows } from './dns-flows.ts';
 import type { QueuedError } from './error-queue.ts';
 import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
-import { DatagramBatch, ReceiveSlots } from './udp-batch.ts';
+import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
+
+/** What the guest's datagrams of one batch go into. */
+export interface DatagramSink {
+  /** Send the datagrams of `batch` to `target`. */
+  send(batch: DatagramBatch, target: Target, ttl: number): void;
+}
 
 export class UdpFlows implements UdpFlowOwner {
   readonly context: FlowContext;
@@ -22,14 +28,17 @@ export class UdpFlows implements UdpFlowOwner {
   readonly #dns: DnsFlows;
   readonly #table: FlowTable<UdpFlow>;
   readonly #lru = new LruList();
+  // The last datagram's ends, where it went, and the policy's version at that time.
+  readonly #src = new IpAddress();
+  readonly #dst = new IpAddress();
+  #ports = 0;
+  #sink: DatagramSink | null = null;
   readonly #target = new Target();
-  // The batch being gathered, and whose it is.
+  #version = -1;
+  // The batch being gathered for `#sink`; empty when `#gathering` is false.
   readonly #batch = new DatagramBatch();
-  #batchFlow: UdpFlow | null = null;
+  #gathering = false;
   #batchTtl = 0;
-  readonly #batchDestination = new IpAddress();
-  /** The policy's version at which `#target` was found for `#batchDestination`; -1 = it is not valid. */
-  #targetVersion = -1;
   // The sender judged last.
   readonly #senderJudged = new IpAddress();
   #senderPort = -1;
@@ -39,7 +48,13 @@ export class UdpFlows implements UdpFlowOwner {
   constructor(context: FlowContext, dns: DnsFlows) {
     this.context = context;
     this.#dns = dns;
-    this.slots = new ReceiveSlots(context.slab, context.memory);
+    this.slots = new ReceiveSlots(
+      context.slab,
+      context.memory,
+      payloadRegion(context.slab),
+      SOCKADDR_SIZE,
+      0,
+    );
     this.#table = new FlowTable(context.hash, PROTOCOL_UDP);
   }
 
@@ -48,82 +63,74 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   onUdp(p: Packet, h: UdpHeader): void {
-    const ports = (h.srcPort << 16) >>> 0;
+    const ports = ((h.srcPort << 16) | h.dstPort) >>> 0;
     const offset = p.offset + UDP_HEADER_LEN;
     const length = h.length - UDP_HEADER_LEN;
-    let flow = this.#table.find(p.src, ANY_ADDRESS, ports);
-    // The common case first: the next datagram of the batch being gathered, already judged.
+    // The common case first: the next datagram of a conversation, and of the batch being gathered.
+    const isSame = ports === this.#ports && p.src.equals(this.#src) && p.dst.equals(this.#dst);
     if (
-      flow !== null &&
-      flow === this.#batchFlow &&
-      h.dstPort === this.#target.port &&
+      isSame &&
+      this.#gathering &&
       p.ttl === this.#batchTtl &&
       p.gsoSize === 0 &&
       !p.reassembled &&
-      p.dst.equals(this.#batchDestination) &&
       this.#batch.fits(length)
     ) {
       this.#batch.add(offset, length);
       return;
     }
     this.flush();
-    // A conversation goes on: same destination, and nothing has changed about the host.
-    const known =
-      flow !== null &&
-      this.#targetVersion === this.context.policy.version &&
-      h.dstPort === this.#target.port &&
-      p.dst.equals(this.#batchDestination);
-    if (!known && !this.#findTarget(p, h, flow === null)) return;
-    if (flow === null) {
-      flow = this.#open(p, h, ports);
-      if (flow === null) return;
+    // Nothing has changed about the host since the last one: it needs no judging.
+    if (!isSame || this.#sink === null || this.#version !== this.context.policy.version) {
+      this.#sink = null;
+      this.#sink = this.#find(p, h);
+      if (this.#sink === null) return;
+      this.#version = this.context.policy.version;
+      this.#ports = ports;
+      this.#src.copyFrom(p.src);
+      this.#dst.copyFrom(p.dst);
     }
-    this.#lru.touch(flow);
-    flow.usedFor(h.dstPort);
     if (p.gsoSize > 0 && p.gsoSize < length) this.#batch.setSegmented(offset, length, p.gsoSize);
     else this.#batch.add(offset, length);
-    this.#batchFlow = flow;
+    this.#gathering = true;
     this.#batchTtl = p.ttl;
     // Reassembled bytes lie where the next datagram will be put together.
     if (p.reassembled) this.flush();
   }
 
-  /** Find where the datagram goes; false: nowhere outside, and it was dealt with. */
-  #findTarget(p: Packet, h: UdpHeader, fresh: boolean): boolean {
-    const { counters, icmp, clock, policy } = this.context;
+  /** Who takes the datagram, with `#target` filled; null: nobody, and it was dealt with. */
+  #find(p: Packet, h: UdpHeader): DatagramSink | null {
+    const { counters, icmp, clock } = this.context;
     const target = this.#target;
-    this.#targetVersion = -1;
-    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, fresh, target)) {
+    const flow = this.#table.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
+    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, flow === null, target)) {
       case TargetKind.Outside:
-        this.#targetVersion = policy.version;
-        this.#batchDestination.copyFrom(p.dst);
-        return true;
+        return flow ?? this.#open(p, h);
       case TargetKind.Dns:
         this.#dns.onQuery(p, h);
-        return false;
+        return null;
       case TargetKind.Denied:
         counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
-        return false;
+        return null;
       case TargetKind.Unreachable:
         icmp.unreachable(p, Unreachable.Net, clock.nowMs);
-        return false;
+        return null;
       default:
         icmp.unreachable(p, Unreachable.Port, clock.nowMs);
-        return false;
+        return null;
     }
   }
 
   /** Send what was gathered. At the end of every batch of frames, because the frames' memory is used again. */
   flush(): void {
-    const flow = this.#batchFlow;
-    if (flow === null) return;
-    this.#batchFlow = null;
-    flow.send(this.#batch, this.#target, this.#batchTtl);
+    if (!this.#gathering) return;
+    this.#gathering = false;
+    this.#sink?.send(this.#batch, this.#target, this.#batchTtl);
     this.#batch.clear();
   }
 
-  mayReceive(src: IpAddress, port: number): boolean {
-    const { policy, counters } = this.context;
+  senderShown(src: IpAddress, port: number): IpAddress | null {
+    const { policy, own } = this.context;
     if (
       policy.version !== this.#senderVersion ||
       port !== this.#senderPort ||
@@ -132,11 +139,9 @@ export class UdpFlows implements UdpFlowOwner {
       this.#senderVersion = policy.version;
       this.#senderPort = port;
       this.#senderJudged.copyFrom(src);
-      this.#senderAllowed =
-        !this.context.own.onLink(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit;
+      this.#senderAllowed = !own.onLink(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit;
     }
-    if (!this.#senderAllowed) counters.drop(DropReason.UdpPeer);
-    return this.#senderAllowed;
+    return this.#senderAllowed ? src : null;
   }
 
   touch(flow: UdpFlow): void {
@@ -144,10 +149,7 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   ended(flow: UdpFlow): void {
-    if (this.#batchFlow === flow) {
-      this.#batchFlow = null;
-      this.#batch.clear();
-    }
+    if (this.#sink === flow) this.#sink = null;
     this.#table.remove(flow);
     this.#lru.remove(flow);
   }
@@ -174,7 +176,7 @@ export class UdpFlows implements UdpFlowOwner {
     );
   }
 
-  #open(p: Packet, h: UdpHeader, ports: number): UdpFlow | null {
+  #open(p: Packet, h: UdpHeader): UdpFlow | null {
     const { limits, counters, descriptors } = this.context;
     if (this.#table.size >= limits.udpMaxFlows || descriptors.used >= descriptors.limit) {
       const oldest = this.#lru.oldest as UdpFlow | null;
@@ -185,7 +187,7 @@ export class UdpFlows implements UdpFlowOwner {
       counters.add(Counter.UdpEvicted, 1);
       oldest.close();
     }
-    const flow = new UdpFlow(this, p.src, ports >>> 16, h.dstPort);
+    const flow = new UdpFlow(this, p.src, h.srcPort, h.dstPort);
     const result = flow.open();
     if (result < 0) {
       counters.drop(DropReason.UdpLimit);
