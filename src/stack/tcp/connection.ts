@@ -56,6 +56,10 @@ export const tcpStateNames: readonly string[] = [
   'TIME-WAIT',
 ];
 
+/** What a loss has set off: repair by acknowledgments (RFC 6675, RFC 6582), or from the start after the timer. */
+export const Recovery = { None: 0, Fast: 1, Timeout: 2 } as const;
+export type Recovery = (typeof Recovery)[keyof typeof Recovery];
+
 /** Events for the owner, as a bit mask. */
 export const EV_ESTABLISHED = 1;
 /** In-order bytes lie at `deliverOffset`; call `takeDelivered` before anything else. */
@@ -172,12 +176,24 @@ export class TcpConnection {
   congestion: CongestionControl;
   readonly scoreboard: Scoreboard = new Scoreboard();
   dupAcks = 0;
-  inRecovery = false;
+  recovery: Recovery = Recovery.None;
   /** SND.NXT when loss was noticed (RFC 6675 RecoveryPoint). */
   recover: Seq = 0;
-  /** Retransmission cursor: rtxNext … rtxEnd is to be sent again, minus what the scoreboard holds. */
-  rtxNext: Seq = 0;
-  rtxEnd: Seq = 0;
+  /** What may be in flight during a fast recovery, and how it is found (RFC 9937, PRR). */
+  recoveryCwnd = 0;
+  recoverFlight = 0;
+  prrDelivered = 0;
+  prrOut = 0;
+  /** TSval of this recovery's first retransmission while its acknowledgment may tell that there was no need (RFC 3522). */
+  resendTs = 0;
+  resendTsValid = false;
+  /** Until this is acknowledged, the congestion window was what kept us from sending more. */
+  limitedUntil: Seq = 0;
+  lastDataSentAt: number = Number.NEGATIVE_INFINITY;
+  /** RACK.reo_wnd_mult, RACK.reo_wnd_persist and RACK.dsack_round (RFC 8985 §6.2 step 4). */
+  reorderMultiple = 1;
+  reorderPersist = 0;
+  dsackRound: Seq = 0;
   /** Timed segment for peers without timestamps (Karn): -1 = none. */
   rttTimedAt = -1;
   rttTimedSeq: Seq = 0;
@@ -185,6 +201,9 @@ export class TcpConnection {
   stuckSince = -1;
   probePending = false;
   probeSent = false;
+  /** The probe repeated data up to `probeEnd`, and it is not known yet whether that repaired a loss. */
+  probeResent = false;
+  probeEnd: Seq = 0;
   /** Send one byte into a closed window (RFC 9293 §3.8.6.1). */
   persistPending = false;
   persistMs = 0;
@@ -256,6 +275,10 @@ export class TcpConnection {
     return this.env.sendLimit - this.sndQueue.length;
   }
 
+  get inRecovery(): boolean {
+    return this.recovery !== Recovery.None;
+  }
+
   get isSynchronized(): boolean {
     return this.state >= TcpState.Established;
   }
@@ -296,8 +319,7 @@ export class TcpConnection {
     this.iss = iss;
     this.sndUna = iss;
     this.sndNxt = iss;
-    this.rtxNext = iss;
-    this.rtxEnd = iss;
+    this.limitedUntil = iss;
     this.recover = iss;
     this.sndQueueSeq = seqAdd(iss, 1);
     this.rcvMss = mtu - (this.isV4 ? 40 : 60);

@@ -14,10 +14,11 @@ import {
   EV_FIN,
   EV_READABLE,
   EV_RESET,
+  Recovery,
   type TcpConnection,
   TcpState,
 } from './connection.ts';
-import { enterRecovery, onDuplicateAck, onNewAck, sampleRtt } from './recovery.ts';
+import { afterAck, echoed, onDsack, onDuplicateAck, onNewAck, sampleRtt } from './recovery.ts';
 import { RTO_AFTER_SYN_LOSS_MS } from './rtt.ts';
 import { type Seq, seqAdd, seqDiff, seqInWindow, seqLeq, seqLt } from './seq.ts';
 import { Timer } from './timers.ts';
@@ -207,7 +208,6 @@ function finish(c: TcpConnection, state: TcpState): void {
   c.synPending = false;
   c.probePending = false;
   c.persistPending = false;
-  c.rtxEnd = c.rtxNext;
 }
 
 function onSynSent(c: TcpConnection, h: TcpHeader, nowMs: number): number {
@@ -244,8 +244,7 @@ function establish(c: TcpConnection, h: TcpHeader, nowMs: number): void {
   c.timers[Timer.State] = Number.POSITIVE_INFINITY;
   c.timers[Timer.Retransmit] = Number.POSITIVE_INFINITY;
   c.sndUna = seqAdd(c.iss, 1);
-  c.rtxNext = c.sndUna;
-  c.rtxEnd = c.sndUna;
+  c.limitedUntil = c.sndUna;
   c.sndWl1 = h.seq;
   c.sndWl2 = h.ack;
   c.sndWnd = h.window << c.sndWindowShift;
@@ -303,33 +302,60 @@ function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs: numbe
     c.sndWl1 = h.seq;
     c.sndWl2 = ack;
   }
-  let sackNews = 0;
-  if (c.sackOk) {
-    for (let i = 0; i < h.sackCount; i++) {
-      sackNews += c.scoreboard.add(
-        h.sackLeft[i] as number,
-        h.sackRight[i] as number,
-        seqLt(c.sndUna, ack) ? ack : c.sndUna,
-        c.sndNxt,
-      );
-    }
-  }
-  if (seqLt(c.sndUna, ack)) {
-    onNewAck(c, h, nowMs);
+  const board = c.scoreboard;
+  const una = c.sndUna;
+  const sackedBefore = board.sacked;
+  const dupAcksBefore = c.dupAcks;
+  const sackNews = h.sackCount > 0 && c.sackOk ? takeSack(c, h, nowMs) : 0;
+  const dsack = h.sackCount > 0 && c.sackOk && isDsack(h, seqLt(una, ack) ? ack : una);
+  if (dsack) onDsack(c);
+  const advanced = seqLt(una, ack);
+  let duplicate = false;
+  if (advanced) {
+    onNewAck(c, h, dsack, nowMs);
     events |= EV_ACKED;
     if (c.finSent && ack === c.sndNxt) events |= onFinAcked(c, nowMs);
   } else if (
-    ack === c.sndUna &&
+    ack === una &&
     c.flight > 0 &&
     // The answers to window probes are no sign of loss.
     c.sndWnd > 0 &&
     (sackNews > 0 || (length === 0 && !windowChanged && (h.flags & TCP_FIN) === 0 && h.sackCount === 0))
   ) {
+    duplicate = true;
     onDuplicateAck(c, nowMs);
   }
   if (wasShut && c.sndWnd > 0) onWindowOpened(c, nowMs);
-  if (sackNews > 0 && !c.inRecovery && c.scoreboard.sacked >= 3 * c.sndMss) enterRecovery(c, nowMs);
+  if (board.sacked > 0 || board.resent > 0 || c.recovery !== Recovery.None) {
+    let delivered = seqDiff(ack, una) + board.sacked - sackedBefore;
+    // Without SACK a duplicate ACK stands for a segment, which is not counted again when it is acknowledged.
+    if (!c.sackOk) delivered = duplicate ? c.sndMss : Math.max(0, delivered - dupAcksBefore * c.sndMss);
+    afterAck(c, Math.max(0, delivered), advanced, nowMs);
+  }
   return events;
+}
+
+/** Enter the SACK blocks; how many bytes are news. What lies below the acknowledgment tells of a duplicate. */
+function takeSack(c: TcpConnection, h: TcpHeader, nowMs: number): number {
+  const base = seqLt(c.sndUna, h.ack) ? h.ack : c.sndUna;
+  const sentAt = echoed(c, h, nowMs);
+  let news = 0;
+  for (let i = 0; i < h.sackCount; i++) {
+    const left = h.sackLeft[i] as number;
+    if (!seqLt(left, base)) {
+      news += c.scoreboard.add(left, h.sackRight[i] as number, nowMs, c.rtt.minMs, sentAt);
+    }
+  }
+  return news;
+}
+
+/** The first block reports a duplicate when it is below the acknowledgment or inside the second (RFC 2883 §4). */
+function isDsack(h: TcpHeader, base: Seq): boolean {
+  const left = h.sackLeft[0] as number;
+  const right = h.sackRight[0] as number;
+  if (!seqLt(left, right)) return false;
+  if (seqLeq(right, base)) return true;
+  return h.sackCount > 1 && seqLeq(h.sackLeft[1] as number, left) && seqLeq(right, h.sackRight[1] as number);
 }
 
 /** The window was shut and is not any more. */
@@ -340,8 +366,7 @@ function onWindowOpened(c: TcpConnection, nowMs: number): void {
     // What was sent into the shut window (a probe, FIN, a retransmission) was not kept.
     const finAlone = c.finSent && c.flight === 1;
     if (!probing && !finAlone && c.stuckSince < 0) return;
-    c.rtxNext = c.sndUna;
-    c.rtxEnd = c.sndNxt;
+    c.scoreboard.loseAll();
     timers[Timer.Persist] = Number.POSITIVE_INFINITY;
     c.persistMs = 0;
   } else if (probing) {

@@ -9,9 +9,9 @@
  * Nagle's algorithm is off: what the host sent as one piece is one piece for the guest (RQ-16).
  */
 import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
-import { type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
+import { Recovery, type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
 import { close, receiveRoom, windowLimit } from './input.ts';
-import { armLossProbe, armRetransmit } from './recovery.ts';
+import { armLossProbe, armRetransmit, congestionLimit, pipe } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
 import { Timer } from './timers.ts';
 
@@ -59,7 +59,7 @@ export function pollTransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut
     default:
       return (
         (c.ackNow && tellsOfGap(c) && sendAck(c, nowMs, out)) ||
-        (seqLt(c.rtxNext, c.rtxEnd) && retransmit(c, nowMs, out)) ||
+        (c.scoreboard.lost > 0 && retransmit(c, nowMs, out)) ||
         (c.probePending && sendLossProbe(c, nowMs, out)) ||
         sendNew(c, nowMs, out) ||
         (c.persistPending && sendWindowProbe(c, nowMs, out)) ||
@@ -95,56 +95,67 @@ function sendSyn(c: TcpConnection, nowMs: number, out: TcpSegmentOut): void {
   c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
 }
 
-/** Send the next missing piece of `rtxNext` … `rtxEnd` again, as far as the congestion window allows. */
+/** Send the first lost piece again, as far as the congestion window allows. */
 function retransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
-  const from = c.scoreboard.skip(c.rtxNext);
-  c.rtxNext = from;
-  if (!seqLt(from, c.rtxEnd)) return false;
-  // Bytes resent since SND.UNA stand for what is in flight again.
-  const resent = seqDiff(from, c.sndUna);
-  if (resent > 0 && resent + c.sndMss > c.congestion.cwnd) return false;
+  const board = c.scoreboard;
+  const from = board.firstLost;
+  const missing = board.firstLostLength;
+  const inNetwork = pipe(c);
+  if (inNetwork > 0 && inNetwork + Math.min(missing, segmentCut(c)) > congestionLimit(c)) return false;
   // Within the window the guest offers now, but always something (RFC 9293 §3.8.6: shrunk windows).
-  const offered = c.sndWnd - resent;
-  if (resent > 0 && offered <= 0) return false;
+  const ahead = seqDiff(from, c.sndUna);
+  const offered = c.sndWnd - ahead;
+  if (ahead > 0 && offered <= 0) return false;
   const inQueue = seqDiff(from, c.sndQueueSeq);
-  const data = Math.min(
-    c.scoreboard.holeLength(from, c.rtxEnd),
-    c.sndQueue.length - inQueue,
-    segmentCut(c),
-    Math.max(offered, 1),
-  );
-  if (data > 0) {
-    fillData(c, out, from, data, nowMs);
-    if (c.finSent && inQueue + data === c.sndQueue.length) out.header.flags |= TCP_FIN;
-    c.rtxNext = seqAdd(from, data);
-    if ((out.header.flags & TCP_FIN) !== 0) c.rtxNext = seqMax(c.rtxNext, c.rtxEnd);
-  } else {
-    // Only our FIN is left.
-    prepare(c, out, from, nowMs);
-    out.header.flags = TCP_ACK | TCP_FIN;
-    c.rtxNext = c.rtxEnd;
+  const data = Math.min(missing, c.sndQueue.length - inQueue, segmentCut(c), Math.max(offered, 1));
+  repeat(c, from, data, nowMs, out);
+  if (c.recovery === Recovery.Fast) c.prrOut += out.length;
+  if (c.recovery !== Recovery.None && !c.resendTsValid && c.timestampsOk && from === c.sndUna) {
+    c.resendTs = out.header.tsVal;
+    c.resendTsValid = true;
   }
-  c.rttTimedAt = -1;
-  if (c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
+  if (ahead === 0 || c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
   return true;
 }
 
-/** RFC 8985 §7.3: the last segment once more, so that its acknowledgment tells what is missing. */
+/** Send `data` bytes from `from` once more, and FIN where it follows them. */
+function repeat(c: TcpConnection, from: Seq, data: number, nowMs: number, out: TcpSegmentOut): void {
+  let to = seqAdd(from, Math.max(data, 0));
+  if (data > 0) {
+    fillData(c, out, from, data, nowMs);
+  } else {
+    // Only our FIN is left.
+    prepare(c, out, from, nowMs);
+    out.header.flags = TCP_ACK;
+  }
+  if (c.finSent && seqAdd(to, 1) === c.sndNxt) {
+    out.header.flags |= TCP_FIN;
+    to = c.sndNxt;
+  }
+  c.scoreboard.sentAgain(from, to, nowMs);
+  c.rttTimedAt = -1;
+}
+
+/**
+ * RFC 8985 §7.3: something to acknowledge, which tells what is missing: new bytes if there are any, else the last
+ * segment once more. It may exceed the congestion window.
+ */
 function sendLossProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   c.probePending = false;
   // Not beyond a window that the guest took back (RFC 9293 §3.8.6).
   if (c.flight === 0 || c.probeSent || c.flight - c.sndWnd >= 1 << c.sndWindowShift) return false;
   c.probeSent = true;
   const queued = seqDiff(c.sndNxt, c.sndQueueSeq) - (c.finSent ? 1 : 0);
-  const data = Math.min(segmentCut(c), queued);
-  if (data > 0) {
-    fillData(c, out, seqAdd(c.sndQueueSeq, queued - data), data, nowMs);
-    if (c.finSent) out.header.flags |= TCP_FIN;
+  const fresh = c.finSent ? 0 : Math.min(c.sndQueue.length - queued, segmentCut(c));
+  if (fresh > 0 && c.flight + fresh <= c.sndWnd) {
+    fillData(c, out, c.sndNxt, fresh, nowMs);
+    afterNew(c, fresh, nowMs);
   } else {
-    prepare(c, out, seqAdd(c.sndNxt, -1), nowMs);
-    out.header.flags = TCP_ACK | TCP_FIN;
+    const data = Math.min(segmentCut(c), queued);
+    c.probeResent = true;
+    c.probeEnd = c.sndNxt;
+    repeat(c, seqAdd(c.sndQueueSeq, queued - data), data, nowMs, out);
   }
-  c.rttTimedAt = -1;
   c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
   return true;
 }
@@ -154,13 +165,16 @@ function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   if (c.finSent) return false;
   const sentOffset = seqDiff(c.sndNxt, c.sndQueueSeq);
   const unsent = c.sndQueue.length - sentOffset;
-  // Bytes that have left the link: reported by SACK, or one segment for each duplicate ACK (RFC 3042, RFC 6582).
-  const left = c.sackOk ? c.scoreboard.sacked : Math.min(c.dupAcks * c.sndMss, c.flight);
-  const usable = Math.min(c.sndWnd, c.congestion.cwnd + left) - c.flight;
+  const { flight } = c;
+  if (flight === 0 && unsent > 0 && nowMs - c.lastDataSentAt > c.rtt.rtoMs) c.congestion.onIdle(nowMs);
+  // Duplicate ACKs and SACK make the pipe smaller than the flight: that is limited transmit (RFC 3042).
+  const congested = congestionLimit(c) - pipe(c);
+  const usable = Math.min(c.sndWnd - flight, congested);
+  if (unsent > congested) c.limitedUntil = c.sndNxt;
   // FIN takes a place in the window; alone before a shut one it goes out all the same and is its own probe.
-  if (unsent === 0) return c.finQueued && (usable > 0 || c.flight === 0) && sendFin(c, nowMs, out);
+  if (unsent === 0) return c.finQueued && (usable > 0 || flight === 0) && sendFin(c, nowMs, out);
   if (usable <= 0) {
-    if (c.flight === 0) armPersist(c, nowMs);
+    if (flight === 0) armPersist(c, nowMs);
     return false;
   }
   const mss = segmentCut(c);
@@ -172,7 +186,7 @@ function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
     else if (length < unsent) length -= length % mss;
   } else if (length < unsent && length < mss && length < c.maxSndWnd / 2) {
     // Sender's silly window avoidance (RFC 9293 §3.8.6.2.1); the persist timer overrides it.
-    if (c.flight === 0) armPersist(c, nowMs);
+    if (flight === 0) armPersist(c, nowMs);
     return false;
   }
   fillData(c, out, c.sndNxt, length, nowMs);
@@ -207,7 +221,11 @@ function afterNew(c: TcpConnection, length: number, nowMs: number): void {
     c.rttTimedAt = nowMs;
     c.rttTimedSeq = c.sndNxt;
   }
-  c.sndNxt = seqAdd(c.sndNxt, length + (c.finSent ? 1 : 0));
+  const to = seqAdd(c.sndNxt, length + (c.finSent ? 1 : 0));
+  c.scoreboard.sent(c.sndNxt, to, nowMs);
+  if (c.recovery === Recovery.Fast) c.prrOut += length;
+  c.sndNxt = to;
+  c.lastDataSentAt = nowMs;
   c.timers[Timer.Persist] = Number.POSITIVE_INFINITY;
   c.persistMs = 0;
   if (wasIdle || c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);
@@ -223,7 +241,10 @@ function sendWindowProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): b
     fillData(c, out, c.sndNxt, size, nowMs);
     // A byte beyond the window is the persist timer's; what fits in it is sent like anything else.
     if (c.sndWnd > 0) afterNew(c, size, nowMs);
-    else c.sndNxt = seqAdd(c.sndNxt, size);
+    else {
+      c.scoreboard.sent(c.sndNxt, seqAdd(c.sndNxt, size), nowMs);
+      c.sndNxt = seqAdd(c.sndNxt, size);
+    }
     return true;
   }
   if (c.flight > 0 && c.sndQueue.length > 0) {

@@ -1,10 +1,19 @@
 /**
- * Loss: noticing it and deciding what to send again (RFC 5681 §3.2, RFC 6582, RFC 6675 in spirit, RFC 8985 §7's tail
- * probe). A retransmission is a cursor: `rtxNext` … `rtxEnd` is sent again by output.ts, skipping what the scoreboard
- * says the peer holds.
+ * Loss: noticing it, and deciding how much may be sent while it is repaired.
+ *
+ * With SACK, losses are found by time (RACK, RFC 8985 §6): what was sent a reordering window before something that has
+ * arrived is lost, a lost retransmission like any other. The window is nothing once three segments' worth is reported,
+ * as long as no reordering was ever seen, which makes it RFC 6675 then. Without SACK it is three duplicate ACKs and one
+ * segment for each partial acknowledgment (RFC 6582). The tail of a flight is asked for by a probe (RFC 8985 §7). What is
+ * lost is marked in the scoreboard; output.ts sends it again, before anything new, as far as the pipe (RFC 6675) allows.
+ *
+ * During a fast recovery that limit goes down from the flight to ssthresh in step with what is delivered (RFC 9937, PRR).
+ * When a timestamp tells that the acknowledged data is the original, all is undone (Eifel, RFC 3522 and RFC 4015).
+ *
+ * Left out: F-RTO (RFC 5682), because timestamps do better and nobody is without; undoing by D-SACK alone.
  */
 import type { TcpHeader } from '../wire/tcp.ts';
-import type { TcpConnection } from './connection.ts';
+import { Recovery, type TcpConnection } from './connection.ts';
 import { type Seq, seqAdd, seqDiff, seqLeq, seqLt } from './seq.ts';
 import { Timer } from './timers.ts';
 
@@ -14,12 +23,28 @@ const DUP_ACK_THRESHOLD = 3;
 const PROBE_MIN_MS = 10;
 /** RFC 8985 §7.2 WCDelAckT: how long a guest may sit on the acknowledgment of a single segment. */
 const WORST_DELAYED_ACK_MS = 200;
+/** Least reordering window: on a link without delay a quarter of the round trip is less than a turn takes. */
+const REORDER_MIN_MS = 1;
+/** RFC 8985 §6.2 step 4: recoveries for which a window that D-SACK made wider stays. */
+const REORDER_PERSIST = 16;
 
-/** The guest acknowledged new bytes: `h.ack` is above SND.UNA. */
-export function onNewAck(c: TcpConnection, h: TcpHeader, nowMs: number): void {
+/** Bytes in the network, as far as is known (RFC 6675 "pipe"; without SACK a duplicate ACK stands for a segment). */
+export function pipe(c: TcpConnection): number {
+  const board = c.scoreboard;
+  const flight = c.flight - board.lost;
+  return c.sackOk ? flight - board.sacked : Math.max(0, flight - c.dupAcks * c.sndMss);
+}
+
+/** How many bytes may be in the network. */
+export function congestionLimit(c: TcpConnection): number {
+  return c.recovery === Recovery.Fast ? c.recoveryCwnd : c.congestion.cwnd;
+}
+
+/** The guest acknowledged new bytes: `h.ack` is above SND.UNA. `dsack`: it also reports a duplicate. */
+export function onNewAck(c: TcpConnection, h: TcpHeader, dsack: boolean, nowMs: number): void {
   const ack = h.ack;
-  const flightBefore = c.flight;
   const acked = seqDiff(ack, c.sndUna);
+  const limited = seqLt(c.sndUna, c.limitedUntil);
   sampleRtt(c, h, ack, nowMs);
   c.sndUna = ack;
   c.stuckSince = -1;
@@ -29,22 +54,26 @@ export function onNewAck(c: TcpConnection, h: TcpHeader, nowMs: number): void {
     c.sndQueue.drop(dataAcked);
     c.sndQueueSeq = seqAdd(c.sndQueueSeq, dataAcked);
   }
-  c.scoreboard.advance(ack);
-  if (seqLt(c.rtxNext, ack)) c.rtxNext = ack;
-  if (seqLt(c.rtxEnd, ack)) c.rtxEnd = ack;
-  c.dupAcks = 0;
-  c.congestion.onAck(acked, flightBefore, nowMs);
-  if (c.inRecovery) {
-    if (seqLeq(c.recover, ack)) {
-      c.inRecovery = false;
-      c.congestion.onRecovered(nowMs);
-    } else {
-      markLost(c);
-    }
+  c.scoreboard.advance(ack, nowMs, c.rtt.minMs, echoed(c, h, nowMs));
+  if (!limited) c.limitedUntil = ack;
+  if (c.probeResent) judgeProbe(c, ack, dsack, nowMs);
+  if (c.resendTsValid && wasNeedless(c, h)) undo(c, nowMs);
+  if (c.recovery !== Recovery.Fast) {
+    c.dupAcks = 0;
+    c.congestion.onAck(acked, limited, nowMs, c.rtt.latestMs);
+  } else {
+    // RFC 6582 §3.2: all but one of the acknowledged segments were counted by their duplicate ACKs.
+    const counted = Math.max(0, Math.ceil(acked / c.sndMss) - 1);
+    c.dupAcks = c.sackOk ? 0 : Math.max(0, c.dupAcks - counted);
+  }
+  if (c.recovery !== Recovery.None) {
+    if (seqLeq(c.recover, ack)) endRecovery(c, nowMs);
+    else if (!c.sackOk && c.recovery === Recovery.Fast) c.scoreboard.loseFirst(c.sndMss);
   }
   if (c.flight === 0) {
     c.timers[Timer.Retransmit] = Number.POSITIVE_INFINITY;
     c.timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
+    c.timers[Timer.Reorder] = Number.POSITIVE_INFINITY;
   } else {
     armRetransmit(c, nowMs);
   }
@@ -64,54 +93,143 @@ export function sampleRtt(c: TcpConnection, h: TcpHeader, ack: Seq, nowMs: numbe
   }
 }
 
-export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
-  c.dupAcks++;
-  if (c.inRecovery) {
-    markLost(c);
-    return;
-  }
-  if (c.dupAcks >= DUP_ACK_THRESHOLD) enterRecovery(c, nowMs);
+/** When the segment that `h` echoes was sent, on our clock; -1 = unknown. */
+export function echoed(c: TcpConnection, h: TcpHeader, nowMs: number): number {
+  if (!c.timestampsOk || !h.hasTimestamps) return -1;
+  const now = Math.floor(nowMs);
+  return Math.max(-1, now - ((now + c.tsOffset - h.tsEcr) | 0));
 }
 
-export function enterRecovery(c: TcpConnection, nowMs: number): void {
+export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
+  c.dupAcks++;
+  // With SACK, only where the peer has nothing to report: it need not keep what came ahead of a gap.
+  if (c.recovery !== Recovery.None || c.dupAcks < DUP_ACK_THRESHOLD || !c.scoreboard.isEmpty) return;
   // RFC 6582 §3.2 step 2: without SACK these may be answers to what was needlessly sent again before `recover`.
   // (Outside recovery SND.UNA is never below it; an old value may lie any distance behind, so it must not be ordered.)
   if (!c.sackOk && c.sndUna === c.recover) return;
-  c.inRecovery = true;
-  c.recover = c.sndNxt;
-  c.rtxNext = c.sndUna;
-  c.congestion.onLoss(c.flight, nowMs);
-  markLost(c);
+  c.scoreboard.loseFirst(c.sndMss);
+  enterRecovery(c, nowMs);
 }
 
-/** What is to be sent again: with SACK everything missing below the highest reported byte, else the first segment. */
-function markLost(c: TcpConnection): void {
-  if (c.scoreboard.isEmpty) {
-    // NewReno: one segment per partial acknowledgment (RFC 6582 §3.2 step 3).
-    if (!seqLt(c.rtxNext, seqAdd(c.sndUna, 1))) return;
-    const first = seqAdd(c.sndUna, Math.min(c.sndMss, c.flight));
-    if (seqLt(c.rtxEnd, first)) c.rtxEnd = first;
-    return;
+/**
+ * An acknowledgment was taken in that may tell of losses, or of the way out of them. `delivered`: bytes that it told
+ * have arrived.
+ */
+export function afterAck(c: TcpConnection, delivered: number, advanced: boolean, nowMs: number): void {
+  const before = c.scoreboard.lost;
+  detectLosses(c, nowMs);
+  if (c.recovery === Recovery.Fast) reduce(c, delivered, advanced && c.scoreboard.lost <= before);
+}
+
+/** Mark what is lost by now, begin a recovery if that is news, and set the timer for what may be lost soon. */
+export function detectLosses(c: TcpConnection, nowMs: number): void {
+  const board = c.scoreboard;
+  const before = board.lost;
+  const waitMs = board.detectLost(nowMs, reorderWindow(c));
+  c.timers[Timer.Reorder] = waitMs > 0 ? nowMs + waitMs : Number.POSITIVE_INFINITY;
+  if (board.lost > before && c.recovery === Recovery.None) enterRecovery(c, nowMs);
+}
+
+/** A duplicate was reported (RFC 2883): at most once a round trip that widens the reordering window. */
+export function onDsack(c: TcpConnection): void {
+  if (c.reorderPersist > 0 && seqLt(c.sndUna, c.dsackRound)) return;
+  c.dsackRound = c.sndNxt;
+  c.reorderMultiple++;
+  c.reorderPersist = REORDER_PERSIST;
+}
+
+/** RFC 8985 §6.2 step 4. */
+function reorderWindow(c: TcpConnection): number {
+  const board = c.scoreboard;
+  if (!board.reorderingSeen) {
+    const enough = c.dupAcks >= DUP_ACK_THRESHOLD || board.sacked >= DUP_ACK_THRESHOLD * c.sndMss;
+    if (enough || c.recovery !== Recovery.None) return 0;
   }
-  const end = c.scoreboard.highest;
-  if (seqLt(c.rtxEnd, end)) c.rtxEnd = end;
+  if (c.rtt.srttMs < 0) return REORDER_MIN_MS;
+  const wanted = Math.max(REORDER_MIN_MS, (c.reorderMultiple * c.rtt.minMs) / 4);
+  return Math.min(wanted, Math.max(REORDER_MIN_MS, c.rtt.srttMs));
+}
+
+function enterRecovery(c: TcpConnection, nowMs: number): void {
+  const { flight } = c;
+  c.recovery = Recovery.Fast;
+  c.recover = c.sndNxt;
+  c.congestion.onLoss(flight, nowMs);
+  c.recoverFlight = flight;
+  c.prrDelivered = 0;
+  c.prrOut = 0;
+  // The first retransmission goes out at once.
+  c.recoveryCwnd = c.congestion.cwnd === Number.POSITIVE_INFINITY ? c.congestion.cwnd : pipe(c) + c.sndMss;
+  c.resendTsValid = false;
+}
+
+function endRecovery(c: TcpConnection, nowMs: number): void {
+  c.recovery = Recovery.None;
+  c.resendTsValid = false;
+  c.dupAcks = 0;
+  c.congestion.onRecovered(nowMs);
+  if (c.reorderPersist > 0 && --c.reorderPersist === 0) c.reorderMultiple = 1;
+  // What was sent since, and is lost as well, is another loss.
+  if (c.scoreboard.lost > 0) enterRecovery(c, nowMs);
+}
+
+/** RFC 9937: how much may be in the network after `delivered` more bytes have arrived. */
+function reduce(c: TcpConnection, delivered: number, safe: boolean): void {
+  const { ssthresh } = c.congestion;
+  if (ssthresh === Number.POSITIVE_INFINITY) return;
+  c.prrDelivered += delivered;
+  const inNetwork = pipe(c);
+  let more: number;
+  if (inNetwork > ssthresh) {
+    more = Math.ceil((c.prrDelivered * ssthresh) / c.recoverFlight) - c.prrOut;
+  } else {
+    const limit = Math.max(c.prrDelivered - c.prrOut, delivered) + (safe ? c.sndMss : 0);
+    more = Math.min(ssthresh - inNetwork, limit);
+  }
+  if (c.prrOut === 0) more = Math.max(more, c.sndMss);
+  c.recoveryCwnd = inNetwork + Math.max(0, more);
+}
+
+/** RFC 3522 §3.2 step 5: the first acknowledgment after a retransmission echoes something older than it. */
+function wasNeedless(c: TcpConnection, h: TcpHeader): boolean {
+  c.resendTsValid = false;
+  return h.hasTimestamps && ((h.tsEcr - c.resendTs) | 0) < 0;
+}
+
+/** Nothing was lost: the network is late or changes the order. */
+function undo(c: TcpConnection, nowMs: number): void {
+  c.congestion.undo(nowMs);
+  c.scoreboard.forgiveLost(nowMs);
+  if (c.sackOk) c.scoreboard.reorderingSeen = true;
+  c.recovery = Recovery.None;
+  c.dupAcks = 0;
+}
+
+/** RFC 8985 §7.4: without a report of a duplicate, the probe has repaired a loss, which counts as any other. */
+function judgeProbe(c: TcpConnection, ack: Seq, dsack: boolean, nowMs: number): void {
+  if (!dsack && !seqLt(c.probeEnd, ack)) return;
+  c.probeResent = false;
+  if (dsack || c.recovery !== Recovery.None) return;
+  c.congestion.onLoss(c.flight, nowMs);
+  c.congestion.onRecovered(nowMs);
 }
 
 /** The retransmission timer fired (RFC 6298 §5.4–5.7): send everything outstanding again, slowly. */
 export function onRetransmitTimeout(c: TcpConnection, nowMs: number): void {
+  const again = c.stuckSince >= 0 || c.recovery !== Recovery.None;
   if (c.stuckSince < 0) c.stuckSince = nowMs;
   c.rtt.backOff();
-  c.congestion.onTimeout(c.flight, nowMs);
-  // RFC 2018 §8: the receiver may have dropped what it reported.
-  c.scoreboard.clear();
-  c.inRecovery = true;
+  c.congestion.onTimeout(c.flight, nowMs, again);
+  c.scoreboard.loseAll();
+  c.recovery = Recovery.Timeout;
   c.recover = c.sndNxt;
-  c.rtxNext = c.sndUna;
-  c.rtxEnd = c.sndNxt;
+  c.resendTsValid = false;
   c.dupAcks = 0;
   c.rttTimedAt = -1;
+  c.probeResent = false;
   c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
   c.timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
+  c.timers[Timer.Reorder] = Number.POSITIVE_INFINITY;
 }
 
 /** (Re)start the retransmission timer, and the tail probe before it where one is allowed. */
@@ -122,7 +240,8 @@ export function armRetransmit(c: TcpConnection, nowMs: number): void {
 
 /** RFC 8985 §7.2: each transmission of new data puts the probe off. */
 export function armLossProbe(c: TcpConnection, nowMs: number): void {
-  if (c.probeSent || c.inRecovery || !c.sackOk || !c.isSynchronized || c.rtt.srttMs < 0) return;
+  if (c.probeSent || c.recovery === Recovery.Timeout || !c.sackOk || !c.isSynchronized) return;
+  if (c.rtt.srttMs < 0) return;
   let pto = Math.max(PROBE_MIN_MS, 2 * c.rtt.srttMs);
   if (c.flight <= c.sndMss) pto += WORST_DELAYED_ACK_MS;
   c.timers[Timer.LossProbe] = pto < c.rtt.rtoMs ? nowMs + pto : Number.POSITIVE_INFINITY;

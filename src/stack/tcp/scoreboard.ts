@@ -1,95 +1,327 @@
 /**
- * Which bytes in flight the peer holds already (RFC 2018 SACK). Sorted, disjoint ranges; at most `MAX_RANGES`, because
- * the peer decides how many there are (T-14). Blocks that make no sense are ignored.
+ * What is in flight: every byte from SND.UNA to SND.NXT, with the time of its last transmission, and whether the peer
+ * holds it (RFC 2018), it is taken for lost, or was sent again. RACK (RFC 8985 §6) reads losses from it.
+ *
+ *   | run | run | run | …      sorted, without gaps; run i ends where run i+1 begins, the last at `end`
+ *
+ * What one turn sends is one run, so a window takes few of them. SACK blocks cut runs at their edges; runs that the peer
+ * holds are joined. The peer decides on the cuts, so their number is bounded (T-14): a block beyond it is ignored.
+ * Blocks that make no sense are ignored as well. Arrays keep their storage: nothing is allocated per segment.
  */
-import { type Seq, seqDiff, seqLt } from './seq.ts';
+import { type Seq, seqDiff, seqLeq, seqLt } from './seq.ts';
 
-const MAX_RANGES = 256;
+/** Most runs: a turn's worth each, or pieces between SACK blocks. */
+const MAX_RUNS = 4096;
+/** Storage beyond this is let go when nothing is in flight. */
+const KEPT_RUNS = 64;
+
+const SACKED = 1;
+const LOST = 2;
+const RESENT = 4;
 
 export class Scoreboard {
   /** Bytes held by the peer beyond the cumulative acknowledgment. */
   sacked = 0;
-  readonly #left: Seq[] = [];
-  readonly #right: Seq[] = [];
+  /** Bytes taken for lost that were not sent again yet. */
+  lost = 0;
+  /** Bytes in flight that were sent more than once. */
+  resent = 0;
+  /** RACK.xmit_ts, RACK.end_seq and RACK.rtt: of what was sent last among all that has arrived. */
+  rackSentAt: number = Number.NEGATIVE_INFINITY;
+  rackEnd: Seq = 0;
+  rackRttMs = 0;
+  /** Something sent once arrived after something sent later (RACK.reordering_seen). */
+  reorderingSeen = false;
+  #start: number[] = [];
+  #sentAt: number[] = [];
+  #flags: number[] = [];
+  #first = 0;
+  /** One past the last run. */
+  #last = 0;
+  #end: Seq = 0;
+  /** RACK.fack: one past the highest byte known to have arrived; only kept while something is SACKed. */
+  #fack: Seq = 0;
 
+  /** The peer has reported nothing beyond the cumulative acknowledgment. */
   get isEmpty(): boolean {
-    return this.#left.length === 0;
+    return this.sacked === 0;
   }
 
-  /** One past the highest byte the peer reported; only valid when not empty. */
-  get highest(): Seq {
-    return this.#right[this.#right.length - 1] as number;
+  /** Runs kept, for tests of their bound. */
+  get runs(): number {
+    return this.#last - this.#first;
   }
 
-  /** Enter a block. Returns how many bytes were news; 0 for nonsense (outside una…nxt, empty) and duplicates. */
-  add(left: Seq, right: Seq, sndUna: Seq, sndNxt: Seq): number {
-    if (!seqLt(left, right) || seqLt(left, sndUna) || seqLt(sndNxt, right)) return 0;
-    const lefts = this.#left;
-    const rights = this.#right;
-    let i = 0;
-    while (i < lefts.length && seqLt(rights[i] as number, left)) i++;
-    let newLeft = left;
-    let newRight = right;
-    let swallowed = 0;
-    let last = i;
-    while (last < lefts.length && !seqLt(right, lefts[last] as number)) {
-      const l = lefts[last] as number;
-      const r = rights[last] as number;
-      if (seqLt(l, newLeft)) newLeft = l;
-      if (seqLt(newRight, r)) newRight = r;
-      swallowed += seqDiff(r, l);
-      last++;
+  /** New bytes from SND.NXT (`from`) to `to` were sent. */
+  sent(from: Seq, to: Seq, nowMs: number): void {
+    const last = this.#last - 1;
+    const joins =
+      last >= this.#first &&
+      ((this.#flags[last] === 0 && this.#sentAt[last] === nowMs) || this.runs >= MAX_RUNS - 2);
+    if (!joins) this.#append(from, nowMs);
+    else if (this.#flags[last] !== 0) this.#setRange(this.#start[last] as number, from, 0, nowMs);
+    else this.#sentAt[last] = nowMs;
+    this.#end = to;
+  }
+
+  /** Bytes in flight from `from` to `to` were sent again. */
+  sentAgain(from: Seq, to: Seq, nowMs: number): void {
+    this.#setRange(from, to, RESENT, nowMs);
+  }
+
+  /**
+   * Enter a SACK block. Returns how many bytes were news; 0 for nonsense (outside una…nxt, empty) and duplicates.
+   * `minRttMs` and `echoedMs` (when what the segment's timestamp echoes was sent; -1 = unknown) keep an acknowledgment
+   * of the original from being taken for one of its repetition.
+   */
+  add(left: Seq, right: Seq, nowMs: number, minRttMs: number, echoedMs: number): number {
+    const first = this.#first;
+    if (first === this.#last) return 0;
+    const una = this.#start[first] as number;
+    if (!seqLt(left, right) || seqLt(left, una) || seqLt(this.#end, right)) return 0;
+    let i = this.#find(left);
+    if ((this.#flags[i] as number) & SACKED && seqLeq(right, this.#endOf(i))) return 0;
+    if (this.runs > MAX_RUNS - 2) return 0;
+    if (this.sacked === 0) this.#fack = una;
+    i = this.#splitAt(left);
+    let news = 0;
+    let at = i;
+    while (at < this.#last && seqLt(this.#start[at] as number, right)) {
+      if (seqLt(right, this.#endOf(at))) this.#splitAt(right);
+      if (((this.#flags[at] as number) & SACKED) === 0) {
+        news += seqDiff(this.#endOf(at), this.#start[at] as number);
+        this.#arrived(at, this.#endOf(at), nowMs, minRttMs, echoedMs);
+      }
+      at++;
     }
-    if (last === i && lefts.length >= MAX_RANGES) return 0;
-    const news = seqDiff(newRight, newLeft) - swallowed;
-    if (news > 0 || last - i > 1) {
-      lefts.splice(i, last - i, newLeft);
-      rights.splice(i, last - i, newRight);
-    }
-    this.sacked += news;
+    this.#setRange(left, right, SACKED, 0);
+    if (seqLt(this.#fack, right)) this.#fack = right;
     return news;
   }
 
-  /** Everything below `sndUna` is acknowledged for good. */
-  advance(sndUna: Seq): void {
-    const lefts = this.#left;
-    const rights = this.#right;
-    let gone = 0;
-    while (gone < lefts.length && !seqLt(sndUna, rights[gone] as number)) {
-      this.sacked -= seqDiff(rights[gone] as number, lefts[gone] as number);
-      gone++;
+  /** Everything below `una` is acknowledged for good. */
+  advance(una: Seq, nowMs: number, minRttMs: number, echoedMs: number): void {
+    const track = this.sacked > 0 || this.resent > 0 || this.lost > 0;
+    while (this.#first < this.#last) {
+      const i = this.#first;
+      const start = this.#start[i] as number;
+      if (!seqLt(start, una)) break;
+      const whole = seqLeq(this.#endOf(i), una);
+      const end = whole ? this.#endOf(i) : una;
+      const flags = this.#flags[i] as number;
+      if (track) {
+        if ((flags & SACKED) === 0) this.#arrived(i, end, nowMs, minRttMs, echoedMs);
+      } else {
+        // In order and sent once: the last of them is the newest.
+        this.rackSentAt = this.#sentAt[i] as number;
+        this.rackEnd = end;
+        this.rackRttMs = nowMs - this.rackSentAt;
+      }
+      if (flags !== 0) this.#account(flags, -seqDiff(end, start));
+      if (!whole) {
+        this.#start[i] = una;
+        break;
+      }
+      this.#first++;
     }
-    if (gone > 0) {
-      lefts.splice(0, gone);
-      rights.splice(0, gone);
+    if (this.#first === this.#last) this.clear();
+  }
+
+  /**
+   * RFC 8985 §6.2 step 5: mark as lost what was sent `reorderMs` before something that has arrived. Returns how long to
+   * wait until more of it can be taken for lost; 0 = there is nothing to wait for.
+   */
+  detectLost(nowMs: number, reorderMs: number): number {
+    if (this.sacked === 0 && this.resent === 0) return 0;
+    const patience = this.rackRttMs + reorderMs;
+    let waitMs = 0;
+    for (let i = this.#first; i < this.#last; i++) {
+      const flags = this.#flags[i] as number;
+      if ((flags & (SACKED | LOST)) !== 0) continue;
+      const sentAt = this.#sentAt[i] as number;
+      // In one instant the order is that of the bytes, and repetitions come last.
+      const later =
+        sentAt > this.rackSentAt ||
+        (sentAt === this.rackSentAt && (flags !== 0 || seqLt(this.rackEnd, this.#endOf(i))));
+      if (later) {
+        // What was sent once was sent in order.
+        if (flags === 0) break;
+        continue;
+      }
+      const remaining = sentAt + patience - nowMs;
+      if (remaining > 0) waitMs = Math.max(waitMs, remaining);
+      else this.#lose(i);
     }
-    if (lefts.length > 0 && seqLt(lefts[0] as number, sndUna)) {
-      this.sacked -= seqDiff(sndUna, lefts[0] as number);
-      lefts[0] = sndUna;
+    return waitMs;
+  }
+
+  /** The first `bytes` in flight are lost, as far as the peer does not hold them (RFC 6582: no SACK to know better). */
+  loseFirst(bytes: number): void {
+    if (this.#first === this.#last) return;
+    const una = this.#start[this.#first] as number;
+    const flight = seqDiff(this.#end, una);
+    const to = (una + Math.min(bytes, flight)) >>> 0;
+    this.#splitAt(to);
+    for (let i = this.#first; i < this.#last && seqLt(this.#start[i] as number, to); i++) {
+      if (((this.#flags[i] as number) & (SACKED | LOST)) === 0) this.#lose(i);
     }
   }
 
-  /** The first byte at or after `from` that the peer did not report. */
-  skip(from: Seq): Seq {
-    for (let i = 0; i < this.#left.length; i++) {
-      if (seqLt(from, this.#left[i] as number)) return from;
-      if (seqLt(from, this.#right[i] as number)) return this.#right[i] as number;
-    }
-    return from;
+  /** Everything in flight is lost, and what the peer reported is forgotten (RFC 2018 §8: it may have dropped it). */
+  loseAll(): void {
+    if (this.#first === this.#last) return;
+    this.#last = this.#first + 1;
+    this.#flags[this.#first] = LOST;
+    this.#sentAt[this.#first] = Number.NEGATIVE_INFINITY;
+    this.sacked = 0;
+    this.resent = 0;
+    this.lost = seqDiff(this.#end, this.#start[this.#first] as number);
   }
 
-  /** How many bytes from `from` on are missing at the peer, up to `limit`; `from` itself must be missing. */
-  holeLength(from: Seq, limit: Seq): number {
-    for (let i = 0; i < this.#left.length; i++) {
-      const left = this.#left[i] as number;
-      if (seqLt(from, left)) return seqLt(left, limit) ? seqDiff(left, from) : seqDiff(limit, from);
+  /** Nothing was lost after all: it is only late. */
+  forgiveLost(nowMs: number): void {
+    for (let i = this.#first; i < this.#last; i++) {
+      if (((this.#flags[i] as number) & LOST) === 0) continue;
+      this.#flags[i] = 0;
+      if ((this.#sentAt[i] as number) === Number.NEGATIVE_INFINITY) this.#sentAt[i] = nowMs;
     }
-    return seqDiff(limit, from);
+    this.lost = 0;
+  }
+
+  /** Where the first lost byte is; only valid while there is one. */
+  get firstLost(): Seq {
+    return this.#start[this.#firstLostRun()] as number;
+  }
+
+  /** How many bytes are lost in one piece from `firstLost` on. */
+  get firstLostLength(): number {
+    let i = this.#firstLostRun();
+    const from = this.#start[i] as number;
+    while (i + 1 < this.#last && ((this.#flags[i + 1] as number) & LOST) !== 0) i++;
+    return seqDiff(this.#endOf(i), from);
   }
 
   clear(): void {
-    this.#left.length = 0;
-    this.#right.length = 0;
     this.sacked = 0;
+    this.lost = 0;
+    this.resent = 0;
+    this.#first = 0;
+    this.#last = 0;
+    if (this.#start.length > KEPT_RUNS) {
+      this.#start.length = 0;
+      this.#sentAt.length = 0;
+      this.#flags.length = 0;
+    }
+  }
+
+  #firstLostRun(): number {
+    let i = this.#first;
+    while (((this.#flags[i] as number) & LOST) === 0) i++;
+    return i;
+  }
+
+  /** Run `i`, up to `end`, has arrived: RACK.update and the detection of reordering (RFC 8985 §6.2 steps 2 and 3). */
+  #arrived(i: number, end: Seq, nowMs: number, minRttMs: number, echoedMs: number): void {
+    const sentAt = this.#sentAt[i] as number;
+    if (((this.#flags[i] as number) & RESENT) !== 0) {
+      if (nowMs - sentAt < minRttMs || (echoedMs >= 0 && echoedMs < Math.floor(sentAt))) return;
+    } else if (this.sacked > 0 && seqLt(end, this.#fack)) {
+      this.reorderingSeen = true;
+    }
+    if (sentAt > this.rackSentAt || (sentAt === this.rackSentAt && seqLt(this.rackEnd, end))) {
+      this.rackSentAt = sentAt;
+      this.rackEnd = end;
+      this.rackRttMs = nowMs - sentAt;
+    }
+  }
+
+  #lose(i: number): void {
+    const length = seqDiff(this.#endOf(i), this.#start[i] as number);
+    this.#account(this.#flags[i] as number, -length);
+    this.#flags[i] = LOST;
+    this.lost += length;
+  }
+
+  #endOf(i: number): Seq {
+    return i + 1 < this.#last ? (this.#start[i + 1] as number) : this.#end;
+  }
+
+  #account(flags: number, bytes: number): void {
+    if ((flags & SACKED) !== 0) this.sacked += bytes;
+    if ((flags & LOST) !== 0) this.lost += bytes;
+    if ((flags & RESENT) !== 0) this.resent += bytes;
+  }
+
+  /** The run that holds byte `seq`, which is in flight. */
+  #find(seq: Seq): number {
+    let low = this.#first;
+    let high = this.#last - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (seqLeq(this.#start[middle] as number, seq)) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  /** Make `seq` (in flight, or the end) the beginning of a run; which one. */
+  #splitAt(seq: Seq): number {
+    if (seq === this.#end) return this.#last;
+    const i = this.#find(seq);
+    if (this.#start[i] === seq) return i;
+    for (let k = this.#last++; k > i; k--) this.#move(k - 1, k);
+    this.#start[i + 1] = seq;
+    return i + 1;
+  }
+
+  /** Give `from` … `to` one state, and join the run with neighbours in the same state. */
+  #setRange(from: Seq, to: Seq, flags: number, sentAt: number): void {
+    let i = this.#splitAt(from);
+    this.#splitAt(to);
+    let last = i;
+    while (last < this.#last && seqLt(this.#start[last] as number, to)) {
+      this.#account(this.#flags[last] as number, -seqDiff(this.#endOf(last), this.#start[last] as number));
+      last++;
+    }
+    this.#account(flags, seqDiff(to, from));
+    // Runs i … last-1 become one; then it takes in what is like it on either side.
+    this.#flags[i] = flags;
+    this.#sentAt[i] = sentAt;
+    if (last < this.#last && this.#flags[last] === flags && this.#sentAt[last] === sentAt) last++;
+    if (i > this.#first && this.#flags[i - 1] === flags && this.#sentAt[i - 1] === sentAt) i--;
+    this.#remove(i + 1, last);
+  }
+
+  /** Take runs `from` … `to`-1 out, by moving the shorter side. */
+  #remove(from: number, to: number): void {
+    const gone = to - from;
+    if (gone <= 0) return;
+    if (from - this.#first < this.#last - to) {
+      for (let k = from - 1; k >= this.#first; k--) this.#move(k, k + gone);
+      this.#first += gone;
+    } else {
+      for (let k = to; k < this.#last; k++) this.#move(k, k - gone);
+      this.#last -= gone;
+    }
+  }
+
+  #move(from: number, to: number): void {
+    this.#start[to] = this.#start[from] as number;
+    this.#sentAt[to] = this.#sentAt[from] as number;
+    this.#flags[to] = this.#flags[from] as number;
+  }
+
+  /** Also the only place where runs change their numbers all together. */
+  #append(start: Seq, sentAt: number): void {
+    if (this.#first > 32 && this.#first > this.runs) {
+      const by = this.#first;
+      for (let k = by; k < this.#last; k++) this.#move(k, k - by);
+      this.#first = 0;
+      this.#last -= by;
+    }
+    this.#start[this.#last] = start;
+    this.#sentAt[this.#last] = sentAt;
+    this.#flags[this.#last] = 0;
+    this.#last++;
   }
 }

@@ -1,7 +1,7 @@
 /** Deadlines of a connection: what happens when one passes (RFC 9293 §3.8, RFC 6298, RFC 8985 §7). */
 import { EV_CLOSED, EV_RESET, type TcpConnection, TcpState } from './connection.ts';
 import { close } from './input.ts';
-import { onRetransmitTimeout } from './recovery.ts';
+import { detectLosses, onRetransmitTimeout } from './recovery.ts';
 import { RTO_MAX_MS } from './rtt.ts';
 import { earliest, Timer } from './timers.ts';
 
@@ -51,6 +51,7 @@ export function onTimeout(c: TcpConnection, nowMs: number): number {
       c.persistPending = true;
     }
   }
+  if ((timers[Timer.Reorder] as number) <= nowMs) detectLosses(c, nowMs);
   if ((timers[Timer.LossProbe] as number) <= nowMs) {
     timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
     if (c.flight > 0) c.probePending = true;

@@ -9,10 +9,12 @@ export const Timer = {
   Keepalive: 4,
   /** The state has a natural end: handshake, orphaned FIN-WAIT-2, TIME-WAIT. */
   State: 5,
+  /** RACK: something may be lost, unless it comes by then (RFC 8985 §6.3). */
+  Reorder: 6,
 } as const;
 export type Timer = (typeof Timer)[keyof typeof Timer];
 
-export const TIMER_COUNT = 6;
+export const TIMER_COUNT = 7;
 
 /** The earliest of the timers; Infinity when none is set. */
 export function earliest(timers: Float64Array): number {

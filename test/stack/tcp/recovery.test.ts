@@ -138,8 +138,7 @@ describe('three duplicate ACKs (RQ-31, RFC 5681 §3.2)', () => {
     c.sndUna = far;
     c.sndNxt = far;
     c.sndQueueSeq = far;
-    c.rtxNext = far;
-    c.rtxEnd = far;
+
     c.sndWl2 = far;
     host.write(5000);
     const ack = far - host.iss;
@@ -188,8 +187,10 @@ describe('SACK recovery (RFC 6675, RQ-40)', () => {
     });
     assert.deepEqual(out, [...segments(0, 1), ...segments(3, 2)]);
     assert.deepEqual(host.segment({ flags: 'A', ack: 3001, sack: [[5001, 8001]] }), []);
-    // Nothing is known of the tail: its first segment goes out once more (as RFC 6675 §4 rule 4 would rescue the last).
-    assert.deepEqual(host.segment({ flags: 'A', ack: 8001 }), segments(8, 1));
+    // Nothing is known of the tail: a probe asks for it (RFC 8985 §7; RFC 6675 §4 rule 4 would send it at once).
+    assert.deepEqual(host.segment({ flags: 'A', ack: 8001 }), []);
+    assert.deepEqual(plain(host.advance(10)), [`+10 ${segments(9, 1)[0]}`]);
+    assert.deepEqual(host.segment({ flags: 'A', ack: 8001, sack: [[9001, 10_001]] }), segments(8, 1));
     assert.deepEqual(host.segment({ flags: 'A', ack: 10_001 }), []);
     assert.deepEqual(host.advance(10_000), []);
   });

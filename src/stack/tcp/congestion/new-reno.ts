@@ -1,21 +1,21 @@
 /** NewReno: slow start and congestion avoidance (RFC 5681 §3.1, counted in bytes as RFC 3465), RFC 6928 initial window. */
-import type { CongestionControl } from './congestion.ts';
+import { type CongestionControl, initialWindow } from './congestion.ts';
 
 export class NewReno implements CongestionControl {
   cwnd: number;
   ssthresh: number = Number.POSITIVE_INFINITY;
   readonly #mss: number;
   #ackedInAvoidance = 0;
+  #priorCwnd = 0;
+  #priorSsthresh = 0;
 
   constructor(mss: number) {
     this.#mss = mss;
-    // RFC 6928 §2.
-    this.cwnd = Math.min(10 * mss, Math.max(2 * mss, 14600));
+    this.cwnd = initialWindow(mss);
   }
 
-  onAck(acked: number, flight: number): void {
-    // A sender that does not fill its window learns nothing from an acknowledgment (RFC 7661's reason).
-    if (flight < this.cwnd / 2) return;
+  onAck(acked: number, limited: boolean): void {
+    if (!limited) return;
     if (this.cwnd < this.ssthresh) {
       this.cwnd += Math.min(acked, 2 * this.#mss);
       return;
@@ -28,18 +28,37 @@ export class NewReno implements CongestionControl {
   }
 
   onLoss(flight: number): void {
+    this.#remember();
     this.ssthresh = Math.max(flight / 2, 2 * this.#mss);
     this.cwnd = this.ssthresh;
     this.#ackedInAvoidance = 0;
   }
 
-  onTimeout(flight: number): void {
-    this.ssthresh = Math.max(flight / 2, 2 * this.#mss);
+  onTimeout(flight: number, _nowMs: number, again: boolean): void {
+    // RFC 5681 §3.1: a repeated timeout leaves ssthresh alone.
+    if (!again) {
+      this.#remember();
+      this.ssthresh = Math.max(flight / 2, 2 * this.#mss);
+    }
     this.cwnd = this.#mss;
     this.#ackedInAvoidance = 0;
   }
 
   onRecovered(): void {
-    this.cwnd = Math.max(this.ssthresh, 2 * this.#mss);
+    this.#ackedInAvoidance = 0;
+  }
+
+  undo(): void {
+    this.cwnd = Math.max(this.cwnd, this.#priorCwnd);
+    this.ssthresh = Math.max(this.ssthresh, this.#priorSsthresh);
+  }
+
+  onIdle(): void {
+    this.cwnd = Math.min(this.cwnd, initialWindow(this.#mss));
+  }
+
+  #remember(): void {
+    this.#priorCwnd = this.cwnd;
+    this.#priorSsthresh = this.ssthresh;
   }
 }

@@ -6,8 +6,11 @@ import type { CongestionControl } from './congestion.ts';
 
 export const noCongestionControl: CongestionControl = {
   cwnd: Number.POSITIVE_INFINITY,
+  ssthresh: Number.POSITIVE_INFINITY,
   onAck(): void {},
   onLoss(): void {},
   onTimeout(): void {},
   onRecovered(): void {},
+  undo(): void {},
+  onIdle(): void {},
 };
