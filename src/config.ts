@@ -14,6 +14,8 @@ export interface Limits {
   tcpMaxPendingDialsPerDestination: number;
   /** Most bytes one flow buffers in each direction. */
   tcpBufferPerFlow: number;
+  /** The same where the link has congestion control: 200 Mbit/s need 5 MB at a round trip of 200 ms. */
+  tcpBufferPerFarFlow: number;
   /** Out-of-order ranges kept per flow. */
   tcpOutOfOrderRanges: number;
   /** Bytes of packet memory for all flows together. */
@@ -38,6 +40,7 @@ export const defaultLimits: Limits = {
   tcpMaxPendingDials: 4096,
   tcpMaxPendingDialsPerDestination: 256,
   tcpBufferPerFlow: 4 * 1024 * 1024,
+  tcpBufferPerFarFlow: 8 * 1024 * 1024,
   tcpOutOfOrderRanges: 128,
   memoryTotal: 512 * 1024 * 1024,
   udpMaxFlows: 4096,
@@ -173,11 +176,18 @@ export const defaultBehavior: GuestBehavior = {
   mac: '',
 };
 
+/**
+ * How TCP towards the guest deals with the network in between. `none` where there is none: a TAP or TUN on this machine.
+ * Everything else also gets windows for a long way.
+ */
+export type Congestion = 'none' | 'newReno' | 'cubic';
+
 export interface GuestSpec {
   device: DeviceSpec;
   addresses: AddressPlan;
   policy: PolicySpec;
   behavior: GuestBehavior;
+  congestion: Congestion;
   /** Source addresses of host sockets towards the outside, as literals; empty = the kernel chooses. */
   source4: string;
   source6: string;

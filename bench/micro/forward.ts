@@ -20,6 +20,7 @@ import { TcpFlows } from '../../src/forward/tcp-flows.ts';
 import { UdpFlows } from '../../src/forward/udp-flows.ts';
 import type { IngressHandler } from '../../src/stack/ingress.ts';
 import type { Packet } from '../../src/stack/packet.ts';
+import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { seqAdd } from '../../src/stack/tcp/seq.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
 import { parseTcp, TCP_ACK, TCP_SYN, TcpHeader } from '../../src/stack/wire/tcp.ts';
@@ -59,7 +60,7 @@ class Flows implements IngressHandler {
   readonly udp: UdpFlows;
 
   constructor(context: FlowContext) {
-    this.tcp = new TcpFlows(context, BUFFER, BUFFER);
+    this.tcp = new TcpFlows(context, BUFFER, BUFFER, () => noCongestionControl);
     this.udp = new UdpFlows(context, new DnsFlows(context));
   }
 

@@ -9,6 +9,7 @@ import {
   type AddressPlan,
   type AttachTarget,
   type Config,
+  type Congestion,
   defaultBehavior,
   defaultLimits,
   defaultNames,
@@ -23,6 +24,7 @@ import {
   badValue,
   decimal,
   MTU_MIN_IPV6,
+  parseCongestion,
   parseDnsServer,
   parseExistingPath,
   parseFd,
@@ -68,6 +70,7 @@ interface SharedOptions {
   interface: string;
   configure?: boolean;
   userns?: string;
+  congestion: Congestion;
   pcap?: string;
   readyFd?: number;
   exitFd?: number;
@@ -147,6 +150,12 @@ function addShared(command: Command): Command {
     )
     .option('--no-dns', 'no DNS service at the DNS addresses')
     .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
+    .addOption(
+      new Option('--congestion <name>', 'congestion control towards the guest: none, newReno or cubic')
+        .argParser(parseCongestion)
+        .default('none')
+        .hideHelp(),
+    )
     .option('--pcap <file>', 'write a capture of all packets', parsePcapPath)
     .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
       parseFd('--ready-fd', value),
@@ -181,6 +190,7 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
         }),
       },
       behavior: defaultBehavior,
+      congestion: options.congestion,
       source4: options.sourceIpv4 ?? '',
       source6: options.sourceIpv6 ?? '',
       dns: options.dns !== false,

@@ -5,7 +5,7 @@
 import { accessSync, constants, fstatSync, readlinkSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
-import { type AddressPlan, type Config, defaultAddresses } from '../config.ts';
+import { type AddressPlan, type Config, type Congestion, defaultAddresses } from '../config.ts';
 
 /** The command line is not usable; nothing has been started. */
 export class UsageError extends Error {
@@ -81,6 +81,16 @@ export function parseLogLevel(text: string): Config['logLevel'] {
   const level = levels.find((name) => name === text);
   if (level === undefined) throw badValue('--log-level', text, 'is not a log level', levels.join(', '));
   return level;
+}
+
+const congestions: readonly Congestion[] = ['none', 'newReno', 'cubic'];
+
+export function parseCongestion(text: string): Congestion {
+  const congestion = congestions.find((name) => name === text);
+  if (congestion === undefined) {
+    throw badValue('--congestion', text, 'is not a congestion control', congestions.join(', '));
+  }
+  return congestion;
 }
 
 export function parsePcapPath(text: string): string {

@@ -2,7 +2,7 @@
  * One guest: its device, its stack and its flows, put together. The device's frames go in at `receiveBatch`, and at
  * the end of the batch everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { Congestion, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
 import { CaptureLink } from '../device/capture.ts';
 import { BATCH_FRAMES, TapLink } from '../device/tap-link.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
@@ -35,6 +35,10 @@ import { Reassembler } from '../stack/reassembly.ts';
 import type { Rng } from '../stack/rng.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
 import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
+import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
+import { Cubic } from '../stack/tcp/congestion/cubic.ts';
+import { NewReno } from '../stack/tcp/congestion/new-reno.ts';
+import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
@@ -57,6 +61,12 @@ const QUEUE_SHARE = 4;
 
 /** Bytes of frames per batch: what a frame at the end of the device's queue waits for is a few of these. */
 const BATCH_BYTES = 512 * 1024;
+
+const congestionControls: Record<Congestion, (mss: number) => CongestionControl> = {
+  none: () => noCongestionControl,
+  newReno: (mss) => new NewReno(mss),
+  cubic: (mss) => new Cubic(mss),
+};
 
 /** What the guests of one engine share. */
 export interface EngineServices {
@@ -140,8 +150,12 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       log: (level, message, fields) => services.log(level, message, fields),
     };
     const queueBytes = (spec.device.txQueueLen * spec.device.mtu) / QUEUE_SHARE;
-    const window = Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
-    this.tcp = new TcpFlows(context, window, Math.min(SEND_QUEUE, limits.tcpBufferPerFlow));
+    const far = spec.congestion !== 'none';
+    const window = far
+      ? limits.tcpBufferPerFarFlow
+      : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
+    const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
+    this.tcp = new TcpFlows(context, window, sendQueue, congestionControls[spec.congestion]);
     this.dns = new DnsFlows(context);
     this.udp = new UdpFlows(context, this.dns);
     this.ping = new PingFlows(context);

@@ -7,7 +7,8 @@
  *   host client (a local forward) → SYN to the guest; refused, unreachable or silent → the client is reset
  *   guest data → straight from the frame into the host socket; what it does not take waits in `rcvQueue`, which
  *     closes the guest's window by itself
- *   host data → read into `sndQueue` as far as the guest's window reaches, sent from there, kept until acknowledged
+ *   host data → read into `sndQueue` as far as the guest's window and twice the congestion window reach, sent from
+ *     there, kept until acknowledged
  *   FIN ↔ shutdown, RST ↔ reset, in both directions, each half on its own
  *
  * Host events are edge-triggered: `hostReadable` and `hostWritable` remember an edge until the socket says EAGAIN.
@@ -525,7 +526,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       }
       // What is read in one go leaves in one go: no short segment at the end of each read.
       const expected = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(transmitUnit(c), PAGE_SIZE);
-      const want = Math.min(c.sendRoom, c.sndWnd + READ_AHEAD - c.sndQueue.length, expected);
+      const reach = Math.min(c.sndWnd, 2 * c.congestion.cwnd) + READ_AHEAD;
+      const want = Math.min(c.sendRoom, reach - c.sndQueue.length, expected);
       // The guest takes nothing at the moment: its acknowledgment brings us back here.
       if (want <= 0) return;
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.

@@ -8,7 +8,7 @@ import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
 import type { Packet } from '../stack/packet.ts';
-import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
+import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
 import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
 import { seqAdd } from '../stack/tcp/seq.ts';
 import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
@@ -53,7 +53,12 @@ export class TcpFlows implements TcpFlowOwner {
   readonly #dialsTo = new Map<number, number>();
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(context: FlowContext, receiveLimit: number, sendLimit: number) {
+  constructor(
+    context: FlowContext,
+    receiveLimit: number,
+    sendLimit: number,
+    newCongestionControl: (mss: number) => CongestionControl,
+  ) {
     this.context = context;
     const { link, slab, limits, hash } = context;
     this.#environment = {
@@ -64,7 +69,7 @@ export class TcpFlows implements TcpFlowOwner {
       superSegment4: link.tso ? SUPER_SEGMENT_4 : 0,
       superSegment6: link.tso ? SUPER_SEGMENT_6 : 0,
       delayedAckMs: DELAYED_ACK_MS,
-      newCongestionControl: () => noCongestionControl,
+      newCongestionControl,
     };
     this.#table = new FlowTable(hash, PROTOCOL_TCP);
     this.#timeWait = new TimeWaitTable(context);

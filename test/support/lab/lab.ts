@@ -577,6 +577,7 @@ function guestSpec(options: LabOptions): GuestSpec {
       ...options.policy,
     } as PolicySpec,
     behavior: { ...defaultBehavior },
+    congestion: 'none',
     source4: '',
     source6: '',
     dns: true,
