@@ -271,6 +271,8 @@ export interface SandboxSpec {
   mountTree: boolean;
   /** A system call filter for all threads. */
   seccomp: boolean;
+  /** What cannot be had is an error; otherwise it is left out. */
+  required: boolean;
 }
 
 export interface RunTarget {

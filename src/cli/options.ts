@@ -72,6 +72,8 @@ interface SharedOptions {
   userns?: string;
   congestion: Congestion;
   pcap?: string;
+  /** Not given: as far as the system has it. */
+  sandbox?: boolean;
   readyFd?: number;
   exitFd?: number;
   logLevel: Config['logLevel'];
@@ -157,6 +159,8 @@ function addShared(command: Command): Command {
         .hideHelp(),
     )
     .option('--pcap <file>', 'write a capture of all packets', parsePcapPath)
+    .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
+    .option('--no-sandbox', 'keep all rights after the start')
     .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
       parseFd('--ready-fd', value),
     )
@@ -209,7 +213,11 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
     configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
     setup: defaultSetup,
     api: { path: '', requestMax: API_REQUEST_MAX, echo: false },
-    sandbox: { mountTree: false, seccomp: false },
+    sandbox: {
+      mountTree: false,
+      seccomp: options.sandbox !== false,
+      required: options.sandbox === true,
+    },
     dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
     target,
   };

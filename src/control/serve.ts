@@ -42,6 +42,7 @@ export async function serveAttach(
         : namespaceOfProcess(target.pid, target.usernsPath);
     watchTarget(namespace, () => end('the network namespace is gone: ending'));
     await session.bringUp(namespace);
+    await session.confine();
     signalReady(config.readyFd);
     logger.activate();
   } catch (error) {
@@ -83,6 +84,7 @@ export async function serveRun(
   try {
     await command.present;
     await session.bringUp(namespaceOfProcess(command.pid));
+    await session.confine();
     signalReady(config.readyFd);
     command.go();
     logger.activate();

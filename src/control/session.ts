@@ -8,6 +8,7 @@
 import type { Config, DeviceSpec, HostEnd } from '../config.ts';
 import type { Event, FlowEvent } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
+import { Confinement } from './confinement.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, openDevice } from './namespace.ts';
@@ -39,6 +40,7 @@ export class Session {
   private readonly handlers: SessionHandlers;
   /** Forwards and flows, for whoever serves requests about them. */
   readonly client: EngineClient;
+  private readonly confinement: Confinement;
   private readonly guestReady: Promise<void>;
   private settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
@@ -48,6 +50,7 @@ export class Session {
     this.logger = logger;
     this.handlers = handlers;
     this.client = new EngineClient((command) => supervisor.send(command), GUEST_ID);
+    this.confinement = new Confinement(config.sandbox, supervisor, logger);
     this.guestReady = new Promise((resolve, reject) => {
       this.settleReady = { resolve, reject };
     });
@@ -80,6 +83,11 @@ export class Session {
     logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, describeDevice(device.spec));
   }
 
+  /** Resolves when what the process can do without is given up; nothing may be opened or started after that. */
+  confine(): Promise<void> {
+    return this.confinement.enter();
+  }
+
   private startResolvers(): void {
     const { config, supervisor, logger } = this;
     if (!config.guest.dns) return;
@@ -101,6 +109,9 @@ export class Session {
         break;
       case 'linkGone':
         this.handlers.linkGone(event.reason);
+        break;
+      case 'confined':
+        this.confinement.confined(event.error);
         break;
       case 'fdEvent':
         if (event.fd === this.config.exitFd) this.handlers.exitRequested();

@@ -27,6 +27,8 @@ export type Command =
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
   | { type: 'watchFd'; fd: number; name: string; data: boolean }
   | { type: 'snapshot'; id: number }
+  /** Put the system call filter in force, for all threads and for good. */
+  | { type: 'confine' }
   /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on. */
@@ -53,6 +55,8 @@ export type Event =
     }
   | { type: 'snapshot'; id: number; counters: Record<string, number>; gauges: Record<string, number> }
   | { type: 'failed'; message: string }
+  /** Answer to `confine`: 0, or a positive errno. */
+  | { type: 'confined'; error: number }
   /** The forward is open; `listen` is what was really bound (local forwards with port 0). */
   | { type: 'forwardAdded'; forward: number; listen: HostEnd }
   /** `error` is a positive errno; `message` one line. */

@@ -23,6 +23,7 @@ import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
 import { close, discard, eventfd, read, setNonBlocking } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
 import { takeDescriptor } from '../sys/pidfd.ts';
+import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { type EngineServices, Guest } from './guest.ts';
@@ -161,6 +162,12 @@ class Engine {
         return;
       case 'watchFd':
         this.#watch(command);
+        return;
+      case 'confine':
+        post({
+          type: 'confined',
+          error: -enterSeccomp(this.#memory, this.#slab.region(SECCOMP_SCRATCH_BYTES)),
+        });
         return;
       case 'snapshot':
         this.#snapshot(command.id);

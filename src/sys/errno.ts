@@ -1,6 +1,7 @@
 /** Linux error numbers (asm-generic/errno.h: the same on x86-64 and arm64). System calls here return `-errno`. */
 export const EPERM = 1;
 const ENOENT = 2;
+export const ESRCH = 3;
 export const EINTR = 4;
 export const EIO = 5;
 export const EBADF = 9;

@@ -31,6 +31,16 @@ describe('parseArguments', () => {
     }
   });
 
+  test('the sandbox is on where it can be had; --sandbox insists, --no-sandbox turns it off', () => {
+    const spec = (...args: string[]): unknown => {
+      const { seccomp, required } = parse('run', ...args, 'true').config.sandbox;
+      return [seccomp, required];
+    };
+    assert.deepEqual(spec(), [true, false]);
+    assert.deepEqual(spec('--sandbox'), [true, true]);
+    assert.deepEqual(spec('--no-sandbox'), [false, false]);
+  });
+
   test('rules add up over lists and repeats', () => {
     const { allow, deny } = parse(
       'run',
