@@ -7,7 +7,9 @@
  *
  * As many entries as there are labels in the configuration.
  */
-import type { Endpoint } from '../config.ts';
+import type { Config, Endpoint } from '../config.ts';
+import { reservedFloor } from './names.ts';
+import { Resolver } from './resolver.ts';
 
 export type Lookup = (label: string, port: number) => Promise<Endpoint>;
 
@@ -57,4 +59,11 @@ export class ForwardTargets {
       entry.pending = undefined;
     }
   }
+}
+
+/** Targets as the configuration wants them found. */
+export function forwardTargets({ names, guest }: Config): ForwardTargets {
+  const floor = names.allowReserved ? undefined : reservedFloor(guest.policy.guestNetworks);
+  const resolver = new Resolver(floor === undefined ? {} : { floor });
+  return new ForwardTargets((label, port) => resolver.resolve(label, port), names.ttlMs);
 }

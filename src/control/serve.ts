@@ -1,5 +1,6 @@
 /** The two things tslirp does, from a finished configuration to the end of the process. */
 import type { AttachTarget, Config, RunTarget } from '../config.ts';
+import { forwardLog } from './forward-log.ts';
 import { Ending, signalReady, watchTarget } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
@@ -34,6 +35,7 @@ export async function serveAttach(
     exitRequested: () => end('exit descriptor closed: ending'),
     linkGone: (reason) => end(`the interface is gone (${reason}): ending`),
     failed: (message) => fail(new Error(message)),
+    forwardOpen: forwardLog(logger, config.forwards),
   });
   try {
     const namespace: NamespaceRef =
@@ -80,6 +82,7 @@ export async function serveRun(
     linkGone: (reason) =>
       logger.log('error', `the interface is gone (${reason}): the command has no network`),
     failed: (message) => fail(new Error(message)),
+    forwardOpen: forwardLog(logger, config.forwards),
   });
   try {
     await command.present;

@@ -9,7 +9,9 @@ import type { Config, DeviceSpec, HostEnd } from '../config.ts';
 import type { Event, FlowEvent } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { Confinement } from './confinement.ts';
+import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
+import type { ForwardTargets } from './forward-targets.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, openDevice } from './namespace.ts';
 import { ResolvConfFollower, withZoneIndex } from './resolv-conf.ts';
@@ -29,8 +31,6 @@ export interface SessionHandlers {
   forwardOpen?: (forward: OpenForward) => void;
   /** A flow opened, closed or failed; only with `GuestBehavior.flowEvents`. */
   flow?: (event: FlowEvent) => void;
-  /** Where `label` leads at this moment; rejects with one line. */
-  resolveHost?: (label: string, port: number, protocol: 'tcp' | 'udp') => Promise<HostEnd>;
 }
 
 export class Session {
@@ -42,6 +42,7 @@ export class Session {
   readonly client: EngineClient;
   private readonly confinement: Confinement;
   private readonly guestReady: Promise<void>;
+  private targets: Promise<ForwardTargets> | undefined;
   private settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
   constructor(config: Config, supervisor: Supervisor, logger: Logger, handlers: SessionHandlers) {
@@ -78,7 +79,7 @@ export class Session {
     } finally {
       device.release();
     }
-    for (const spec of config.forwards) this.handlers.forwardOpen?.(await this.client.addForward(spec));
+    await this.openForwards();
     const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
     logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, describeDevice(device.spec));
   }
@@ -136,21 +137,37 @@ export class Session {
     }
   }
 
-  private async resolve(question: Extract<Event, { type: 'resolveHost' }>): Promise<void> {
-    const { request, label, port, protocol } = question;
+  private async openForwards(): Promise<void> {
+    const { forwards, limits } = this.config;
+    checkDescriptors(forwards, limits.fdReserve);
+    // Now, because a confined process may not be able to.
+    if (forwards.some((spec) => spec.direction === 'remote' && spec.target.kind === 'name')) {
+      await this.loadTargets();
+    }
+    // All are asked for at once and waited for in order: the first that fails is the one that is told.
+    const opening = forwards.map((spec) => this.client.addForward(spec));
+    for (const promise of opening) promise.catch(() => undefined);
+    for (const promise of opening) this.handlers.forwardOpen?.(await promise);
+  }
+
+  private loadTargets(): Promise<ForwardTargets> {
+    this.targets ??= import('./forward-targets.ts').then(({ forwardTargets }) => forwardTargets(this.config));
+    return this.targets;
+  }
+
+  private async resolve({ request, label, port }: Extract<Event, { type: 'resolveHost' }>): Promise<void> {
     let target: HostEnd | null = null;
-    let reason = 'names of hosts are not resolved here';
+    let reason = '';
     try {
-      target = (await this.handlers.resolveHost?.(label, port, protocol)) ?? null;
+      this.targets ??= import('./forward-targets.ts').then(({ forwardTargets }) =>
+        forwardTargets(this.config),
+      );
+      const targets = await this.loadTargets();
+      target = { kind: 'ip', ...(await targets.resolve(label, port)) };
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
-    this.supervisor.send({
-      type: 'hostResolved',
-      request,
-      target,
-      reason: target === null ? reason : '',
-    });
+    this.supervisor.send({ type: 'hostResolved', request, target, reason });
   }
 
   private fail(message: string): void {
