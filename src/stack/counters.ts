@@ -28,6 +28,7 @@ export const Counter = {
   IcmpErrorsSent: 19,
   TimeWaitEvicted: 20,
   RxReassembled: 21,
+  IcmpErrorsSuppressed: 22,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -54,6 +55,7 @@ const counterNames: readonly string[] = [
   'icmp.errors_sent',
   'tcp.timewait_evicted',
   'rx.reassembled',
+  'icmp.errors_suppressed',
 ];
 
 export class Counters {

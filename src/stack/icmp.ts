@@ -234,7 +234,9 @@ export class Icmp {
   #mayAnswer(src: IpAddress, dst: IpAddress, nowMs: number): boolean {
     if (src.isUnspecified || src.isMulticast || dst.isMulticast) return false;
     if (dst.isV4 && dst.w3 === 0xffffffff) return false;
-    return this.#limiter.allow(nowMs);
+    if (this.#limiter.allow(nowMs)) return true;
+    this.#counters.add(Counter.IcmpErrorsSuppressed, 1);
+    return false;
   }
 
   #send(

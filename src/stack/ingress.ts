@@ -59,6 +59,8 @@ import {
   ND_REDIRECT,
   ND_ROUTER_ADVERTISEMENT,
   ND_ROUTER_SOLICITATION,
+  NdpMessage,
+  parseNdp,
 } from './wire/ndp.ts';
 import { PROTOCOL_TCP, parseTcp, TcpHeader } from './wire/tcp.ts';
 import { emitUdp, PROTOCOL_UDP, parseUdp, UDP_HEADER_LEN, UdpHeader } from './wire/udp.ts';
@@ -109,6 +111,7 @@ export class Ingress {
   readonly #udp = new UdpHeader();
   readonly #icmpHeader = new IcmpHeader();
   readonly #neighborReply = new NeighborReply();
+  readonly #advertisement = new NdpMessage();
   readonly #expired = new ExpiredFragment();
   readonly #address = new IpAddress();
   // The sender of the last frame: most frames come from the same one, which then is not learned again.
@@ -289,6 +292,7 @@ export class Ingress {
     p.ipOffset = offset;
     p.ipLength = Math.min(length, IPV6_HEADER_LEN + h.payloadLen);
     if (reason < 0) {
+      if (isFragmentReason(reason)) this.#counters.add(Counter.RxFragments, 1);
       if (h.icmpCode >= 0 && this.#checkSource(h.src, h.dst) === 0) {
         this.#icmp.error(p, ICMP6_PARAMETER_PROBLEM, h.icmpCode, h.problemPointer, nowMs);
       }
@@ -347,7 +351,6 @@ export class Ingress {
       }
     }
     if (whole <= 0) return whole;
-    this.#counters.add(Counter.RxReassembled, 1);
     p.offset = r.outOff;
     p.length = r.outLen;
     p.protocol = r.outProtocol;
@@ -364,6 +367,7 @@ export class Ingress {
       true,
       h,
     );
+    if (!isFragmentReason(reason)) this.#counters.add(Counter.RxReassembled, 1);
     if (reason < 0) return reason;
     p.protocol = h.protocol;
     p.offset = r.outOff - IPV6_HEADER_LEN + h.transportOff;
@@ -518,12 +522,14 @@ export class Ingress {
         return Math.min(size, 0);
       }
       case ND_NEIGHBOR_ADVERTISEMENT:
+        if (p.reassembled) return DropReason.NdMalformed;
         // The sender's address and MAC were learned from the frame already.
-        return 0;
+        return parseNdp(view, p.offset, p.length, p.ttl, h.code, this.#advertisement);
       case ND_ROUTER_ADVERTISEMENT:
       case ND_REDIRECT:
         return DropReason.NdIgnored;
       case ICMP6_ECHO:
+        if (h.code !== 0) return DropReason.IcmpMalformed;
         return this.#receiveEcho();
       case 1:
       case ICMP6_PACKET_TOO_BIG:
@@ -590,6 +596,11 @@ export class Ingress {
     const host = address.w3 & hostMask;
     return host === 0 || host === (hostMask | 0);
   }
+}
+
+/** Whether a packet was dropped as a fragment: `rx.fragments` counts those. */
+function isFragmentReason(reason: number): boolean {
+  return reason <= DropReason.FragTiny && reason >= DropReason.Frag6Chain;
 }
 
 /** Limited broadcast and class E: nobody's unicast address. */

@@ -314,6 +314,13 @@ export class FakeKernel {
     return this.device;
   }
 
+  /** Drop what was recorded. */
+  forget(): void {
+    this.reached.length = 0;
+    this.datagrams.length = 0;
+    this.streams.length = 0;
+  }
+
   /** Descriptors that are open, epoll and device included. */
   get open(): number {
     return this.files.size;

@@ -67,12 +67,15 @@ export function macBytes(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex');
 }
 
-/** RFC 1071, one byte pair after the other. */
+/** RFC 1071, one byte pair after the other. Every part but the last has an even length. */
 export function internetSum(...parts: Buffer[]): number {
-  const all = Buffer.concat(parts);
   let sum = 0;
-  for (let i = 0; i < all.length; i += 2) sum += ((all[i] as number) << 8) | (all[i + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  for (const part of parts) {
+    const even = part.length & ~1;
+    for (let i = 0; i < even; i += 2) sum += ((part[i] as number) << 8) | (part[i + 1] as number);
+    if (even < part.length) sum += (part[even] as number) << 8;
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 65536);
   return ~sum & 0xffff;
 }
 

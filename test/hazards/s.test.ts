@@ -1,0 +1,394 @@
+/** Hazards S: IPv6 and neighbour discovery. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Lab } from '../support/lab/lab.ts';
+import {
+  ALLOWED6,
+  type Decoded,
+  DNS6,
+  fragmentHeader,
+  frame,
+  GATEWAY6,
+  GUEST_MAC,
+  GUEST6,
+  ICMPV6,
+  type Ip,
+  type Ip6Fields,
+  icmp,
+  ipBytes,
+  ipv6,
+  macBytes,
+  ndp,
+  OUR_MAC,
+  optionsHeader,
+  pattern,
+  tcp,
+  UDP,
+  udp,
+  udpDatagram,
+} from '../support/lab/packets.ts';
+
+const data = udpDatagram({ dst: ALLOWED6, dstPort: 9 }, Buffer.from('data'));
+const packet = (f: Ip6Fields, payload: Buffer = data): Buffer => frame(ipv6({ next: UDP, ...f }, payload));
+const PAD4 = Buffer.from([1, 4, 0, 0, 0, 0]);
+
+function isProblem(d: Decoded | undefined, code: number, pointer: number): void {
+  assert.deepEqual([d?.icmpType, d?.icmpCode, d?.icmpRest], [4, code, pointer]);
+}
+
+/** The link-layer address option of neighbour discovery. */
+function linkOption(type: number, units = 1): Buffer {
+  const option = Buffer.alloc(Math.max(8, units * 8));
+  option[0] = type;
+  option[1] = units;
+  macBytes(GUEST_MAC).copy(option, 2);
+  return option;
+}
+
+const solicitedNode = (target: Ip): Ip =>
+  `ff02::1:ff${ipBytes(target).subarray(13, 14).toString('hex')}:${ipBytes(target).subarray(14).toString('hex')}`;
+
+function solicit(
+  target: Ip,
+  options: { src?: Ip; dst?: Ip; hops?: number; code?: number; body?: Buffer } = {},
+): Buffer {
+  const src = options.src ?? GUEST6;
+  const body =
+    options.body ?? Buffer.concat([ipBytes(target), src === '::' ? Buffer.alloc(0) : linkOption(1)]);
+  return frame(
+    ndp(src, options.dst ?? solicitedNode(target), 135, 0, body, options.hops ?? 255, options.code ?? 0),
+  );
+}
+
+describe('hazards S: IPv6', () => {
+  test('S-01: payload lengths that cannot be, and bytes behind the packet', () => {
+    const lab = new Lab();
+    for (let more = 1; more <= 40; more++)
+      lab.expectDrop('ip6.length', `${more} too many`, packet({ payloadLength: data.length + more }));
+    lab.inject(Buffer.concat([packet({}), pattern(11)]));
+    assert.equal(lab.kernel.datagrams[0]?.payload.toString(), 'data');
+    // Length 0 without a jumbo option: nothing behind the header counts.
+    const drops = lab.delta(() => lab.inject(packet({ payloadLength: 0 })));
+    assert.equal(Object.keys(drops).filter((name) => name.startsWith('drop.')).length, 1);
+    assert.equal(lab.kernel.datagrams.length, 1);
+    lab.check();
+  });
+
+  test('S-01: jumbograms are not supported, whatever length they state', () => {
+    for (const size of [0, 65535, 65536, 0xffffffff]) {
+      const lab = new Lab();
+      const option = Buffer.from([0xc2, 4, 0, 0, 0, 0]);
+      option.writeUInt32BE(size, 2);
+      const body = Buffer.concat([optionsHeader(UDP, option), data]);
+      for (const payloadLength of [0, body.length]) {
+        const drops = lab.delta(() => {
+          for (const d of lab.inject(packet({ next: 0, payloadLength }, body))) assert.equal(d.icmpType, 4);
+        });
+        assert.equal(
+          Object.keys(drops).filter((name) => name.startsWith('drop.ip6.')).length,
+          1,
+          JSON.stringify(drops),
+        );
+      }
+      assert.deepEqual(lab.kernel.reached, []);
+      lab.check();
+    }
+  });
+
+  test('S-02: at most 8 extension headers and 512 bytes of them', () => {
+    const lab = new Lab();
+    const chain = (count: number, size = 0): Buffer => {
+      let body = data;
+      for (let i = count - 1; i >= 0; i--) {
+        const next = i === count - 1 ? UDP : 60;
+        body = Buffer.concat([
+          optionsHeader(
+            next,
+            size === 0 ? PAD4 : Buffer.concat([Buffer.from([1, size - 4]), Buffer.alloc(size - 4)]),
+          ),
+          body,
+        ]);
+      }
+      return body;
+    };
+    for (const count of [1, 2, 7, 8]) lab.inject(packet({ next: 60 }, chain(count)));
+    assert.equal(lab.kernel.datagrams.length, 4);
+    for (const count of [9, 20, 100, 150])
+      lab.expectDrop('ip6.chain', `${count} headers`, packet({ next: 60 }, chain(count)));
+    lab.expectDrop('ip6.chain', '3 headers of 200 bytes', packet({ next: 60 }, chain(3, 200)));
+    lab.check();
+  });
+
+  test('S-02: a hop-by-hop header that is not first, or twice; lengths that reach behind the packet', () => {
+    const lab = new Lab();
+    const late = Buffer.concat([optionsHeader(0, PAD4), optionsHeader(UDP, PAD4), data]);
+    for (const next of [60, 0]) {
+      const drops = lab.delta(() => isProblem(lab.inject(packet({ next }, late))[0], 1, 40));
+      assert.equal(drops['drop.ip6.chain'] ?? drops['drop.ip6.proto'], 1, JSON.stringify(drops));
+    }
+    for (const length of [1, 2, 255]) {
+      const drops = lab.delta(() => lab.inject(packet({ next: 60 }, optionsHeader(UDP, PAD4, length))));
+      assert.equal(drops['drop.ip6.chain'], 1, `length byte ${length}`);
+    }
+    // One byte short.
+    const body = Buffer.concat([optionsHeader(60, PAD4), optionsHeader(UDP, PAD4)]);
+    const drops = lab.delta(() => lab.inject(packet({ next: 60 }, body.subarray(0, 15))));
+    assert.equal(drops['drop.ip6.chain'], 1);
+    lab.check();
+  });
+
+  test('S-02: every next-header value ends in a drop, an answer or the protocol', () => {
+    const lab = new Lab();
+    const known = new Set([0, 6, 17, 43, 44, 58, 59, 60]);
+    for (let next = 0; next < 256; next++) {
+      lab.advance(1000);
+      const out = lab.inject(packet({ next }, Buffer.alloc(40)));
+      if (!known.has(next)) isProblem(out[0], 1, 6);
+    }
+    assert.deepEqual(lab.kernel.reached, []);
+    lab.check();
+  });
+
+  test('S-03: padding of every kind passes; lengths behind the header do not', () => {
+    const lab = new Lab();
+    const with_ = (options: Buffer): Buffer =>
+      packet({ next: 60 }, Buffer.concat([optionsHeader(UDP, options), data]));
+    const good = [
+      Buffer.from([0]),
+      Buffer.alloc(6, 0),
+      Buffer.from([1, 0]),
+      Buffer.from([1, 1, 0]),
+      Buffer.from([1, 4, 0, 0, 0, 0]),
+    ];
+    for (const options of good) lab.inject(with_(options));
+    assert.equal(lab.kernel.datagrams.length, good.length);
+    for (const options of [
+      [1, 255, 0, 0, 0, 0],
+      [1, 5, 0, 0, 0, 0],
+      [0, 0, 0, 0, 0, 1],
+      [5, 250, 0, 0, 0, 0],
+    ]) {
+      const drops = lab.delta(() => lab.inject(with_(Buffer.from(options))));
+      assert.equal(drops['drop.ip6.option'], 1, options.join(' '));
+    }
+    assert.equal(lab.kernel.datagrams.length, good.length);
+    lab.check();
+  });
+
+  test('S-03: unknown options are dealt with by their action bits (RFC 8200 §4.2)', () => {
+    const lab = new Lab();
+    const with_ = (type: number, dst: Ip): Buffer =>
+      packet(
+        { next: 60, dst },
+        Buffer.concat([
+          optionsHeader(UDP, Buffer.from([type, 4, 0, 0, 0, 0])),
+          udpDatagram({ dst, dstPort: 9 }),
+        ]),
+      );
+    lab.inject(with_(0x1e, ALLOWED6));
+    assert.equal(lab.kernel.datagrams.length, 1, '00: skipped');
+    lab.expectDrop('ip6.option', '01: dropped', with_(0x5e, ALLOWED6));
+    for (const type of [0x9e, 0xde]) {
+      const drops = lab.delta(() => isProblem(lab.inject(with_(type, ALLOWED6))[0], 2, 42));
+      assert.equal(drops['drop.ip6.option'], 1);
+    }
+    lab.expectDrop('ip6.option', '11 to a group: silence', with_(0xde, 'ff02::1'));
+    lab.check();
+  });
+
+  test('S-03: a bad packet never affects the next one of its batch', () => {
+    const lab = new Lab();
+    const bad = packet(
+      { next: 60 },
+      Buffer.concat([optionsHeader(UDP, Buffer.from([1, 255, 0, 0, 0, 0])), data]),
+    );
+    const batch = Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? bad : packet({})));
+    lab.inject(...batch);
+    assert.equal(lab.kernel.datagrams.length, 30);
+    assert.ok(lab.kernel.datagrams.every((d) => d.payload.toString() === 'data'));
+    lab.check();
+  });
+
+  test('S-04: routing headers, ESP, AH, mobility, no next header', () => {
+    const lab = new Lab();
+    const routing = (type: number, left: number): Buffer =>
+      packet(
+        { next: 43 },
+        Buffer.concat([Buffer.from([UDP, 2, type, left, 0, 0, 0, 0]), ipBytes('fd00::77'), data]),
+      );
+    for (const type of [0, 2, 3, 4]) {
+      lab.advance(1000);
+      const drops = lab.delta(() => isProblem(lab.inject(routing(type, 1))[0], 0, 42));
+      assert.equal(drops['drop.ip6.rh'], 1);
+    }
+    assert.deepEqual(lab.kernel.reached, []);
+    lab.inject(routing(0, 0));
+    assert.equal(lab.kernel.datagrams.length, 1, 'no segments left: passed over (RFC 8200 §4.4)');
+    for (const next of [50, 51, 135]) {
+      lab.advance(1000);
+      isProblem(lab.inject(packet({ next }, Buffer.alloc(40)))[0], 1, 6);
+    }
+    lab.expectDrop('ip6.nonext', '59', packet({ next: 59 }, Buffer.alloc(40)));
+    lab.expectDrop('ip6.length', '59 with nothing: as S-01 has it', packet({ next: 59 }, Buffer.alloc(0)));
+    lab.check();
+  });
+
+  test('S-05: destinations that are no global unicast address never become a host connect', () => {
+    const lab = new Lab({ allow: ['any://[::]/0'], policy: { enableRouting: true, enableHost: true } });
+    lab.mayReach = (address) => !/^(fe[89ab]|ff|::$)/.test(address);
+    for (const dst of ['fe80::1', 'ff02::1', 'ff02::fb', 'ff0e::1', '::']) {
+      for (const p of [tcp({ dst }), udp({ dst, dstPort: 9 }), icmp({ dst })]) lab.send(p);
+      assert.deepEqual(lab.kernel.reached, [], dst);
+    }
+    // Site-local was given back (RFC 3879): a unicast address like others.
+    lab.send(tcp({ dst: 'fec0::1' }));
+    assert.equal(lab.kernel.reached.length, 1);
+    lab.check();
+  });
+
+  test('S-05: sources: groups, nobody, ourselves, link-local to the outside', () => {
+    const lab = new Lab();
+    for (const src of ['ff02::1', 'ff0e::1', GATEWAY6, DNS6, 'fe80::2', '::1', ALLOWED6])
+      for (const p of [
+        tcp({ src, dst: ALLOWED6 }),
+        udp({ src, dst: ALLOWED6 }),
+        icmp({ src, dst: ALLOWED6 }),
+      ])
+        lab.expectDrop('ip6.addr', src, frame(p));
+    for (const p of [
+      tcp({ src: '::', dst: ALLOWED6 }),
+      udp({ src: '::', dst: ALLOWED6 }),
+      icmp({ src: '::', dst: ALLOWED6 }),
+    ])
+      lab.expectDrop('ip6.addr', '::', frame(p));
+    lab.expectDrop('ip6.scope', 'fe80::', frame(udp({ src: 'fe80::77', dst: ALLOWED6 })));
+    lab.expectDrop('ip6.spoof', 'a stranger', frame(udp({ src: '2001:db8:77::1', dst: ALLOWED6 })));
+    lab.check();
+  });
+
+  test('S-06: neighbour discovery with any field wrong is dropped whole', () => {
+    const lab = new Lab();
+    const target = ipBytes(GATEWAY6);
+    const bad: [string, Buffer][] = [
+      ['hop limit 254', solicit(GATEWAY6, { hops: 254 })],
+      ['code 1', solicit(GATEWAY6, { code: 1 })],
+      [
+        'option length 0',
+        solicit(GATEWAY6, { body: Buffer.concat([target, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])]) }),
+      ],
+      [
+        'option past the end',
+        solicit(GATEWAY6, { body: Buffer.concat([target, linkOption(1, 2).subarray(0, 8)]) }),
+      ],
+      ['31 units', solicit(GATEWAY6, { body: Buffer.concat([target, linkOption(1, 31).subarray(0, 64)]) })],
+      ['a group as target', solicit('ff02::1', { dst: GATEWAY6 })],
+      ['no target', solicit(GATEWAY6, { body: Buffer.alloc(0) })],
+      ['half a target', solicit(GATEWAY6, { body: target.subarray(0, 8) })],
+      ['advertisement, hop limit 64', frame(ndp(GUEST6, GATEWAY6, 136, 0, target, 64))],
+      ['router solicitation, hop limit 1', frame(ndp(GUEST6, 'ff02::2', 133, 0, Buffer.alloc(0), 1))],
+      ['router solicitation, option length 0', frame(ndp(GUEST6, 'ff02::2', 133, 0, Buffer.alloc(8)))],
+    ];
+    for (const [what, f] of bad) lab.expectDrop('nd.malformed', what, f);
+    const checksum = frame(icmp({ src: GUEST6, dst: GATEWAY6, type: 135, checksum: 1, ttl: 255 }, target));
+    lab.expectDrop('icmp.csum', 'checksum', checksum);
+    lab.check();
+  });
+
+  test('S-06: neighbour discovery in fragments (RFC 6980)', () => {
+    const lab = new Lab();
+    const message = solicit(GATEWAY6).subarray(54);
+    const parts = [0, 16].map((at) =>
+      frame(
+        ipv6(
+          { next: 44, hops: 255, dst: GATEWAY6 },
+          Buffer.concat([
+            fragmentHeader(ICMPV6, at, at === 0, 7),
+            message.subarray(at, at === 0 ? 16 : undefined),
+          ]),
+        ),
+      ),
+    );
+    const drops = lab.delta(() => assert.deepEqual(lab.inject(...parts), []));
+    assert.equal((drops['drop.nd.malformed'] ?? 0) + (drops['drop.icmp.csum'] ?? 0), 1);
+    lab.check();
+  });
+
+  test('S-06: the guest is no router: advertisements, redirects and RDNSS from it change nothing', () => {
+    const lab = new Lab();
+    const rdnss = Buffer.concat([Buffer.from([25, 2, 0, 0, 255, 255, 255, 255]), Buffer.alloc(8)]);
+    lab.expectDrop(
+      'nd.ignored',
+      'RA',
+      frame(ndp('fe80::77', 'ff02::1', 134, 0x40000708, Buffer.concat([Buffer.alloc(8), rdnss]))),
+    );
+    lab.expectDrop(
+      'nd.ignored',
+      'redirect',
+      frame(ndp('fe80::77', GATEWAY6, 137, 0, Buffer.concat([ipBytes(ALLOWED6), ipBytes(ALLOWED6)]))),
+    );
+    for (const code of [0, 1, 10000])
+      lab.expectDrop(
+        'icmp.type',
+        `MLD query ${code}`,
+        frame(ndp('fe80::77', 'ff02::1', 130, code << 16, Buffer.alloc(16), 1)),
+      );
+    lab.expectDrop('icmp.type', 'MLDv2 report', frame(ndp('::', 'ff02::16', 143, 0, Buffer.alloc(20), 1)));
+    lab.check();
+  });
+
+  test('S-07: nobody takes our addresses over; the guest is told who we are once, to either destination', () => {
+    const lab = new Lab();
+    lab.inject(
+      frame(ndp(GUEST6, 'ff02::1', 136, 0x20000000, Buffer.concat([ipBytes(GATEWAY6), linkOption(2)]))),
+    );
+    for (const target of [GATEWAY6, DNS6, 'fe80::2']) {
+      for (const dst of [target, solicitedNode(target)]) {
+        const out = lab.inject(solicit(target, { dst }));
+        assert.equal(out.length, 1, `${target} at ${dst}`);
+        const [reply] = out as [Decoded];
+        assert.equal(reply.icmpType, 136);
+        assert.equal(reply.dst, GUEST6);
+        assert.equal(reply.payload.subarray(0, 16).toString('hex'), ipBytes(target).toString('hex'));
+        assert.equal(reply.payload.subarray(18, 24).toString('hex'), OUR_MAC.replaceAll(':', ''));
+        assert.equal((reply.icmpRest >>> 29) & 7, 7, 'router, solicited, override');
+      }
+    }
+    lab.check();
+  });
+
+  test("S-07: duplicate address detection: answered for ours, never for the guest's own tentative address", () => {
+    const lab = new Lab();
+    for (const mine of [GUEST6, 'fd00::77', 'fe80::5054:ff:fe12:3456'])
+      lab.expectDrop('nd.ignored', mine, solicit(mine, { src: '::' }));
+    const [reply] = lab.inject(solicit(GATEWAY6, { src: '::' }));
+    assert.equal(reply?.dst, 'ff02::1');
+    assert.equal((reply?.icmpRest ?? 0) >>> 29, 5, 'router and override, not solicited');
+    lab.check();
+  });
+
+  test('S-07: 100,000 solicitations for as many targets', () => {
+    const lab = new Lab();
+    const f = solicit('fd00::1:0');
+    const one = lab.delta(() => {
+      for (let i = 0; i < 100_000; i += 1000) {
+        const batch = Array.from({ length: 1000 }, (_, j) => {
+          const copy = Buffer.from(f);
+          // The target and the checksum move against each other.
+          const n = i + j;
+          copy.writeUInt16BE(n & 0x7fff, 76);
+          copy.writeUInt16BE(
+            copy.readUInt16BE(56) >= (n & 0x7fff)
+              ? copy.readUInt16BE(56) - (n & 0x7fff)
+              : copy.readUInt16BE(56) - (n & 0x7fff) + 0xffff,
+            56,
+          );
+          return copy;
+        });
+        assert.deepEqual(lab.inject(...batch), []);
+      }
+    });
+    assert.equal((one['drop.nd.ignored'] ?? 0) + (one['drop.icmp.csum'] ?? 0), 100_000);
+    assert.ok((one['drop.nd.ignored'] ?? 0) > 90_000, JSON.stringify(one));
+    lab.check();
+  });
+});
