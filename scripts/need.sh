@@ -6,7 +6,7 @@
 set -eu
 
 # program:package, by purpose
-demo='unshare:util-linux setpriv:util-linux nsenter:util-linux ip:iproute2 ping:iputils-ping'
+demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
 test="$demo curl:curl dig:bind9-dnsutils iperf3:iperf3 nginx:nginx-light prlimit:util-linux runuser:util-linux
   socat:socat strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd"
 bench="$demo slirp4netns:slirp4netns pasta:passt taskset:util-linux"

@@ -84,24 +84,31 @@ export const defaultAddresses: AddressPlan = {
   dns6: 'fd00::3',
 };
 
-/** How the data plane obtains and drives one link. */
-export interface DeviceSpec {
-  /** Process that holds the open device, and its descriptor number there (taken over with pidfd_getfd(2)). */
-  holderPid: number;
-  holderFd: number;
-  name: string;
-  medium: 'ethernet' | 'ip';
-  /** Bytes of IP packet, as the interface says. */
-  mtu: number;
-  /** The device carries a virtio-net header on every frame. */
-  vnetHeader: boolean;
-  /** What the kernel accepted with TUNSETOFFLOAD. */
-  checksumOffload: boolean;
-  tso: boolean;
-  uso: boolean;
-  /** Packets the device queues towards us before it drops. */
-  txQueueLen: number;
+/** What a helper process has opened inside the guest's network namespace, for the data plane to take over. */
+export interface NamespaceDescriptors {
+  /** The process that holds them until the guest is ready (pidfd_getfd(2)). */
+  holder: number;
+  /** /dev/net/tun, not attached to an interface yet. */
+  tun: number;
+  /** A NETLINK_ROUTE socket. */
+  netlink: number;
+  /** The directory /proc/sys/net/ipv6/conf, or -1 where there is none. */
+  ipv6Settings: number;
 }
+
+/** An interface of the guest's network namespace. */
+export interface InterfaceDevice {
+  kind: 'interface';
+  descriptors: NamespaceDescriptors;
+  /** These four as in `Config`. */
+  name: string;
+  mtu: number;
+  configure: Config['configure'];
+  setup: InterfaceSetup;
+}
+
+/** Where the data plane gets the guest's packets. */
+export type DeviceSpec = InterfaceDevice;
 
 /** An IP address as literal text (no names, no brackets) and a port. */
 export interface Endpoint {
@@ -236,8 +243,10 @@ export interface Config {
   target: RunTarget | AttachTarget | DescriptorTarget | BessTarget;
 }
 
-/** How an interface is configured, beyond its addresses. */
+/** How an interface is obtained and configured, beyond its addresses. */
 export interface InterfaceSetup {
+  /** Make the interface when it is missing; otherwise that is an error. */
+  create: boolean;
   /** MAC address as text; empty = the kernel's choice. */
   mac: string;
   /** IPv6 address and route come from router advertisements; otherwise we set them and turn advertisements off. */
@@ -249,6 +258,7 @@ export interface InterfaceSetup {
 }
 
 export const defaultSetup: InterfaceSetup = {
+  create: true,
   mac: '',
   ipv6ByAdvertisement: false,
   multicast: true,

@@ -126,16 +126,12 @@ export function pathCases(): CaseGroup {
   const tap = new TapLink(
     fd,
     {
-      holderPid: 0,
-      holderFd: 0,
-      name: 'null',
       medium: 'ethernet',
       mtu: MTU,
       vnetHeader: true,
       checksumOffload: true,
       tso: true,
       uso: true,
-      txQueueLen: 1000,
     },
     slab,
     memory,

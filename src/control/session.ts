@@ -2,23 +2,28 @@
  * Brings one guest up and looks after it: the order in which the data plane, the device and the resolvers come together,
  * for `run` and `attach` alike.
  *
- *     supervisor starts the thread ─┐
- *     helper opens the device ──────┴─ setResolvers, addGuest → guestReady → helper released → forwards, one by one
+ *     supervisor starts the thread ─────────────┐
+ *     helper opens descriptors in the namespace ┴─ setResolvers, addGuest → guestReady → helper released
+ *                                                  → forwards, one by one
  */
 import type { Config, DeviceSpec, HostEnd } from '../config.ts';
-import type { Event, FlowEvent } from '../engine/messages.ts';
+import { DeviceError } from '../device-error.ts';
+import type { Event, FlowEvent, LinkInfo } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { Confinement } from './confinement.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
 import type { ForwardTargets } from './forward-targets.ts';
 import type { Logger } from './logger.ts';
-import { type NamespaceRef, openDevice } from './namespace.ts';
+import type { NamespaceRef } from './namespace.ts';
+import { openInNamespace } from './namespace-opener.ts';
 import { ResolvConfFollower, withZoneIndex } from './resolv-conf.ts';
 import type { Supervisor } from './supervisor.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
 const GUEST_ID = 1;
+
+type GuestReady = Extract<Event, { type: 'guestReady' }>;
 
 export interface SessionHandlers {
   /** The descriptor given with --exit-fd has closed. */
@@ -41,9 +46,9 @@ export class Session {
   /** Forwards and flows, for whoever serves requests about them. */
   readonly client: EngineClient;
   private readonly confinement: Confinement;
-  private readonly guestReady: Promise<void>;
   private targets: Promise<ForwardTargets> | undefined;
-  private settleReady: { resolve: () => void; reject: (error: Error) => void } | undefined;
+  private readonly guestReady: Promise<GuestReady>;
+  private settleReady: { resolve: (ready: GuestReady) => void; reject: (error: Error) => void } | undefined;
 
   constructor(config: Config, supervisor: Supervisor, logger: Logger, handlers: SessionHandlers) {
     this.config = config;
@@ -65,23 +70,36 @@ export class Session {
     });
   }
 
-  /** Resolves when the guest's packets flow and every forward is open; rejects with one line. */
-  async bringUp(namespace: NamespaceRef): Promise<void> {
-    const { config, supervisor, logger } = this;
-    const device = await openDevice(namespace, config);
+  /**
+   * Resolves when the guest's packets flow and every forward is open; rejects with one line, as a DeviceError when it is
+   * the device's fault.
+   */
+  async bringUp(namespace: NamespaceRef): Promise<LinkInfo> {
+    const { config, logger } = this;
+    const { descriptors, release } = await openInNamespace(namespace);
+    let ready: GuestReady;
     try {
-      for (const note of device.notes) logger.log('warn', note, { interface: config.interfaceName });
-      this.startResolvers();
-      if (config.exitFd >= 0)
-        supervisor.send({ type: 'watchFd', fd: config.exitFd, name: 'exit-fd', data: config.exitOnData });
-      supervisor.send({ type: 'addGuest', id: GUEST_ID, guest: { ...config.guest, device: device.spec } });
-      await this.guestReady;
+      const { interfaceName: name, mtu, configure, setup } = config;
+      ready = await this.addGuest({ kind: 'interface', descriptors, name, mtu, configure, setup });
     } finally {
-      device.release();
+      await release();
     }
+    const { link, notes } = ready;
+    for (const note of notes) logger.log('warn', note, { interface: link.name });
     await this.openForwards();
     const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
-    logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, describeDevice(device.spec));
+    const fields = { interface: link.name, mtu: link.mtu, txQueueLen: link.txQueueLen };
+    logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, fields);
+    return link;
+  }
+
+  private addGuest(device: DeviceSpec): Promise<GuestReady> {
+    const { config, supervisor } = this;
+    this.startResolvers();
+    if (config.exitFd >= 0)
+      supervisor.send({ type: 'watchFd', fd: config.exitFd, name: 'exit-fd', data: config.exitOnData });
+    supervisor.send({ type: 'addGuest', id: GUEST_ID, guest: { ...config.guest, device } });
+    return this.guestReady;
   }
 
   /** Resolves when what the process can do without is given up; nothing may be opened or started after that. */
@@ -103,10 +121,10 @@ export class Session {
   private receive(event: Event): void {
     switch (event.type) {
       case 'guestReady':
-        this.settleReady?.resolve();
+        this.settleReady?.resolve(event);
         break;
       case 'guestFailed':
-        this.settleReady?.reject(new Error(event.message));
+        this.settleReady?.reject(new DeviceError(event.step, event.error, event.message));
         break;
       case 'linkGone':
         this.handlers.linkGone(event.reason);
@@ -175,9 +193,4 @@ export class Session {
     this.settleReady?.reject(new Error(message));
     this.handlers.failed(message);
   }
-}
-
-function describeDevice(device: DeviceSpec): Record<string, unknown> {
-  const { name, mtu, txQueueLen } = device;
-  return { interface: name, mtu, txQueueLen };
 }

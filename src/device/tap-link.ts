@@ -7,15 +7,13 @@
  * Frames are read in batches into consecutive slots, which stay valid until the next batch: datagrams of one batch can
  * so be gathered into one system call.
  */
-import type { DeviceSpec } from '../config.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { Link, TxFrame } from '../stack/link.ts';
+import type { TxFrame } from '../stack/link.ts';
 import { emitVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
 import { read, write, writev } from '../sys/io.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
+import { BATCH_FRAMES, type DeviceLink } from './device-link.ts';
 
-/** Frames per batch; also what bounds the share of a turn that input may take. */
-export const BATCH_FRAMES = 64;
 /** 64 KiB of IP packet with every header in front, rounded up to whole system pages. */
 const SLOT_SIZE = 69632;
 /**
@@ -26,7 +24,20 @@ const COPY_LIMIT = 512;
 /** Payload pieces in an I/O vector, and the headers. */
 const MAX_PIECES = 65;
 
-export class TapLink implements Link {
+/** How a device is to be spoken to. */
+export interface TapProperties {
+  medium: 'ethernet' | 'ip';
+  /** Bytes of IP packet, as the interface says. */
+  mtu: number;
+  /** The device carries a virtio-net header on every frame. */
+  vnetHeader: boolean;
+  /** What the kernel accepted with TUNSETOFFLOAD. */
+  checksumOffload: boolean;
+  tso: boolean;
+  uso: boolean;
+}
+
+export class TapLink implements DeviceLink {
   readonly medium: 'ethernet' | 'ip';
   readonly mtu: number;
   readonly checksumOffload: boolean;
@@ -40,14 +51,14 @@ export class TapLink implements Link {
   readonly #iovec: number;
 
   /** `fd` is non-blocking and owned by the caller. */
-  constructor(fd: number, spec: DeviceSpec, slab: Slab, memory: Memory) {
+  constructor(fd: number, properties: TapProperties, slab: Slab, memory: Memory) {
     this.fd = fd;
-    this.medium = spec.medium;
-    this.mtu = spec.mtu;
-    this.#vnet = spec.vnetHeader ? VNET_HEADER_LEN : 0;
-    this.checksumOffload = spec.vnetHeader && spec.checksumOffload;
-    this.tso = this.checksumOffload && spec.tso;
-    this.uso = this.checksumOffload && spec.uso;
+    this.medium = properties.medium;
+    this.mtu = properties.mtu;
+    this.#vnet = properties.vnetHeader ? VNET_HEADER_LEN : 0;
+    this.checksumOffload = properties.vnetHeader && properties.checksumOffload;
+    this.tso = this.checksumOffload && properties.tso;
+    this.uso = this.checksumOffload && properties.uso;
     this.#slab = slab;
     this.#memory = memory;
     this.#slots = slab.region(BATCH_FRAMES * SLOT_SIZE, 4096);

@@ -4,7 +4,7 @@
  */
 import type { Congestion, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
 import { CaptureLink } from '../device/capture.ts';
-import { BATCH_FRAMES, TapLink } from '../device/tap-link.ts';
+import { BATCH_FRAMES, type DeviceLink } from '../device/device-link.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
 import { Policy } from '../firewall/verdict.ts';
 import type { Clock, DescriptorBudget, FlowContext, IoHandler, Poller, Timers } from '../forward/context.ts';
@@ -48,6 +48,7 @@ import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EBADFD, EINTR, ENODEV, EOPNOTSUPP } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
+import type { OpenDevice } from './open-device.ts';
 
 /**
  * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
@@ -101,7 +102,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly dns: DnsFlows;
   readonly #forwards: Forwards;
   readonly #services: EngineServices;
-  readonly #tap: TapLink;
+  readonly #device: DeviceLink;
   readonly #capture: CaptureLink | null;
   readonly #ingress: Ingress;
   readonly #token: number;
@@ -112,20 +113,20 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   #lastTurn = 0;
   #gone = false;
 
-  /** `fd` is the open device, non-blocking; the guest owns it from here on. */
-  constructor(services: EngineServices, spec: GuestSpec, fd: number) {
+  /** The guest owns the device's descriptor from here on. */
+  constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
     super();
     this.#services = services;
-    const { slab, memory, rng, limits, clock } = services;
+    const { slab, rng, limits, clock } = services;
     const own = ownAddresses(spec.addresses);
-    this.#tap = new TapLink(fd, spec.device, slab, memory);
+    this.#device = device.link;
     this.#capture =
       spec.pcapPath === ''
         ? null
-        : new CaptureLink(this.#tap, slab, spec.pcapPath, {
+        : new CaptureLink(this.#device, slab, spec.pcapPath, {
             onError: (message) => services.log('warn', message),
           });
-    const link: Link = this.#capture ?? this.#tap;
+    const link: Link = this.#capture ?? this.#device;
     const neighbors = new NeighborTable(limits.neighborMax, own);
     const egress = new Egress(slab, link, own, neighbors, this.counters, rng);
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
@@ -149,7 +150,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       report: (event) => services.report(event),
       log: (level, message, fields) => services.log(level, message, fields),
     };
-    const queueBytes = (spec.device.txQueueLen * spec.device.mtu) / QUEUE_SHARE;
+    const queueBytes = (device.info.txQueueLen * device.info.mtu) / QUEUE_SHARE;
     const far = spec.congestion !== 'none';
     const window = far
       ? limits.tcpBufferPerFarFlow
@@ -189,7 +190,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       handler: this,
       counters: this.counters,
     });
-    const token = services.poller.add(fd, EPOLLIN, this);
+    const token = services.poller.add(this.#device.fd, EPOLLIN, this);
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
     ra?.start(clock.nowMs);
@@ -258,7 +259,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.#capture?.close();
     this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);
-    close(this.#tap.fd);
+    close(this.#device.fd);
   }
 
   get flowCount(): number {
@@ -278,19 +279,19 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
 
   /** Take up to `most` frames; how many there were. */
   #receiveBatch(most: number): number {
-    const tap = this.#tap;
-    const vnet = tap.vnetLength;
+    const device = this.#device;
+    const vnet = device.vnetLength;
     const view = this.#services.slab.view;
     const { clock } = this.#services;
     let count = 0;
     let bytes = 0;
     while (count < most && bytes < BATCH_BYTES) {
-      const n = tap.receive(count);
+      const n = device.receive(count);
       if (n <= 0) {
         this.#onReadError(n);
         break;
       }
-      const slot = tap.slot(count);
+      const slot = device.slot(count);
       count++;
       bytes += n;
       const offload = this.#offload;

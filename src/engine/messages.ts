@@ -4,6 +4,7 @@
  * because the data plane blocks in epoll_wait(2) and sees no JavaScript event while it does.
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { DeviceStep } from '../device-error.ts';
 import type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
 
 export type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
@@ -19,6 +20,17 @@ export interface EngineOptions {
   stop: SharedArrayBuffer;
   /** Post `log` events of level debug and below. */
   debug: boolean;
+}
+
+/** What the link turned out to be. */
+export interface LinkInfo {
+  /** Name of the interface. */
+  name: string;
+  medium: 'ethernet' | 'ip';
+  /** Bytes of IP packet. */
+  mtu: number;
+  /** Packets the device queues towards us before it drops. */
+  txQueueLen: number;
 }
 
 export type Command =
@@ -42,8 +54,10 @@ export type Command =
 export type Event =
   /** First message: commands may be posted, followed by an 8-byte little-endian 1 written to this descriptor. */
   | { type: 'started'; wakeFd: number }
-  | { type: 'guestReady'; id: number }
-  | { type: 'guestFailed'; id: number; message: string }
+  /** `notes`: improvements that could not be had, one sentence each. */
+  | { type: 'guestReady'; id: number; link: LinkInfo; notes: string[] }
+  /** `error` is a positive errno, or 0; `message` one line. */
+  | { type: 'guestFailed'; id: number; step: DeviceStep; error: number; message: string }
   /** The link is gone for good (device deleted, namespace destroyed). */
   | { type: 'linkGone'; reason: string }
   | { type: 'fdEvent'; fd: number; name: string }

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { Limits } from '../config.ts';
+import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import type { DescriptorBudget } from '../forward/context.ts';
 import type { FlowInfo } from '../forward/flow-info.ts';
@@ -20,9 +21,8 @@ import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import type { Rng } from '../stack/rng.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
 import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
-import { close, discard, eventfd, read, setNonBlocking } from '../sys/io.ts';
+import { close, discard, eventfd, read } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
-import { takeDescriptor } from '../sys/pidfd.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
@@ -30,6 +30,7 @@ import { type EngineServices, Guest } from './guest.ts';
 import { HostRoutes } from './host-routes.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
+import { type OpenDevice, openDevice } from './open-device.ts';
 
 /** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
 const FIXED_BYTES = 16 * 1024 * 1024;
@@ -201,27 +202,22 @@ class Engine {
   }
 
   #addGuest(command: Extract<Command, { type: 'addGuest' }>): void {
-    const { device } = command.guest;
-    const fd = takeDescriptor(device.holderPid, device.holderFd);
-    if (fd < 0) {
-      post({ type: 'guestFailed', id: command.id, message: `cannot take the device over: ${errnoText(fd)}` });
-      return;
-    }
-    setNonBlocking(fd);
+    const { id, guest } = command;
+    let device: OpenDevice | undefined;
     try {
-      const guest = new Guest(this.#services, command.guest, fd);
-      this.#guests.push(guest);
-      this.#guestById.set(command.id, guest);
+      device = openDevice(guest.device, guest.addresses, this.#slab, this.#memory);
+      const added = new Guest(this.#services, guest, device);
+      this.#guests.push(added);
+      this.#guestById.set(id, added);
     } catch (error) {
-      close(fd);
-      post({
-        type: 'guestFailed',
-        id: command.id,
-        message: error instanceof Error ? error.message : String(error),
-      });
+      if (device !== undefined) close(device.link.fd);
+      const [step, number] =
+        error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
+      const message = error instanceof Error ? error.message : String(error);
+      post({ type: 'guestFailed', id, step, error: number, message });
       return;
     }
-    post({ type: 'guestReady', id: command.id });
+    post({ type: 'guestReady', id, link: device.info, notes: device.notes });
   }
 
   #addForward({ guest: id, forward, spec }: Extract<Command, { type: 'addForward' }>): void {

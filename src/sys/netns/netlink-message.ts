@@ -28,9 +28,10 @@ export class NetlinkMessage {
   /** Bytes used so far. */
   length = 0;
 
-  constructor(size: number) {
-    this.bytes = new Uint8Array(new ArrayBuffer(size));
-    this.view = new DataView(this.bytes.buffer);
+  /** Built in the first `size` bytes of `buffer`. */
+  constructor(size: number, buffer: ArrayBuffer = new ArrayBuffer(size)) {
+    this.bytes = new Uint8Array(buffer, 0, size);
+    this.view = new DataView(buffer, 0, size);
   }
 
   /** Start a request; `finish` fills in its length. */

@@ -1,10 +1,11 @@
 /**
- * The few things the helper asks of the kernel about links, addresses and routes in its network namespace, each as one
- * acknowledged rtnetlink request. Calls return 0 or −errno.
+ * The few things asked of the kernel about links, addresses and routes in the guest's network namespace, each as one
+ * acknowledged rtnetlink request over a socket that was opened there. Calls return 0 or −errno.
  *
  * Read: rtnetlink(7), netlink(7). Left out on purpose: dumps, multicast groups, anything asynchronous.
  */
-import { addressOf, errno, libcFunction } from '../libc.ts';
+import { errno, libcFunction } from '../libc.ts';
+import { Memory } from '../memory.ts';
 import {
   align,
   attributeLength,
@@ -26,12 +27,9 @@ import {
 
 const AF_INET = 2;
 const AF_INET6 = 10;
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
-const SOCK_CLOEXEC = 0o2000000;
-const NETLINK_ROUTE = 0;
 
 const IFF_UP = 1;
+const IFF_MULTICAST = 0x1000;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
@@ -54,6 +52,7 @@ const RTPROT_BOOT = 3;
 const RT_SCOPE_UNIVERSE = 0;
 const RTN_UNICAST = 1;
 
+const REQUEST_BYTES = 4096;
 const REPLY_BYTES = 32768;
 const ENODEV = 19;
 const EBADMSG = 74;
@@ -61,7 +60,7 @@ const EBADMSG = 74;
 /** Loopback has this index in every network namespace. */
 export const LOOPBACK_INDEX = 1;
 
-export interface LinkInfo {
+export interface InterfaceInfo {
   index: number;
   /** ARPHRD_* of the device. */
   hardwareType: number;
@@ -78,38 +77,32 @@ export interface LinkInfo {
   tunMultiQueue: boolean;
 }
 
-export interface LinkChange {
+export interface InterfaceChange {
   up?: boolean;
+  multicast?: boolean;
   mtu?: number;
   txQueueLen?: number;
   mac?: ArrayLike<number>;
 }
 
-/** One NETLINK_ROUTE socket. */
+const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+const cRecv = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+
+/** A NETLINK_ROUTE socket, which stays the caller's. */
 export class Rtnetlink {
   private readonly fd: number;
-  private readonly message = new NetlinkMessage(4096);
-  private readonly messageAddress = addressOf(this.message.bytes.buffer);
-  private readonly reply = new DataView(new ArrayBuffer(REPLY_BYTES));
-  private readonly replyAddress = addressOf(this.reply.buffer);
-  private readonly send = libcFunction('send', 'long', ['int', 'uintptr_t', 'size_t', 'int']);
-  private readonly recv = libcFunction('recv', 'long', ['int', 'uintptr_t', 'size_t', 'int']);
-  private readonly closeFd = libcFunction('close', 'int', ['int']);
+  private readonly memory = new Memory(new ArrayBuffer(REQUEST_BYTES + REPLY_BYTES));
+  private readonly message = new NetlinkMessage(REQUEST_BYTES, this.memory.view.buffer as ArrayBuffer);
+  private readonly reply = new DataView(this.memory.view.buffer, REQUEST_BYTES, REPLY_BYTES);
   private sequence = 0;
   private replyLength = 0;
 
-  constructor() {
-    const socket = libcFunction('socket', 'int', ['int', 'int', 'int']);
-    this.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (this.fd < 0) throw new Error(`netlink socket: errno ${errno()}`);
-  }
-
-  close(): void {
-    this.closeFd(this.fd);
+  constructor(fd: number) {
+    this.fd = fd;
   }
 
   /** The link called `name`, or null when there is none; −errno for any other failure. */
-  linkByName(name: string): LinkInfo | null | number {
+  linkByName(name: string): InterfaceInfo | null | number {
     const message = this.begin(RTM_GETLINK, NLM_F_REQUEST);
     this.linkHeader(message, 0, 0, 0);
     message.attributeText(IFLA_IFNAME, name);
@@ -120,10 +113,12 @@ export class Rtnetlink {
   }
 
   /** Change a link; attributes not named stay as they are. */
-  setLink(index: number, change: LinkChange): number {
+  setLink(index: number, change: InterfaceChange): number {
     const message = this.begin(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK);
     const up = change.up === undefined ? 0 : IFF_UP;
-    this.linkHeader(message, index, change.up === true ? IFF_UP : 0, up);
+    const multicast = change.multicast === undefined ? 0 : IFF_MULTICAST;
+    const flags = (change.up === true ? IFF_UP : 0) | (change.multicast === true ? IFF_MULTICAST : 0);
+    this.linkHeader(message, index, flags, up | multicast);
     if (change.mtu !== undefined) message.attributeU32(IFLA_MTU, change.mtu);
     if (change.txQueueLen !== undefined) message.attributeU32(IFLA_TXQLEN, change.txQueueLen);
     if (change.mac !== undefined) message.attributeBytes(IFLA_ADDRESS, change.mac);
@@ -178,9 +173,9 @@ export class Rtnetlink {
 
   private transact(): number {
     const length = this.message.finish();
-    if (this.send(this.fd, this.messageAddress, length, 0) < 0) return -errno();
+    if (cSend(this.fd, this.memory.address(0, length), length, 0) < 0) return -errno();
     for (;;) {
-      const received = this.recv(this.fd, this.replyAddress, REPLY_BYTES, 0);
+      const received = cRecv(this.fd, this.memory.address(REQUEST_BYTES, REPLY_BYTES), REPLY_BYTES, 0);
       if (received < 0) return -errno();
       if (received < NLMSG_HEADER_BYTES) return -EBADMSG;
       // An answer to an earlier request would carry an earlier number.
@@ -193,12 +188,12 @@ export class Rtnetlink {
 }
 
 /** Read an RTM_NEWLINK message of `length` bytes; −EBADMSG when it is none. */
-export function parseLink(view: DataView, length: number): LinkInfo | number {
+export function parseLink(view: DataView, length: number): InterfaceInfo | number {
   const total = Math.min(length, view.byteLength);
   if (total < NLMSG_HEADER_BYTES + IFINFO_BYTES || view.getUint16(4, true) !== RTM_NEWLINK) return -EBADMSG;
   const end = Math.min(total, align(view.getUint32(0, true)));
   const attributes = NLMSG_HEADER_BYTES + IFINFO_BYTES;
-  const link: LinkInfo = {
+  const link: InterfaceInfo = {
     index: view.getInt32(NLMSG_HEADER_BYTES + 4, true),
     hardwareType: view.getUint16(NLMSG_HEADER_BYTES + 2, true),
     mtu: u32(view, findAttribute(view, attributes, end, IFLA_MTU)),

@@ -13,13 +13,13 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import {
   type AddressPlan,
-  type DeviceSpec,
   defaultAddresses,
   defaultBehavior,
   defaultLimits,
   type GuestSpec,
   type Limits,
 } from '../../../src/config.ts';
+import type { TapProperties } from '../../../src/device/tap-link.ts';
 import type { EventLoop } from '../../../src/engine/event-loop.ts';
 import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
@@ -59,6 +59,7 @@ register(`./libc-hooks.${extension}`, import.meta.url, {
 });
 const { setSystem } = await import('./libc-switch.ts');
 const engine = {
+  ...(await import('../../../src/device/tap-link.ts')),
   ...(await import('../../../src/engine/event-loop.ts')),
   ...(await import('../../../src/engine/guest.ts')),
   ...(await import('../../../src/forward/host-names.ts')),
@@ -80,12 +81,12 @@ const MAX_TURNS = 100_000;
 
 export interface LabOptions {
   limits?: Partial<Limits>;
-  device?: Partial<DeviceSpec>;
+  device?: Partial<TapProperties & { txQueueLen: number }>;
   policy?: Partial<PolicySpec>;
   /** Rules in the text form of the command line. */
   allow?: string[];
   deny?: string[];
-  guest?: Partial<GuestSpec>;
+  guest?: Partial<Omit<GuestSpec, 'device'>>;
   addresses?: Partial<AddressPlan>;
   resolvers?: string[];
   descriptors?: number;
@@ -165,7 +166,21 @@ export class Lab {
     };
     this.services = services;
     this.device = this.kernel.openDevice();
-    this.guest = new engine.Guest(services, guestSpec(options), this.device.fd);
+    const device = {
+      medium: 'ethernet' as const,
+      mtu: 1500,
+      vnetHeader: false,
+      checksumOffload: false,
+      tso: false,
+      uso: false,
+      txQueueLen: 1000,
+      ...options.device,
+    };
+    this.guest = new engine.Guest(services, guestSpec(options), {
+      link: new engine.TapLink(this.device.fd, device, this.slab, memory),
+      info: { name: 'tap0', ...device },
+      notes: [],
+    });
     this.kernel.onDatagram = (d) => this.#answerDatagram(d);
     this.kernel.onConnect = (to, file) => {
       if (to.port === 7) file.onData = (data) => file.send(data);
@@ -551,23 +566,10 @@ export function heapBytes(): number {
   return m.heapUsed + m.external;
 }
 
-function guestSpec(options: LabOptions): GuestSpec {
+function guestSpec(options: LabOptions): Omit<GuestSpec, 'device'> {
   const rules = (texts: readonly string[] = []): RuleSpec[] =>
     texts.map((text) => toRuleSpec(parseRuleEntry(text)));
   return {
-    device: {
-      holderPid: 0,
-      holderFd: 0,
-      name: 'tap0',
-      medium: 'ethernet',
-      mtu: 1500,
-      vnetHeader: false,
-      checksumOffload: false,
-      tso: false,
-      uso: false,
-      txQueueLen: 1000,
-      ...options.device,
-    },
     addresses: { ...defaultAddresses, ...options.addresses },
     policy: {
       enableRouting: false,

@@ -1,0 +1,16 @@
+/** A `Link` as its owner sees it: a descriptor to wait for, and frames to be read from it in batches. */
+import type { Link } from '../stack/link.ts';
+
+/** Frames per batch; also what bounds the share of a turn that input may take. */
+export const BATCH_FRAMES = 64;
+
+export interface DeviceLink extends Link {
+  /** Non-blocking; whoever has the link closes it. */
+  readonly fd: number;
+  /** Bytes of virtio-net header in front of every frame received: 0 or `VNET_HEADER_LEN`. */
+  readonly vnetLength: number;
+  /** Where slot `index` (0 … BATCH_FRAMES - 1) begins. What is read there stays until the next batch. */
+  slot(index: number): number;
+  /** Read one frame into slot `index`: its length with the virtio-net header, or `-errno`; 0 = end of file. */
+  receive(index: number): number;
+}

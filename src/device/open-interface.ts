@@ -1,0 +1,248 @@
+/**
+ * Making an interface of a network namespace ours: attach to it (or create it), say what we can take over from the kernel,
+ * and where asked configure it. Needs nothing but descriptors that somebody opened inside the namespace, and the rights
+ * that the owner of a namespace has over it.
+ *
+ * Read: Linux Documentation/networking/tuntap.rst, rtnetlink(7), ip-sysctl.rst (accept_ra, autoconf).
+ * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
+ */
+import { writeFileSync } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
+import type { AddressPlan, InterfaceDevice } from '../config.ts';
+import { DeviceError, type DeviceStep } from '../device-error.ts';
+import { parseIpAddress } from '../stack/wire/address.ts';
+import { EBUSY, EINVAL, ENODEV, EPERM } from '../sys/errno.ts';
+import { type InterfaceInfo, LOOPBACK_INDEX, Rtnetlink } from '../sys/netns/rtnetlink.ts';
+import {
+  IFF_MULTI_QUEUE,
+  IFF_NO_PI,
+  IFF_TAP,
+  IFF_TUN,
+  IFF_VNET_HDR,
+  offloadChoices,
+  TUN_F_CSUM,
+  TUN_F_TSO4,
+  TUN_F_USO4,
+  TunDevice,
+} from '../sys/netns/tun.ts';
+import type { TapProperties } from './tap-link.ts';
+
+/** A burst of this many packets is not lost while the data plane does something else. */
+const TX_QUEUE_LENGTH = 10000;
+/** MTU of interfaces that we create: the largest a TAP takes, rounded to a multiple of 16 (bytes of IP packet). */
+const CREATED_MTU = 65520;
+const ARPHRD_NONE = 0xfffe;
+
+/** What is asked for. */
+export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'descriptors'>;
+
+/** Descriptors of this process, opened inside the namespace; they stay the caller's. */
+export interface InterfaceDescriptors {
+  /** /dev/net/tun. */
+  tun: number;
+  /** A NETLINK_ROUTE socket. */
+  netlink: number;
+  /** The directory /proc/sys/net/ipv6/conf, or -1. */
+  ipv6Settings: number;
+}
+
+export interface OpenedInterface extends TapProperties {
+  name: string;
+  txQueueLen: number;
+  /** What could not be had, one sentence each. */
+  notes: string[];
+}
+
+function check(result: number, step: DeviceStep, what: string): void {
+  if (result < 0) throw new DeviceError(step, -result, `${what}: ${getSystemErrorName(result)}`);
+}
+
+/** Address text as bytes in network order. */
+function addressBytes(text: string): number[] {
+  const { isV4, w0, w1, w2, w3 } = parseIpAddress(text);
+  const words = isV4 ? [w3] : [w0, w1, w2, w3];
+  return words.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255]);
+}
+
+/** Attach with the richest flags that the device takes; returns the flags in force. */
+function attach(tun: TunDevice, name: string, found: InterfaceInfo | null, notes: string[]): number {
+  const queues = found?.tunMultiQueue === true ? IFF_MULTI_QUEUE : 0;
+  const types =
+    found === null
+      ? [IFF_TAP]
+      : found.tunType !== 0
+        ? [found.tunType]
+        : found.hardwareType === ARPHRD_NONE
+          ? [IFF_TUN]
+          : [IFF_TAP, IFF_TUN];
+  let result = 0;
+  for (const type of types) {
+    for (const header of [IFF_VNET_HDR, 0]) {
+      result = tun.attach(name, type | header | IFF_NO_PI | queues);
+      if (result === 0) {
+        if (header === 0) notes.push('the device does not take virtio-net headers: no offloads');
+        const flags = tun.flags();
+        check(flags, 'attach', 'TUNGETIFF');
+        return flags;
+      }
+      if (result !== -EINVAL) break;
+    }
+  }
+  const verb = found === null ? 'create' : 'open';
+  const message =
+    result === -EBUSY
+      ? `interface ${name} is in use by another process`
+      : result === -EPERM
+        ? `no permission to ${verb} interface ${name}`
+        : `cannot ${verb} interface ${name}: ${getSystemErrorName(result)}`;
+  throw new DeviceError('attach', -result, message);
+}
+
+/** The offloads in force. */
+export function setOffloads(tun: TunDevice, flags: number, notes: string[]): number {
+  if ((flags & IFF_VNET_HDR) === 0) return 0;
+  check(tun.setVnetHeaderSize(), 'attach', 'TUNSETVNETHDRSZ');
+  let refused = 0;
+  for (const bits of offloadChoices) {
+    const result = tun.setOffload(bits);
+    if (result >= 0) {
+      if (refused !== 0)
+        notes.push(`offloads 0x${refused.toString(16)} are not supported here, using 0x${bits.toString(16)}`);
+      return bits;
+    }
+    refused |= refused === 0 ? bits : 0;
+  }
+  // A former owner's offloads must not stay in force.
+  check(tun.setOffload(0), 'attach', 'TUNSETOFFLOAD');
+  notes.push('no offloads are supported here');
+  return 0;
+}
+
+function writeSetting(path: string, value: string, notes: string[]): void {
+  try {
+    writeFileSync(path, value);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error);
+    // Without IPv6 in the kernel there is nothing to set.
+    if (code !== 'ENOENT') notes.push(`${path} cannot be set to ${value}: ${code}`);
+  }
+}
+
+function lookUp(netlink: Rtnetlink, name: string): InterfaceInfo | null {
+  const found = netlink.linkByName(name);
+  if (typeof found === 'number') {
+    throw new DeviceError('lookup', -found, `cannot look up interface ${name}: ${getSystemErrorName(found)}`);
+  }
+  return found;
+}
+
+function mustExist(found: InterfaceInfo | null, name: string, message: string): InterfaceInfo {
+  if (found === null) throw new DeviceError('lookup', ENODEV, `interface ${name} ${message}`);
+  return found;
+}
+
+class Configuration {
+  private readonly request: InterfaceRequest;
+  private readonly netlink: Rtnetlink;
+  private readonly index: number;
+  private readonly notes: string[];
+
+  constructor(request: InterfaceRequest, netlink: Rtnetlink, index: number, notes: string[]) {
+    this.request = request;
+    this.netlink = netlink;
+    this.index = index;
+    this.notes = notes;
+  }
+
+  apply(plan: AddressPlan, ipv6Settings: number): void {
+    const { netlink, index } = this;
+    const { name, setup } = this.request;
+    const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
+    check(netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
+    if (ipv6 && ipv6Settings >= 0) {
+      // We set addresses and routes ourselves; a router advertisement would add a second default route. A path that goes
+      // through an open directory is of the namespace in which that was opened.
+      const directory = `/proc/self/fd/${ipv6Settings}/${name}`;
+      writeSetting(`${directory}/accept_ra`, '0', this.notes);
+      writeSetting(`${directory}/autoconf`, '0', this.notes);
+    }
+    if (setup.mac !== '') {
+      const mac = setup.mac.split(':').map((octet) => Number.parseInt(octet, 16));
+      check(netlink.setLink(index, { mac }), 'configure', `cannot set the MAC address to ${setup.mac}`);
+    }
+    this.addAddress(plan.guest4, plan.prefix4);
+    if (ipv6) this.addAddress(plan.guest6, plan.prefix6);
+    const { multicast } = setup;
+    check(netlink.setLink(index, { up: true, multicast }), 'configure', `cannot bring ${name} up`);
+    this.setRoute(plan.gateway4);
+    if (ipv6) this.setRoute(plan.gateway6);
+  }
+
+  private addAddress(text: string, prefix: number): void {
+    const address = addressBytes(text);
+    this.settle(this.netlink.addAddress(this.index, address, prefix), address, 'address');
+  }
+
+  private setRoute(text: string): void {
+    const gateway = addressBytes(text);
+    this.settle(this.netlink.setDefaultRoute(this.index, gateway), gateway, 'default route');
+  }
+
+  /** A kernel may have no IPv6. */
+  private settle(result: number, address: number[], what: string): void {
+    if (address.length === 4) check(result, 'configure', `cannot set the IPv4 ${what}`);
+    else if (result < 0) this.notes.push(`cannot set the IPv6 ${what}: ${getSystemErrorName(result)}`);
+  }
+}
+
+/** @throws DeviceError */
+export function openInterface(
+  request: InterfaceRequest,
+  plan: AddressPlan,
+  descriptors: InterfaceDescriptors,
+): OpenedInterface {
+  const notes: string[] = [];
+  const { name, mtu, configure, setup } = request;
+  const netlink = new Rtnetlink(descriptors.netlink);
+  const before = lookUp(netlink, name);
+  if (!setup.create) mustExist(before, name, 'does not exist');
+  if (before !== null && before.kind !== 'tun' && before.kind !== '') {
+    throw new DeviceError(
+      'attach',
+      EINVAL,
+      `interface ${name} exists but is no TAP or TUN device (it is a ${before.kind})`,
+    );
+  }
+  const tun = new TunDevice(descriptors.tun);
+  const flags = attach(tun, name, before, notes);
+  const offloads = setOffloads(tun, flags, notes);
+
+  const created = before ?? mustExist(lookUp(netlink, name), name, 'vanished');
+  if (created.txQueueLen < TX_QUEUE_LENGTH) {
+    const result = netlink.setLink(created.index, { txQueueLen: TX_QUEUE_LENGTH });
+    if (result < 0) {
+      const reason = getSystemErrorName(result);
+      notes.push(`the transmit queue stays at ${created.txQueueLen} packets: ${reason}`);
+    }
+  }
+  const configured = configure === 'yes' || (configure === 'auto' && before === null);
+  const keepMtu = setup.keepMtu && !configured;
+  const wanted = keepMtu ? 0 : mtu > 0 || before !== null ? mtu : CREATED_MTU;
+  if (wanted > 0)
+    check(netlink.setLink(created.index, { mtu: wanted }), 'configure', `cannot set the MTU to ${wanted}`);
+  if (configured)
+    new Configuration(request, netlink, created.index, notes).apply(plan, descriptors.ipv6Settings);
+
+  const { mtu: actualMtu, txQueueLen } = mustExist(lookUp(netlink, name), name, 'vanished');
+  return {
+    name,
+    medium: (flags & IFF_TUN) !== 0 ? 'ip' : 'ethernet',
+    mtu: keepMtu && mtu > 0 ? mtu : actualMtu,
+    vnetHeader: (flags & IFF_VNET_HDR) !== 0,
+    checksumOffload: (offloads & TUN_F_CSUM) !== 0,
+    tso: (offloads & TUN_F_TSO4) !== 0,
+    uso: (offloads & TUN_F_USO4) !== 0,
+    txQueueLen,
+    notes,
+  };
+}

@@ -1,0 +1,225 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { describe, test } from 'node:test';
+import { defaultAddresses, defaultSetup, type InterfaceSetup } from '../../src/config.ts';
+import { namespaceOfProcess } from '../../src/control/namespace.ts';
+import { openInNamespace } from '../../src/control/namespace-opener.ts';
+import { type OpenedInterface, openInterface } from '../../src/device/open-interface.ts';
+import { DeviceError } from '../../src/device-error.ts';
+import { close } from '../../src/sys/io.ts';
+import { takeDescriptor } from '../../src/sys/pidfd.ts';
+
+const ENODEV = 19;
+const EBUSY = 16;
+const EINVAL = 22;
+
+interface Address {
+  local: string;
+  prefixlen: number;
+  tentative?: boolean;
+}
+interface Link {
+  ifname: string;
+  address: string;
+  mtu: number;
+  txqlen: number;
+  flags: string[];
+  addr_info: Address[];
+}
+interface Route {
+  dst: string;
+  gateway?: string;
+}
+
+interface Change {
+  name?: string;
+  mtu?: number;
+  configure?: 'yes' | 'no' | 'auto';
+  setup?: Partial<InterfaceSetup>;
+}
+
+/** A namespace that exists for as long as `body` runs, with functions to do things in it. */
+class Namespace {
+  private readonly holder: ChildProcess;
+  constructor() {
+    this.holder = spawn('unshare', ['--user', '--map-root-user', '--net', 'sh', '-c', 'echo up; exec cat'], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+  }
+
+  async begin(): Promise<void> {
+    await once(this.holder.stdout as NodeJS.ReadableStream, 'data');
+  }
+
+  async end(): Promise<void> {
+    this.holder.stdin?.end();
+    await once(this.holder, 'exit');
+  }
+
+  private get prefix(): string[] {
+    const base = `/proc/${this.holder.pid}/ns`;
+    return [`--user=${base}/user`, '--preserve-credentials', `--net=${base}/net`, '--'];
+  }
+
+  run(...command: string[]): string {
+    return execFileSync('nsenter', [...this.prefix, ...command], { encoding: 'utf8' });
+  }
+
+  links(name: string): Link | undefined {
+    const links = JSON.parse(this.run('ip', '-j', 'addr')) as Link[];
+    return links.find(({ ifname }) => ifname === name);
+  }
+
+  /** Opens an interface; `during` is called while it is held. */
+  async open(change: Change, during: (opened: OpenedInterface) => void | Promise<void>): Promise<void> {
+    const { descriptors, release } = await openInNamespace(namespaceOfProcess(this.holder.pid as number));
+    const { holder } = descriptors;
+    const [tun, netlink, ipv6Settings] = [descriptors.tun, descriptors.netlink, descriptors.ipv6Settings].map(
+      (fd) => takeDescriptor(holder, fd),
+    ) as [number, number, number];
+    await release();
+    try {
+      const setup = { ...defaultSetup, ...change.setup };
+      const request = { name: 'tap0', mtu: 0, configure: 'auto' as const, ...change, setup };
+      await during(openInterface(request, defaultAddresses, { tun, netlink, ipv6Settings }));
+    } finally {
+      for (const fd of [tun, netlink, ipv6Settings]) close(fd);
+    }
+  }
+
+  /** What opening fails with. */
+  async failure(change: Change): Promise<DeviceError> {
+    try {
+      await this.open(change, () => undefined);
+    } catch (error) {
+      if (error instanceof DeviceError) return error;
+      throw error;
+    }
+    return assert.fail('it can be opened');
+  }
+}
+
+async function inNamespace(body: (namespace: Namespace) => Promise<void>): Promise<void> {
+  const namespace = new Namespace();
+  await namespace.begin();
+  try {
+    await body(namespace);
+  } finally {
+    await namespace.end();
+  }
+}
+
+describe('openInterface', () => {
+  test('creates and configures a missing interface, which vanishes with the last descriptor', async () => {
+    await inNamespace(async (namespace) => {
+      await namespace.open({}, (opened) => {
+        assert.equal(opened.medium, 'ethernet');
+        assert.equal(opened.mtu, 65520);
+        assert.equal(opened.vnetHeader, true);
+        assert.equal(opened.checksumOffload, true);
+        assert.equal(opened.tso, true);
+        assert.equal(opened.txQueueLen, 10000);
+        const link = namespace.links('tap0');
+        assert.ok(link);
+        assert.deepEqual([link.mtu, link.txqlen, link.flags.includes('UP')], [65520, 10000, true]);
+        assert.ok(link.flags.includes('MULTICAST'));
+        const addresses = link.addr_info.filter(({ local }) => !local.startsWith('fe80'));
+        assert.deepEqual(
+          addresses.map(({ local, prefixlen, tentative }) => [local, prefixlen, tentative]),
+          [
+            ['10.0.2.100', 24, undefined],
+            ['fd00::100', 64, undefined],
+          ],
+        );
+        assert.ok(namespace.links('lo')?.flags.includes('UP'));
+        for (const [family, gateway] of [
+          ['-4', '10.0.2.2'],
+          ['-6', 'fd00::2'],
+        ] as const) {
+          const routes = JSON.parse(namespace.run('ip', '-j', family, 'route')) as Route[];
+          assert.deepEqual(
+            routes.filter(({ dst }) => dst === 'default').map((route) => route.gateway),
+            [gateway],
+          );
+        }
+        for (const setting of ['accept_ra', 'autoconf'])
+          assert.equal(namespace.run('cat', `/proc/sys/net/ipv6/conf/tap0/${setting}`).trim(), '0');
+      });
+      assert.equal(namespace.links('tap0'), undefined);
+    });
+  });
+
+  test('sets a MAC address, clears MULTICAST and leaves IPv6 to the guest where so asked', async () => {
+    await inNamespace(async (namespace) => {
+      const setup = { mac: '0e:d4:18:d9:38:fb', multicast: false, ipv6ByAdvertisement: true };
+      await namespace.open({ configure: 'yes', mtu: 1500, setup }, () => {
+        const link = namespace.links('tap0');
+        assert.deepEqual([link?.address, link?.mtu], ['0e:d4:18:d9:38:fb', 1500]);
+        assert.deepEqual(link?.flags.includes('UP'), true);
+        assert.deepEqual(link?.flags.includes('MULTICAST'), false);
+        const addresses = link?.addr_info.filter(({ local }) => !local.startsWith('fe80'));
+        assert.deepEqual(
+          addresses?.map(({ local }) => local),
+          ['10.0.2.100'],
+        );
+        assert.equal(namespace.run('cat', '/proc/sys/net/ipv6/conf/tap0/autoconf').trim(), '1');
+      });
+    });
+  });
+
+  test('attaches to an existing TAP and leaves its MTU, state and persistence alone', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'tuntap', 'add', 'tap0', 'mode', 'tap');
+      namespace.run('ip', 'link', 'set', 'tap0', 'mtu', '1400');
+      await namespace.open({ setup: { create: false } }, (opened) => {
+        assert.deepEqual([opened.mtu, opened.vnetHeader], [1400, true]);
+        const link = namespace.links('tap0');
+        assert.deepEqual(link?.addr_info, []);
+        assert.equal(link?.flags.includes('UP'), false);
+      });
+      assert.equal(namespace.links('tap0')?.mtu, 1400);
+    });
+  });
+
+  test('attaches to a TUN, and to a TAP with several queues', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'tuntap', 'add', 'tun0', 'mode', 'tun');
+      namespace.run('ip', 'tuntap', 'add', 'mq0', 'mode', 'tap', 'multi_queue');
+      await namespace.open({ name: 'tun0' }, (opened) => assert.equal(opened.medium, 'ip'));
+      await namespace.open({ name: 'mq0' }, (opened) => assert.equal(opened.medium, 'ethernet'));
+    });
+  });
+
+  test('creates but does not configure where configuring is off', async () => {
+    await inNamespace(async (namespace) => {
+      await namespace.open({ configure: 'no', mtu: 9000, setup: { keepMtu: true } }, (opened) => {
+        assert.equal(opened.mtu, 9000);
+        const link = namespace.links('tap0');
+        assert.deepEqual([link?.addr_info, link?.mtu, link?.flags.includes('UP')], [[], 1500, false]);
+        assert.equal(namespace.links('lo')?.flags.includes('UP'), false);
+      });
+    });
+  });
+
+  test('what cannot be opened is one error that tells step and errno', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'link', 'add', 've0', 'type', 'veth', 'peer', 'name', 've1');
+      const missing = await namespace.failure({ name: 'none0', setup: { create: false } });
+      assert.deepEqual([missing.step, missing.error], ['lookup', ENODEV]);
+      assert.match(missing.message, /none0 does not exist/);
+      assert.equal(namespace.links('none0'), undefined);
+      const other = await namespace.failure({ name: 've0' });
+      assert.deepEqual([other.step, other.error], ['attach', EINVAL]);
+      assert.match(other.message, /ve0 exists.*veth/);
+      const size = await namespace.failure({ mtu: 70000 });
+      assert.deepEqual([size.step, size.error], ['configure', EINVAL]);
+      assert.match(size.message, /MTU to 70000: EINVAL/);
+      await namespace.open({}, async () => {
+        const busy = await namespace.failure({});
+        assert.deepEqual([busy.step, busy.error], ['attach', EBUSY]);
+        assert.match(busy.message, /tap0 is in use/);
+      });
+    });
+  });
+});
