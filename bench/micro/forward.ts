@@ -20,6 +20,7 @@ import { TcpFlows } from '../../src/forward/tcp-flows.ts';
 import { UdpFlows } from '../../src/forward/udp-flows.ts';
 import type { IngressHandler } from '../../src/stack/ingress.ts';
 import type { Packet } from '../../src/stack/packet.ts';
+import { Solicitor } from '../../src/stack/solicitor.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { seqAdd } from '../../src/stack/tcp/seq.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
@@ -73,6 +74,10 @@ class Flows implements IngressHandler {
   }
 
   onEcho(): void {}
+
+  onUnreachable(): boolean {
+    return false;
+  }
 }
 
 /** The host's end of the flow: descriptors that we read and write ourselves. */
@@ -114,7 +119,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     deny: [],
     guestNetworks: [{ address: '10.0.2.0', bits: 120 }],
   };
-  const { own, counters, rng, hash, egress, icmp, link } = stack;
+  const { own, counters, rng, hash, egress, icmp, link, neighbors } = stack;
   const context: FlowContext = {
     memory,
     slab,
@@ -131,6 +136,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     own,
     egress,
     icmp,
+    solicitor: new Solicitor(link, own, neighbors, egress, slab.view),
     policy: new Policy(spec, new HostRouteTable()),
     resolvers: new Resolvers(),
     names: new HostNames(() => {}, clock, loop.timers),

@@ -42,6 +42,10 @@ class NullHandler implements IngressHandler {
   onEcho(p: Packet): void {
     keep(p.length);
   }
+
+  onUnreachable(): boolean {
+    return false;
+  }
 }
 
 export function pathCases(): CaseGroup {

@@ -165,7 +165,10 @@ export class Session {
     // All are asked for at once and waited for in order: the first that fails is the one that is told.
     const opening = forwards.map((spec) => this.client.addForward(spec));
     for (const promise of opening) promise.catch(() => undefined);
-    for (const promise of opening) this.handlers.forwardOpen?.(await promise);
+    for (const promise of opening) {
+      const open = await promise;
+      this.handlers.forwardOpen?.(open);
+    }
   }
 
   private loadTargets(): Promise<ForwardTargets> {

@@ -35,6 +35,7 @@ import { Reassembler } from '../stack/reassembly.ts';
 import type { Rng } from '../stack/rng.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
 import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
+import { Solicitor } from '../stack/solicitor.ts';
 import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
 import { Cubic } from '../stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../stack/tcp/congestion/new-reno.ts';
@@ -139,6 +140,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       own,
       egress,
       icmp,
+      solicitor: new Solicitor(link, own, neighbors, egress, slab.view),
       policy: new Policy(spec.policy, services.hostRoutes),
       remoteForwards,
       behavior: spec.behavior,
@@ -157,14 +159,13 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
     const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
     this.tcp = new TcpFlows(context, window, sendQueue, congestionControls[spec.congestion]);
+    neighbors.onLearned = (address) => this.tcp.onNeighbor(address);
     this.dns = new DnsFlows(context);
     this.udp = new UdpFlows(context, this.dns);
     this.ping = new PingFlows(context);
     this.#forwards = new Forwards(
       remoteForwards,
-      () => {
-        throw new ForwardError(EOPNOTSUPP, 'TCP');
-      },
+      (id, forward) => this.tcp.listen(id, forward),
       () => {
         throw new ForwardError(EOPNOTSUPP, 'UDP');
       },
@@ -227,6 +228,10 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   /** Cut a flow; false: there is none with that number. */
   closeFlow(id: number): boolean {
     return this.tcp.closeFlow(id);
+  }
+
+  onUnreachable(p: Packet, code: number): boolean {
+    return this.tcp.onUnreachable(p, code);
   }
 
   onIo(): void {

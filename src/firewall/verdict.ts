@@ -121,6 +121,11 @@ export class Policy {
     return this.#judge(proto, this.#inner, port);
   }
 
+  /** In a range that no broad rule opens, the guest's own networks included. */
+  isReserved(address: IpAddress): boolean {
+    return isNeverValid(address) || this.#reserved.find(address) >= 0;
+  }
+
   #judge(proto: Protocol, dst: IpAddress, port: number): Verdict {
     if (this.#deny.matches(proto, dst, port, 0)) return Verdict.Deny;
     if (isNeverValid(dst)) return Verdict.DenyReserved;

@@ -9,6 +9,7 @@ import type { Icmp } from '../stack/icmp.ts';
 import type { Link } from '../stack/link.ts';
 import type { OwnAddresses } from '../stack/own-addresses.ts';
 import type { Rng } from '../stack/rng.ts';
+import type { Solicitor } from '../stack/solicitor.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { Memory } from '../sys/memory.ts';
 import type { FlowEvent } from './flow-info.ts';
@@ -83,6 +84,7 @@ export interface FlowContext {
   readonly own: OwnAddresses;
   readonly egress: Egress;
   readonly icmp: Icmp;
+  readonly solicitor: Solicitor;
   readonly policy: Policy;
   readonly resolvers: Resolvers;
   readonly names: HostNames;

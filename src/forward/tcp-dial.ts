@@ -2,7 +2,7 @@
 import type { IpAddress } from '../stack/wire/address.ts';
 import { EINPROGRESS } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
-import { AF_INET, AF_INET6, AF_UNIX, connect, SOCK_STREAM, socket } from '../sys/socket.ts';
+import { AF_INET, AF_INET6, AF_UNIX, connect, SOCK_STREAM, setLingerZero, socket } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { bindSource } from './host-socket.ts';
 
@@ -32,4 +32,10 @@ export function dialUnix(context: FlowContext, path: string): number {
 function fail(fd: number, result: number): number {
   close(fd);
   return result;
+}
+
+/** Close the socket of a client so that it gets a reset. */
+export function resetClient(context: FlowContext, fd: number): void {
+  setLingerZero(context.memory, fd, context.scratch.option);
+  close(fd);
 }

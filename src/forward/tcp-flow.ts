@@ -253,6 +253,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
 
   onTimer(nowMs: number): void {
     if (this.over) return;
+    // Our SYN goes out again: the guest may still be unknown.
+    if (this.dialing && this.record.isLocal) this.#owner.context.solicitor.solicit(this.guest);
     const events = onTimeout(this.connection, nowMs);
     if ((events & EV_RESET) !== 0) this.record.ended(Half.GuestRead, ETIMEDOUT);
     this.#react(events);
@@ -310,6 +312,12 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     this.record.ended(Half.HostRead, error);
     this.#owner.refuse(this, -error);
     this.#end(false, reason);
+  }
+
+  /** Our SYN may have gone nowhere: send it again without waiting for its timer. */
+  repeatSyn(): void {
+    this.connection.synPending = true;
+    this.flush();
   }
 
   /** The guest, to which we are connecting, cannot be reached: the host's client is reset. */

@@ -3,7 +3,7 @@
  * guest from using up the host (T-22, R-01, R-02). Refusal is always an answer, never silence.
  */
 
-import type { HostEnd } from '../config.ts';
+import type { HostEnd, LocalForwardSpec } from '../config.ts';
 import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
@@ -11,7 +11,7 @@ import type { Packet } from '../stack/packet.ts';
 import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
 import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
 import { seqAdd } from '../stack/tcp/seq.ts';
-import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
 import { EMFILE } from '../sys/errno.ts';
@@ -20,9 +20,12 @@ import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { splitZone } from './remote-forwards.ts';
+import { shownSource } from './shown-source.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
-import { dialAddress, dialUnix } from './tcp-dial.ts';
+import { freshPorts, QuotedSegment, unreachableErrno } from './tcp-accept.ts';
+import { dialAddress, dialUnix, resetClient } from './tcp-dial.ts';
 import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
+import { type ClientTaker, TcpListener } from './tcp-listener.ts';
 import { TimeWaitTable } from './time-wait.ts';
 
 /** Payload of the largest IP packet: what a super-segment may carry (65535 less headers and timestamps). */
@@ -36,7 +39,7 @@ const DELAYED_ACK_MS = 5;
 /** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
 const QUOTE_BYTES = 8;
 
-export class TcpFlows implements TcpFlowOwner {
+export class TcpFlows implements TcpFlowOwner, ClientTaker {
   readonly context: FlowContext;
   readonly #environment: TcpEnvironment;
   readonly #table: FlowTable<TcpFlow>;
@@ -51,6 +54,12 @@ export class TcpFlows implements TcpFlowOwner {
   #sparePartsCount = 0;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
+  readonly #listeners = new Map<number, TcpListener>();
+  readonly #quoted = new QuotedSegment();
+  readonly #quotedFrom = new IpAddress();
+  readonly #quotedTo = new IpAddress();
+  /** Local forwards whose guest has not answered; while there are none nobody looks for them. */
+  #guestDials = 0;
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -102,6 +111,53 @@ export class TcpFlows implements TcpFlowOwner {
     });
     (found as TcpFlow | null)?.abort();
     return found !== null;
+  }
+
+  /** Open a local forward. Throws `ForwardError`. */
+  listen(id: number, spec: LocalForwardSpec): TcpListener {
+    const listener = new TcpListener(this, id, spec);
+    this.#listeners.set(id, listener);
+    return listener;
+  }
+
+  closed(listener: TcpListener): void {
+    this.#listeners.delete(listener.id);
+  }
+
+  hasRoom(listener: TcpListener): boolean {
+    const { limits, descriptors } = this.context;
+    const room =
+      this.#table.size < limits.tcpMaxFlows &&
+      this.#dials < limits.tcpMaxPendingDials &&
+      descriptors.used < descriptors.limit;
+    if (!room) this.#logLimit();
+    return room && listener.pending < limits.tcpMaxPendingDialsPerDestination;
+  }
+
+  accepted(listener: TcpListener, fd: number, address: IpAddress | null): void {
+    const contacted = listener.bound.kind === 'ip' ? listener.bound.port : 0;
+    this.#openGuest(listener, fd, address, listener.targetPort || contacted);
+  }
+
+  /** The guest has an address at which it can be reached now: do not wait for the SYN's next turn. */
+  onNeighbor(address: IpAddress): void {
+    if (this.#guestDials === 0) return;
+    this.#table.forEach((flow) => {
+      if (flow.connection.state === TcpState.SynSent && flow.guest.equals(address)) flow.repeatSyn();
+    });
+  }
+
+  /** RFC 9293 §3.9.2.2, for a connection that is only being opened: as good as a RST. Needs its number (RFC 5927). */
+  onUnreachable(p: Packet, code: number): boolean {
+    if (this.#guestDials === 0) return false;
+    const quoted = this.#quoted;
+    if (!quoted.read(this.context.memory.view, p, this.#quotedFrom, this.#quotedTo)) return false;
+    const flow = this.#table.find(this.#quotedTo, this.#quotedFrom, quoted.ports);
+    if (flow === null || flow.connection.state !== TcpState.SynSent || quoted.seq !== flow.connection.iss) {
+      return false;
+    }
+    flow.dialFailed(unreachableErrno(p.isV4, code));
+    return true;
   }
 
   onTcp(p: Packet, h: TcpHeader): void {
@@ -157,6 +213,8 @@ export class TcpFlows implements TcpFlowOwner {
   dialEnded(flow: TcpFlow): void {
     this.#dials--;
     if (flow.record.isLocal) {
+      this.#guestDials--;
+      this.#listeners.get(flow.record.forward?.id ?? 0)?.dialEnded();
       return;
     }
     if (flow.nameRequest >= 0) {
@@ -229,7 +287,7 @@ export class TcpFlows implements TcpFlowOwner {
 
   #open(p: Packet, h: TcpHeader, ports: number, length: number): void {
     const { context } = this;
-    const { counters, clock, link, rng, hash, limits, descriptors } = context;
+    const { counters, clock, link, rng, limits, descriptors } = context;
     const target = this.#target;
     switch (findTarget(context, Protocol.Tcp, p.dst, h.dstPort, true, target)) {
       case TargetKind.Outside:
@@ -270,9 +328,7 @@ export class TcpFlows implements TcpFlowOwner {
       return;
     }
     const flow = new TcpFlow(this, this.#environment, p.src, p.dst, ports, target.forward);
-    // RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple.
-    const iss = seqAdd(hash.tuple(p.src, p.dst, ports, PROTOCOL_TCP), Math.floor(clock.nowMs * 250) >>> 0);
-    flow.connection.openPassive(h, link.mtu, iss, rng.u32(), clock.nowMs);
+    flow.connection.openPassive(h, link.mtu, this.#initialSeq(flow), rng.u32(), clock.nowMs);
     this.#table.add(flow);
     flow.dialing = true;
     this.#dials++;
@@ -280,6 +336,43 @@ export class TcpFlows implements TcpFlowOwner {
     const result = this.#dial(flow, target);
     if (result < 0) flow.refuse(-result);
     else counters.add(Counter.TcpOpened, 1);
+  }
+
+  /** Open the connection to the guest for the client `fd` of `listener`; takes over `fd`. */
+  #openGuest(listener: TcpListener, fd: number, client: IpAddress | null, port: number): void {
+    const { context } = this;
+    const { clock, link, rng } = context;
+    const { target } = listener;
+    const source = shownSource(context, client, target);
+    const ports = freshPorts(
+      context,
+      target,
+      port,
+      source,
+      (guest, remote, key) =>
+        this.#table.find(guest, remote, key) !== null || this.#timeWait.has(guest, remote, key),
+    );
+    if (port === 0 || ports < 0) {
+      context.counters.drop(DropReason.TcpLimit);
+      resetClient(context, fd);
+      return;
+    }
+    const flow = new TcpFlow(this, this.#environment, target, source, ports, listener);
+    if (flow.attach(fd) < 0) return;
+    this.#table.add(flow);
+    flow.dialing = true;
+    this.#dials++;
+    this.#guestDials++;
+    listener.pending++;
+    flow.connection.openActive(link.mtu, this.#initialSeq(flow), rng.u32(), clock.nowMs);
+    context.solicitor.solicit(target);
+    flow.flush();
+  }
+
+  /** RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple. */
+  #initialSeq({ guest, remote, ports }: TcpFlow): number {
+    const { hash, clock } = this.context;
+    return seqAdd(hash.tuple(guest, remote, ports, PROTOCOL_TCP), Math.floor(clock.nowMs * 250) >>> 0);
   }
 
   /** Begin to connect to what the guest's SYN was for; 0 or `-errno`. */

@@ -60,6 +60,10 @@ export class TimeWaitTable extends TimerNode {
     return this.#table.size;
   }
 
+  has(guest: IpAddress, remote: IpAddress, ports: number): boolean {
+    return this.#table.find(guest, remote, ports) !== null;
+  }
+
   add(key: Keyed, c: TcpConnection): void {
     const now = this.#context.clock.nowMs;
     while (this.#table.size >= MAX_ENTRIES) {

@@ -29,6 +29,7 @@ export const Counter = {
   TimeWaitEvicted: 20,
   RxReassembled: 21,
   IcmpErrorsSuppressed: 22,
+  TcpAccepted: 23,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -56,6 +57,7 @@ const counterNames: readonly string[] = [
   'tcp.timewait_evicted',
   'rx.reassembled',
   'icmp.errors_suppressed',
+  'tcp.accepted',
 ];
 
 export class Counters {

@@ -46,6 +46,7 @@ import {
   ICMP6_PARAMETER_PROBLEM,
   ICMP6_TIME_EXCEEDED,
   ICMP6_UNKNOWN_NEXT_HEADER,
+  ICMP6_UNREACHABLE,
   IcmpHeader,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
@@ -87,6 +88,11 @@ export interface IngressHandler {
   onUdp(p: Packet, h: UdpHeader): void;
   /** An echo request to an address that is not ours. */
   onEcho(p: Packet): void;
+  /**
+   * An ICMP error "unreachable" about a packet of ours; its quote begins behind the ICMP header at `p.offset`. Whether it
+   * meant anything.
+   */
+  onUnreachable(p: Packet, code: number): boolean;
 }
 
 export class Ingress {
@@ -475,6 +481,7 @@ export class Ingress {
         if (this.#icmpHeader.code !== 0) return DropReason.IcmpMalformed;
         return this.#receiveEcho();
       case ICMP4_UNREACHABLE:
+        return this.#handler.onUnreachable(p, this.#icmpHeader.code) ? 0 : DropReason.IcmpIgnored;
       case ICMP4_TIME_EXCEEDED:
       case ICMP4_PARAMETER_PROBLEM:
       case ICMP4_SOURCE_QUENCH:
@@ -531,7 +538,8 @@ export class Ingress {
       case ICMP6_ECHO:
         if (h.code !== 0) return DropReason.IcmpMalformed;
         return this.#receiveEcho();
-      case 1:
+      case ICMP6_UNREACHABLE:
+        return this.#handler.onUnreachable(p, h.code) ? 0 : DropReason.IcmpIgnored;
       case ICMP6_PACKET_TOO_BIG:
       case ICMP6_TIME_EXCEEDED:
       case ICMP6_PARAMETER_PROBLEM:

@@ -51,6 +51,8 @@ export class NeighborTable {
   readonly #buckets: Int32Array;
   readonly #chain: Int32Array;
   readonly #byAge: SlotList;
+  /** Told of an address that was not known before. */
+  onLearned: ((addr: IpAddress) => void) | null = null;
 
   /** @param max entries, at least 3 */
   constructor(max: number, own: OwnAddresses) {
@@ -75,6 +77,7 @@ export class NeighborTable {
     if (isGroupMac(macHi) || (macHi === 0 && macLo === 0)) return;
     if (addr.isUnspecified || addr.isMulticast || this.#own.owns(addr) || !this.#own.onLink(addr)) return;
     let slot = this.#find(addr);
+    const isNew = slot < 0;
     if (slot >= 0) {
       this.#byAge.touch(slot);
     } else {
@@ -91,6 +94,7 @@ export class NeighborTable {
     this.#macHi[slot] = macHi;
     this.#macLo[slot] = macLo;
     this.#learnedMs[slot] = nowMs;
+    if (isNew) this.onLearned?.(addr);
   }
 
   /** Fill `out`; false when the address is not known. */

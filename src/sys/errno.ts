@@ -1,20 +1,23 @@
 /** Linux error numbers (asm-generic/errno.h: the same on x86-64 and arm64). System calls here return `-errno`. */
 export const EPERM = 1;
-const ENOENT = 2;
+
+export const ENOENT = 2;
 export const ESRCH = 3;
 export const EINTR = 4;
 export const EIO = 5;
 export const EBADF = 9;
 export const EAGAIN = 11;
-const ENOMEM = 12;
+export const ENOMEM = 12;
 export const EACCES = 13;
 export const EBUSY = 16;
 export const ENODEV = 19;
 export const EINVAL = 22;
-const ENFILE = 23;
+export const ENFILE = 23;
 export const EMFILE = 24;
 const EPIPE = 32;
+export const ENAMETOOLONG = 36;
 export const EBADFD = 77;
+export const ENOTSOCK = 88;
 export const EMSGSIZE = 90;
 const EPROTO = 71;
 export const EOPNOTSUPP = 95;
@@ -45,6 +48,8 @@ const texts: Record<number, string> = {
   [ENFILE]: 'Too many open files in system',
   [EMFILE]: 'Too many open files',
   [EPIPE]: 'Broken pipe',
+  [ENAMETOOLONG]: 'File name too long',
+  [ENOTSOCK]: 'Socket operation on non-socket',
   [EBADFD]: 'File descriptor in bad state',
   [EMSGSIZE]: 'Message too long',
   [EPROTO]: 'Protocol error',

@@ -19,6 +19,7 @@ export const IPPROTO_IPV6 = 41;
 export const IPPROTO_ICMPV6 = 58;
 
 export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
 export const SO_ERROR = 4;
 export const SO_LINGER = 13;
 export const TCP_NODELAY = 1;
@@ -59,6 +60,8 @@ const cConnect = libcFunction('connect', 'int', ['int', 'uintptr_t', 'uint']);
 const cBind = libcFunction('bind', 'int', ['int', 'uintptr_t', 'uint']);
 const cGetsockname = libcFunction('getsockname', 'int', ['int', 'uintptr_t', 'uintptr_t']);
 const cGetpeername = libcFunction('getpeername', 'int', ['int', 'uintptr_t', 'uintptr_t']);
+const cListen = libcFunction('listen', 'int', ['int', 'int']);
+const cAccept4 = libcFunction('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', 'int']);
 const cShutdown = libcFunction('shutdown', 'int', ['int', 'int']);
 const cGetsockopt = libcFunction('getsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uintptr_t']);
 const cSetsockopt = libcFunction('setsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uint']);
@@ -136,6 +139,21 @@ export function getsockname(memory: Memory, fd: number, at: number): number {
 
 export function getpeername(memory: Memory, fd: number, at: number): number {
   return nameOf(cGetpeername, memory, fd, at);
+}
+
+/** The next client of a listening socket, non-blocking, or `-errno`; its address is put at `at` as `getpeername` does. */
+export function accept(memory: Memory, fd: number, at: number): number {
+  const lengthAt = at + SOCKADDR_UN_SIZE + 2;
+  // A unix client without a name leaves nothing but its family, and an old address must not be taken for its own.
+  memory.view.setUint16(at, 0, true);
+  memory.view.setUint32(lengthAt, SOCKADDR_UN_SIZE, true);
+  const flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+  const client = cAccept4(fd, memory.address(at, SOCKADDR_UN_SIZE), memory.address(lengthAt, 4), flags);
+  return client < 0 ? -errno() : client;
+}
+
+export function listen(fd: number, backlog: number): number {
+  return cListen(fd, backlog) < 0 ? -errno() : 0;
 }
 
 function nameOf(call: typeof cGetsockname, memory: Memory, fd: number, at: number): number {

@@ -74,9 +74,10 @@ export function onSegment(
   const segmentLength = length + ((flags & TCP_FIN) !== 0 ? 1 : 0) + ((flags & TCP_SYN) !== 0 ? 1 : 0);
   if (!isAcceptable(c, h.seq, segmentLength, windowSize)) {
     if ((flags & TCP_SYN) !== 0) {
-      // A repeated SYN in SYN-RECEIVED: our SYN-ACK was lost.
-      if (c.state === TcpState.SynReceived && h.seq === c.irs) c.synPending = true;
-      else challenge(c, nowMs);
+      // A repeated SYN in SYN-RECEIVED: our SYN-ACK was lost. One that acknowledges ours: both sides opened at once.
+      if (c.state !== TcpState.SynReceived || h.seq !== c.irs) challenge(c, nowMs);
+      else if ((flags & TCP_ACK) !== 0 && h.ack === c.sndNxt) return establishBySyn(c, h, nowMs);
+      else c.synPending = true;
       return 0;
     }
     noteDuplicate(c, h.seq, length);
@@ -232,9 +233,16 @@ function onSynSent(c: TcpConnection, h: TcpHeader, nowMs: number): number {
     c.synPending = true;
     return 0;
   }
+  return establishBySyn(c, h, nowMs);
+}
+
+/** RFC 9293 §3.5, figures 6 and 7: the segment that acknowledges our SYN is a SYN itself. */
+function establishBySyn(c: TcpConnection, h: TcpHeader, nowMs: number): number {
   establish(c, h, nowMs);
+  // RFC 7323 §2.2: the window of a SYN is never scaled.
   c.sndWnd = h.window;
   c.maxSndWnd = h.window;
+  c.synPending = false;
   c.ackNow = true;
   return EV_ESTABLISHED;
 }

@@ -1,0 +1,99 @@
+/**
+ * The guest's side of a local TCP forward: under which port it is spoken to, and what its ICMP says about our SYN.
+ */
+import type { Packet } from '../stack/packet.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import {
+  ICMP_HEADER_LEN,
+  ICMP4_HOST_UNREACHABLE,
+  ICMP4_NET_UNREACHABLE,
+  ICMP4_PORT_UNREACHABLE,
+  ICMP4_PROTOCOL_UNREACHABLE,
+  ICMP6_ADDRESS_UNREACHABLE,
+  ICMP6_NO_ROUTE,
+  ICMP6_PORT_UNREACHABLE,
+} from '../stack/wire/icmp.ts';
+import { IPV4_HEADER_LEN } from '../stack/wire/ipv4.ts';
+import { IPV6_HEADER_LEN } from '../stack/wire/ipv6.ts';
+import { PROTOCOL_TCP } from '../stack/wire/tcp.ts';
+import { EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
+import type { FlowContext } from './context.ts';
+
+/** RFC 6335 §6 calls 49152 and up dynamic; more of them make a port harder to guess, as Linux does (RFC 6056). */
+const FIRST_PORT = 32768;
+const PORTS = 28232;
+/** Tries to find a free one at random; with 16,384 flows at most that is enough. */
+const TRIES = 64;
+
+/** Is there a flow, or one in TIME-WAIT, with this tuple? */
+export type InUse = (guest: IpAddress, remote: IpAddress, ports: number) => boolean;
+
+/**
+ * Key of a new connection from (`source`, a random port) to (`target`, `port`), which nobody uses: the target's port in
+ * the upper 16 bits, ours in the lower. -1: none was found.
+ */
+export function freshPorts(
+  context: FlowContext,
+  target: IpAddress,
+  port: number,
+  source: IpAddress,
+  inUse: InUse,
+): number {
+  for (let i = 0; i < TRIES; i++) {
+    const ours = FIRST_PORT + (context.rng.u32() % PORTS);
+    const ports = ((port << 16) | ours) >>> 0;
+    if (!inUse(target, source, ports)) return ports;
+  }
+  return -1;
+}
+
+/** What an ICMP error quotes of a TCP segment of ours. */
+export class QuotedSegment {
+  ports = 0;
+  seq = 0;
+
+  /** Read the quote in `p`, with the addresses of the segment in `from` and `to`; false: it quotes no TCP. */
+  read(view: DataView, p: Packet, from: IpAddress, to: IpAddress): boolean {
+    const at = p.offset + ICMP_HEADER_LEN;
+    const length = p.length - ICMP_HEADER_LEN;
+    let headerLength = IPV6_HEADER_LEN;
+    if (p.isV4) {
+      if (length < IPV4_HEADER_LEN) return false;
+      headerLength = (view.getUint8(at) & 0xf) * 4;
+      // A later fragment has no TCP header, and ours are never fragments.
+      const isFragment = (view.getUint16(at + 6) & 0x1fff) !== 0;
+      if (headerLength < IPV4_HEADER_LEN || isFragment || view.getUint8(at + 9) !== PROTOCOL_TCP)
+        return false;
+    } else if (length < IPV6_HEADER_LEN || view.getUint8(at + 6) !== PROTOCOL_TCP) {
+      return false;
+    }
+    if (length < headerLength + 8) return false;
+    if (p.isV4) {
+      from.readV4(view, at + 12);
+      to.readV4(view, at + 16);
+    } else {
+      from.readV6(view, at + 8);
+      to.readV6(view, at + 24);
+      if (from.isV4 || to.isV4) return false;
+    }
+    const tcp = at + headerLength;
+    this.ports = ((view.getUint16(tcp + 2) << 16) | view.getUint16(tcp)) >>> 0;
+    this.seq = view.getUint32(tcp + 4);
+    return true;
+  }
+}
+
+/** The errno that a connect(2) would end with at an "unreachable" of this code. */
+export function unreachableErrno(isV4: boolean, code: number): number {
+  switch (code) {
+    case isV4 ? ICMP4_PORT_UNREACHABLE : ICMP6_PORT_UNREACHABLE:
+    case isV4 ? ICMP4_PROTOCOL_UNREACHABLE : -1:
+      return ECONNREFUSED;
+    case isV4 ? ICMP4_NET_UNREACHABLE : ICMP6_NO_ROUTE:
+      return ENETUNREACH;
+    case isV4 ? ICMP4_HOST_UNREACHABLE : ICMP6_ADDRESS_UNREACHABLE:
+      return EHOSTUNREACH;
+    default:
+      return EACCES;
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * One local TCP forward: a listening socket of the host, internet or unix. Each client becomes a flow, in which we open
+ * the connection to the guest.
+ *
+ * Clients are accepted only as fast as the guest answers: at most `tcpMaxPendingDialsPerDestination` wait for it at a
+ * time, the rest in the kernel's queue. Where a limit, or a want of descriptors or memory, stops accepting, it is tried
+ * again when a wait is over and after `RETRY_MS`; there is no spinning (P-05), because the socket is watched
+ * edge-triggered.
+ *
+ * Left out on purpose: telling a client of the queue that the guest is gone before it is its turn.
+ */
+import type { HostEnd, LocalForwardSpec } from '../config.ts';
+import { Counter } from '../stack/counters.ts';
+import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
+import {
+  EAFNOSUPPORT,
+  EAGAIN,
+  EBADF,
+  EINVAL,
+  EMFILE,
+  ENFILE,
+  ENOBUFS,
+  ENOMEM,
+  ENOTSOCK,
+} from '../sys/errno.ts';
+import { close } from '../sys/io.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  accept,
+  bind,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
+  listen,
+  SO_REUSEADDR,
+  SOCK_STREAM,
+  SOL_SOCKET,
+  setsockoptInt,
+  socket,
+} from '../sys/socket.ts';
+import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import { localEnd } from './flow-record.ts';
+import { ForwardError, listenError } from './forward-error.ts';
+import type { Listener } from './forwards.ts';
+import { readSockaddr } from './host-scratch.ts';
+import { splitZone } from './remote-forwards.ts';
+import { bindUnix, fileIdentity, removeSocketFile } from './unix-path.ts';
+
+/** Clients accepted in one turn, so that a flood of them does not hold up the others. */
+const ACCEPTS_PER_TURN = 32;
+/** Clients that wait in the kernel; it cuts this to net.core.somaxconn. */
+const BACKLOG = 4096;
+const RETRY_MS = 50;
+
+/** Takes the clients. */
+export interface ClientTaker {
+  readonly context: FlowContext;
+  /** Is there room for one more client of this listener? */
+  hasRoom(listener: TcpListener): boolean;
+  /** The client `fd`, from `address` (null for unix sockets); the taker owns the descriptor. */
+  accepted(listener: TcpListener, fd: number, address: IpAddress | null): void;
+  closed(listener: TcpListener): void;
+}
+
+export class TcpListener extends TimerNode implements IoHandler, Listener {
+  readonly kind = 'local';
+  readonly id: number;
+  readonly bound: HostEnd;
+  /** The guest's service; port 0 = the port contacted. */
+  readonly target: IpAddress;
+  readonly targetPort: number;
+  readonly proxyHeader: boolean;
+  /** Clients for whom the guest has not answered yet. */
+  pending = 0;
+  waiting = false;
+  readonly #taker: ClientTaker;
+  readonly #fd: number;
+  readonly #token: number;
+  readonly #client = new IpAddress();
+  /** Of a unix socket's file; empty = there is none. */
+  readonly #file: string;
+  /** There may be clients in the kernel's queue: no EAGAIN since. */
+  #more = false;
+  #closed = false;
+
+  /** Opens it. Throws `ForwardError`. */
+  constructor(taker: ClientTaker, id: number, spec: LocalForwardSpec) {
+    super();
+    const { context } = taker;
+    this.#taker = taker;
+    this.id = id;
+    this.target = guestTarget(context, spec);
+    this.targetPort = spec.target.port;
+    this.proxyHeader = spec.proxyHeader;
+    this.#fd = openListener(context, spec);
+    this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
+    this.bound = spec.listen.kind === 'unix' ? spec.listen : { kind: 'ip', ...localEnd(context, this.#fd) };
+    this.#token = context.poller.add(this.#fd, EPOLLIN | EPOLLET, this);
+    if (this.#token < 0) {
+      close(this.#fd);
+      throw listenError(where(spec), this.#token);
+    }
+    context.descriptors.used++;
+  }
+
+  onIo(events: number): void {
+    if (this.#closed) return;
+    if (events !== 0) this.#more = true;
+    if (this.#more) this.#acceptSome();
+  }
+
+  onTimer(_nowMs: number): void {
+    if (!this.#closed && this.#more) this.#acceptSome();
+  }
+
+  /** One client waits less for the guest. */
+  dialEnded(): void {
+    this.pending--;
+    if (this.#more && !this.#closed) this.#taker.context.poller.ready(this);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { poller, timers, descriptors } = this.#taker.context;
+    poller.forget(this.#token);
+    timers.cancel(this);
+    if (this.bound.kind === 'unix') removeSocketFile(this.bound.path, this.#file);
+    close(this.#fd);
+    descriptors.used--;
+    this.#taker.closed(this);
+  }
+
+  #acceptSome(): void {
+    const { context } = this.#taker;
+    const { memory, scratch, counters } = context;
+    for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
+      if (!this.#taker.hasRoom(this)) {
+        this.#retryLater();
+        return;
+      }
+      const fd = accept(memory, this.#fd, scratch.sockaddr);
+      if (fd >= 0) {
+        counters.add(Counter.TcpAccepted, 1);
+        const hasAddress = readSockaddr(memory, scratch.sockaddr, this.#client) >= 0;
+        this.#taker.accepted(this, fd, hasAddress ? this.#client : null);
+        continue;
+      }
+      switch (-fd) {
+        case EAGAIN:
+          this.#more = false;
+          return;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+          this.#retryLater();
+          return;
+        case EBADF:
+        case EINVAL:
+        case ENOTSOCK:
+          throw new Error(`accept: errno ${-fd}`);
+        default:
+        // accept(2): errors of a client that is gone already; the next one may be well.
+      }
+    }
+    context.poller.ready(this);
+  }
+
+  #retryLater(): void {
+    const { clock, timers } = this.#taker.context;
+    this.deadline = clock.nowMs + RETRY_MS;
+    timers.update(this);
+  }
+}
+
+function where(spec: LocalForwardSpec): string {
+  const { listen: end } = spec;
+  if (end.kind === 'unix') return `unix:${end.path}`;
+  const address = end.address.includes(':') ? `[${end.address}]` : end.address;
+  return `tcp://${address}:${end.port}`;
+}
+
+/** The address of the guest's service, which must be one that a packet to the guest can have. */
+function guestTarget(context: FlowContext, spec: LocalForwardSpec): IpAddress {
+  const target = parseIpAddress(spec.target.address);
+  if (target.isLoopback || target.isUnspecified || target.isMulticast || context.own.owns(target)) {
+    throw new ForwardError(EINVAL, `${spec.target.address} is no address of the guest`);
+  }
+  if (!target.isV4 && !context.own.ipv6) {
+    throw new ForwardError(EAFNOSUPPORT, `${spec.target.address}: the guest has no IPv6`);
+  }
+  if (spec.target.port === 0 && spec.listen.kind === 'unix' && !spec.proxyHeader) {
+    throw new ForwardError(EINVAL, `${where(spec)}: a unix socket has no port that could be the guest's`);
+  }
+  return target;
+}
+
+function openListener(context: FlowContext, spec: LocalForwardSpec): number {
+  const { memory, scratch, descriptors } = context;
+  const { listen: end } = spec;
+  if (descriptors.used >= descriptors.limit) throw listenError(where(spec), -EMFILE);
+  let family = AF_UNIX;
+  let address = new IpAddress();
+  let scopeId = 0;
+  if (end.kind === 'ip') {
+    const zone = splitZone(end.address);
+    address = parseIpAddress(zone.address);
+    scopeId = zone.scopeId;
+    family = address.isV4 ? AF_INET : AF_INET6;
+  }
+  const fd = socket(family, SOCK_STREAM, 0);
+  if (fd < 0) throw listenError(where(spec), fd);
+  try {
+    let result = 0;
+    if (end.kind === 'unix') {
+      bindUnix(context, fd, SOCK_STREAM, end.path);
+    } else {
+      // A restart on the same port must not wait for the old connections' TIME-WAIT (P-04).
+      setsockoptInt(memory, fd, SOL_SOCKET, SO_REUSEADDR, 1, scratch.option);
+      if (!address.isV4) {
+        setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, spec.dualStack ? 0 : 1, scratch.option);
+      }
+      scratch.putAddress(address, end.port, scopeId);
+      result = bind(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+    }
+    if (result === 0) result = listen(fd, BACKLOG);
+    if (result < 0) throw listenError(where(spec), result);
+  } catch (error) {
+    close(fd);
+    throw error;
+  }
+  return fd;
+}
