@@ -32,12 +32,13 @@ import {
   parseLogLevel,
   parseMtu,
   parsePcapPath,
+  parseSocketPath,
   parseSourceAddress,
   UsageError,
 } from './values.ts';
 
-/** Bytes of an API request. */
-const API_REQUEST_MAX = 1024 * 1024;
+/** A request of this many bytes is refused: 1 MiB is the most. */
+const API_REQUEST_MAX = 1024 * 1024 + 1;
 
 /** A usable command line. */
 export interface Invocation {
@@ -74,6 +75,7 @@ interface SharedOptions {
   pcap?: string;
   /** Not given: as far as the system has it. */
   sandbox?: boolean;
+  apiSocket?: string;
   readyFd?: number;
   exitFd?: number;
   logLevel: Config['logLevel'];
@@ -161,6 +163,7 @@ function addShared(command: Command): Command {
     .option('--pcap <file>', 'write a capture of all packets', parsePcapPath)
     .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
     .option('--no-sandbox', 'keep all rights after the start')
+    .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)
     .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
       parseFd('--ready-fd', value),
     )
@@ -212,7 +215,7 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
     mtu,
     configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
     setup: defaultSetup,
-    api: { path: '', requestMax: API_REQUEST_MAX, echo: false },
+    api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
     sandbox: {
       mountTree: false,
       seccomp: options.sandbox !== false,

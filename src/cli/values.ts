@@ -107,6 +107,16 @@ export function parsePcapPath(text: string): string {
   return path;
 }
 
+/** sun_path of unix(7) holds 108 bytes, the final NUL included. */
+const SOCKET_PATH_MAX = 107;
+
+export function parseSocketPath(text: string): string {
+  const path = resolve(text);
+  if (Buffer.byteLength(path) <= SOCKET_PATH_MAX && text !== '') return path;
+  const fault = text === '' ? 'is empty' : `is too long (${Buffer.byteLength(path)} bytes)`;
+  throw badValue('--api-socket', text, fault, `a path of at most ${SOCKET_PATH_MAX} bytes`);
+}
+
 export function parseExistingPath(option: string, text: string): string {
   if (statSync(text, { throwIfNoEntry: false }) === undefined) {
     throw badValue(option, text, 'does not exist', 'the file of a namespace, like /proc/PID/ns/user');

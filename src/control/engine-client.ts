@@ -24,6 +24,12 @@ export interface OpenForward {
   readonly listen: HostEnd;
 }
 
+/** What has happened since the start, and what is held now. */
+export interface Snapshot {
+  counters: Record<string, number>;
+  gauges: Record<string, number>;
+}
+
 interface Settle<T> {
   resolve: (value: T) => void;
   reject: (error: Error) => void;
@@ -38,6 +44,7 @@ export class EngineClient {
   private readonly removing = new Map<number, Settle<boolean>[]>();
   private readonly listing = new Map<number, Settle<FlowInfo[]>>();
   private readonly closing = new Map<number, Settle<boolean>>();
+  private readonly counting = new Map<number, Settle<Snapshot>>();
   private nextForward = 1;
   private nextRequest = 1;
 
@@ -87,6 +94,14 @@ export class EngineClient {
     });
   }
 
+  snapshot(): Promise<Snapshot> {
+    const id = this.nextRequest++;
+    return new Promise((resolve, reject) => {
+      this.counting.set(id, { resolve, reject });
+      this.send({ type: 'snapshot', id });
+    });
+  }
+
   /** An event of the data plane; those that answer nothing are ignored. */
   receive(event: Event): void {
     switch (event.type) {
@@ -116,6 +131,11 @@ export class EngineClient {
       case 'flowClosed':
         take(this.closing, event.request)?.resolve(event.existed);
         return;
+      case 'snapshot': {
+        const { counters, gauges } = event;
+        take(this.counting, event.id)?.resolve({ counters, gauges });
+        return;
+      }
       default:
         return;
     }
@@ -123,10 +143,10 @@ export class EngineClient {
 
   /** The data plane is gone: nothing will be answered any more. */
   fail(error: Error): void {
-    for (const waiting of [...this.adding.values(), ...this.listing.values(), ...this.closing.values()])
-      waiting.reject(error);
+    const maps = [this.adding, this.listing, this.closing, this.counting];
+    for (const map of maps) for (const waiting of map.values()) waiting.reject(error);
     for (const list of this.removing.values()) for (const waiting of list) waiting.reject(error);
-    for (const map of [this.adding, this.removing, this.listing, this.closing]) map.clear();
+    for (const map of [...maps, this.removing]) map.clear();
   }
 }
 

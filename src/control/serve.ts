@@ -8,10 +8,25 @@ import { CommandError, RunCommand } from './run-command.ts';
 import { Session } from './session.ts';
 import type { Supervisor } from './supervisor.ts';
 
-/** One line on stderr that the log level does not silence: why there is no network. */
-function complain(error: unknown): void {
-  process.stderr.write(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`);
+/** How a front end speaks of what happens; each has its own words. */
+export interface Voice {
+  /** Packets flow. */
+  up: () => void;
+  /** Whoever started us has been told that we are ready. */
+  ready: (end: () => void) => void;
+  exitRequested: () => void;
+  /** Why there is no network, or none any more; not silenced by the log level. */
+  failed: (error: unknown) => void;
 }
+
+/** `tslirp` itself says what goes wrong in one line. */
+export const plainVoice: Voice = {
+  up: () => undefined,
+  ready: () => undefined,
+  exitRequested: () => undefined,
+  failed: (error) =>
+    process.stderr.write(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`),
+};
 
 /** `tslirp attach`: serve a namespace until it is gone or we are told to end; both are a clean end. */
 export async function serveAttach(
@@ -19,6 +34,7 @@ export async function serveAttach(
   target: AttachTarget,
   supervisor: Supervisor,
   logger: Logger,
+  voice: Voice = plainVoice,
 ): Promise<void> {
   const ending = new Ending(supervisor);
   const end = (why: string): void => {
@@ -28,11 +44,15 @@ export async function serveAttach(
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.on(signal, () => end(`${signal}: ending`));
   const fail = (error: unknown): void => {
-    if (!ending.started) complain(error);
+    if (!ending.started) voice.failed(error);
     ending.finish(1);
   };
+  const exitRequested = (): void => {
+    if (!ending.started) voice.exitRequested();
+    end('exit descriptor closed: ending');
+  };
   const session = new Session(config, supervisor, logger, {
-    exitRequested: () => end('exit descriptor closed: ending'),
+    exitRequested,
     linkGone: (reason) => end(`the interface is gone (${reason}): ending`),
     failed: (message) => fail(new Error(message)),
     forwardOpen: forwardLog(logger, config.forwards),
@@ -44,8 +64,11 @@ export async function serveAttach(
         : namespaceOfProcess(target.pid, target.usernsPath);
     watchTarget(namespace, () => end('the network namespace is gone: ending'));
     await session.bringUp(namespace);
+    voice.up();
+    await session.openApi();
     await session.confine();
     signalReady(config.readyFd);
+    voice.ready(exitRequested);
     logger.activate();
   } catch (error) {
     fail(error);
@@ -64,7 +87,7 @@ export async function serveRun(
   try {
     command = new RunCommand(config, target);
   } catch (error) {
-    complain(error);
+    plainVoice.failed(error);
     ending.finish(error instanceof CommandError ? error.status : 1);
     return;
   }
@@ -72,7 +95,7 @@ export async function serveRun(
   const fail = (error: unknown): void => {
     if (failed || ending.started) return;
     failed = true;
-    complain(error);
+    plainVoice.failed(error);
     // A command without its network must not go on as if nothing had happened.
     command.terminate();
   };
@@ -87,6 +110,7 @@ export async function serveRun(
   try {
     await command.present;
     await session.bringUp(namespaceOfProcess(command.pid));
+    await session.openApi();
     await session.confine();
     signalReady(config.readyFd);
     command.go();

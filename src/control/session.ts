@@ -107,6 +107,27 @@ export class Session {
     return this.confinement.enter();
   }
 
+  /** Open the control socket, if there is to be one. Rejects with one line. */
+  async openApi(): Promise<void> {
+    const { config, client, logger } = this;
+    if (config.api.path === '') return;
+    const [{ ApiCommands }, { ApiServer }, { runInfo }] = await Promise.all([
+      import('./api/commands.ts'),
+      import('./api/server.ts'),
+      import('./api/run-info.ts'),
+    ]);
+    const { guest4, guest6, ipv6 } = config.guest.addresses;
+    // A guest that makes its own IPv6 address is only known by its IPv4 address.
+    const planned6 = ipv6 && !config.setup.ipv6ByAdvertisement;
+    const defaults = { guest4, guest6: planned6 ? guest6 : guest4 };
+    const server = new ApiServer({
+      spec: config.api,
+      commands: new ApiCommands(client, defaults, runInfo(config)),
+      onError: (error) => logger.log('error', 'an API request failed', { reason: String(error) }),
+    });
+    await server.listen();
+  }
+
   private startResolvers(): void {
     const { config, supervisor, logger } = this;
     if (!config.guest.dns) return;
@@ -148,7 +169,6 @@ export class Session {
         void this.resolve(event);
         break;
       case 'started':
-      case 'snapshot':
         break;
       default:
         this.client.receive(event);

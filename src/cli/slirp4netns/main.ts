@@ -1,0 +1,97 @@
+/**
+ * `slirp4netns`: the command line of that program, its network and its words, on our engine. What callers read from it is
+ * here: the summary on standard output, reasons on standard error, exit status 1 for whatever goes wrong.
+ */
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { Config } from '../../config.ts';
+import { SocketFileError } from '../../control/api/socket-file.ts';
+import { errnoTextOf } from '../../control/errno-text.ts';
+import type { Voice } from '../../control/serve.ts';
+import { Supervisor } from '../../control/supervisor.ts';
+import { isInherited } from '../inherited.ts';
+import { configuration } from './configuration.ts';
+import { parseOptions } from './options.ts';
+import { summary } from './texts.ts';
+import { ValueError } from './values.ts';
+
+const EXIT_FAILURE = 1;
+
+function release(): string {
+  const manifest = new URL('../../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
+}
+
+function refuse(stderr: string): void {
+  process.stderr.write(stderr);
+  process.exitCode = EXIT_FAILURE;
+}
+
+/** Opening the namespace is what the original's child begins with. Returns what it says when it fails. */
+function namespaceFault(target: Config['target']): string {
+  if (target.kind !== 'attach') return '';
+  const path = target.pid === 0 ? target.netnsPath : `/proc/${target.pid}/ns/net`;
+  try {
+    closeSync(openSync(path, 'r'));
+    return '';
+  } catch (error) {
+    return `${path}: ${errnoTextOf(error)}\nchild failed(1)\n`;
+  }
+}
+
+function failure(error: unknown): string {
+  if (error instanceof SocketFileError) {
+    const cause =
+      error.reason === ''
+        ? 'the specified API socket path is too long (>= 108)'
+        : `api_bindlisten: bind: ${error.reason}`;
+    return `${cause}\ndo_slirp is exiting\ndo_slirp failed\nparent failed\n`;
+  }
+  return `${error instanceof Error ? error.message : String(error)}\nchild failed(1)\n`;
+}
+
+async function main(): Promise<void> {
+  const program = basename(process.argv[1] ?? 'slirp4netns');
+  const parsed = parseOptions(process.argv.slice(2), program, release());
+  process.stdout.write(parsed.stdout);
+  process.stderr.write(parsed.stderr);
+  process.exitCode = parsed.status;
+  if (parsed.options === undefined) return;
+
+  let config: Config;
+  try {
+    config = configuration(parsed.options);
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error;
+    refuse(error.message);
+    return;
+  }
+  const fault = namespaceFault(config.target);
+  if (fault !== '') {
+    refuse(fault);
+    return;
+  }
+  // Nobody waits behind a number that is not open; an exit descriptor like that counts as one that has closed.
+  const exitAtOnce = config.exitFd >= 0 && !isInherited(config.exitFd);
+  if (exitAtOnce) config.exitFd = -1;
+  if (config.readyFd >= 0 && !isInherited(config.readyFd)) config.readyFd = -1;
+
+  const voice: Voice = {
+    up: () => process.stdout.write(summary(config)),
+    ready: (end) => {
+      if (exitAtOnce) end();
+    },
+    exitRequested: () => process.stderr.write('exitfd event\ndo_slirp is exiting\n'),
+    failed: (error) => process.stderr.write(failure(error)),
+  };
+  const supervisor = new Supervisor({ limits: config.limits, debug: false });
+  const [{ serveAttach }, { Logger }] = await Promise.all([
+    import('../../control/serve.ts'),
+    import('../../control/logger.ts'),
+  ]);
+  const { target } = config;
+  if (target.kind === 'attach')
+    await serveAttach(config, target, supervisor, new Logger(config.logLevel), voice);
+}
+
+await main();

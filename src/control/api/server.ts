@@ -1,0 +1,207 @@
+/**
+ * The API socket: a unix stream socket, one JSON request and one answer per connection, as slirp4netns has it.
+ *
+ * A request is answered as soon as a whole JSON value has arrived, or the client has closed its side, or has said nothing
+ * more for a while; the answer is one write, and then the connection is closed. All of it happens on the main thread, so
+ * that no client, however slow or silent, is ever between the data plane and a packet.
+ *
+ * Limits: 32 clients, of which the one that has been silent for longest gives way to a new one; bytes per request; 30 s of
+ * silence; 30 s to take the answer.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { ApiSpec } from '../../config.ts';
+import type { ApiCommands } from './commands.ts';
+import { ApiError } from './fields.ts';
+import { RequestText, TextState } from './request-text.ts';
+import { listenOn } from './socket-file.ts';
+
+const CLIENTS_MAX = 32;
+const IDLE_MS = 30_000;
+/** A request that has begun and does not go on. The original answers after its first read in any case. */
+const PARTIAL_MS = 3000;
+/** Nonsense: more of it may come, and then the answer is that it is too large. */
+const INVALID_MS = 100;
+/** After the answer: for bytes still on their way, which would turn our close into a reset. */
+const LINGER_MS = 1000;
+
+function patience(state: TextState): number {
+  if (state === TextState.Empty) return IDLE_MS;
+  return state === TextState.Partial ? PARTIAL_MS : INVALID_MS;
+}
+
+/** The answer that says what was wrong. */
+function refusal(reason: string): string {
+  return JSON.stringify({ error: { desc: `bad request: ${reason}` } });
+}
+
+export interface ApiServerOptions {
+  spec: ApiSpec;
+  commands: ApiCommands;
+  /** Told about what must not happen: a request that failed for a reason of ours. */
+  onError: (error: unknown) => void;
+}
+
+export class ApiServer {
+  private readonly options: ApiServerOptions;
+  private readonly server: Server;
+  /** Clients whose request is not complete, longest silent first. */
+  private readonly waiting = new Set<Client>();
+  /** Clients that have their answer and not closed their side, longest first. */
+  private readonly lingering = new Set<Client>();
+  private clients = 0;
+
+  constructor(options: ApiServerOptions) {
+    this.options = options;
+    this.server = createServer({ allowHalfOpen: true }, (socket) => this.accept(socket));
+  }
+
+  /** Resolves when clients can connect; rejects with `SocketFileError`. */
+  async listen(): Promise<void> {
+    await listenOn(this.server, this.options.spec.path);
+    this.server.on('error', this.options.onError);
+    // A socket to be asked is no reason to go on when the rest has ended.
+    this.server.unref();
+  }
+
+  private accept(socket: Socket): void {
+    if (this.options.spec.echo) process.stderr.write('apifd event\n');
+    if (this.clients >= CLIENTS_MAX && !this.makeRoom()) {
+      socket.on('error', () => undefined);
+      socket.end(refusal('too many clients'), () => socket.destroy());
+      return;
+    }
+    this.clients++;
+    const client = new Client(socket, this.options, {
+      heard: () => {
+        this.waiting.delete(client);
+        this.waiting.add(client);
+      },
+      settled: () => this.waiting.delete(client),
+      answered: () => this.lingering.add(client),
+      closed: () => {
+        this.waiting.delete(client);
+        this.lingering.delete(client);
+        this.clients--;
+      },
+    });
+    this.waiting.add(client);
+  }
+
+  /** Part with the client that needs us least. False: all of them are being served. */
+  private makeRoom(): boolean {
+    const [done] = this.lingering;
+    const [silent] = this.waiting;
+    done?.close();
+    if (done === undefined) silent?.dismiss('too many clients');
+    return done !== undefined || silent !== undefined;
+  }
+}
+
+interface ClientEvents {
+  heard: () => void;
+  /** No more of the request is wanted. */
+  settled: () => void;
+  /** The answer is on its way. */
+  answered: () => void;
+  closed: () => void;
+}
+
+class Client {
+  private readonly socket: Socket;
+  private readonly options: ApiServerOptions;
+  private readonly events: ClientEvents;
+  private readonly request: RequestText;
+  private timer: NodeJS.Timeout;
+  private answering = false;
+
+  constructor(socket: Socket, options: ApiServerOptions, events: ClientEvents) {
+    this.socket = socket;
+    this.options = options;
+    this.events = events;
+    this.request = new RequestText(options.spec.requestMax);
+    this.timer = setTimeout(() => this.dismiss('timed out'), IDLE_MS);
+    socket.on('data', (part: Buffer) => this.receive(part));
+    socket.on('end', () => this.finish());
+    // A client that has gone needs no answer.
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => {
+      clearTimeout(this.timer);
+      events.closed();
+    });
+  }
+
+  /** Say why, and close at once. */
+  dismiss(reason: string): void {
+    if (this.answering) return;
+    this.answering = true;
+    this.events.settled();
+    clearTimeout(this.timer);
+    this.socket.end(refusal(reason), () => this.close());
+    this.wait(LINGER_MS, () => this.close());
+  }
+
+  private receive(part: Buffer): void {
+    // What follows a request is read only to be thrown away.
+    if (this.answering) return;
+    const state = this.request.push(part);
+    if (state === TextState.Complete || state === TextState.TooLarge) this.finish();
+    else {
+      this.events.heard();
+      this.wait(patience(state), () =>
+        state === TextState.Empty ? this.dismiss('timed out') : this.finish(),
+      );
+    }
+  }
+
+  private wait(ms: number, then: () => void): void {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(then, ms);
+  }
+
+  private finish(): void {
+    if (this.answering) return;
+    this.answering = true;
+    this.events.settled();
+    clearTimeout(this.timer);
+    void this.answer().then((text) => this.reply(text));
+  }
+
+  private reply(text: string): void {
+    if (this.socket.destroyed) return;
+    this.wait(IDLE_MS, () => this.close());
+    this.socket.end(text, () => {
+      this.events.answered();
+      this.wait(LINGER_MS, () => this.close());
+    });
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
+
+  private async answer(): Promise<string> {
+    const { request } = this;
+    if (request.state === TextState.TooLarge) return refusal('too large message');
+    if (this.options.spec.echo)
+      process.stderr.write(`api_handler: got request: ${printable(request.text() ?? '')}\n`);
+    try {
+      return JSON.stringify(await this.options.commands.run(parse(request)));
+    } catch (error) {
+      if (!(error instanceof ApiError)) this.options.onError(error);
+      return refusal(error instanceof ApiError ? error.message : 'failed');
+    }
+  }
+}
+
+function parse(request: RequestText): unknown {
+  try {
+    return request.value();
+  } catch {
+    throw new ApiError('cannot parse JSON');
+  }
+}
+
+/** Without what a terminal would act upon. */
+function printable(text: string): string {
+  return text.replace(/[^\n\t -~\u00a0-\uffff]/g, '?');
+}
