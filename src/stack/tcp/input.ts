@@ -351,7 +351,7 @@ function takeSack(c: TcpConnection, h: TcpHeader, nowMs: number): number {
   for (let i = 0; i < h.sackCount; i++) {
     const left = h.sackLeft[i] as number;
     if (!seqLt(left, base)) {
-      news += c.scoreboard.add(left, h.sackRight[i] as number, nowMs, c.rtt.minMs, sentAt);
+      news += c.scoreboard.add(left, h.sackRight[i] as number, nowMs, sentAt);
     }
   }
   return news;

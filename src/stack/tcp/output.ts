@@ -118,8 +118,12 @@ function retransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolea
   return true;
 }
 
-/** Send `data` bytes from `from` once more, and FIN where it follows them. */
+/**
+ * Send `data` bytes from `from` once more, and FIN where it follows them. Should the guest have them already, it ignores
+ * the segment's acknowledgment too (RFC 9293 §3.10.7.4), so one that is due goes out by itself as well.
+ */
 function repeat(c: TcpConnection, from: Seq, data: number, nowMs: number, out: TcpSegmentOut): void {
+  const ackDue = c.ackNow || c.lastAckSent !== c.rcvNxt;
   let to = seqAdd(from, Math.max(data, 0));
   if (data > 0) {
     fillData(c, out, from, data, nowMs);
@@ -134,6 +138,7 @@ function repeat(c: TcpConnection, from: Seq, data: number, nowMs: number, out: T
   }
   c.scoreboard.sentAgain(from, to, nowMs);
   c.rttTimedAt = -1;
+  c.ackNow = ackDue;
 }
 
 /**
@@ -354,6 +359,7 @@ function addSackBlocks(c: TcpConnection, out: TcpSegmentOut): void {
   }
   const queue = c.rcvQueue;
   const base = seqAdd(c.rcvNxt, -queue.readable);
+  const first = count;
   let newest = -1;
   for (let i = 0; i < queue.rangeCount; i++) {
     const left = seqAdd(base, queue.rangeStartAt(i));
@@ -369,6 +375,10 @@ function addSackBlocks(c: TcpConnection, out: TcpSegmentOut): void {
     h.sackLeft[count] = seqAdd(base, queue.rangeStartAt(i));
     h.sackRight[count] = seqAdd(base, queue.rangeEndAt(i));
     count++;
+  }
+  // FIN is a number like any other: what ends with it holds it.
+  for (let i = first; c.finKnown && i < count; i++) {
+    if (h.sackRight[i] === c.finSeq) h.sackRight[i] = seqAdd(c.finSeq, 1);
   }
   h.sackCount = count;
 }

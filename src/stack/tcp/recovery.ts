@@ -54,7 +54,7 @@ export function onNewAck(c: TcpConnection, h: TcpHeader, dsack: boolean, nowMs: 
     c.sndQueue.drop(dataAcked);
     c.sndQueueSeq = seqAdd(c.sndQueueSeq, dataAcked);
   }
-  c.scoreboard.advance(ack, nowMs, c.rtt.minMs, echoed(c, h, nowMs));
+  c.scoreboard.advance(ack, nowMs, echoed(c, h, nowMs));
   if (!limited) c.limitedUntil = ack;
   if (c.probeResent) judgeProbe(c, ack, dsack, nowMs);
   if (c.resendTsValid && wasNeedless(c, h)) undo(c, nowMs);
@@ -146,7 +146,7 @@ function reorderWindow(c: TcpConnection): number {
     if (enough || c.recovery !== Recovery.None) return 0;
   }
   if (c.rtt.srttMs < 0) return REORDER_MIN_MS;
-  const wanted = Math.max(REORDER_MIN_MS, (c.reorderMultiple * c.rtt.minMs) / 4);
+  const wanted = Math.max(REORDER_MIN_MS, (c.reorderMultiple * board.minRttMs) / 4);
   return Math.min(wanted, Math.max(REORDER_MIN_MS, c.rtt.srttMs));
 }
 

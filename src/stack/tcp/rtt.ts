@@ -16,14 +16,12 @@ export class RttEstimator {
   srttMs = -1;
   rttvarMs = 0;
   rtoMs: number = RTO_INITIAL_MS;
-  /** The last sample, and the smallest ever; -1 and Infinity before the first. */
+  /** The last sample; -1 before the first. */
   latestMs = -1;
-  minMs: number = Number.POSITIVE_INFINITY;
 
   /** A round trip measured on a segment that was sent once, or by timestamp (§3, §4). */
   sample(rttMs: number): void {
     this.latestMs = rttMs;
-    if (rttMs < this.minMs) this.minMs = rttMs;
     if (this.srttMs < 0) {
       this.srttMs = rttMs;
       this.rttvarMs = rttMs / 2;

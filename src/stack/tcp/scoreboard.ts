@@ -30,6 +30,8 @@ export class Scoreboard {
   rackSentAt: number = Number.NEGATIVE_INFINITY;
   rackEnd: Seq = 0;
   rackRttMs = 0;
+  /** Least round trip seen, on our own clock; Infinity before the first. */
+  minRttMs: number = Number.POSITIVE_INFINITY;
   /** Something sent once arrived after something sent later (RACK.reordering_seen). */
   reorderingSeen = false;
   #start: number[] = [];
@@ -71,10 +73,10 @@ export class Scoreboard {
 
   /**
    * Enter a SACK block. Returns how many bytes were news; 0 for nonsense (outside una…nxt, empty) and duplicates.
-   * `minRttMs` and `echoedMs` (when what the segment's timestamp echoes was sent; -1 = unknown) keep an acknowledgment
-   * of the original from being taken for one of its repetition.
+   * `echoedMs` (when what the segment's timestamp echoes was sent; -1 = unknown) and the least round trip keep an
+   * acknowledgment of the original from being taken for one of its repetition.
    */
-  add(left: Seq, right: Seq, nowMs: number, minRttMs: number, echoedMs: number): number {
+  add(left: Seq, right: Seq, nowMs: number, echoedMs: number): number {
     const first = this.#first;
     if (first === this.#last) return 0;
     const una = this.#start[first] as number;
@@ -90,7 +92,7 @@ export class Scoreboard {
       if (seqLt(right, this.#endOf(at))) this.#splitAt(right);
       if (((this.#flags[at] as number) & SACKED) === 0) {
         news += seqDiff(this.#endOf(at), this.#start[at] as number);
-        this.#arrived(at, this.#endOf(at), nowMs, minRttMs, echoedMs);
+        this.#arrived(at, this.#endOf(at), nowMs, echoedMs);
       }
       at++;
     }
@@ -100,7 +102,7 @@ export class Scoreboard {
   }
 
   /** Everything below `una` is acknowledged for good. */
-  advance(una: Seq, nowMs: number, minRttMs: number, echoedMs: number): void {
+  advance(una: Seq, nowMs: number, echoedMs: number): void {
     const track = this.sacked > 0 || this.resent > 0 || this.lost > 0;
     while (this.#first < this.#last) {
       const i = this.#first;
@@ -110,12 +112,13 @@ export class Scoreboard {
       const end = whole ? this.#endOf(i) : una;
       const flags = this.#flags[i] as number;
       if (track) {
-        if ((flags & SACKED) === 0) this.#arrived(i, end, nowMs, minRttMs, echoedMs);
+        if ((flags & SACKED) === 0) this.#arrived(i, end, nowMs, echoedMs);
       } else {
         // In order and sent once: the last of them is the newest.
         this.rackSentAt = this.#sentAt[i] as number;
         this.rackEnd = end;
         this.rackRttMs = nowMs - this.rackSentAt;
+        if (this.rackRttMs < this.minRttMs) this.minRttMs = this.rackRttMs;
       }
       if (flags !== 0) this.#account(flags, -seqDiff(end, start));
       if (!whole) {
@@ -221,10 +224,10 @@ export class Scoreboard {
   }
 
   /** Run `i`, up to `end`, has arrived: RACK.update and the detection of reordering (RFC 8985 §6.2 steps 2 and 3). */
-  #arrived(i: number, end: Seq, nowMs: number, minRttMs: number, echoedMs: number): void {
+  #arrived(i: number, end: Seq, nowMs: number, echoedMs: number): void {
     const sentAt = this.#sentAt[i] as number;
     if (((this.#flags[i] as number) & RESENT) !== 0) {
-      if (nowMs - sentAt < minRttMs || (echoedMs >= 0 && echoedMs < Math.floor(sentAt))) return;
+      if (nowMs - sentAt < this.minRttMs || (echoedMs >= 0 && echoedMs < Math.floor(sentAt))) return;
     } else if (this.sacked > 0 && seqLt(end, this.#fack)) {
       this.reorderingSeen = true;
     }
@@ -232,6 +235,7 @@ export class Scoreboard {
       this.rackSentAt = sentAt;
       this.rackEnd = end;
       this.rackRttMs = nowMs - sentAt;
+      if (this.rackRttMs < this.minRttMs) this.minRttMs = this.rackRttMs;
     }
   }
 
