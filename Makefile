@@ -1,7 +1,7 @@
 # The two commands to know: `make demo` shows the program at work, `make test` runs every test.
 # Both install what they need: npm packages always, Debian packages when run as root.
 
-.PHONY: demo test test-unit test-e2e build check bench clean
+.PHONY: sim demo test test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -23,6 +23,11 @@ build: node_modules/.package-lock.json
 
 check: node_modules/.package-lock.json
 	npm run --silent check
+
+# Random connections over random links; SIM_SEED=n runs one of them.
+SEEDS ?= 30000
+sim: build
+	node dist/test/sim/main.js $(SEEDS)
 
 bench: build
 	scripts/need.sh bench

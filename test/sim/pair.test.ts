@@ -1,59 +1,20 @@
 /**
  * Two connections over a simulated bad link (test/support/pair.ts): whatever the link does, every byte arrives, both
- * ends close, nothing leaks, and nobody waits for a timer when nothing was lost. Set SEED to run one case again.
+ * ends close, nothing leaks, and nobody waits for a timer when nothing was lost. Set SIM_SEED to run one case again.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type PairOptions, type PairResult, runPair } from '../support/pair.ts';
-import { seededRng } from '../support/seeded-rng.ts';
-
-type Choose = <T>(...values: T[]) => T;
-
-const only = process.env['SEED'] === undefined ? -1 : Number(process.env['SEED']);
-
-function choices(seed: number): Choose {
-  const rng = seededRng(seed ^ 0x5bd1e995);
-  return (...values) => values[rng.u32() % values.length] as (typeof values)[number];
-}
-
-const limits = [1500, 2048, 4096, 5000, 16384, 65536, 262_144, 1 << 20];
-
-function draw(seed: number): PairOptions {
-  const choose = choices(seed);
-  const nearWrap = choose(0, 0xffffff00, 0xfffffffe, 0x7fffff00, 12345);
-  return {
-    seed,
-    isV4: choose(true, false),
-    mtu: choose(576, 1280, 1500, 9000, 65520),
-    loss: 0,
-    duplication: 0,
-    reorder: 0,
-    delayMs: choose(0, 0, 0.1, 1, 20, 200),
-    jitterMs: 0,
-    receiveLimit: [choose(...limits), choose(...limits)],
-    sendLimit: choose(2000, 4096, 16384, 262144, 1 << 20),
-    superSegments: choose(true, false),
-    linkCuts: choose(true, false),
-    newReno: choose(true, false),
-    sack: choose(true, true, false),
-    timestamps: choose(true, true, false),
-    windowScale: choose(true, true, false),
-    bytes: [choose(0, 1, 5000, 100_000, 300_000), choose(0, 1, 5000, 100_000, 300_000)],
-    readerPauseMs: [0, 0],
-    readerChunk: 1,
-    pages: 1024,
-    initialSeq: [nearWrap, choose(nearWrap, 0xffff0000, 1)],
-  };
-}
+import { type PairOptions, type PairResult, runPair, STALL_MS } from '../support/pair.ts';
+import { choices, drawClean, onlySeed } from './scenario.ts';
 
 function runSeeds(first: number, count: number, check: (o: PairOptions) => void): void {
   for (let seed = first; seed < first + count; seed++) {
-    if (only >= 0 && seed !== only) continue;
-    const options = draw(seed);
+    if (onlySeed >= 0 && seed !== onlySeed) continue;
+    const options = drawClean(seed);
     try {
       check(options);
     } catch (error) {
-      throw new Error(`SEED=${seed}: ${(error as Error).message}`);
+      throw new Error(`SIM_SEED=${seed}: ${(error as Error).message}`);
     }
   }
 }
@@ -61,7 +22,7 @@ function runSeeds(first: number, count: number, check: (o: PairOptions) => void)
 /** Nothing was lost: no retransmission timer (200 ms at least) may be what brings the transfer forward. */
 function assertNoStall(result: PairResult, options: PairOptions): void {
   assert.ok(
-    result.longestIdleMs < 150,
+    result.longestIdleMs < STALL_MS,
     `idle for ${result.longestIdleMs} ms with work to do: ${JSON.stringify(options)}`,
   );
 }

@@ -5,8 +5,12 @@
  * a batch ends, what is to be sent is polled. Segments cross the link as bytes, so that options really have to fit.
  * Every byte's value follows from its position, so nothing has to be stored to compare.
  */
+
+import type { Congestion } from '../../src/config.ts';
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
+import type { CongestionControl } from '../../src/stack/tcp/congestion/congestion.ts';
+import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import {
@@ -14,6 +18,7 @@ import {
   EV_DELIVER,
   EV_FIN,
   EV_RESET,
+  HANDSHAKE_LIMIT_MS,
   TcpConnection,
   type TcpEnvironment,
   TcpState,
@@ -23,9 +28,13 @@ import { consumeReceived, onSegment, settleAck, takeDelivered } from '../../src/
 import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
 import { seqAdd, seqDiff } from '../../src/stack/tcp/seq.ts';
 import { nextTimeout, onTimeout } from '../../src/stack/tcp/timeout.ts';
+import { Timer } from '../../src/stack/tcp/timers.ts';
+import { checksum, sumBytes } from '../../src/stack/wire/checksum.ts';
 import {
   emitTcp,
   parseTcp,
+  TCP_ACK,
+  TCP_CHECKSUM_OFF,
   TCP_FIN,
   TCP_PSH,
   TCP_RST,
@@ -42,15 +51,24 @@ export interface PairOptions {
   loss: number;
   duplication: number;
   reorder: number;
+  /** Probability that a bit of a packet is turned over: the checksum must find it. */
+  corruption: number;
   /** One-way delay in ms, and how much later a reordered packet may be. */
   delayMs: number;
   jitterMs: number;
+  /** Bytes per ms each way, 0 = no limit; and how many bytes wait for it before packets are dropped. */
+  rate: number;
+  queueBytes: number;
+  /** Every so many ms the link takes no packets above `dipMtu` for a while; 0 = never. */
+  dipEveryMs: number;
+  dipForMs: number;
+  dipMtu: number;
   receiveLimit: [number, number];
   sendLimit: number;
   /** The ends hand over super-segments; the link cuts them (as a device does) or passes them on whole. */
   superSegments: boolean;
   linkCuts: boolean;
-  newReno: boolean;
+  congestion: Congestion;
   sack: boolean;
   timestamps: boolean;
   windowScale: boolean;
@@ -59,6 +77,8 @@ export interface PairOptions {
   /** How the readers behave: at once; so many bytes at a time; with pauses of this length; 0 = at once. */
   readerPauseMs: [number, number];
   readerChunk: number;
+  /** An end resets the connection once it has written so many bytes; -1 = never. */
+  resetAfter: [number, number];
   /** Pages of packet memory for both ends together. */
   pages: number;
   initialSeq: [number, number];
@@ -68,18 +88,36 @@ export interface PairResult {
   elapsedMs: number;
   packets: number;
   dropped: number;
-  /** Payload bytes sent more than once, not counting window probes. */
+  /** Payload bytes sent, and sent more than once, not counting window probes. */
+  sentBytes: number;
   resentBytes: number;
+  /** Of these, bytes of which an earlier copy was not lost. */
+  needlessBytes: number;
+  /** Retransmission timers that fired. */
+  timeouts: number;
   /** Longest time for which the link was idle although a sender had bytes that its peer had room for. */
   longestIdleMs: number;
+  /** How often that was for more than `STALL_MS` without a loss that explains it. */
+  stalls: number;
   /** Loss kept everything from getting through for so long that an end gave up, as it must. */
   gaveUp: boolean;
+  reset: boolean;
 }
+
+const UNSENT = 0;
+const LOST = 1;
+const ARRIVES = 2;
+
+/** No timer but those for losses takes this long. */
+export const STALL_MS = 150;
 
 const HEADERS_4 = 40;
 const HEADERS_6 = 60;
 const TCP_HEADER_ROOM = 60;
 const POISON = 0xa5;
+const EMPTY = new Uint8Array(0);
+/** What stands for the pseudo-header: any number will do, as long as both ends take the same. */
+const PSEUDO_SUM = 0x1234;
 /** A run that needs more packets than this for its bytes is answering itself. */
 const PACKETS_PER_BYTE_LIMIT = 4;
 const TIME_LIMIT_MS = 1_800_000;
@@ -112,6 +150,12 @@ function bytesOf(end: number, position: number, length: number): Uint8Array {
   return (patterns[end] as Uint8Array).subarray(from, from + length);
 }
 
+const congestionControls: Record<Congestion, (mss: number) => CongestionControl> = {
+  none: () => noCongestionControl,
+  newReno: (mss) => new NewReno(mss),
+  cubic: (mss) => new Cubic(mss),
+};
+
 /** Run a pair to the end; a run that fails is repeated with a log of its last packets in the message. */
 export function runPair(options: PairOptions): PairResult {
   try {
@@ -137,6 +181,15 @@ class End {
   edge = 0;
   edgeKnown = false;
   highestSent = 0;
+  /** For each byte, what became of it. */
+  readonly fate: Uint8Array;
+  /** Bytes that were sent, but no copy of which was spared. */
+  missing = 0;
+  /** The peer has missed something that was said at `unheardSeq`, and nothing that counts as newer has followed. */
+  unheard = false;
+  unheardSeq = 0;
+  /** When the link has carried what this end has sent so far. */
+  linkFreeAt = 0;
 
   constructor(index: number, options: PairOptions, slab: Slab) {
     this.index = index;
@@ -150,8 +203,9 @@ class End {
       superSegment4: options.superSegments ? mtuRoom : 0,
       superSegment6: options.superSegments ? mtuRoom : 0,
       delayedAckMs: 2,
-      newCongestionControl: (mss) => (options.newReno ? new NewReno(mss) : noCongestionControl),
+      newCongestionControl: congestionControls[options.congestion],
     };
+    this.fate = new Uint8Array((options.bytes[index] as number) + 2);
     this.connection = new TcpConnection(this.environment, options.isV4);
   }
 }
@@ -165,9 +219,14 @@ export class Pair {
     elapsedMs: 0,
     packets: 0,
     dropped: 0,
+    sentBytes: 0,
     resentBytes: 0,
+    needlessBytes: 0,
+    timeouts: 0,
     longestIdleMs: 0,
+    stalls: 0,
     gaveUp: false,
+    reset: false,
   };
   #now = 1000;
   #order = 0;
@@ -219,13 +278,19 @@ export class Pair {
 
   #done(): boolean {
     const [a, b] = this.ends;
+    if (this.result.reset) return (a.closed && b.closed) || this.#nextAt() === Number.POSITIVE_INFINITY;
     return a.closed && b.closed && a.read === this.options.bytes[1] && b.read === this.options.bytes[0];
+  }
+
+  #nextAt(): number {
+    let next = this.#events[0]?.at ?? Number.POSITIVE_INFINITY;
+    for (const end of this.ends) if (!end.closed) next = Math.min(next, nextTimeout(end.connection));
+    return next;
   }
 
   #step(): void {
     const [a, b] = this.ends;
-    let next = this.#events[0]?.at ?? Number.POSITIVE_INFINITY;
-    for (const end of this.ends) if (!end.closed) next = Math.min(next, nextTimeout(end.connection));
+    const next = this.#nextAt();
     if (next === Number.POSITIVE_INFINITY) this.#fail('nothing will ever happen again');
     this.#watchIdle(next);
     this.#now = Math.max(this.#now, next);
@@ -245,6 +310,8 @@ export class Pair {
     for (const end of [a, b]) {
       if (end.closed) continue;
       if (nextTimeout(end.connection) <= this.#now) {
+        const { timers } = end.connection;
+        if ((timers[Timer.Retransmit] as number) <= this.#now) this.result.timeouts++;
         this.#react(end, onTimeout(end.connection, this.#now));
         end.touched = true;
       }
@@ -260,7 +327,11 @@ export class Pair {
       return;
     }
     if (this.#idleSince < 0) this.#idleSince = this.#now;
-    this.result.longestIdleMs = Math.max(this.result.longestIdleMs, next - this.#idleSince);
+    const idle = next - this.#idleSince;
+    this.result.longestIdleMs = Math.max(this.result.longestIdleMs, idle);
+    // Bytes are missing, or one end does not know what the other one told it last.
+    const explained = this.ends.some((end) => end.missing > 0 || end.unheard);
+    if (idle > STALL_MS && !explained) this.result.stalls++;
     if (next > this.#now) {
       this.#idleSince = -1;
     }
@@ -282,6 +353,9 @@ export class Pair {
     bytes.fill(POISON, this.#rx, at);
     bytes.set(packet, at);
     bytes.fill(POISON, at + packet.length, at + packet.length + 64);
+    if (this.options.corruption > 0 && checksum(sumBytes(view, at, packet.length, PSEUDO_SUM)) !== 0) {
+      return;
+    }
     const h = this.#header;
     if (parseTcp(view, at, packet.length, h) !== 0) this.#fail('segment does not parse');
     if (h.optionError) this.#fail('options do not parse');
@@ -301,10 +375,16 @@ export class Pair {
       ) {
         c.ackNow = true;
         this.#flush(end);
+      } else if (this.result.reset && (h.flags & TCP_RST) === 0) {
+        this.#refuse(end, h);
       }
       return;
     }
     this.#noteEdge(end, h);
+    // Overtaken by a retransmission: PAWS takes it for an old duplicate (RFC 7323 §5.3).
+    if (c.timestampsOk && ((h.tsVal - c.tsRecent) | 0) < 0) {
+      this.#noteDropped(end, h, packet.length - h.headerLen);
+    }
     let events = onSegment(c, h, at + h.headerLen, packet.length - h.headerLen, this.#now);
     if ((events & EV_DELIVER) !== 0) {
       let taken = c.deliverLength;
@@ -367,10 +447,16 @@ export class Pair {
 
   #react(end: End, events: number): void {
     if ((events & EV_RESET) !== 0) {
+      if (this.result.reset) {
+        end.closed = true;
+        return;
+      }
       const { stuckSince, lastHeardAt } = end.connection;
       const since = stuckSince < 0 ? lastHeardAt : Math.min(stuckSince, lastHeardAt);
       // Nothing got through for R2 (RFC 9293 §3.8.3).
-      if (this.options.loss === 0 || this.#now - since < R2_MS) {
+      const { loss, corruption, rate, dipEveryMs } = this.options;
+      const patience = end.connection.isSynchronized ? R2_MS : HANDSHAKE_LIMIT_MS;
+      if (loss + corruption + rate + dipEveryMs === 0 || this.#now - since < patience) {
         this.#fail(`end ${end.index}: reset`);
       }
       this.result.gaveUp = true;
@@ -380,7 +466,7 @@ export class Pair {
     if ((events & EV_CLOSED) !== 0) {
       this.#flush(end);
       end.closed = true;
-      if (!end.finSeen) this.#fail(`end ${end.index}: closed without the peer's FIN`);
+      if (!end.finSeen && !this.result.reset) this.#fail(`end ${end.index}: closed without the peer's FIN`);
     }
   }
 
@@ -397,6 +483,8 @@ export class Pair {
     const c = end.connection;
     const total = this.options.bytes[end.index] as number;
     while (c.isSynchronized && end.written < total) {
+      // Filling up every byte that becomes free would make packets of a byte.
+      if (c.sendRoom < Math.min(total - end.written, this.options.sendLimit / 4)) break;
       const want = Math.min(c.sendRoom, total - end.written, 1 + this.#below(70_000));
       if (want <= 0) break;
       const room = c.sndQueue.reserve(want, this.#ioParts);
@@ -416,6 +504,14 @@ export class Pair {
       end.written += used;
       this.#flush(end);
     }
+    const resetAfter = this.options.resetAfter[end.index] as number;
+    if (c.isSynchronized && resetAfter >= 0 && end.written >= resetAfter && !this.result.reset) {
+      this.result.reset = true;
+      c.abort();
+      this.#flush(end);
+      end.closed = true;
+      return;
+    }
     if (end.written === total && !c.finQueued && c.isSynchronized) c.closeSend();
   }
 
@@ -427,9 +523,13 @@ export class Pair {
   #transmit(end: End): void {
     const c = end.connection;
     const { header: h, length, mss, queueOffset } = this.#segment;
-    const { bytes, view } = this.slab;
+    const { bytes } = this.slab;
     if ((h.flags & TCP_RST) !== 0) {
       if (this.result.gaveUp) return;
+      if (this.result.reset) {
+        this.#launch(end, h, 0, this.#packet(h, EMPTY, 0));
+        return;
+      }
       this.#fail(`end ${end.index}: sends RST in ${tcpStateNames[c.state]}`);
     }
     this.#parts.count = 0;
@@ -455,15 +555,35 @@ export class Pair {
       const last = from + size >= length;
       h.seq = seqAdd(seq, from);
       h.flags = last ? flags : flags & ~(TCP_FIN | TCP_PSH);
-      const headerLength = emitTcp(view, this.#tx, h);
+      const packet = this.#packet(h, payload, from, size);
+      const headerLength = packet.length - size;
       const wire = Math.min(size, mss) + headerLength - 20 + (this.options.isV4 ? HEADERS_4 : HEADERS_6);
       if (wire > this.options.mtu) this.#fail(`packet of ${wire} bytes on a link of ${this.options.mtu}`);
-      const packet = new Uint8Array(headerLength + size);
-      packet.set(bytes.subarray(this.#tx, this.#tx + headerLength));
-      packet.set(payload.subarray(from, from + size), headerLength);
       this.#launch(end, h, size, packet);
       from += size;
     } while (from < length);
+  }
+
+  /** A segment as it goes over the link, with a checksum where the link may damage it. */
+  #packet(h: TcpHeader, payload: Uint8Array, from: number, size = 0): Uint8Array {
+    const { bytes, view } = this.slab;
+    const headerLength = emitTcp(view, this.#tx, h);
+    const packet = new Uint8Array(headerLength + size);
+    packet.set(bytes.subarray(this.#tx, this.#tx + headerLength));
+    packet.set(payload.subarray(from, from + size), headerLength);
+    if (this.options.corruption > 0) {
+      const whole = new DataView(packet.buffer);
+      whole.setUint16(TCP_CHECKSUM_OFF, checksum(sumBytes(whole, 0, packet.length, PSEUDO_SUM)));
+    }
+    return packet;
+  }
+
+  /** Nobody knows of this connection any more (RFC 9293 §3.10.7.1). */
+  #refuse(end: End, h: TcpHeader): void {
+    const reply = new TcpHeader();
+    reply.flags = TCP_RST;
+    reply.seq = h.ack;
+    this.#launch(end, reply, 0, this.#packet(reply, EMPTY, 0));
   }
 
   #account(end: End, h: TcpHeader, length: number): void {
@@ -476,6 +596,7 @@ export class Pair {
     const news = seqDiff(last, end.highestSent);
     const isProbe = length === 1 && (seqDiff(end.edge, h.seq) <= 0 || news <= 0);
     if (news > 0) end.highestSent = last;
+    this.result.sentBytes += length;
     if (!isProbe) this.result.resentBytes += length - Math.max(0, Math.min(news, length));
     const beyond = seqDiff(last, end.edge);
     if (beyond > 0 && !isProbe) this.#fail(`end ${end.index}: ${beyond} bytes beyond the peer's window`);
@@ -484,17 +605,28 @@ export class Pair {
   #noteEdge(end: End, h: TcpHeader): void {
     const peer = (this.ends[1 - end.index] as End).connection;
     const isSyn = (h.flags & TCP_SYN) !== 0;
-    const edge = seqAdd(h.ack, isSyn ? h.window : h.window * 2 ** peer.rcvWindowShift);
+    // A SYN without ACK acknowledges, as it were, what comes before our own.
+    const base = (h.flags & TCP_ACK) !== 0 ? h.ack : seqAdd(end.connection.iss, 1);
+    const edge = seqAdd(base, isSyn ? h.window : h.window * 2 ** peer.rcvWindowShift);
     if (end.edgeKnown && seqDiff(edge, end.edge) <= 0) return;
     end.edge = edge;
     end.edgeKnown = true;
   }
 
   #launch(end: End, h: TcpHeader, size: number, packet: Uint8Array): void {
-    const { loss, duplication, reorder, delayMs, jitterMs } = this.options;
+    const { loss, duplication, reorder, corruption, delayMs, jitterMs } = this.options;
     this.result.packets++;
     const copies = this.#chance(duplication) ? 2 : 1;
-    const lost = this.#chance(loss);
+    const damaged = this.#chance(corruption);
+    const inTime = this.#queue(end, packet.length);
+    const lost = this.#chance(loss) || inTime < 0 || this.#dips(packet.length);
+    if ((h.flags & TCP_RST) === 0) this.#noteFate(end, h, size, lost || damaged);
+    if (lost || damaged) {
+      if (!end.unheard || seqDiff(h.seq, end.unheardSeq) > 0) end.unheardSeq = h.seq;
+      end.unheard = true;
+    } else if (seqDiff(h.seq, end.unheardSeq) >= 0) {
+      end.unheard = false;
+    }
     if (this.#logging) {
       this.log.push(
         `${this.#now.toFixed(1)} ${end.index} ${tcpStateNames[end.connection.state]} seq ${seqDiff(h.seq, this.options.initialSeq[end.index] as number)} len ${size} ack ${seqDiff(h.ack, this.options.initialSeq[1 - end.index] as number)} win ${h.window} flags ${h.flags} sack ${h.sackCount}${lost ? ' LOST' : ''}`,
@@ -504,11 +636,61 @@ export class Pair {
       this.result.dropped++;
       return;
     }
+    if (damaged) {
+      const bit = this.#below(packet.length * 8);
+      (packet[bit >> 3] as number) ^= 1 << (bit & 7);
+    }
     for (let i = 0; i < copies; i++) {
       const late = this.#chance(reorder) ? this.#below(jitterMs * 10) / 10 : 0;
       this.#inFlight++;
-      this.#push(this.#now + delayMs + late, 1 - end.index, packet);
+      this.#push(this.#now + inTime + delayMs + late, 1 - end.index, packet);
     }
+  }
+
+  /** How long a packet waits for the link and occupies it, in ms; -1 = there is no room for it. */
+  #queue(end: End, size: number): number {
+    const { rate, queueBytes } = this.options;
+    if (rate === 0) return 0;
+    const waits = Math.max(0, end.linkFreeAt - this.#now);
+    if (waits * rate > queueBytes) return -1;
+    end.linkFreeAt = this.#now + waits + size / rate;
+    return waits + size / rate;
+  }
+
+  #dips(size: number): boolean {
+    const { dipEveryMs, dipForMs, dipMtu } = this.options;
+    return dipEveryMs > 0 && size > dipMtu && this.#now % dipEveryMs < dipForMs;
+  }
+
+  /** Keep count of bytes (SYN and FIN are one each) that were sent although an earlier copy arrives. */
+  #noteFate(end: End, h: TcpHeader, size: number, lost: boolean): void {
+    const from = seqDiff(h.seq, this.options.initialSeq[end.index] as number);
+    const to = from + size + ((h.flags & (TCP_SYN | TCP_FIN)) !== 0 ? 1 : 0);
+    for (let i = from; i < to; i++) {
+      const before = end.fate[i];
+      if (before === ARRIVES) this.result.needlessBytes++;
+      else if (lost) {
+        if (before === UNSENT) end.missing++;
+        end.fate[i] = LOST;
+      } else {
+        if (before === LOST) end.missing--;
+        end.fate[i] = ARRIVES;
+      }
+    }
+  }
+
+  /** The receiving end did not take what has arrived. */
+  #noteDropped(end: End, h: TcpHeader, size: number): void {
+    const sender = this.ends[1 - end.index] as End;
+    const from = Math.max(0, seqDiff(end.connection.rcvNxt, h.seq));
+    const base = seqDiff(h.seq, this.options.initialSeq[sender.index] as number);
+    for (let i = base + from; i < base + size; i++) {
+      if (sender.fate[i] !== ARRIVES) continue;
+      sender.fate[i] = LOST;
+      sender.missing++;
+    }
+    sender.unheard = true;
+    sender.unheardSeq = h.seq;
   }
 
   /** A box on the way that takes options out of the handshake. */
