@@ -5,9 +5,18 @@
 
 /**
  * In order: entering the namespace, opening /dev/net/tun there, looking the interface up, attaching to it (or creating it),
- * configuring it. `link`: a descriptor or socket that cannot be used as a link.
+ * configuring it. `link`: a descriptor or socket that cannot be used as a link. `capture`, `captureHeader`: opening the
+ * capture file, writing the first bytes of it.
  */
-export type DeviceStep = 'namespace' | 'tun' | 'lookup' | 'attach' | 'configure' | 'link';
+export type DeviceStep =
+  | 'namespace'
+  | 'tun'
+  | 'lookup'
+  | 'attach'
+  | 'configure'
+  | 'link'
+  | 'capture'
+  | 'captureHeader';
 
 export class DeviceError extends Error {
   readonly step: DeviceStep;

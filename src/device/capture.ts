@@ -4,27 +4,57 @@
  * Checksums that were left to the device (virtio 1.2 §5.1.6.2) are finished in the record, as a sniffer behind the device
  * would see them; the frame itself is not touched. A super-segment is recorded as it is, one large packet whose checksum
  * covers all of it: what is in the file is then what the stack did, and every reader takes it.
+ *
+ * slirpnetstack has a format of its own: headers in network byte order, and frames without their Ethernet header, ARP as
+ * well, all called raw IP. In that format a frame is never longer than the MTU, so this link says that it takes no
+ * super-segments.
  */
+import type { CaptureFormat } from '../config.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import type { Link, TxFrame } from '../stack/link.ts';
 import { checksum, sumBytes } from '../stack/wire/checksum.ts';
+import { ETHERNET_HEADER_LEN } from '../stack/wire/ethernet.ts';
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM, type VnetHeader } from '../stack/wire/vnet-header.ts';
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PcapOptions, PcapWriter } from './pcap-writer.ts';
 
 /** Position of the checksum in a UDP header: tells UDP from the others, for it alone must not have a sum of zero. */
 const UDP_CHECKSUM_OFF = 6;
 
+export interface CaptureOptions extends Pick<PcapOptions, 'now' | 'onError'> {
+  format?: CaptureFormat;
+}
+
 export class CaptureLink implements Link {
   readonly #link: Link;
   readonly #slab: Slab;
   readonly #writer: PcapWriter;
+  /** Bytes in front of every frame that are left out. */
+  readonly #skip: number;
+  readonly #segmentation: boolean;
 
   /** Creates the file, or throws (see {@link PcapWriter}). Takes `PCAP_BUFFER_BYTES` of the slab's fixed regions. */
-  constructor(link: Link, slab: Slab, path: string, options: Omit<PcapOptions, 'linkType'> = {}) {
+  constructor(link: Link, slab: Slab, path: string, options: CaptureOptions = {}) {
     this.#link = link;
     this.#slab = slab;
-    const linkType = link.medium === 'ethernet' ? LINKTYPE_ETHERNET : LINKTYPE_RAW;
-    this.#writer = new PcapWriter(slab, path, { ...options, linkType });
+    const { format = 'pcap', ...rest } = options;
+    const onEthernet = link.medium === 'ethernet';
+    this.#segmentation = format === 'pcap';
+    if (format === 'pcap') {
+      this.#skip = 0;
+      this.#writer = new PcapWriter(slab, path, {
+        ...rest,
+        linkType: onEthernet ? LINKTYPE_ETHERNET : LINKTYPE_RAW,
+      });
+      return;
+    }
+    this.#skip = onEthernet ? ETHERNET_HEADER_LEN : 0;
+    this.#writer = new PcapWriter(slab, path, {
+      ...rest,
+      linkType: LINKTYPE_RAW,
+      bigEndian: true,
+      snapLength: link.mtu,
+      zoneOffset: -60 * new Date().getTimezoneOffset(),
+    });
   }
 
   get medium(): 'ethernet' | 'ip' {
@@ -40,11 +70,11 @@ export class CaptureLink implements Link {
   }
 
   get tso(): boolean {
-    return this.#link.tso;
+    return this.#segmentation && this.#link.tso;
   }
 
   get uso(): boolean {
-    return this.#link.uso;
+    return this.#segmentation && this.#link.uso;
   }
 
   /** Whether frames are still recorded: not after `close`, nor after a write that failed. */
@@ -54,12 +84,15 @@ export class CaptureLink implements Link {
 
   transmit(frame: TxFrame): number {
     // Before the device has it: it may write its own header in front of the frame, and the answer may be quick.
-    const at = this.#writer.begin(frame.headLength + frame.payloadLength);
+    const skip = this.#skip;
+    const headLength = frame.headLength - skip;
+    const at = this.#writer.begin(headLength + frame.payloadLength);
     if (at >= 0) {
       const bytes = this.#slab.bytes;
-      bytes.copyWithin(at, frame.headOffset, frame.headOffset + frame.headLength);
+      const head = frame.headOffset + skip;
+      bytes.copyWithin(at, head, head + headLength);
       const { parts } = frame;
-      let to = at + frame.headLength;
+      let to = at + headLength;
       for (let i = 0; i < parts.count; i++) {
         const from = parts.offset[i] as number;
         const length = parts.length[i] as number;
@@ -73,10 +106,12 @@ export class CaptureLink implements Link {
 
   /** Record a frame that the device gave us: `length` bytes at `offset`, behind the device's own header. */
   received(offset: number, length: number, offload: VnetHeader): void {
-    const at = this.#writer.begin(length);
+    const skip = this.#skip;
+    if (length < skip) return;
+    const at = this.#writer.begin(length - skip);
     if (at < 0) return;
-    this.#slab.bytes.copyWithin(at, offset, offset + length);
-    this.#finishChecksum(at, length, offload);
+    this.#slab.bytes.copyWithin(at, offset + skip, offset + length);
+    this.#finishChecksum(at, length - skip, offload);
   }
 
   /** Write what was recorded. Once per turn. */
@@ -92,7 +127,9 @@ export class CaptureLink implements Link {
   /** Do what the device would: the field holds the sum of the pseudo-header already. */
   #finishChecksum(at: number, length: number, offload: VnetHeader): void {
     if ((offload.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) === 0) return;
-    const { csumStart, csumOffset } = offload;
+    const { csumOffset } = offload;
+    const csumStart = offload.csumStart - this.#skip;
+    if (csumStart < 0) return;
     if (csumStart + csumOffset + 2 > length) return;
     const view = this.#slab.view;
     const sum = checksum(sumBytes(view, at + csumStart, length - csumStart, 0));

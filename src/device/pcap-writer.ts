@@ -11,6 +11,7 @@
  * Writing blocks: to a named pipe whose reader is slow, it holds up its caller. Left out on purpose: pcapng, rotation.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { DeviceError, type DeviceStep } from '../device-error.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 
 /** Ethernet frames (LINKTYPE_ETHERNET). */
@@ -30,6 +31,10 @@ export interface PcapOptions {
   linkType: number;
   /** Byte order of the headers; little-endian unless set. */
   bigEndian?: boolean;
+  /** What the file header says of the bytes kept of a frame. */
+  snapLength?: number;
+  /** What it says of the time zone, in seconds east of UTC; the times in the file are UTC whatever it says. */
+  zoneOffset?: number;
   /** Wall-clock time, ms since 1970 with a fraction. */
   now?: () => number;
   /** Told once, when a write failed and the capture has ended. */
@@ -54,7 +59,7 @@ export class PcapWriter {
   /** Bytes in the file, all of them whole records. */
   #written = 0;
 
-  /** Creates or empties the file. Throws an Error of one line that names `path` when that cannot be done. */
+  /** Creates or empties the file. @throws DeviceError */
   constructor(slab: Slab, path: string, options: PcapOptions) {
     this.#slab = slab;
     this.#path = path;
@@ -63,13 +68,16 @@ export class PcapWriter {
     this.#onError = options.onError ?? (() => {});
     this.#buffer = slab.region(PCAP_BUFFER_BYTES);
     this.#fd = -1;
+    let step: DeviceStep = 'capture';
     try {
       this.#fd = openSync(path, 'w', 0o644);
-      this.#putFileHeader(options.linkType);
+      step = 'captureHeader';
+      this.#putFileHeader(options);
       this.#writeOut();
     } catch (error) {
       if (this.#fd >= 0) closeSync(this.#fd);
-      throw new Error(`cannot write capture file '${path}': ${reason(error)}`);
+      const { errno = 0 } = error as NodeJS.ErrnoException;
+      throw new DeviceError(step, -errno, `cannot write capture file '${path}': ${reason(error)}`);
     }
   }
 
@@ -122,16 +130,16 @@ export class PcapWriter {
     }
   }
 
-  #putFileHeader(linkType: number): void {
+  #putFileHeader({ linkType, snapLength = PCAP_SNAP_LENGTH, zoneOffset = 0 }: PcapOptions): void {
     const view = this.#slab.view;
     const at = this.#buffer;
     view.setUint32(at, MAGIC_MICROSECONDS, this.#littleEndian);
     view.setUint16(at + 4, 2, this.#littleEndian);
     view.setUint16(at + 6, 4, this.#littleEndian);
-    // Time zone and accuracy, which everybody leaves at zero.
-    view.setUint32(at + 8, 0);
+    view.setInt32(at + 8, zoneOffset, this.#littleEndian);
+    // Accuracy, which everybody leaves at zero.
     view.setUint32(at + 12, 0);
-    view.setUint32(at + 16, PCAP_SNAP_LENGTH, this.#littleEndian);
+    view.setUint32(at + 16, snapLength, this.#littleEndian);
     view.setUint32(at + 20, linkType, this.#littleEndian);
     this.#used = FILE_HEADER_LEN;
   }

@@ -18,7 +18,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { defaultAddresses } from '../../src/config.ts';
+import { type CaptureFormat, defaultAddresses } from '../../src/config.ts';
 import { CaptureLink } from '../../src/device/capture.ts';
 import { PCAP_BUFFER_BYTES, PcapWriter } from '../../src/device/pcap-writer.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
@@ -133,7 +133,13 @@ class Bench {
   readonly #received: number;
   result = 0;
 
-  constructor(name: string, medium: 'ethernet' | 'ip', offload: boolean, path = join(directory, name)) {
+  constructor(
+    name: string,
+    medium: 'ethernet' | 'ip',
+    offload: boolean,
+    path = join(directory, name),
+    format: CaptureFormat = 'pcap',
+  ) {
     const { slab } = this;
     const device: Link = {
       medium,
@@ -148,6 +154,7 @@ class Bench {
     };
     this.path = path;
     this.capture = new CaptureLink(device, slab, path, {
+      format,
       now: () => this.nowMs,
       onError: (message) => this.errors.push(message),
     });
@@ -308,6 +315,47 @@ describe('CaptureLink', () => {
     assert.equal(second.readUInt16BE(26), 0xffff);
     assert.match(tsharkStatus(b.path)[1] as string, /^1\t\t1\t$/);
   });
+
+  for (const medium of ['ethernet', 'ip'] as const) {
+    test(`slirpnetstack's format (${medium}): network byte order, no Ethernet header in either direction`, async () => {
+      const b = new Bench(`slirpnetstack-${medium}.pcap`, medium, true, undefined, 'slirpnetstack');
+      assert.deepEqual([b.capture.checksumOffload, b.capture.tso, b.capture.uso], [true, false, false]);
+      b.tcp(...V4, [100], 1400);
+      b.tcp(...V6, [1400], 1400);
+      const sent = [...b.sent];
+      const link = medium === 'ethernet' ? 14 : 0;
+      const offload = new VnetHeader();
+      offload.flags = 1;
+      offload.csumStart = link + 20;
+      offload.csumOffset = 16;
+      b.receive(sent[0] as Buffer, offload);
+      const arp = Buffer.alloc(link + 28, 9);
+      b.receive(arp, NOTHING);
+      if (link > 0) b.receive(Buffer.alloc(13), NOTHING);
+      b.capture.close();
+
+      const file = readFileSync(b.path);
+      assert.equal(file.readUInt32BE(0), 0xa1b2c3d4);
+      assert.deepEqual([file.readUInt16BE(4), file.readUInt16BE(6)], [2, 4]);
+      assert.equal(file.readInt32BE(8) + 60 * new Date().getTimezoneOffset(), 0);
+      assert.deepEqual(
+        [12, 16, 20].map((at) => file.readUInt32BE(at)),
+        [0, 1500, 101],
+      );
+      assert.deepEqual([file.readUInt32BE(24), file.readUInt32BE(28)], [1_700_000_000, 123_456]);
+
+      const { header, packets } = await readCapture(b.path);
+      assert.equal(header.linkLayerType, 101);
+      assert.deepEqual(
+        packets.map(({ data }) => data.length),
+        [140, 1460, 140, 28],
+      );
+      for (const { data } of packets.slice(0, 3)) assertGoodPacket(data);
+      assert.deepEqual(dataAt(packets, 2), dataAt(packets, 0));
+      assert.deepEqual(dataAt(packets, 3), arp.subarray(link));
+      assert.deepEqual(tsharkStatus(b.path).slice(0, 3), ['1\t1\t\t', '\t1\t\t', '1\t1\t\t']);
+    });
+  }
 
   test('is the link it wraps in everything else', () => {
     const b = new Bench('same.pcap', 'ip', true);

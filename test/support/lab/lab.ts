@@ -589,6 +589,7 @@ function guestSpec(options: LabOptions): Omit<GuestSpec, 'device'> {
     dns: true,
     autoconfiguration: true,
     pcapPath: '',
+    pcapFormat: 'pcap',
     ...options.guest,
   };
 }
