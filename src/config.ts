@@ -156,8 +156,11 @@ export type ForwardSpec =
 export interface GuestBehavior {
   /** TCP and UDP to the gateway address reach the host's loopback, 127.0.0.1 and ::1. */
   gatewayIsLoopback: boolean;
-  /** How a port of our own addresses where nobody listens answers: as a closed port, or with "net unreachable". */
-  ownPorts: 'closed' | 'unreachable';
+  /**
+   * How a port of our own addresses where nobody listens answers: as a closed port, with "net unreachable", or as the
+   * policy denies (TCP is reset, UDP gets no answer).
+   */
+  ownPorts: 'closed' | 'unreachable' | 'denied';
   /** Without a DNS service its addresses are still ours, or destinations on the host's side like any other. */
   dnsAddressesWithoutDns: 'own' | 'outside';
   /** Echo requests to other addresses go out through ping sockets, or the stack answers them all by itself. */
@@ -170,6 +173,10 @@ export interface GuestBehavior {
   flowEvents: boolean;
   /** Our MAC address as text, or empty: made from the gateway's address. */
   mac: string;
+  /** Frames from a MAC address that is ours as well are taken: on a link between programs it may not mean anything. */
+  sharedMac: boolean;
+  /** Ask the link for the guest's MAC address (ARP) as soon as it is there. */
+  askForGuest: boolean;
 }
 
 export const defaultBehavior: GuestBehavior = {
@@ -181,6 +188,8 @@ export const defaultBehavior: GuestBehavior = {
   udpMapping: 'endpointIndependent',
   flowEvents: false,
   mac: '',
+  sharedMac: false,
+  askForGuest: false,
 };
 
 /**
@@ -188,6 +197,9 @@ export const defaultBehavior: GuestBehavior = {
  * Everything else also gets windows for a long way.
  */
 export type Congestion = 'none' | 'newReno' | 'cubic';
+
+/** As every tool expects it, or as slirpnetstack writes it. */
+export type CaptureFormat = 'pcap' | 'slirpnetstack';
 
 export interface GuestSpec {
   device: DeviceSpec;
@@ -204,6 +216,7 @@ export interface GuestSpec {
   autoconfiguration: boolean;
   /** Capture file, or empty. */
   pcapPath: string;
+  pcapFormat: CaptureFormat;
 }
 
 export interface NameOptions {
@@ -253,6 +266,8 @@ export interface InterfaceSetup {
   ipv6ByAdvertisement: boolean;
   /** The interface keeps the flag MULTICAST. */
   multicast: boolean;
+  /** Super-segments are taken over from the kernel; otherwise no frame is longer than the MTU. */
+  segmentation: boolean;
   /** Without `configure`, the interface keeps its MTU: `mtu` is then what the stack goes by, whatever the interface says. */
   keepMtu: boolean;
 }
@@ -262,6 +277,7 @@ export const defaultSetup: InterfaceSetup = {
   mac: '',
   ipv6ByAdvertisement: false,
   multicast: true,
+  segmentation: true,
   keepMtu: false,
 };
 

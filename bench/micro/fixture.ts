@@ -115,6 +115,7 @@ export class Stack {
       ra: null,
       handler,
       counters: this.counters,
+      sharedMac: false,
     });
   }
 }

@@ -203,6 +203,7 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
       dns: options.dns !== false,
       autoconfiguration: true,
       pcapPath: options.pcap ?? '',
+      pcapFormat: 'pcap',
     },
     limits: defaultLimits,
     forwards: [],

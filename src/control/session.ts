@@ -70,11 +70,19 @@ export class Session {
     });
   }
 
-  /**
-   * Resolves when the guest's packets flow and every forward is open; rejects with one line, as a DeviceError when it is
-   * the device's fault.
-   */
+  /** Resolves when the guest's packets flow and every forward is open; rejects with one line, see `attach`. */
   async bringUp(namespace: NamespaceRef): Promise<LinkInfo> {
+    const { config, logger } = this;
+    const link = await this.attach(namespace);
+    await this.openForwards();
+    const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
+    const fields = { interface: link.name, mtu: link.mtu, txQueueLen: link.txQueueLen };
+    logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, fields);
+    return link;
+  }
+
+  /** The first half: resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
+  async attach(namespace: NamespaceRef): Promise<LinkInfo> {
     const { config, logger } = this;
     const { descriptors, release } = await openInNamespace(namespace);
     let ready: GuestReady;
@@ -86,10 +94,6 @@ export class Session {
     }
     const { link, notes } = ready;
     for (const note of notes) logger.log('warn', note, { interface: link.name });
-    await this.openForwards();
-    const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
-    const fields = { interface: link.name, mtu: link.mtu, txQueueLen: link.txQueueLen };
-    logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, fields);
     return link;
   }
 
@@ -175,7 +179,8 @@ export class Session {
     }
   }
 
-  private async openForwards(): Promise<void> {
+  /** The second half. Rejects with a ForwardRefused for the first that cannot be opened. */
+  async openForwards(): Promise<void> {
     const { forwards, limits } = this.config;
     checkDescriptors(forwards, limits.fdReserve);
     // Now, because a confined process may not be able to.

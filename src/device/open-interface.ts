@@ -99,11 +99,11 @@ function attach(tun: TunDevice, name: string, found: InterfaceInfo | null, notes
 }
 
 /** The offloads in force. */
-export function setOffloads(tun: TunDevice, flags: number, notes: string[]): number {
+export function setOffloads(tun: TunDevice, flags: number, segmentation: boolean, notes: string[]): number {
   if ((flags & IFF_VNET_HDR) === 0) return 0;
   check(tun.setVnetHeaderSize(), 'attach', 'TUNSETVNETHDRSZ');
   let refused = 0;
-  for (const bits of offloadChoices) {
+  for (const bits of segmentation ? offloadChoices : [TUN_F_CSUM]) {
     const result = tun.setOffload(bits);
     if (result >= 0) {
       if (refused !== 0)
@@ -215,7 +215,7 @@ export function openInterface(
   }
   const tun = new TunDevice(descriptors.tun);
   const flags = attach(tun, name, before, notes);
-  const offloads = setOffloads(tun, flags, notes);
+  const offloads = setOffloads(tun, flags, setup.segmentation, notes);
 
   const created = before ?? mustExist(lookUp(netlink, name), name, 'vanished');
   if (created.txQueueLen < TX_QUEUE_LENGTH) {

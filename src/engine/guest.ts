@@ -119,12 +119,13 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     super();
     this.#services = services;
     const { slab, rng, limits, clock } = services;
-    const own = ownAddresses(spec.addresses);
+    const own = ownAddresses(spec.addresses, spec.behavior.mac);
     this.#device = device.link;
     this.#capture =
       spec.pcapPath === ''
         ? null
         : new CaptureLink(this.#device, slab, spec.pcapPath, {
+            format: spec.pcapFormat,
             onError: (message) => services.log('warn', message),
           });
     const link: Link = this.#capture ?? this.#device;
@@ -190,6 +191,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       ra,
       handler: this,
       counters: this.counters,
+      sharedMac: spec.behavior.sharedMac,
     });
     const token = services.poller.add(this.#device.fd, EPOLLIN, this);
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);

@@ -39,6 +39,8 @@ export type Command =
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
   | { type: 'watchFd'; fd: number; name: string; data: boolean }
   | { type: 'snapshot'; id: number }
+  /** Have the kernel send this process a signal when its parent ends. Not answered; in force before the next command. */
+  | { type: 'parentDeathSignal'; signal: number }
   /** Put the system call filter in force, for all threads and for good. */
   | { type: 'confine' }
   /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */

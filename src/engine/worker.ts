@@ -23,6 +23,7 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
 import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
 import { close, discard, eventfd, read } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
+import { setParentDeathSignal } from '../sys/process.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
@@ -173,6 +174,11 @@ class Engine {
       case 'snapshot':
         this.#snapshot(command.id);
         return;
+      case 'parentDeathSignal': {
+        const result = setParentDeathSignal(command.signal);
+        if (result < 0) post({ type: 'failed', message: `parent death signal: ${errnoText(result)}` });
+        return;
+      }
       case 'addForward':
         this.#addForward(command);
         return;

@@ -109,5 +109,8 @@ function ownTarget(
     else out.address.set(0, 0, 0, 1);
     return TargetKind.Outside;
   }
-  return behavior.ownPorts === 'unreachable' ? TargetKind.Unreachable : TargetKind.Nothing;
+  if (behavior.ownPorts === 'closed') return TargetKind.Nothing;
+  if (behavior.ownPorts === 'unreachable') return TargetKind.Unreachable;
+  out.verdict = Verdict.DenyReserved;
+  return TargetKind.Denied;
 }

@@ -106,6 +106,7 @@ export class Ingress {
   readonly #dhcp: DhcpServer | null;
   readonly #ra: RouterAdvertiser | null;
   readonly #handler: IngressHandler;
+  readonly #sharedMac: boolean;
   readonly #counters: Counters;
 
   readonly #packet = new Packet();
@@ -138,6 +139,8 @@ export class Ingress {
     ra: RouterAdvertiser | null;
     handler: IngressHandler;
     counters: Counters;
+    /** Frames that come from our own MAC address are taken as well. */
+    sharedMac: boolean;
   }) {
     this.#slab = parts.slab;
     this.#link = parts.link;
@@ -149,6 +152,7 @@ export class Ingress {
     this.#dhcp = parts.dhcp;
     this.#ra = parts.ra;
     this.#handler = parts.handler;
+    this.#sharedMac = parts.sharedMac;
     this.#counters = parts.counters;
   }
 
@@ -203,7 +207,8 @@ export class Ingress {
     const reason = parseEthernet(this.#slab.view, offset, length, e);
     if (reason < 0) return reason;
     const own = this.#own;
-    if (isGroupMac(e.srcHi) || (e.srcHi === own.macHi && e.srcLo === own.macLo)) return DropReason.LinkMac;
+    if (isGroupMac(e.srcHi)) return DropReason.LinkMac;
+    if (e.srcHi === own.macHi && e.srcLo === own.macLo && !this.#sharedMac) return DropReason.LinkMac;
     if (!isGroupMac(e.dstHi) && (e.dstHi !== own.macHi || e.dstLo !== own.macLo)) return DropReason.LinkMac;
     const body = length - ETHERNET_HEADER_LEN;
     if (p.gsoSize === 0 && body > this.#link.mtu + VLAN_TAG) return DropReason.LinkLong;

@@ -53,13 +53,16 @@ export interface OwnAddresses {
   onLink(addr: IpAddress): boolean;
 }
 
-/** Read the plan. Throws RangeError for text that is no address of the family it should be of. */
-export function ownAddresses(plan: AddressPlanText): OwnAddresses {
-  return new PlannedAddresses(plan);
+/**
+ * Read the plan. `mac` as text, or empty: made from the gateway's address. Throws RangeError for text that is no address of
+ * the family it should be of.
+ */
+export function ownAddresses(plan: AddressPlanText, mac = ''): OwnAddresses {
+  return new PlannedAddresses(plan, mac);
 }
 
 class PlannedAddresses implements OwnAddresses {
-  readonly macHi: number = MAC_HI;
+  readonly macHi: number;
   readonly macLo: number;
   readonly gateway4: IpAddress;
   readonly dns4: IpAddress;
@@ -74,13 +77,15 @@ class PlannedAddresses implements OwnAddresses {
   readonly ipv6: boolean;
   readonly #claimed: IpAddress[] = [];
 
-  constructor(plan: AddressPlanText) {
+  constructor(plan: AddressPlanText, mac: string) {
     this.gateway4 = parseFamily(plan.gateway4, true);
     this.dns4 = parseFamily(plan.dns4, true);
     this.guest4 = parseFamily(plan.guest4, true);
     this.prefix4 = plan.prefix4;
     this.lease4 = parseFamily(plan.lease4, true);
-    this.macLo = this.gateway4.w3;
+    const octets = mac === '' ? -1 : parseMac(mac);
+    this.macHi = octets < 0 ? MAC_HI : Math.floor(octets / 2 ** 32);
+    this.macLo = octets < 0 ? this.gateway4.w3 : octets % 2 ** 32;
     this.ipv6 = plan.ipv6;
     this.gateway6 = plan.ipv6 ? parseFamily(plan.gateway6, false) : new IpAddress();
     this.dns6 = plan.ipv6 ? parseFamily(plan.dns6, false) : new IpAddress();
@@ -116,6 +121,16 @@ class PlannedAddresses implements OwnAddresses {
     if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
     return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.gateway6, this.prefix6));
   }
+}
+
+/** The 48 bits of `70:71:aa:4b:29:aa`. A group address cannot be ours. */
+function parseMac(text: string): number {
+  const value = /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/.test(text)
+    ? parseInt(text.replaceAll(':', ''), 16)
+    : -1;
+  if (value < 0 || Math.floor(value / 2 ** 40) % 2 === 1)
+    throw new RangeError(`${text} is not a MAC address`);
+  return value;
 }
 
 function parseFamily(text: string, v4: boolean): IpAddress {

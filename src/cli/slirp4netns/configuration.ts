@@ -84,6 +84,7 @@ export function configuration(options: Options): Config {
       dns: !options.disableDns,
       autoconfiguration: true,
       pcapPath: '',
+      pcapFormat: 'pcap',
     },
     limits: defaultLimits,
     forwards: [],

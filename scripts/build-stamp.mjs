@@ -1,0 +1,18 @@
+// Writes dist/src/build-stamp.json: when this was built. SOURCE_DATE_EPOCH, or the time of the commit, so that building
+// the same source again gives the same files; without either, now.
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+
+function seconds() {
+  if (process.env.SOURCE_DATE_EPOCH) return Number(process.env.SOURCE_DATE_EPOCH);
+  try {
+    return Number(
+      execFileSync('git', ['log', '-1', '--format=%ct'], { stdio: ['ignore', 'pipe', 'ignore'] }),
+    );
+  } catch {
+    return Date.now() / 1000;
+  }
+}
+
+const builtAt = new Date(seconds() * 1000).toISOString();
+writeFileSync(new URL('../dist/src/build-stamp.json', import.meta.url), `${JSON.stringify({ builtAt })}\n`);

@@ -1,0 +1,69 @@
+/**
+ * From slirpnetstack's options to a `Config` with that program's network: its addresses, its MAC address, no DHCP, router
+ * advertisements or DNS, echo requests answered by the stack, a connected host socket for every UDP flow.
+ *
+ * One difference is on purpose: an -allow entry opens a reserved range only when it lies inside that range (see
+ * firewall/verdict). There, `-allow=0.0.0.0/0` would open the host's loopback.
+ */
+import { type Config, defaultAddresses, defaultBehavior, defaultLimits, defaultSetup } from '../../config.ts';
+import { parsePrefix } from '../../firewall/prefix.ts';
+import type { Options } from './options.ts';
+
+/** As the original's link has it. */
+const MAC = '70:71:aa:4b:29:aa';
+
+/** Without forwards: their names are resolved and they are opened one after the other. */
+export function configuration(options: Options): Config {
+  const addresses = defaultAddresses;
+  const networks = [`${addresses.guest4}/${addresses.prefix4}`, `${addresses.guest6}/${addresses.prefix6}`];
+  const namedTarget = options.remote.some(({ host }) => host.kind === 'name');
+  return {
+    guest: {
+      addresses,
+      policy: {
+        enableRouting: options.enableRouting,
+        enableHost: options.enableHost,
+        allow: options.allow,
+        deny: options.deny,
+        guestNetworks: networks.map((text) => {
+          const { address, bits } = parsePrefix(text);
+          return { address: address.toString(), bits };
+        }),
+      },
+      behavior: {
+        ...defaultBehavior,
+        ownPorts: 'denied',
+        echo: 'local',
+        proxyNeighbors: true,
+        udpMapping: 'connected',
+        // Even a quiet program tells of names that cannot be found.
+        flowEvents: !options.quiet || namedTarget,
+        mac: MAC,
+        sharedMac: true,
+        askForGuest: true,
+      },
+      congestion: 'none',
+      source4: options.source4,
+      source6: options.source6,
+      dns: false,
+      autoconfiguration: false,
+      pcapPath: options.pcap,
+      pcapFormat: 'slirpnetstack',
+    },
+    limits: defaultLimits,
+    forwards: [],
+    names: { ttlMs: options.dnsTtlMs, allowReserved: true },
+    readyFd: -1,
+    exitFd: -1,
+    exitOnData: true,
+    logLevel: 'error',
+    interfaceName: options.interface,
+    mtu: 0,
+    configure: 'no',
+    setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
+    api: { path: '', requestMax: 0, echo: false },
+    sandbox: { mountTree: false, seccomp: false, required: false },
+    dnsServers: [],
+    target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '', joinOwner: true },
+  };
+}

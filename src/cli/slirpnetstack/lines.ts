@@ -1,0 +1,137 @@
+/**
+ * The lines that slirpnetstack prints, byte for byte: what it listens on, and what becomes of flows. Pure text: who prints
+ * them, and whether, is decided elsewhere.
+ *
+ * The summary of a flow, `l=⟨a⟩/⟨b⟩ r=⟨c⟩/⟨d⟩`, tells what ended reading and writing on each side. Sides that are kernel
+ * sockets speak like Go's net package, the guest's side like gVisor's.
+ */
+import type { Endpoint, ForwardSpec, HostEnd } from '../../config.ts';
+import type { FlowEvent } from '../../engine/messages.ts';
+import { goErrorText } from './go-errors.ts';
+
+const ECONNREFUSED = 111;
+const ETIMEDOUT = 110;
+const END_OF_FILE = -1;
+
+/** `1.2.3.4:80` or `[fd00::2]:80`. */
+export function joinHostPort({ address, port }: Endpoint): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+function hostEndText(end: HostEnd): string {
+  return end.kind === 'unix' ? `unix:${end.path}` : joinHostPort(end);
+}
+
+/** Without brackets, as some lines have it. */
+export function bareHostPort({ address, port }: Endpoint): string {
+  return `${address}:${port}`;
+}
+
+/** Said when a forward is open; `listen` is what was really bound. */
+export function announcement(spec: ForwardSpec, listen: HostEnd): string {
+  if (spec.direction === 'remote') {
+    return `[+] Accepting on remote side ${spec.protocol}://${bareHostPort(spec.bind)}`;
+  }
+  const kind = spec.proxyHeader ? 'Local PP listen' : 'Local listen';
+  return `[+] local-fwd ${kind} ${spec.protocol}://${hostEndText(listen)}`;
+}
+
+/** What a flow's forward was configured as; null for routed flows. */
+export type FlowForward = ForwardSpec | null;
+
+/** The line of a flow event. */
+export function flowLine(event: FlowEvent, forward: FlowForward): string {
+  switch (event.kind) {
+    case 'routed':
+      return routedLine(event);
+    case 'remote':
+      return remoteLine(event, forward);
+    case 'local':
+      return localLine(event, forward);
+  }
+}
+
+/** The name of a remote forward's target could not be found; printed even when nothing else is. */
+export function isLookupError(event: FlowEvent): boolean {
+  return event.kind === 'remote' && event.event === 'error' && event.reason !== '';
+}
+
+function routedLine(event: FlowEvent): string {
+  const from = `${event.protocol}://${joinHostPort(event.left)}`;
+  if (event.event === 'error') {
+    return `[!] ${from}/${joinHostPort(event.right)} Routing conn error: ${summary(event)}`;
+  }
+  const ends = `${from}/${joinHostPort(event.rightLocal)}-${joinHostPort(event.right)}`;
+  return event.event === 'open'
+    ? `[+] ${ends} Routing conn new`
+    : `[-] ${ends} Routing conn done: ${summary(event)}`;
+}
+
+function remoteLine(event: FlowEvent, forward: FlowForward): string {
+  const from = `${event.protocol}://${joinHostPort(event.left)}-${joinHostPort(event.leftLocal)}`;
+  if (isLookupError(event)) {
+    const target = forward?.direction === 'remote' ? forward.target : null;
+    const label = target?.kind === 'name' ? target.label : bareHostPort(event.right);
+    return `[!] ${from}/${label}-failed remote-fwd dns lookup error of ${event.protocol} addr: ${event.reason}`;
+  }
+  if (event.event === 'error') {
+    return `[!] ${from}/${bareHostPort(event.right)} remote-fwd conn error: ${summary(event)}`;
+  }
+  const ends = `${from}/${joinHostPort(event.rightLocal)}-${joinHostPort(event.right)}`;
+  return event.event === 'open'
+    ? `[+] ${ends} remote-fwd conn new`
+    : `[-] ${ends} remote-fwd conn done: ${summary(event)}`;
+}
+
+function localLine(event: FlowEvent, forward: FlowForward): string {
+  const kind = forward?.direction === 'local' && forward.proxyHeader ? 'local-fwd PP' : 'local-fwd';
+  const from = `${event.protocol}://${joinHostPort(event.left)}-${joinHostPort(event.leftLocal)}`;
+  if (event.event === 'error') {
+    const what = event.reason === '' ? summary(event) : event.reason;
+    return `[!] ${from}/${joinHostPort(event.right)} ${kind} error: ${what}`;
+  }
+  const ends = `${from}/${joinHostPort(event.rightLocal)}-${joinHostPort(event.right)}`;
+  return event.event === 'open' ? `[+] ${ends} ${kind} conn` : `[-] ${ends} ${kind} done: ${summary(event)}`;
+}
+
+/** `l=⟨a⟩/⟨b⟩ r=⟨c⟩/⟨d⟩`, the first that happened in brackets. */
+function summary(event: FlowEvent): string {
+  const { first } = event.status;
+  const [a, b, c, d] = POSITIONS.map((position, index) => {
+    const text = event.event === 'error' && index === 2 ? dialError(event) : ioError(event, position);
+    return index === first && text !== '0' ? `[${text}]` : text;
+  });
+  return `l=${a}/${b} r=${c}/${d}`;
+}
+
+type Position = Exclude<keyof FlowEvent['status'], 'first'>;
+const POSITIONS: readonly Position[] = ['leftRead', 'leftWrite', 'rightRead', 'rightWrite'];
+
+/** The right side could not be opened. */
+function dialError(event: FlowEvent): string {
+  const error = event.status.rightRead;
+  if (error === 0) return '0';
+  if (event.kind === 'local') {
+    // gVisor's words.
+    if (error === ECONNREFUSED) return 'connection was refused';
+    if (error === ETIMEDOUT) return 'operation timed out';
+    return goErrorText(error);
+  }
+  return `dial ${event.protocol} ${joinHostPort(event.right)}: connect: ${goErrorText(error)}`;
+}
+
+function ioError(event: FlowEvent, position: Position): string {
+  const error = event.status[position];
+  if (error === 0) return '0';
+  if (error === END_OF_FILE) return 'EOF';
+  const left = position.startsWith('left');
+  const call = position.endsWith('Read') ? 'read' : 'write';
+  const near = joinHostPort(left ? event.leftLocal : event.rightLocal);
+  const far = joinHostPort(left ? event.left : event.right);
+  // The guest is on the left of what it began, on the right of what was begun by the host.
+  const onGuestSide = left === (event.kind !== 'local');
+  if (onGuestSide) return `${call} ${event.protocol} ${near}: ${goErrorText(error)}`;
+  const cause =
+    event.protocol === 'udp' && error === ETIMEDOUT ? 'i/o timeout' : `${call}: ${goErrorText(error)}`;
+  return `${call} ${event.protocol} ${near}->${far}: ${cause}`;
+}

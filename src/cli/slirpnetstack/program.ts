@@ -1,0 +1,244 @@
+/**
+ * What `slirpnetstack` does, in the order in which it does it: flags, metrics, link, local forwards, remote forwards, and
+ * the word that it has started; then flows are told as they come and go, until a signal ends it.
+ */
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import type { ForwardSpec } from '../../config.ts';
+import { ForwardRefused, type OpenForward } from '../../control/engine-client.ts';
+import { Ending } from '../../control/lifecycle.ts';
+import { Logger } from '../../control/logger.ts';
+import type { MetricsServer } from '../../control/metrics-server.ts';
+import { type NamespaceRef, namespaceOfPath } from '../../control/namespace.ts';
+import { LookupError, Resolver } from '../../control/resolver.ts';
+import { Session } from '../../control/session.ts';
+import { Supervisor } from '../../control/supervisor.ts';
+import type { FlowEvent } from '../../engine/messages.ts';
+import type { ForwardRule } from '../forward-rule.ts';
+import { toForwardSpec } from '../forward-spec.ts';
+import { configuration } from './configuration.ts';
+import { goErrorOf, goErrorText } from './go-errors.ts';
+import { FlagError } from './go-flags.ts';
+import { LineOutput } from './line-output.ts';
+import { announcement, bareHostPort, flowLine, isLookupError, joinHostPort } from './lines.ts';
+import { type MetricsAddress, type Options, parseOptions } from './options.ts';
+import type { EndSignals } from './signals.ts';
+import { ExitStatus, linkError, namespaceError, StartError } from './start-error.ts';
+import { usage } from './usage.ts';
+import { versionText } from './version.ts';
+
+const SIGTERM = 15;
+/** The data plane cannot go on; the original has no such end. */
+const EXIT_BROKEN = 1;
+
+function say(line: string): void {
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {
+    // Nobody listens.
+  }
+}
+
+/** The program as it was called: Node tells only the path that it found. */
+function programName(): string {
+  const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0');
+  return words[process.execArgv.length + 1] ?? 'slirpnetstack';
+}
+
+export async function run(signals: EndSignals): Promise<void> {
+  let options: Options;
+  try {
+    options = await parseOptions(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof FlagError)) throw error;
+    if (error.message !== '') say(error.message);
+    say(usage(programName()).trimEnd());
+    process.exitCode = ExitStatus.Usage;
+    return;
+  }
+  if (options.version) process.stdout.write(versionText());
+  else await new Program(options).start(signals);
+}
+
+class Program {
+  readonly #options: Options;
+  readonly #parent = process.ppid;
+  readonly #resolver = new Resolver();
+  readonly #output = new LineOutput();
+  readonly #supervisor: Supervisor;
+  readonly #ending: Ending;
+  readonly #session: Session;
+  readonly #forwards = new Map<number, ForwardSpec>();
+  #metrics: MetricsServer | undefined;
+
+  constructor(options: Options) {
+    this.#options = options;
+    const config = configuration(options);
+    this.#supervisor = new Supervisor({ limits: config.limits, debug: false });
+    this.#ending = new Ending(this.#supervisor);
+    this.#session = new Session(config, this.#supervisor, new Logger(config.logLevel), {
+      exitRequested: () => undefined,
+      linkGone: () => this.#close(),
+      failed: (message) => {
+        if (!this.#ending.started) say(`[!] ${message}`);
+        this.#ending.finish(EXIT_BROKEN);
+      },
+      flow: (event) => this.#tell(event),
+    });
+  }
+
+  async start(signals: EndSignals): Promise<void> {
+    try {
+      await this.#bringUp();
+    } catch (error) {
+      const { status, lines } =
+        error instanceof StartError ? error : new StartError(ExitStatus.CreateNic, `[!] ${goErrorOf(error)}`);
+      if (!this.#ending.started) for (const line of lines) say(line);
+      this.#metrics?.close();
+      this.#ending.finish(status);
+      return;
+    }
+    say(`[+] #${process.pid} Slirpnetstack started`);
+    this.#notifyParent();
+    signals.whenReceived(() => this.#close());
+  }
+
+  async #bringUp(): Promise<void> {
+    const { metrics, fd, netns, exitWithParent, local, remote } = this.#options;
+    if (metrics !== null) await this.#startMetrics(metrics);
+    if (fd >= 0 && netns !== '') {
+      throw new StartError(ExitStatus.FdAndNetns, 'Please specify either -fd or -netns');
+    }
+    if (exitWithParent) this.#supervisor.send({ type: 'parentDeathSignal', signal: SIGTERM });
+    await this.#attach();
+    // It may have ended before the kernel knew that we want to hear of it.
+    if (exitWithParent && process.ppid !== this.#parent) process.kill(process.pid, 'SIGTERM');
+    for (const rule of local) await this.#openLocal(rule);
+    for (const rule of remote) await this.#openRemote(rule);
+  }
+
+  async #startMetrics(at: MetricsAddress): Promise<void> {
+    const shown = at.net === 'unix' ? at.path : joinHostPort(at);
+    const fail = (reason: string): StartError =>
+      new StartError(ExitStatus.Metrics, `[!] Failed to start metrics: listen ${at.net} ${shown}: ${reason}`);
+    if (at.net === 'udp') throw fail(`address ${shown}: unexpected address type`);
+    const [{ MetricsServer }, { metricsPage }] = await Promise.all([
+      import('../../control/metrics-server.ts'),
+      import('../../control/metrics-page.ts'),
+    ]);
+    const server = new MetricsServer(async () => metricsPage(await this.#session.client.snapshot()));
+    try {
+      const bound = await server.listen(at);
+      this.#metrics = server;
+      say(`[ ] #${process.pid} Running metrics on ${bound}`);
+    } catch (error) {
+      throw fail(`bind: ${goErrorOf(error)}`);
+    }
+  }
+
+  async #attach(): Promise<void> {
+    const { netns, interface: name } = this.#options;
+    let namespace: NamespaceRef;
+    if (netns === '') namespace = namespaceOfPath('/proc/self/ns/net');
+    else {
+      say(`[.] Joininig netns ${netns}`);
+      try {
+        closeSync(openSync(netns, 'r'));
+        namespace = namespaceOfPath(netns);
+      } catch (error) {
+        throw namespaceError(netns, `open ${netns}: ${goErrorOf(error)}`);
+      }
+    }
+    const opening = (): void => say(`[.] Opening tun interface ${name}`);
+    try {
+      await this.#session.attach(namespace);
+      opening();
+    } catch (error) {
+      const failure = linkError(error, this.#options);
+      if (!failure.lines[0]?.startsWith("[!] Can't join")) opening();
+      throw failure;
+    }
+  }
+
+  async #openLocal(rule: ForwardRule): Promise<void> {
+    const { bind, protocol } = rule;
+    const shown =
+      bind.kind === 'unix' ? bind.path : bind.kind === 'ip' ? bareHostPort(bind) : `${bind.label}-failed`;
+    const fail = (where: string, reason: string): StartError =>
+      new StartError(ExitStatus.Listen, `[!] Failed to listen on ${protocol}://${where}: ${reason}`);
+    let spec: ForwardSpec;
+    try {
+      spec = await this.#specify(rule);
+    } catch (error) {
+      if (error instanceof LookupError) throw fail(shown, 'DNS lookup failed');
+      throw error;
+    }
+    if (spec.direction !== 'local') return;
+    const { listen } = spec;
+    try {
+      this.#announce(await this.#session.client.addForward(spec));
+    } catch (error) {
+      if (!(error instanceof ForwardRefused)) throw error;
+      const [network, address] =
+        listen.kind === 'unix' ? ['unix', listen.path] : [protocol, joinHostPort(listen)];
+      throw fail(
+        listen.kind === 'unix' ? listen.path : bareHostPort(listen),
+        `listen ${network} ${address}: bind: ${goErrorText(error.errno)}`,
+      );
+    }
+  }
+
+  async #openRemote(rule: ForwardRule): Promise<void> {
+    let spec: ForwardSpec;
+    try {
+      spec = await this.#specify(rule);
+    } catch (error) {
+      if (!(error instanceof LookupError)) throw error;
+      throw new StartError(
+        ExitStatus.ResolveBind,
+        `[!] Failed to resolve bind address. dns lookup error of ${rule.protocol} addr: ${error.message}`,
+      );
+    }
+    try {
+      this.#announce(await this.#session.client.addForward(spec));
+    } catch (error) {
+      // The same address and port twice: the first one serves it, as it always has.
+      if (!(error instanceof ForwardRefused)) throw error;
+      this.#announce({ id: 0, spec, listen: { kind: 'ip', address: '', port: 0 } });
+    }
+  }
+
+  #specify(rule: ForwardRule): Promise<ForwardSpec> {
+    return toForwardSpec(rule, (label, port) => this.#resolver.resolve(label, port), {
+      dualStackWildcards: true,
+    });
+  }
+
+  #announce({ id, spec, listen }: OpenForward): void {
+    this.#forwards.set(id, spec);
+    if (!this.#options.quiet) this.#output.line(announcement(spec, listen));
+  }
+
+  #tell(event: FlowEvent): void {
+    if (this.#options.quiet && !isLookupError(event)) return;
+    this.#output.line(flowLine(event, this.#forwards.get(event.forward) ?? null));
+  }
+
+  /** Whoever started us may be waiting for this. */
+  #notifyParent(): void {
+    try {
+      if (process.ppid > 0) process.kill(process.ppid, 'SIGWINCH');
+    } catch {
+      // It is somebody else's, or gone.
+    }
+  }
+
+  #close(): void {
+    if (this.#ending.started) return;
+    say(`[-] #${process.pid} Slirpnetstack closing`);
+    if (this.#metrics !== undefined) {
+      say(`[ ] #${process.pid} Stopping metrics`);
+      this.#metrics.close();
+    }
+    this.#ending.finish(0);
+  }
+}
