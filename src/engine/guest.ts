@@ -225,11 +225,12 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   /** Add what there is to tell of each flow to `out`. */
   listFlows(out: FlowInfo[]): void {
     this.tcp.listFlows(out);
+    this.udp.listFlows(out);
   }
 
   /** Cut a flow; false: there is none with that number. */
   closeFlow(id: number): boolean {
-    return this.tcp.closeFlow(id);
+    return this.tcp.closeFlow(id) || this.udp.closeFlow(id);
   }
 
   onUnreachable(p: Packet, code: number): boolean {

@@ -13,9 +13,9 @@ import {
   ICMP6_PACKET_TOO_BIG,
   ICMP6_UNREACHABLE,
 } from '../stack/wire/icmp.ts';
+import { CMSGHDR_SIZE, findControlMessage } from '../sys/control-message.ts';
 import { EHOSTUNREACH, EMSGSIZE, ENETUNREACH } from '../sys/errno.ts';
 import {
-  CMSGHDR_SIZE,
   IP_RECVERR,
   IPPROTO_IP,
   IPPROTO_IPV6,
@@ -39,6 +39,8 @@ export class QueuedError {
   /** Where the datagram was going. */
   readonly destination: IpAddress = new IpAddress();
   port = 0;
+  /** Positive errno: what the next call of a connected socket would have failed with. */
+  errno = 0;
   /** ICMP (or ICMPv6) type and code, and the word behind the checksum (the MTU, where there is one). */
   type = 0;
   code = 0;
@@ -70,27 +72,18 @@ export function readError(fd: number, scratch: HostScratch, out: QueuedError): n
   out.quoted = n;
   out.port = readSockaddr(memory, scratch.sockaddr, out.destination);
   if (out.port < 0) return 0;
-  let at = scratch.control;
-  const end = at + Math.min(view.getUint32(scratch.msghdr + 40, true), scratch.controlSize);
-  while (at + CMSGHDR_SIZE <= end) {
-    const length = view.getUint32(at, true);
-    if (length < CMSGHDR_SIZE || at + length > end) return 0;
-    const level = view.getUint32(at + 8, true);
-    const type = view.getUint32(at + 12, true);
-    const body = at + CMSGHDR_SIZE;
-    const isError =
-      (level === IPPROTO_IP && type === IP_RECVERR) || (level === IPPROTO_IPV6 && type === IPV6_RECVERR);
-    if (isError && length >= CMSGHDR_SIZE + EXTENDED_ERR_SIZE)
-      return translate(scratch, body, at + length, out);
-    at += (length + 7) & ~7;
-  }
-  return 0;
+  const length = Math.min(view.getUint32(scratch.msghdr + 40, true), scratch.controlSize);
+  let at = findControlMessage(memory, scratch.control, length, IPPROTO_IP, IP_RECVERR, EXTENDED_ERR_SIZE);
+  if (at < 0)
+    at = findControlMessage(memory, scratch.control, length, IPPROTO_IPV6, IPV6_RECVERR, EXTENDED_ERR_SIZE);
+  return at < 0 ? 0 : translate(scratch, at, out);
 }
 
-function translate(scratch: HostScratch, at: number, end: number, out: QueuedError): number {
+function translate(scratch: HostScratch, at: number, out: QueuedError): number {
   const view = scratch.memory.view;
   const isV4 = out.destination.isV4;
   const error = view.getUint32(at, true);
+  out.errno = error;
   const origin = view.getUint8(at + 4);
   const info = view.getUint32(at + 8, true);
   out.offender.set(0, 0, 0, 0);
@@ -102,7 +95,8 @@ function translate(scratch: HostScratch, at: number, end: number, out: QueuedErr
       ? out.type === ICMP4_UNREACHABLE && out.code === ICMP4_FRAGMENTATION_NEEDED
       : out.type === ICMP6_PACKET_TOO_BIG;
     if (tooBig) out.rest = isV4 ? info & 0xffff : info;
-    if (at + EXTENDED_ERR_SIZE + 16 <= end)
+    // The whole message's length stands in front of its data.
+    if (view.getUint32(at - CMSGHDR_SIZE, true) >= CMSGHDR_SIZE + EXTENDED_ERR_SIZE + 16)
       readSockaddr(scratch.memory, at + EXTENDED_ERR_SIZE, out.offender);
     return 1;
   }

@@ -23,7 +23,8 @@ export type Half = (typeof Half)[keyof typeof Half];
 /** What ended a half that ended well. */
 export const END_OF_FILE = -1;
 
-const NOWHERE: Endpoint = { address: '', port: 0 };
+/** No address, or not one in particular. */
+export const NOWHERE: Endpoint = { address: '', port: 0 };
 
 export class FlowRecord {
   readonly id: number;

@@ -15,6 +15,8 @@ export interface Keyed {
   readonly ports: number;
   /** The key's hash; set by the table. */
   keyHash: number;
+  /** Those that the control plane is told of have one. */
+  readonly record?: { readonly id: number };
 }
 
 const MIN_CAPACITY = 64;
@@ -90,6 +92,12 @@ export class FlowTable<F extends Keyed> {
   /** Call `visit` for every flow; the table must not be changed meanwhile. */
   forEach(visit: (flow: F) => void): void {
     for (const flow of this.#slots) if (flow !== null) visit(flow);
+  }
+
+  /** The flow that the control plane knows by this number, or null. */
+  withId(id: number): F | null {
+    for (const flow of this.#slots) if (flow !== null && flow.record?.id === id) return flow;
+    return null;
   }
 
   #put(flow: F): void {

@@ -2,13 +2,14 @@
  * One host socket for datagrams (UDP or ping), as the flows own it: set-up, hop limit, error queue, sending, close. It
  * counts in the flows' budget of descriptors from `open` to `close`, and `close` may be called at any time.
  */
+import { controlSpace, putControlMessage } from '../sys/control-message.ts';
 import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import {
   AF_INET,
   AF_INET6,
-  CMSGHDR_SIZE,
+  AF_UNIX,
   connect,
   getsockoptInt,
   IP_RECVERR,
@@ -34,8 +35,8 @@ import { bindSource } from './host-socket.ts';
 import type { DatagramBatch } from './udp-batch.ts';
 
 const ERRORS_PER_TURN = 32;
-/** struct cmsghdr and one 16-bit value, aligned. */
-const SEGMENT_CONTROL_SIZE = CMSGHDR_SIZE + 8;
+/** Bytes of ancillary data for the size of a segment. */
+const SEGMENT_SPACE = controlSpace(2);
 
 /** Filled and passed on within one call; shared by all sockets. */
 const queuedError = new QueuedError();
@@ -65,13 +66,23 @@ export class HostDatagramSocket {
 
   /** Open and watch (readable and errors, edge-triggered); 0 or `-errno`, and then nothing is held. */
   open(isV4: boolean, protocol: number, handler: IoHandler): number {
-    const { memory, scratch, poller, descriptors } = this.#context;
+    const { memory, scratch } = this.#context;
     const fd = socket(isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, protocol);
     if (fd < 0) return fd;
     // Or an IPv6 socket would let IPv4 datagrams in as mapped addresses.
     if (!isV4) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, scratch.option);
     const bound = bindSource(this.#context, fd, isV4);
-    const token = bound < 0 ? bound : poller.add(fd, EPOLLIN | EPOLLET, handler);
+    if (bound < 0) {
+      close(fd);
+      return bound;
+    }
+    return this.adopt(fd, isV4 ? AF_INET : AF_INET6, EPOLLIN, handler);
+  }
+
+  /** Take over and watch `fd`, a socket for datagrams; 0, or `-errno` and `fd` is closed. */
+  adopt(fd: number, family: number, events: number, handler: IoHandler): number {
+    const { poller, descriptors } = this.#context;
+    const token = poller.add(fd, events | EPOLLET, handler);
     if (token < 0) {
       close(fd);
       return token;
@@ -79,8 +90,10 @@ export class HostDatagramSocket {
     descriptors.used++;
     this.#fd = fd;
     this.#token = token;
-    this.#isV4 = isV4;
+    this.#isV4 = family === AF_INET;
     this.#hopLimit = 0;
+    // A unix socket would make one datagram of the batch.
+    this.#segmentation = family !== AF_UNIX;
     return 0;
   }
 
@@ -112,22 +125,35 @@ export class HostDatagramSocket {
   /**
    * Send the datagrams of `batch` to the address in `scratch.sockaddr` (`scratch.sockaddrLength` 0: where the socket
    * is connected to). Errors come back through the error queue; a full host queue drops, as any router does.
+   * `controlLength` bytes at `scratch.control` go with each datagram, `prefixLength` bytes at `scratch.message` in front.
    */
-  send(batch: DatagramBatch): void {
-    if (batch.length > batch.size && this.#segmentation) {
-      const result = this.#sendSegmented(batch);
+  send(batch: DatagramBatch, controlLength = 0, prefixLength = 0): void {
+    if (batch.length > batch.size && this.#segmentation && prefixLength === 0) {
+      const result = this.#sendSegmented(batch, controlLength);
       if (result >= 0 || result === -EAGAIN) return;
       if (isPendingError(result)) {
         // An error about an earlier datagram: this one was not sent yet.
-        if (this.#sendSegmented(batch) >= 0) return;
+        if (this.#sendSegmented(batch, controlLength) >= 0) return;
       } else {
         // The route does not take segments of that size, or the kernel knows no UDP_SEGMENT.
         this.#segmentation = false;
       }
     }
-    for (let i = 0, at = 0; at < batch.length || i === 0; i++) {
-      at += this.#sendOne(batch, i, at);
+    const { count } = batch;
+    for (let i = 0; i < count; i++) {
+      // Pending errors of earlier datagrams are reported once each; then the datagram goes out.
+      if (isPendingError(this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength)))
+        this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength);
     }
+  }
+
+  /** Send one datagram, as `send` does; what sendmsg(2) returned, or `-errno`. */
+  sendOne(offset: number, length: number, controlLength = 0, prefixLength = 0): number {
+    const { memory, scratch } = this.#context;
+    let pieces = 0;
+    if (prefixLength > 0) memory.putIovec(scratch.iovec, pieces++, scratch.message, prefixLength);
+    memory.putIovec(scratch.iovec, pieces++, offset, length);
+    return this.#sendPieces(pieces, controlLength);
   }
 
   /** Tell `sink` what the network said, a turn's share of it. */
@@ -151,41 +177,28 @@ export class HostDatagramSocket {
     this.#fd = -1;
   }
 
-  #sendSegmented(batch: DatagramBatch): number {
+  #sendSegmented(batch: DatagramBatch, controlLength: number): number {
     const { memory, scratch } = this.#context;
-    const view = memory.view;
-    view.setUint32(scratch.control, CMSGHDR_SIZE + 2, true);
-    view.setUint32(scratch.control + 4, 0, true);
-    view.setUint32(scratch.control + 8, IPPROTO_UDP, true);
-    view.setUint32(scratch.control + 12, UDP_SEGMENT, true);
-    view.setUint32(scratch.control + CMSGHDR_SIZE, batch.size, true);
-    view.setUint32(scratch.control + CMSGHDR_SIZE + 4, 0, true);
+    const at = putControlMessage(memory, scratch.control + controlLength, IPPROTO_UDP, UDP_SEGMENT, 2);
+    memory.view.setUint16(at, batch.size, true);
     scratch.putParts(batch.parts);
+    return this.#sendPieces(batch.parts.count, controlLength + SEGMENT_SPACE);
+  }
+
+  /** Send what the first `pieces` I/O vectors name. */
+  #sendPieces(pieces: number, controlLength: number): number {
+    const { memory, scratch } = this.#context;
     putMsghdr(
       memory,
       scratch.msghdr,
       scratch.sockaddr,
       scratch.sockaddrLength,
       scratch.iovec,
-      batch.parts.count,
+      pieces,
       scratch.control,
-      SEGMENT_CONTROL_SIZE,
+      controlLength,
     );
     return sendmsg(memory, this.#fd, scratch.msghdr);
-  }
-
-  /** Send datagram `index`, whose payload begins `at` bytes into the batch; how many bytes it had. */
-  #sendOne(batch: DatagramBatch, index: number, at: number): number {
-    const { memory, scratch } = this.#context;
-    // A super-frame of the device is one piece with several datagrams in it; otherwise a piece is a datagram.
-    const single = batch.parts.count === 1;
-    const offset = single ? (batch.parts.offset[0] as number) + at : (batch.parts.offset[index] as number);
-    const length = single ? Math.min(batch.size, batch.length - at) : (batch.parts.length[index] as number);
-    memory.putIovec(scratch.iovec, 0, offset, length);
-    putMsghdr(memory, scratch.msghdr, scratch.sockaddr, scratch.sockaddrLength, scratch.iovec, 1, 0, 0);
-    // Pending errors of earlier datagrams are reported once each; then the datagram goes out.
-    if (isPendingError(sendmsg(memory, this.#fd, scratch.msghdr))) sendmsg(memory, this.#fd, scratch.msghdr);
-    return Math.max(length, 1);
   }
 }
 

@@ -5,9 +5,9 @@
  */
 import type { IpAddress } from '../stack/wire/address.ts';
 import { ICMP_HEADER_LEN, ICMP4_ECHO_REPLY, ICMP6_ECHO_REPLY } from '../stack/wire/icmp.ts';
+import { findControlMessage } from '../sys/control-message.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
 import {
-  CMSGHDR_SIZE,
   IP_RECVTTL,
   IP_TTL,
   IPPROTO_ICMP,
@@ -141,19 +141,15 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
   /** The hop limit the reply arrived with, from the control message; 64 when there is none. */
   #receivedTtl(): number {
     const { scratch, memory } = this.context;
-    const view = memory.view;
-    let at = scratch.control;
-    const end = at + Math.min(view.getUint32(scratch.msghdr + 40, true), scratch.controlSize);
-    while (at + CMSGHDR_SIZE + 4 <= end) {
-      const length = view.getUint32(at, true);
-      if (length < CMSGHDR_SIZE) break;
-      const level = view.getUint32(at + 8, true);
-      const type = view.getUint32(at + 12, true);
-      if ((level === IPPROTO_IP && type === IP_TTL) || (level === IPPROTO_IPV6 && type === IPV6_HOPLIMIT)) {
-        return view.getUint32(at + CMSGHDR_SIZE, true);
-      }
-      at += (length + 7) & ~7;
-    }
-    return 64;
+    const { isV4 } = this.guest;
+    const at = findControlMessage(
+      memory,
+      scratch.control,
+      Math.min(memory.view.getUint32(scratch.msghdr + 40, true), scratch.controlSize),
+      isV4 ? IPPROTO_IP : IPPROTO_IPV6,
+      isV4 ? IP_TTL : IPV6_HOPLIMIT,
+      4,
+    );
+    return at < 0 ? 64 : memory.view.getUint32(at, true);
   }
 }

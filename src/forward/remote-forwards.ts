@@ -25,6 +25,8 @@ export interface RemoteForward {
 }
 
 export class RemoteForwards {
+  /** Another number after every change. */
+  version = 0;
   readonly #own: OwnAddresses;
   readonly #byId = new Map<number, RemoteForward>();
   /** By protocol and port; the few that share them are compared by address. */
@@ -64,6 +66,7 @@ export class RemoteForwards {
     else others.push(forward);
     this.#byId.set(id, forward);
     this.#own.claim(bind);
+    this.version++;
   }
 
   remove(id: number): boolean {
@@ -75,6 +78,7 @@ export class RemoteForwards {
     if (left.length === 0) this.#byPort.delete(key);
     else this.#byPort.set(key, left);
     this.#own.disclaim(forward.bind);
+    this.version++;
     return true;
   }
 

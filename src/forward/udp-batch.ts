@@ -53,6 +53,28 @@ export class DatagramBatch {
     this.length += length;
   }
 
+  /** How many datagrams there are: the pieces, unless a super-frame is one piece with several in it. */
+  get count(): number {
+    return this.parts.count === 1 && this.size > 0 ? Math.ceil(this.length / this.size) : this.parts.count;
+  }
+
+  offsetAt(i: number): number {
+    const { offset, count } = this.parts;
+    return count === 1 ? (offset[0] as number) + i * this.size : (offset[i] as number);
+  }
+
+  lengthAt(i: number): number {
+    const { length, count } = this.parts;
+    return count === 1 ? Math.min(this.size, this.length - i * this.size) : (length[i] as number);
+  }
+
+  /** Forget all but the first one. */
+  keepFirst(): void {
+    this.length = this.lengthAt(0);
+    this.parts.count = 1;
+    this.parts.length[0] = this.length;
+  }
+
   /** Take a super-frame of the device: `length` bytes that are datagrams of `size` bytes each. */
   setSegmented(offset: number, length: number, size: number): void {
     this.clear();

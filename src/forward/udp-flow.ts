@@ -9,12 +9,15 @@
  * Receiving. recvmmsg(2) of up to 32 datagrams; those that follow each other with the same sender and size go to the
  * guest as one batch where the device takes it.
  */
+import type { Endpoint } from '../config.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../sys/errno.ts';
 import { recvmmsg } from '../sys/socket.ts';
 import type { IoHandler } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
+import type { FlowEnds, FlowInfo } from './flow-info.ts';
+import { END_OF_FILE, endpoint, FlowRecord, Half, localEnd, NOWHERE } from './flow-record.ts';
 import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
 import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
 import { IdleTimer } from './idle-timer.ts';
@@ -48,6 +51,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
   waiting = false;
+  readonly record: FlowRecord;
   readonly #owner: UdpFlowOwner;
   readonly #socket: HostDatagramSocket;
 
@@ -55,6 +59,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
     super(owner.context, dstPort === DNS_PORT ? DNS_IDLE_MS : IDLE_MS);
     this.#owner = owner;
     this.#socket = new HostDatagramSocket(owner.context);
+    this.record = new FlowRecord(owner.context, 'udp', null);
     this.guest = guest.clone();
     this.ports = (port << 16) >>> 0;
   }
@@ -63,17 +68,24 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
     return this.ports >>> 16;
   }
 
-  /** Open the host socket; 0 or `-errno`. */
-  open(): number {
+  /** Open the host socket; 0 or `-errno`. `first` is where the guest wants to send first, told in events. */
+  open(first: Target): number {
     const result = this.#socket.open(this.guest.isV4, 0, this);
-    if (result >= 0) this.#socket.receiveErrors();
+    if (result < 0) return result;
+    this.#socket.receiveErrors();
+    this.record.opened(this.context, () => this.#ends(endpoint(first.address, first.port)));
     return result;
+  }
+
+  info(nowMs: number): FlowInfo {
+    return this.record.info(nowMs, 'OPEN', () => this.#ends(NOWHERE));
   }
 
   /** Send the datagrams of `batch` to `target`. */
   send(batch: DatagramBatch, target: Target, ttl: number): void {
     if (target.port !== DNS_PORT) this.idleMs = IDLE_MS;
     this.#onUse();
+    this.record.bytesOut += batch.length;
     this.#socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
     this.context.scratch.putAddress(target.address, target.port, target.scopeId);
     this.#socket.send(batch);
@@ -91,13 +103,26 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
 
   close(): void {
     if (this.#socket.fd < 0) return;
+    this.record.closed(this.context, () => this.#ends(NOWHERE));
     this.#socket.close();
     this.context.timers.cancel(this);
     this.#owner.ended(this);
   }
 
   protected onIdle(): void {
+    this.record.ended(Half.GuestRead, END_OF_FILE);
+    this.record.ended(Half.HostRead, END_OF_FILE);
     this.close();
+  }
+
+  /** The mapping serves all destinations: `right` is one of them, or nowhere. */
+  #ends(right: Endpoint): FlowEnds {
+    return {
+      left: endpoint(this.guest, this.guestPort),
+      leftLocal: right,
+      right,
+      rightLocal: localEnd(this.context, this.#socket.fd),
+    };
   }
 
   #onUse(): void {
@@ -117,7 +142,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
         return;
       }
       this.#onUse();
-      slots.deliver(count, this.guest, this.guestPort, this.#owner);
+      this.record.bytesIn += slots.deliver(count, this.guest, this.guestPort, this.#owner);
       if (count < slots.count) return;
     }
     poller.ready(this);

@@ -10,11 +10,15 @@ import { SOCKADDR_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import type { DnsFlows } from './dns-flows.ts';
 import type { QueuedError } from './error-queue.ts';
+import type { FlowInfo } from './flow-info.ts';
 import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
+import { UdpPairs } from './udp-pairs.ts';
+
+const LOOPBACK_4 = 0x7f000001;
 
 /** What the guest's datagrams of one batch go into. */
 export interface DatagramSink {
@@ -28,19 +32,22 @@ export class UdpFlows implements UdpFlowOwner {
   readonly #dns: DnsFlows;
   readonly #table: FlowTable<UdpFlow>;
   readonly #lru = new LruList();
-  // The last datagram's ends, where it went, and the policy's version at that time.
+  readonly #pairs: UdpPairs;
+  // The last datagram's ends, where it went, and the state of the world at that time.
   readonly #src = new IpAddress();
   readonly #dst = new IpAddress();
   #ports = 0;
   #sink: DatagramSink | null = null;
   readonly #target = new Target();
-  #version = -1;
+  #policyVersion = -1;
+  #forwardsVersion = -1;
   // The batch being gathered for `#sink`; empty when `#gathering` is false.
   readonly #batch = new DatagramBatch();
   #gathering = false;
   #batchTtl = 0;
   // The sender judged last.
   readonly #senderJudged = new IpAddress();
+  readonly #senderShown = new IpAddress();
   #senderPort = -1;
   #senderVersion = -1;
   #senderAllowed = false;
@@ -56,10 +63,26 @@ export class UdpFlows implements UdpFlowOwner {
       0,
     );
     this.#table = new FlowTable(context.hash, PROTOCOL_UDP);
+    this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
   }
 
   get size(): number {
-    return this.#table.size;
+    return this.#table.size + this.#pairs.size;
+  }
+
+  /** Add what there is to tell of each flow to `out`. */
+  listFlows(out: FlowInfo[]): void {
+    this.#table.forEach((flow) => {
+      out.push(flow.info(this.context.clock.nowMs));
+    });
+    this.#pairs.listFlows(out);
+  }
+
+  /** End the flow with this number; false: there is none. */
+  closeFlow(id: number): boolean {
+    const flow = this.#table.withId(id);
+    flow?.close();
+    return flow !== null || this.#pairs.closeFlow(id);
   }
 
   onUdp(p: Packet, h: UdpHeader): void {
@@ -80,12 +103,19 @@ export class UdpFlows implements UdpFlowOwner {
       return;
     }
     this.flush();
-    // Nothing has changed about the host since the last one: it needs no judging.
-    if (!isSame || this.#sink === null || this.#version !== this.context.policy.version) {
+    // Nothing has changed about the host or the forwards since the last one: it needs no judging.
+    const { policy, remoteForwards } = this.context;
+    if (
+      !isSame ||
+      this.#sink === null ||
+      this.#policyVersion !== policy.version ||
+      this.#forwardsVersion !== remoteForwards.version
+    ) {
       this.#sink = null;
       this.#sink = this.#find(p, h);
       if (this.#sink === null) return;
-      this.#version = this.context.policy.version;
+      this.#policyVersion = policy.version;
+      this.#forwardsVersion = remoteForwards.version;
       this.#ports = ports;
       this.#src.copyFrom(p.src);
       this.#dst.copyFrom(p.dst);
@@ -100,12 +130,25 @@ export class UdpFlows implements UdpFlowOwner {
 
   /** Who takes the datagram, with `#target` filled; null: nobody, and it was dealt with. */
   #find(p: Packet, h: UdpHeader): DatagramSink | null {
-    const { counters, icmp, clock } = this.context;
+    const { context } = this;
+    const { counters, icmp, clock, behavior } = context;
+    const ports = ((h.srcPort << 16) | h.dstPort) >>> 0;
+    const pair = this.#pairs.find(p.src, p.dst, ports);
+    // A forward's flow goes on, also when the forward is gone.
+    if (pair !== null && pair.record.forward !== null) return pair;
+    const isConnected = behavior.udpMapping === 'connected';
+    const flow = isConnected ? pair : this.#table.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
     const target = this.#target;
-    const flow = this.#table.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
-    switch (findTarget(this.context, Protocol.Udp, p.dst, h.dstPort, flow === null, target)) {
+    const kind = findTarget(context, Protocol.Udp, p.dst, h.dstPort, flow === null, target);
+    if (h.dstPort === 0 && kind !== TargetKind.Forward) {
+      counters.drop(DropReason.UdpPort0);
+      return null;
+    }
+    switch (kind) {
       case TargetKind.Outside:
-        return flow ?? this.#open(p, h);
+        return flow ?? (isConnected ? this.#pairs.open(p.src, p.dst, ports, target) : this.#open(p, h));
+      case TargetKind.Forward:
+        return this.#pairs.open(p.src, p.dst, ports, target);
       case TargetKind.Dns:
         this.#dns.onQuery(p, h);
         return null;
@@ -139,9 +182,18 @@ export class UdpFlows implements UdpFlowOwner {
       this.#senderVersion = policy.version;
       this.#senderPort = port;
       this.#senderJudged.copyFrom(src);
-      this.#senderAllowed = !own.onLink(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit;
+      this.#senderShown.copyFrom(src);
+      this.#senderAllowed =
+        this.#isGatewayLoopback(src) ||
+        (!own.onLink(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit);
+      if (this.#isGatewayLoopback(src)) this.#senderShown.copyFrom(src.isV4 ? own.gateway4 : own.gateway6);
     }
-    return this.#senderAllowed ? src : null;
+    return this.#senderAllowed ? this.#senderShown : null;
+  }
+
+  /** An address that the guest reaches, and knows, as the gateway's. */
+  #isGatewayLoopback(address: IpAddress): boolean {
+    return this.context.behavior.gatewayIsLoopback && isTheLoopback(address);
   }
 
   touch(flow: UdpFlow): void {
@@ -149,9 +201,14 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   ended(flow: UdpFlow): void {
-    if (this.#sink === flow) this.#sink = null;
+    this.#forget(flow);
     this.#table.remove(flow);
     this.#lru.remove(flow);
+  }
+
+  /** `sink` takes nothing any more. */
+  #forget(sink: DatagramSink): void {
+    if (this.#sink === sink) this.#sink = null;
   }
 
   reportError(flow: UdpFlow, error: QueuedError): void {
@@ -164,7 +221,7 @@ export class UdpFlows implements UdpFlowOwner {
     icmp.errorForFlow(
       named ? error.offender : gateway,
       flow.guest,
-      error.destination,
+      this.#isGatewayLoopback(error.destination) ? gateway : error.destination,
       PROTOCOL_UDP,
       scratch.message,
       UDP_HEADER_LEN,
@@ -188,7 +245,7 @@ export class UdpFlows implements UdpFlowOwner {
       oldest.close();
     }
     const flow = new UdpFlow(this, p.src, h.srcPort, h.dstPort);
-    const result = flow.open();
+    const result = flow.open(this.#target);
     if (result < 0) {
       counters.drop(DropReason.UdpLimit);
       return null;
@@ -198,4 +255,9 @@ export class UdpFlows implements UdpFlowOwner {
     this.#lru.add(flow);
     return flow;
   }
+}
+
+/** 127.0.0.1 or ::1, not the rest of 127.0.0.0/8. */
+function isTheLoopback(address: IpAddress): boolean {
+  return address.isLoopback && (!address.isV4 || address.w3 === LOOPBACK_4);
 }

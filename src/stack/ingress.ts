@@ -84,7 +84,7 @@ const MLD2_REPORT = 143;
 export interface IngressHandler {
   /** A TCP segment with good ports and checksum; `p.offset` is its header, the payload follows it. */
   onTcp(p: Packet, h: TcpHeader): void;
-  /** A datagram; the payload is `h.length` - 8 bytes behind the header at `p.offset`. */
+  /** A datagram, also to port 0; the payload is `h.length` - 8 bytes behind the header at `p.offset`. */
   onUdp(p: Packet, h: UdpHeader): void;
   /** An echo request to an address that is not ours. */
   onEcho(p: Packet): void;
@@ -468,7 +468,7 @@ export class Ingress {
       }
     }
     if (p.dst.isMulticast || isGroup4(p.dst) || this.#isLinkBroadcast(p.dst)) return DropReason.UdpGroup;
-    if (h.srcPort === 0 || h.dstPort === 0) return DropReason.UdpPort0;
+    if (h.srcPort === 0) return DropReason.UdpPort0;
     this.#handler.onUdp(p, h);
     return 0;
   }

@@ -49,8 +49,6 @@ export const UNIX_PATH_MAX = 107;
 /** struct msghdr and struct mmsghdr on 64-bit systems. */
 export const MSGHDR_SIZE = 56;
 export const MMSGHDR_SIZE = 64;
-/** struct cmsghdr: length (8), level (4), type (4). */
-export const CMSGHDR_SIZE = 16;
 
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
@@ -127,6 +125,12 @@ export function putSockaddrUnix(memory: Memory, at: number, path: Uint8Array): n
   for (let i = 0; i < path.length; i++) view.setUint8(at + 2 + i, path[i] as number);
   view.setUint8(at + 2 + path.length, 0);
   return 2 + path.length + 1;
+}
+
+/** Write the socket address that lets bind(2) choose an abstract unix name that nobody else has; its length. */
+export function putSockaddrAutobind(memory: Memory, at: number): number {
+  memory.view.setUint16(at, AF_UNIX, true);
+  return 2;
 }
 
 /**

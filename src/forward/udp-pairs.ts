@@ -1,0 +1,114 @@
+/**
+ * All UDP flows of a guest that have one destination and a connected host socket each: finding, opening and evicting
+ * them, and what the guest is told of errors.
+ */
+import { Verdict } from '../firewall/verdict.ts';
+import { Counter } from '../stack/counters.ts';
+import { Unreachable } from '../stack/icmp.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
+import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from '../stack/wire/udp.ts';
+import { EMFILE } from '../sys/errno.ts';
+import type { FlowContext } from './context.ts';
+import { QueuedTotal } from './datagram-queue.ts';
+import type { FlowInfo } from './flow-info.ts';
+import { FlowTable } from './flow-table.ts';
+import { REFUSE, unreachableFor } from './host-error.ts';
+import { LruList } from './lru.ts';
+import { Protocol, type Target } from './target.ts';
+import type { ReceiveSlots } from './udp-batch.ts';
+import { UdpPairFlow, type UdpPairOwner } from './udp-pair-flow.ts';
+
+export class UdpPairs implements UdpPairOwner {
+  readonly context: FlowContext;
+  readonly slots: ReceiveSlots;
+  readonly queued: QueuedTotal = new QueuedTotal();
+  readonly #table: FlowTable<UdpPairFlow>;
+  readonly #lru = new LruList();
+  readonly #onEnd: (flow: UdpPairFlow) => void;
+
+  /** `onEnd` hears of every flow that is over. */
+  constructor(context: FlowContext, slots: ReceiveSlots, onEnd: (flow: UdpPairFlow) => void) {
+    this.context = context;
+    this.slots = slots;
+    this.#table = new FlowTable(context.hash, PROTOCOL_UDP);
+    this.#onEnd = onEnd;
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  find(guest: IpAddress, remote: IpAddress, ports: number): UdpPairFlow | null {
+    return this.#table.size === 0 ? null : this.#table.find(guest, remote, ports);
+  }
+
+  /** Open a flow from the guest's end to `target`, which the guest knows as (`remote`, lower half of `ports`); or null. */
+  open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): UdpPairFlow | null {
+    const { limits, counters, descriptors } = this.context;
+    if (this.#table.size >= limits.udpMaxFlows || descriptors.used >= descriptors.limit) {
+      const oldest = this.#lru.oldest as UdpPairFlow | null;
+      if (oldest === null) {
+        counters.drop(DropReason.UdpLimit);
+        return null;
+      }
+      counters.add(Counter.UdpEvicted, 1);
+      oldest.close();
+    }
+    const flow = new UdpPairFlow(this, guest, remote, ports, target.forward);
+    this.#table.add(flow);
+    this.#lru.add(flow);
+    if (flow.open(target) < 0) return null;
+    counters.add(Counter.UdpOpened, 1);
+    return flow;
+  }
+
+  listFlows(out: FlowInfo[]): void {
+    this.#table.forEach((flow) => {
+      out.push(flow.info(this.context.clock.nowMs));
+    });
+  }
+
+  closeFlow(id: number): boolean {
+    const flow = this.#table.withId(id);
+    flow?.close();
+    return flow !== null;
+  }
+
+  touch(flow: UdpPairFlow): void {
+    this.#lru.touch(flow);
+  }
+
+  mayAnswer(flow: UdpPairFlow): boolean {
+    const { own, policy, counters } = this.context;
+    // The gateway's loopback is configured, like a forward.
+    if (own.owns(flow.remote)) return true;
+    if (policy.verdict(Protocol.Udp, flow.remote, flow.remotePort) === Verdict.Permit) return true;
+    counters.drop(DropReason.PolicyDeny);
+    return false;
+  }
+
+  refused(flow: UdpPairFlow, errno: number): void {
+    const { behavior, counters, icmp, memory, scratch, clock } = this.context;
+    if (errno === EMFILE) counters.drop(DropReason.UdpLimit);
+    // As a program that copies datagrams between two sockets does: it has nobody to tell.
+    if (behavior.udpMapping === 'connected') return;
+    const why = errno === 0 ? Unreachable.Host : unreachableFor(-errno);
+    emitUdp(memory.view, scratch.message, flow.guestPort, flow.remotePort, UDP_HEADER_LEN, 0);
+    icmp.unreachableFlow(
+      flow.guest,
+      flow.remote,
+      PROTOCOL_UDP,
+      scratch.message,
+      UDP_HEADER_LEN,
+      why === REFUSE ? Unreachable.Port : why,
+      clock.nowMs,
+    );
+  }
+
+  ended(flow: UdpPairFlow): void {
+    this.#table.remove(flow);
+    this.#lru.remove(flow);
+    this.#onEnd(flow);
+  }
+}
