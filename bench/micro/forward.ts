@@ -61,7 +61,7 @@ class Flows implements IngressHandler {
   readonly udp: UdpFlows;
 
   constructor(context: FlowContext) {
-    this.tcp = new TcpFlows(context, BUFFER, BUFFER, () => noCongestionControl);
+    this.tcp = new TcpFlows(context, BUFFER, null, BUFFER, () => noCongestionControl);
     this.udp = new UdpFlows(context, new DnsFlows(context));
   }
 

@@ -12,6 +12,12 @@ const MAX_EVENTS = 256;
 /** epoll_wait takes an int of milliseconds; longer waits are simply made again. */
 const MAX_WAIT_MS = 60_000;
 
+/**
+ * Host bytes that flows move towards guests in one turn, all together: half a millisecond's worth. What the guest sends
+ * meanwhile, a ping say, waits no longer than that, however many flows there are.
+ */
+const TURN_BYTES = 512 * 1024;
+
 export class EventLoop implements Poller {
   readonly clock: Clock;
   readonly timers: TimerHeap = new TimerHeap();
@@ -20,6 +26,8 @@ export class EventLoop implements Poller {
   #generations: number[] = [];
   #free: number[] = [];
   #fds: number[] = [];
+  /** By token: this one's events are handled before all others (devices). */
+  #first: boolean[] = [];
   // Handlers that asked for another turn: this turn's and the next one's. Counts instead of lengths, because an array
   // that is emptied gives its storage back and has to get it again.
   #ready: (IoHandler | null)[] = [];
@@ -39,12 +47,12 @@ export class EventLoop implements Poller {
     now: () => number = () => performance.now(),
   ) {
     this.#now = now;
-    this.clock = { nowMs: Math.floor(now()), turn: 0 };
+    this.clock = { nowMs: Math.floor(now()), turn: 0, bytesLeft: TURN_BYTES };
     this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
     this.#onError = onError;
   }
 
-  add(fd: number, events: number, handler: IoHandler): number {
+  add(fd: number, events: number, handler: IoHandler, first = false): number {
     const token = this.#free.pop() ?? this.#handlers.length;
     const generation = ((this.#generations[token] ?? 0) + 1) >>> 0;
     const result = this.#epoll.add(fd, events, token, generation);
@@ -57,6 +65,7 @@ export class EventLoop implements Poller {
     this.#handlers[token] = handler;
     this.#generations[token] = generation;
     this.#fds[token] = fd;
+    this.#first[token] = first;
     return token;
   }
 
@@ -77,8 +86,9 @@ export class EventLoop implements Poller {
   }
 
   /**
-   * One turn: wait (at most until the next deadline), dispatch events, then work left over, then deadlines. Returns how
-   * many events and leftovers there were.
+   * One turn: wait (at most until the next deadline); then devices, work left over from the last turn, everybody else's
+   * events, and deadlines. Leftovers come before new events, so that flows share a turn's bytes in the order in which
+   * they asked. Returns how many events and leftovers there were.
    */
   turn(): number {
     const clock = this.clock;
@@ -92,26 +102,33 @@ export class EventLoop implements Poller {
     // Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call.
     clock.nowMs = Math.floor(this.#now());
     clock.turn++;
+    clock.bytesLeft = TURN_BYTES;
     // Handlers asked for in the last turn, before this turn's events may ask again.
     const running = this.#ready;
     const leftovers = this.#readyCount;
     this.#ready = this.#running;
     this.#readyCount = 0;
     this.#running = running;
-    for (let i = 0; i < count; i++) {
-      const token = this.#epoll.tokenAt(i);
-      const handler = this.#handlers[token] as IoHandler | null;
-      if (handler === null || this.#generations[token] !== this.#epoll.generationAt(i)) continue;
-      this.#call(handler, this.#epoll.eventsAt(i));
-    }
+    this.#dispatch(count, true);
     for (let i = 0; i < leftovers; i++) {
       const handler = running[i] as IoHandler;
       running[i] = null;
       handler.waiting = false;
       this.#call(handler, 0);
     }
+    this.#dispatch(count, false);
     this.timers.run(clock.nowMs, this.#onError);
     return Math.max(count, 0) + leftovers;
+  }
+
+  #dispatch(count: number, first: boolean): void {
+    for (let i = 0; i < count; i++) {
+      const token = this.#epoll.tokenAt(i);
+      if (this.#first[token] !== first) continue;
+      const handler = this.#handlers[token] as IoHandler | null;
+      if (handler === null || this.#generations[token] !== this.#epoll.generationAt(i)) continue;
+      this.#call(handler, this.#epoll.eventsAt(i));
+    }
   }
 
   #call(handler: IoHandler, events: number): void {

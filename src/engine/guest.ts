@@ -20,6 +20,7 @@ import { RemoteForwards } from '../forward/remote-forwards.ts';
 import type { Resolvers } from '../forward/resolvers.ts';
 import { TcpFlows } from '../forward/tcp-flows.ts';
 import { UdpFlows } from '../forward/udp-flows.ts';
+import { WindowShare } from '../forward/window-share.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { Counters } from '../stack/counters.ts';
 import { Egress } from '../stack/egress.ts';
@@ -159,7 +160,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       ? limits.tcpBufferPerFarFlow
       : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
     const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
-    this.tcp = new TcpFlows(context, window, sendQueue, congestionControls[spec.congestion]);
+    const share = far ? null : new WindowShare(window);
+    this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[spec.congestion]);
     neighbors.onLearned = (address) => this.tcp.onNeighbor(address);
     this.dns = new DnsFlows(context);
     this.udp = new UdpFlows(context, this.dns);
@@ -193,7 +195,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       counters: this.counters,
       sharedMac: spec.behavior.sharedMac,
     });
-    const token = services.poller.add(this.#device.fd, EPOLLIN, this);
+    const token = services.poller.add(this.#device.fd, EPOLLIN, this, true);
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
     ra?.start(clock.nowMs);

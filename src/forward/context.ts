@@ -28,8 +28,8 @@ export interface IoHandler {
 
 /** The engine's epoll set. */
 export interface Poller {
-  /** Watch `fd`; a token to stop with, or `-errno`. */
-  add(fd: number, events: number, handler: IoHandler): number;
+  /** Watch `fd`; a token to stop with, or `-errno`. `first`: its events come before all others of a turn. */
+  add(fd: number, events: number, handler: IoHandler, first?: boolean): number;
   /** Stop watching. Events already fetched for it are not delivered any more. */
   remove(token: number): void;
   /** As `remove`, for a descriptor that is closed at once: close(2) takes it out of the epoll set by itself. */
@@ -60,6 +60,8 @@ export interface Clock {
   nowMs: number;
   /** Number of the turn. */
   turn: number;
+  /** Host bytes that flows may still move towards guests in this turn. */
+  bytesLeft: number;
 }
 
 /** How many descriptors flows may hold, and do. */

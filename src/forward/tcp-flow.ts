@@ -73,6 +73,7 @@ import {
 } from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
 import type { RemoteForward } from './remote-forwards.ts';
+import { NOT_LISTED, type Uploader } from './window-share.ts';
 
 /** Bytes one flow may move from its host socket in one turn, so that a heavy one cannot starve the others. */
 const TURN_BYTES = 256 * 1024;
@@ -85,8 +86,10 @@ const GATHER_BYTES = 256 * 1024;
 export const GATHER_PARTS = 16;
 /** Bytes read ahead of the guest's window, so that an acknowledgment finds something to send. */
 const READ_AHEAD = 65536;
-/** Pieces per read or write of the host socket: 64 KiB over 16 KiB pages, plus one for the offset. */
-const IO_PARTS = 6;
+/** Frames' worth of host bytes read at once. */
+const READ_UNITS = 4;
+/** Pieces per read or write of the host socket: 256 KiB over 16 KiB pages, plus one for the offset. */
+const IO_PARTS = 17;
 
 /** Where a flow reports to. */
 export interface TcpFlowOwner {
@@ -108,7 +111,7 @@ export interface TcpFlowOwner {
 const segment = new TcpSegmentOut();
 const ioParts = new Parts(IO_PARTS);
 
-export class TcpFlow extends TimerNode implements IoHandler, Keyed {
+export class TcpFlow extends TimerNode implements IoHandler, Keyed, Uploader {
   readonly guest: IpAddress;
   readonly remote: IpAddress;
   readonly ports: number;
@@ -124,6 +127,9 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
   dialing = false;
   /** In the owner's list of flows to look at when the batch ends. */
   touched = false;
+  /** Bytes of the guest in this batch of frames. */
+  burst = 0;
+  burstAt: number = NOT_LISTED;
   over = false;
   #hostReadable = false;
   #hostWritable = true;
@@ -386,6 +392,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
 
   /** Put guest bytes on the list for the host; how many were taken (all or none). */
   #gather(offset: number, length: number): number {
+    this.burst += length;
     if (this.#hostBroken) return length;
     if (!this.#hostWritable) return 0;
     this.#gathered ??= this.#owner.borrowParts();
@@ -526,16 +533,19 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
     if (!c.isSynchronized || this.#hostEof || c.state === TcpState.TimeWait) return;
     const context = this.#owner.context;
     const { memory, scratch } = context;
+    const { clock } = context;
     let budget = TURN_BYTES;
     while (this.#hostReadable) {
-      if (budget <= 0) {
+      // A flow of small messages does not wait for the turns of those with many bytes.
+      const waits = clock.bytesLeft <= 0 && this.#lastRead >= PAGE_SIZE;
+      if (budget <= 0 || waits) {
         context.poller.ready(this);
         return;
       }
       // What is read in one go leaves in one go: no short segment at the end of each read.
-      const expected = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(transmitUnit(c), PAGE_SIZE);
+      const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * transmitUnit(c), PAGE_SIZE);
       const reach = Math.min(c.sndWnd, 2 * c.congestion.cwnd) + READ_AHEAD;
-      const want = Math.min(c.sendRoom, reach - c.sndQueue.length, expected);
+      const want = Math.min(c.sendRoom, reach - c.sndQueue.length, unit);
       // The guest takes nothing at the moment: its acknowledgment brings us back here.
       if (want <= 0) return;
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
@@ -543,7 +553,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       const scarce = slab.pagesUsed >= slab.pageCount - slab.pageCount / MEMORY_RESERVE;
       const room = scarce ? 0 : c.sndQueue.reserve(want, ioParts);
       if (room === 0) {
-        this.#retryAt = context.clock.nowMs + MEMORY_RETRY_MS;
+        this.#retryAt = clock.nowMs + MEMORY_RETRY_MS;
         return;
       }
       scratch.putParts(ioParts);
@@ -551,6 +561,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed {
       c.sndQueue.commit(Math.max(n, 0));
       if (n > 0) {
         budget -= n;
+        clock.bytesLeft -= n;
         this.record.bytesIn += n;
         this.#lastRead = n;
         if (n < room && !this.#hostHungUp) this.#hostReadable = false;

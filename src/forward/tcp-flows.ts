@@ -27,6 +27,7 @@ import { dialAddress, dialUnix, resetClient } from './tcp-dial.ts';
 import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
 import { type ClientTaker, TcpListener } from './tcp-listener.ts';
 import { TimeWaitTable } from './time-wait.ts';
+import { BURST_BYTES, type WindowShare } from './window-share.ts';
 
 /** Payload of the largest IP packet: what a super-segment may carry (65535 less headers and timestamps). */
 const SUPER_SEGMENT_4 = 65535 - 20 - 60;
@@ -61,14 +62,18 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
   /** Local forwards whose guest has not answered; while there are none nobody looks for them. */
   #guestDials = 0;
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
+  readonly #share: WindowShare | null;
 
+  /** `share`: what uploads at the same time divide among them; null = each may have its `receiveLimit`. */
   constructor(
     context: FlowContext,
     receiveLimit: number,
+    share: WindowShare | null,
     sendLimit: number,
     newCongestionControl: (mss: number) => CongestionControl,
   ) {
     this.context = context;
+    this.#share = share;
     const { link, slab, limits, hash } = context;
     this.#environment = {
       slab,
@@ -204,8 +209,13 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
     this.#touched = this.#settling;
     this.#settling = flows;
     this.#touchedCount = 0;
+    const share = this.#share;
     for (let i = 0; i < count; i++) {
-      (flows[i] as TcpFlow).settle();
+      const flow = flows[i] as TcpFlow;
+      if (flow.burst >= BURST_BYTES) share?.note(flow, this.context.clock.nowMs);
+      flow.burst = 0;
+      if (share !== null) flow.connection.rcvLimit = share.window;
+      flow.settle();
       flows[i] = null;
     }
   }

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { closeSync, writeSync } from 'node:fs';
+import { after, test } from 'node:test';
+import { EventLoop } from '../../src/engine/event-loop.ts';
+import type { IoHandler } from '../../src/forward/context.ts';
+import { Slab } from '../../src/stack/buffer/slab.ts';
+import { EPOLLIN } from '../../src/sys/epoll.ts';
+import { eventfd } from '../../src/sys/io.ts';
+import { Memory } from '../../src/sys/memory.ts';
+
+const fds: number[] = [];
+after(() => {
+  for (const fd of fds) closeSync(fd);
+});
+
+function newLoop(): EventLoop {
+  const slab = new Slab(1 << 20, 1);
+  return new EventLoop(new Memory(slab.buffer), slab, (error) => {
+    throw error;
+  });
+}
+
+/** A descriptor that is readable from the start. */
+function readable(): number {
+  const fd = eventfd();
+  assert.ok(fd >= 0);
+  writeSync(fd, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0));
+  fds.push(fd);
+  return fd;
+}
+
+test('a turn serves the device, then what is left over, then the others', () => {
+  const loop = newLoop();
+  const order: string[] = [];
+  const handler = (name: string): IoHandler => ({ waiting: false, onIo: () => order.push(name) });
+  const left = handler('left over');
+  loop.ready(left);
+  loop.add(readable(), EPOLLIN, handler('socket'));
+  loop.add(readable(), EPOLLIN, handler('device'), true);
+  loop.add(readable(), EPOLLIN, handler('socket'));
+  loop.turn();
+  assert.deepEqual(order, ['device', 'left over', 'socket', 'socket']);
+});
+
+test('every turn has its bytes anew', () => {
+  const loop = newLoop();
+  const whole = loop.clock.bytesLeft;
+  assert.ok(whole > 0);
+  const greedy: IoHandler = {
+    waiting: false,
+    onIo: () => {
+      loop.clock.bytesLeft = -1;
+      loop.ready(greedy);
+    },
+  };
+  loop.ready(greedy);
+  loop.turn();
+  assert.equal(loop.clock.bytesLeft, -1);
+  greedy.onIo = () => assert.equal(loop.clock.bytesLeft, whole);
+  loop.turn();
+});
