@@ -12,6 +12,8 @@ export interface Limits {
   /** Host connects in progress, in all and to one destination. Beyond it a SYN is answered with RST. */
   tcpMaxPendingDials: number;
   tcpMaxPendingDialsPerDestination: number;
+  /** Handshakes that the guest does not complete; the oldest gives way. */
+  tcpMaxHalfOpen: number;
   /** Most bytes one flow buffers in each direction. */
   tcpBufferPerFlow: number;
   /** The same where the link has congestion control: 200 Mbit/s need 5 MB at a round trip of 200 ms. */
@@ -39,6 +41,7 @@ export const defaultLimits: Limits = {
   tcpMaxFlows: 16384,
   tcpMaxPendingDials: 4096,
   tcpMaxPendingDialsPerDestination: 256,
+  tcpMaxHalfOpen: 4096,
   tcpBufferPerFlow: 4 * 1024 * 1024,
   tcpBufferPerFarFlow: 8 * 1024 * 1024,
   tcpOutOfOrderRanges: 128,

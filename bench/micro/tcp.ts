@@ -1,5 +1,7 @@
 /** One connection without I/O, driven as its flow drives it: a segment in, the batch ends, what is to be sent is polled. */
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
+import { Counters } from '../../src/stack/counters.ts';
+import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { EV_DELIVER, TcpConnection, type TcpEnvironment, TcpState } from '../../src/stack/tcp/connection.ts';
@@ -29,6 +31,8 @@ export function tcpCases(): CaseGroup {
       superSegment4: 65535 - 80,
       superSegment6: 65535 - 60,
       delayedAckMs: 20,
+      counters: new Counters(),
+      challenges: new ErrorLimiter(1000, 1000, { u32: () => 0 }),
       newCongestionControl: (mss) => (newReno ? new NewReno(mss) : noCongestionControl),
     };
     const c = new TcpConnection(environment, true);

@@ -280,6 +280,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     return {
       'tcp.flows': this.tcp.size,
       'tcp.dialing': this.tcp.dialing,
+      'tcp.half_open': this.tcp.halfOpenCount,
       'tcp.time_wait': this.tcp.timeWaitSize,
       'udp.flows': this.udp.size,
       'ping.flows': this.ping.size,

@@ -72,6 +72,7 @@ import {
   targetEnd,
 } from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
+import type { LruNode } from './lru.ts';
 import type { RemoteForward } from './remote-forwards.ts';
 import { NOT_LISTED, type Uploader } from './window-share.ts';
 
@@ -100,6 +101,9 @@ export interface TcpFlowOwner {
   dialEnded(flow: TcpFlow): void;
   /** Connecting failed with `-errno`: tell the guest. The flow is ended afterwards. */
   refuse(flow: TcpFlow, error: number): void;
+  /** The host has answered and the guest has not yet: a handshake that it may never complete. */
+  halfOpen(flow: TcpFlow): void;
+  halfOpenEnded(flow: TcpFlow): void;
   /** Both sides are done, or the flow was cut: forget it. */
   ended(flow: TcpFlow): void;
   /** A list of pieces for gathering, on loan until given back. */
@@ -111,11 +115,15 @@ export interface TcpFlowOwner {
 const segment = new TcpSegmentOut();
 const ioParts = new Parts(IO_PARTS);
 
-export class TcpFlow extends TimerNode implements IoHandler, Keyed, Uploader {
+export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Uploader {
   readonly guest: IpAddress;
   readonly remote: IpAddress;
   readonly ports: number;
   keyHash = 0;
+  /** Place among the half-open flows. */
+  lruPrevious: LruNode | null = null;
+  lruNext: LruNode | null = null;
+  #isHalfOpen = false;
   readonly record: FlowRecord;
   /** Question for the target's address, -1 = none. */
   nameRequest = -1;
@@ -300,6 +308,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, Uploader {
       this.dialing = false;
       this.#owner.dialEnded(this);
     }
+    this.#notHalfOpen();
     context.timers.cancel(this);
     if (this.#fd >= 0) {
       context.poller.forget(this.#token);
@@ -311,6 +320,12 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, Uploader {
     this.connection.rcvQueue.clear();
     this.connection.sndQueue.clear();
     this.#owner.ended(this);
+  }
+
+  #notHalfOpen(): void {
+    if (!this.#isHalfOpen) return;
+    this.#isHalfOpen = false;
+    this.#owner.halfOpenEnded(this);
   }
 
   /** Connecting to the host failed: the guest is told, and the flow is over. */
@@ -354,6 +369,8 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, Uploader {
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostReadable = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostHungUp = true;
     this.connection.accept(context.clock.nowMs);
+    this.#isHalfOpen = true;
+    this.#owner.halfOpen(this);
     this.record.opened(this.#owner.context, () => this.#ends());
     this.flush();
   }
@@ -370,6 +387,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, Uploader {
       return;
     }
     if ((events & EV_ESTABLISHED) !== 0) {
+      this.#notHalfOpen();
       armKeepalive(c, this.#owner.context.clock.nowMs);
       if (this.dialing) {
         this.dialing = false;

@@ -7,6 +7,7 @@ import type { HostEnd, LocalForwardSpec } from '../config.ts';
 import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
+import { ErrorLimiter } from '../stack/icmp-limit.ts';
 import type { Packet } from '../stack/packet.ts';
 import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
 import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
@@ -19,6 +20,7 @@ import type { FlowContext } from './context.ts';
 import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
+import { LruList } from './lru.ts';
 import { splitZone } from './remote-forwards.ts';
 import { shownSource } from './shown-source.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
@@ -37,6 +39,8 @@ const SUPER_SEGMENT_6 = 65535 - 60;
  * round trips were slower; other things changed in the same step, and the cause was not isolated.
  */
 const DELAYED_ACK_MS = 5;
+/** Challenge ACKs of all connections (RFC 5961 §7), on average and at once; each connection has a limit of its own. */
+const CHALLENGES_PER_SECOND = 1000;
 /** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
 const QUOTE_BYTES = 8;
 
@@ -55,6 +59,8 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
   #sparePartsCount = 0;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
+  readonly #halfOpen = new LruList();
+  #halfOpenCount = 0;
   readonly #listeners = new Map<number, TcpListener>();
   readonly #quoted = new QuotedSegment();
   readonly #quotedFrom = new IpAddress();
@@ -74,7 +80,7 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
   ) {
     this.context = context;
     this.#share = share;
-    const { link, slab, limits, hash } = context;
+    const { link, slab, limits, hash, counters, rng } = context;
     this.#environment = {
       slab,
       receiveLimit,
@@ -83,6 +89,8 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
       superSegment4: link.tso ? SUPER_SEGMENT_4 : 0,
       superSegment6: link.tso ? SUPER_SEGMENT_6 : 0,
       delayedAckMs: DELAYED_ACK_MS,
+      counters,
+      challenges: new ErrorLimiter(CHALLENGES_PER_SECOND, CHALLENGES_PER_SECOND, rng),
       newCongestionControl,
     };
     this.#table = new FlowTable(hash, PROTOCOL_TCP);
@@ -99,6 +107,10 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
 
   get dialing(): number {
     return this.#dials;
+  }
+
+  get halfOpenCount(): number {
+    return this.#halfOpenCount;
   }
 
   /** Add what there is to tell of each flow to `out`. */
@@ -267,6 +279,21 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
     );
   }
 
+  halfOpen(flow: TcpFlow): void {
+    const { limits, counters } = this.context;
+    if (this.#halfOpenCount >= limits.tcpMaxHalfOpen) {
+      counters.add(Counter.TcpHalfOpenDropped, 1);
+      (this.#halfOpen.oldest as TcpFlow).abort();
+    }
+    this.#halfOpen.add(flow);
+    this.#halfOpenCount++;
+  }
+
+  halfOpenEnded(flow: TcpFlow): void {
+    this.#halfOpen.remove(flow);
+    this.#halfOpenCount--;
+  }
+
   ended(flow: TcpFlow): void {
     this.#table.remove(flow);
     if (flow.connection.state === TcpState.TimeWait) this.#timeWait.add(flow, flow.connection);
@@ -290,7 +317,11 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
       if (h.seq === c.irs || h.seq === c.rcvNxt) flow.cancelDial();
       return;
     }
-    if ((h.flags & (TCP_SYN | TCP_ACK)) !== TCP_SYN || h.seq === c.irs) return;
+    if ((h.flags & (TCP_SYN | TCP_ACK)) !== TCP_SYN) {
+      this.context.counters.drop(DropReason.TcpNoFlow);
+      return;
+    }
+    if (h.seq === c.irs) return;
     flow.cancelDial();
     this.#open(p, h, flow.ports, p.length - h.headerLen);
   }

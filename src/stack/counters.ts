@@ -29,7 +29,11 @@ export const Counter = {
   TimeWaitEvicted: 20,
   RxReassembled: 21,
   IcmpErrorsSuppressed: 22,
-  TcpAccepted: 23,
+  TcpChallenges: 23,
+  TcpChallengesSuppressed: 24,
+  TcpNotKept: 25,
+  TcpHalfOpenDropped: 26,
+  TcpAccepted: 27,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -57,6 +61,10 @@ const counterNames: readonly string[] = [
   'tcp.timewait_evicted',
   'rx.reassembled',
   'icmp.errors_suppressed',
+  'tcp.challenge',
+  'tcp.challenge_suppressed',
+  'tcp.not_kept',
+  'tcp.half_open_dropped',
   'tcp.accepted',
 ];
 

@@ -9,6 +9,8 @@
 import type { Congestion } from '../../src/config.ts';
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
+import { Counters } from '../../src/stack/counters.ts';
+import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
 import type { CongestionControl } from '../../src/stack/tcp/congestion/congestion.ts';
 import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
@@ -204,6 +206,8 @@ class End {
       superSegment6: options.superSegments ? mtuRoom : 0,
       delayedAckMs: 2,
       newCongestionControl: congestionControls[options.congestion],
+      counters: new Counters(),
+      challenges: new ErrorLimiter(1000, 1000, seededRng(1)),
     };
     this.fate = new Uint8Array((options.bytes[index] as number) + 2);
     this.connection = new TcpConnection(this.environment, options.isV4);

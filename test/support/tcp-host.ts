@@ -6,6 +6,8 @@
  */
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
+import { Counters } from '../../src/stack/counters.ts';
+import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { EV_CLOSED, EV_DELIVER, TcpConnection, TcpState } from '../../src/stack/tcp/connection.ts';
@@ -25,6 +27,7 @@ import {
   TcpHeader,
   tcpHeaderLength,
 } from '../../src/stack/wire/tcp.ts';
+import { seededRng } from './seeded-rng.ts';
 
 export interface HostOptions {
   isV4?: boolean;
@@ -89,6 +92,7 @@ export interface Out {
 export class TcpHost {
   readonly connection: TcpConnection;
   readonly slab: Slab;
+  readonly counters: Counters = new Counters();
   readonly iss: number;
   readonly irs: number;
   readonly options: HostOptions;
@@ -126,6 +130,8 @@ export class TcpHost {
         superSegment4: options.superSegment ?? 0,
         superSegment6: options.superSegment ?? 0,
         delayedAckMs: 2,
+        counters: this.counters,
+        challenges: new ErrorLimiter(1000, 1000, seededRng(1)),
         newCongestionControl: (mss) => (newReno === true ? new NewReno(mss) : noCongestionControl),
       },
       options.isV4 ?? true,

@@ -18,6 +18,8 @@
 import { ByteQueue } from '../buffer/byte-queue.ts';
 import { ReassemblyQueue } from '../buffer/reassembly-queue.ts';
 import type { Slab } from '../buffer/slab.ts';
+import type { Counters } from '../counters.ts';
+import type { ErrorLimiter } from '../icmp-limit.ts';
 import type { TcpHeader } from '../wire/tcp.ts';
 import type { CongestionControl } from './congestion/congestion.ts';
 import { RttEstimator } from './rtt.ts';
@@ -100,6 +102,9 @@ export interface TcpEnvironment {
   readonly superSegment4: number;
   readonly superSegment6: number;
   readonly delayedAckMs: number;
+  readonly counters: Counters;
+  /** Of all connections together: how many challenge ACKs may be sent. */
+  readonly challenges: ErrorLimiter;
   newCongestionControl(mss: number): CongestionControl;
 }
 

@@ -4,6 +4,8 @@
  * `onSegment` changes the connection and returns events; it sends nothing itself. What is to be sent it marks
  * (`ackNow`, retransmission cursor, …) for output.ts.
  */
+import { Counter } from '../counters.ts';
+import { DropReason } from '../wire/drop-reason.ts';
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, type TcpHeader } from '../wire/tcp.ts';
 import {
   EV_ACKED,
@@ -52,10 +54,10 @@ export function onSegment(
   if (c.timestampsOk && (flags & TCP_RST) === 0) {
     if (!h.hasTimestamps) {
       // RFC 7323 §3.2: drop, except a SYN, which gets its challenge below.
-      if ((flags & TCP_SYN) === 0) return 0;
+      if ((flags & TCP_SYN) === 0) return drop(c, DropReason.TcpTs);
     } else if (((h.tsVal - c.tsRecent) | 0) < 0 && nowMs - c.tsRecentAt < PAWS_IDLE_MS) {
       c.ackNow = true;
-      return 0;
+      return drop(c, DropReason.TcpTs);
     }
   }
 
@@ -67,7 +69,7 @@ export function onSegment(
       return EV_RESET | EV_CLOSED;
     }
     if (seqInWindow(h.seq, c.rcvNxt, windowSize)) challenge(c, nowMs);
-    return 0;
+    return drop(c, DropReason.TcpWindow);
   }
 
   // First: is it in the window?
@@ -80,6 +82,7 @@ export function onSegment(
       else c.synPending = true;
       return 0;
     }
+    drop(c, DropReason.TcpWindow);
     noteDuplicate(c, h.seq, length);
     noteTimestampOfDuplicate(c, h, segmentLength, nowMs);
     // An answer to each empty segment could be answered in turn, for ever (T-12).
@@ -105,7 +108,7 @@ export function onSegment(
   }
 
   // Fifth: ACK.
-  if ((flags & TCP_ACK) === 0) return 0;
+  if ((flags & TCP_ACK) === 0) return drop(c, DropReason.TcpFlags);
   let events = 0;
   if (c.state === TcpState.SynReceived) {
     if (!(seqLt(c.sndUna, h.ack) && seqLeq(h.ack, c.sndNxt))) {
@@ -274,12 +277,22 @@ function isAcceptable(c: TcpConnection, seq: Seq, segmentLength: number, windowS
   return seqLt(seq, seqAdd(c.rcvNxt, windowSize)) && seqLt(c.rcvNxt, seqAdd(seq, segmentLength));
 }
 
+function drop(c: TcpConnection, reason: number): number {
+  c.env.counters.drop(reason);
+  return 0;
+}
+
 function challenge(c: TcpConnection, nowMs: number): void {
   if (nowMs - c.challengeWindowStart >= 1000) {
     c.challengeWindowStart = nowMs;
     c.challengeCount = 0;
   }
-  if (c.challengeCount >= CHALLENGES_PER_SECOND) return;
+  // The limit of all connections is random, or one guest program could count another's challenges (CVE-2016-5696).
+  if (c.challengeCount >= CHALLENGES_PER_SECOND || !c.env.challenges.allow(nowMs)) {
+    c.env.counters.add(Counter.TcpChallengesSuppressed, 1);
+    return;
+  }
+  c.env.counters.add(Counter.TcpChallenges, 1);
   c.challengeCount++;
   c.ackNow = true;
 }
@@ -292,6 +305,7 @@ function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs: numbe
   const ack = h.ack;
   if (seqLt(c.sndNxt, ack) || seqLt(ack, seqAdd(c.sndUna, -Math.max(c.maxSndWnd, 65535)))) {
     challenge(c, nowMs);
+    drop(c, DropReason.TcpAck);
     return BAD_ACK_FIELD;
   }
   let events = 0;
@@ -455,7 +469,8 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
     return EV_READABLE;
   }
   // Ahead of a gap: keep it, and say so at once (RFC 5681 §4.2).
-  c.rcvQueue.insert(c.rcvQueue.readable + at, from, size, c.env.outOfOrderRanges);
+  const kept = c.rcvQueue.insert(c.rcvQueue.readable + at, from, size, c.env.outOfOrderRanges);
+  if (!kept) c.env.counters.add(Counter.TcpNotKept, 1);
   c.sackRecent = seqAdd(c.rcvNxt, at);
   c.ackNow = true;
   return 0;

@@ -73,6 +73,7 @@ export const DropReason = {
   PolicyDeny: -63,
   PolicyGroup: -64,
   BugException: -65,
+  TcpAck: -66,
 } as const;
 
 /** One of the values of {@link DropReason}. */
@@ -146,4 +147,5 @@ export const dropReasonNames: readonly string[] = [
   'policy.deny',
   'policy.group',
   'bug.exception',
+  'tcp.ack',
 ];

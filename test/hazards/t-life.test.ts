@@ -1,0 +1,564 @@
+/** Hazards T, second half: windows, timers, floods; connections over their whole life. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { EAGAIN, ENOBUFS } from '../support/lab/fake-kernel.ts';
+import { Lab, type Peer, summary } from '../support/lab/lab.ts';
+import {
+  ACK,
+  ALLOWED4,
+  ALLOWED6,
+  type Decoded,
+  FIN,
+  frame,
+  PSH,
+  pattern,
+  RST,
+  SYN,
+  tcp,
+  tcpOptions,
+} from '../support/lab/packets.ts';
+import { seededRng } from '../support/seeded-rng.ts';
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+
+function mine(peer: Peer, frames: Decoded[]): Decoded[] {
+  return frames.filter((d) => peer.isMine(d));
+}
+
+function seqOff(a: number, b: number): number {
+  return (a - b) | 0;
+}
+
+/** What nobody holds any more once a connection is over. */
+function nothingLeft(lab: Lab): void {
+  assert.equal(lab.gauge('tcp.flows'), 0);
+  assert.equal(lab.gauge('tcp.dialing'), 0);
+  assert.equal(lab.gauge('tcp.half_open'), 0);
+  assert.equal(lab.services.descriptors.used, 0);
+  assert.equal(lab.slab.pagesUsed, 0);
+}
+
+describe('hazards T: windows and loss', () => {
+  test('T-12: a shut window is probed, first after one RTO, then at doubling distances, and kept while answered', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4);
+    peer.raw({ window: 0 });
+    peer.stream?.send(pattern(5000));
+    lab.run();
+    assert.deepEqual(mine(peer, lab.take()), [], 'nothing into a shut window');
+    const times: number[] = [];
+    const from = lab.now;
+    // Ten minutes, and every probe answered.
+    while (lab.now - from < 10 * MINUTE) {
+      lab.step();
+      for (const d of mine(peer, lab.take())) {
+        assert.ok(d.payload.length <= 1, 'a probe has one byte');
+        times.push(lab.now - from);
+        peer.raw({ window: 0 });
+      }
+    }
+    const gaps = times.map((t, i) => t - (times[i - 1] ?? 0));
+    assert.ok((gaps[0] as number) <= 1000, `first probe after ${gaps[0]} ms`);
+    for (let i = 1; i < gaps.length; i++)
+      assert.ok((gaps[i] as number) >= (gaps[i - 1] as number) * 0.99, `${gaps}`);
+    assert.ok(Math.max(...gaps) <= 61 * SECOND, `${gaps}`);
+    assert.ok(times.length >= 12 && times.length < 40, `${times.length} probes`);
+    // Open again, and the ACK that said so was lost: the next probe finds out.
+    peer.window = 65535;
+    peer.absorb(lab.advance(61 * SECOND));
+    peer.absorb(lab.advance(SECOND));
+    assert.ok(peer.data.equals(pattern(5000)));
+    lab.check();
+  });
+
+  test('T-12: probes of our shut window are acknowledged, their byte is not taken, and two shut windows do not argue', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4);
+    peer.stream?.setRoom(0);
+    for (let i = 0; i < 400; i++) {
+      peer.raw({}, pattern(1400, i));
+      peer.seq += 1400;
+    }
+    const [full] = peer.raw({ seq: peer.seq - 1 }, Buffer.alloc(1));
+    assert.equal(full?.window, 0);
+    const edge = (full as Decoded).ack;
+    for (const f of [
+      { seq: edge, data: 'x', flags: ACK },
+      { seq: edge, data: '', flags: ACK | FIN },
+    ]) {
+      const out = peer.raw({ seq: f.seq, flags: f.flags }, Buffer.from(f.data));
+      assert.equal(out.length, 1, JSON.stringify(f));
+      assert.equal(out[0]?.ack, edge, 'not taken');
+    }
+    // An old number with nothing in it is answered, but never without limit; one inside the window never.
+    let answers = 0;
+    for (let i = 0; i < 100; i++) answers += peer.raw({ seq: edge - 1 }).length;
+    assert.ok(answers >= 1 && answers <= 10, `${answers}`);
+    assert.deepEqual(peer.raw({ seq: edge }), []);
+    // Now both are shut.
+    peer.stream?.send(pattern(100));
+    peer.raw({ window: 0, seq: edge });
+    const out = mine(peer, lab.advance(10 * MINUTE));
+    assert.ok(out.length < 60, `${out.length} segments in ten minutes`);
+    lab.checkReach();
+    assert.deepEqual(lab.errors, []);
+  });
+
+  test('T-13: a reader that takes a byte at a time opens the window in useful steps', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4);
+    const stream = peer.stream as NonNullable<Peer['stream']>;
+    stream.setRoom(0);
+    for (let i = 0; i < 400; i++) {
+      peer.raw({}, pattern(1400, i));
+      peer.seq += 1400;
+    }
+    lab.advance(SECOND);
+    const windows: number[] = [];
+    for (let i = 0; i < 20_000; i++) {
+      stream.setRoom(1);
+      lab.run();
+      for (const d of mine(peer, lab.take())) windows.push(d.window);
+    }
+    assert.ok(windows.length > 0 && windows.length <= 6, `${windows}`);
+    for (const window of windows) assert.ok(window >= 1460, `${windows}`);
+    lab.checkReach();
+  });
+
+  test('T-13: a host that sends a byte at a time, and a head segment larger than the window', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4, 80, { window: 500 });
+    const data = pattern(4000);
+    peer.stream?.send(data);
+    lab.run();
+    peer.absorb(lab.take());
+    for (let i = 0; i < 30 && peer.data.length < 4000; i++) peer.absorb(lab.advance(SECOND));
+    assert.ok(peer.data.equals(data), 'split for a window below a segment');
+    for (let i = 0; i < 500; i++) peer.stream?.send(Buffer.from([i]));
+    lab.run();
+    const out = mine(peer, lab.take());
+    assert.ok(out.length < 20, `${out.length} segments for 500 bytes`);
+    lab.check();
+  });
+
+  test('T-15: one-byte segments at every second offset, shuffled, then filled; and a gap that is never filled', () => {
+    const lab = new Lab();
+    const size = 20_000;
+    const data = pattern(size, 15);
+    const rng = seededRng(15);
+    const order = Array.from({ length: size / 2 }, (_, i) => 2 * i + 1);
+    for (let i = order.length - 1; i > 0; i--) {
+      const j = rng.u32() % (i + 1);
+      [order[i], order[j]] = [order[j] as number, order[i] as number];
+    }
+    const peer = lab.connect(ALLOWED4, 80, { options: tcpOptions({ mss: 1400, sack: true }) });
+    const at = peer.seq;
+    const packets = order.map((o) => frame(peer.packet({ seq: (at + o) >>> 0 }, data.subarray(o, o + 1))));
+    const from = performance.now();
+    for (let i = 0; i < packets.length; i += 500) lab.inject(...packets.slice(i, i + 500));
+    const shuffled = performance.now() - from;
+    assert.ok(lab.counter('tcp.not_kept') > 0, 'ranges beyond the limit are not kept');
+    assert.ok(lab.slab.pagesUsed <= 4, `${lab.slab.pagesUsed} pages for 20 KB`);
+    const control = lab.connect(ALLOWED4);
+    const plain = Array.from({ length: packets.length }, (_, i) =>
+      frame(control.packet({ seq: (control.seq + i) >>> 0 }, data.subarray(i, i + 1))),
+    );
+    const begin = performance.now();
+    for (let i = 0; i < plain.length; i += 500) lab.inject(...plain.slice(i, i + 500));
+    const inOrder = performance.now() - begin;
+    assert.ok(shuffled < 8 * inOrder + 300, `${shuffled} ms beside ${inOrder} ms in order`);
+    // The whole once more, in order: everything arrives.
+    peer.sendData(data);
+    assert.ok(peer.stream?.received.equals(data));
+    // A gap that nobody fills costs the buffer at most and ends nothing.
+    const gap = lab.connect(ALLOWED4);
+    for (let i = 0; i < 400; i++) gap.raw({ seq: gap.seq + 1 + i * 1400 }, pattern(1400, i));
+    lab.advance(10 * MINUTE);
+    assert.ok(lab.slab.pagesUsed * 16384 < 1024 * 1024);
+    gap.raw({}, Buffer.alloc(1));
+    assert.ok((gap.stream?.writtenBytes as number) > 60_000);
+    lab.check({ heapMiB: 16 });
+  });
+
+  test('T-24: the advertised window fits the device queue several times over, and the guest never overruns it', () => {
+    for (const [mtu, txQueueLen] of [
+      [1500, 1000],
+      [1500, 500],
+      [9000, 1000],
+      [65520, 1000],
+    ] as const) {
+      const lab = new Lab({ device: { mtu, txQueueLen } });
+      const peer = lab.connect(ALLOWED4, 80, { options: tcpOptions({ mss: mtu - 40, scale: 7 }) });
+      const [d] = peer.raw({ flags: ACK | PSH }, pattern(1000));
+      const ack = d ?? (lab.advance(100).find((x) => peer.isMine(x)) as Decoded);
+      const window = ack.window * 128;
+      assert.ok(
+        window / mtu <= txQueueLen / 4 || window <= 65536,
+        `${window} bytes, ${txQueueLen} packets of ${mtu}`,
+      );
+      assert.ok(window >= 64_000);
+    }
+  });
+
+  test('T-24: writes to the device that fail cost a retransmission at most, and no data', () => {
+    for (const errno of [ENOBUFS, EAGAIN]) {
+      const lab = new Lab();
+      const peer = lab.connect(ALLOWED4, 80, { options: tcpOptions({ mss: 1460, sack: true }) });
+      const data = pattern(200_000, errno);
+      // Three in ten fail, so some of them are last.
+      const rng = seededRng(errno);
+      for (let i = 0; i < 100; i++) lab.device.writeErrors.push(rng.u32() % 10 < 3 ? -errno : 0);
+      peer.stream?.send(data);
+      lab.run();
+      peer.absorb(lab.take());
+      let waited = 0;
+      while (peer.data.length < data.length && waited < 20_000) {
+        peer.absorb(lab.advance(50));
+        waited += 50;
+      }
+      assert.ok(peer.data.equals(data), `${peer.data.length} bytes after ${waited} ms`);
+      assert.ok(lab.counter('tx.errors') > 10);
+      assert.ok(waited < 3000, `${waited} ms`);
+      lab.device.writeErrors.length = 0;
+      lab.check();
+    }
+  });
+});
+
+describe('hazards T: every connection ends', () => {
+  /** A connection in each state whose guest is never heard of again: how long the flow lives. */
+  const states: [string, (lab: Lab) => void, number, number][] = [
+    ['SYN-RECEIVED', (lab) => void lab.send(tcp({ srcPort: 1 })), 50 * SECOND, 61 * SECOND],
+    [
+      'ESTABLISHED with data',
+      (lab) => {
+        lab.connect(ALLOWED4).stream?.send(pattern(1000));
+        lab.run();
+      },
+      100 * SECOND,
+      300 * SECOND,
+    ],
+    ['ESTABLISHED, idle', (lab) => void lab.connect(ALLOWED4), 7200 * SECOND, 8000 * SECOND],
+    [
+      'FIN-WAIT-1',
+      (lab) => {
+        lab.connect(ALLOWED4).stream?.end();
+        lab.run();
+      },
+      100 * SECOND,
+      300 * SECOND,
+    ],
+    [
+      'LAST-ACK',
+      (lab) => {
+        const peer = lab.connect(ALLOWED4);
+        peer.fin();
+        peer.stream?.end();
+        lab.run();
+      },
+      100 * SECOND,
+      300 * SECOND,
+    ],
+    [
+      'CLOSING',
+      (lab) => {
+        const peer = lab.connect(ALLOWED4);
+        peer.stream?.end();
+        lab.run();
+        lab.take();
+        peer.raw({ flags: FIN | ACK });
+      },
+      100 * SECOND,
+      300 * SECOND,
+    ],
+    [
+      'FIN-WAIT-2',
+      (lab) => {
+        const peer = lab.connect(ALLOWED4);
+        peer.stream?.end();
+        lab.run();
+        peer.absorb(lab.take());
+      },
+      7200 * SECOND,
+      8000 * SECOND,
+    ],
+    ['CLOSE-WAIT', (lab) => lab.connect(ALLOWED4).fin(), 7200 * SECOND, 8000 * SECOND],
+  ];
+  for (const [state, make, least, most] of states) {
+    test(`T-20: ${state}: the guest is never heard of again`, () => {
+      const lab = new Lab();
+      make(lab);
+      assert.equal(lab.gauge('tcp.flows'), 1);
+      const out = lab.advance(least - SECOND);
+      assert.ok(out.length < 40, `${out.length} segments`);
+      if (state !== 'SYN-RECEIVED') assert.equal(lab.gauge('tcp.flows'), 1, 'not too early');
+      lab.advance(most - least);
+      nothingLeft(lab);
+      assert.ok(lab.kernel.streams.every((s) => s.closed));
+      lab.check();
+    });
+  }
+
+  test('T-20: TIME-WAIT ends after a minute', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4);
+    peer.stream?.end();
+    lab.run();
+    peer.absorb(lab.take());
+    peer.fin();
+    assert.equal(lab.gauge('tcp.time_wait'), 1);
+    lab.advance(59 * SECOND);
+    assert.equal(lab.gauge('tcp.time_wait'), 1);
+    lab.advance(3 * SECOND);
+    assert.equal(lab.gauge('tcp.time_wait'), 0);
+    assert.equal(lab.loop.timers.size, 1, 'the timer of router advertisements');
+  });
+
+  test('T-20, P-02: a half-closed flow whose other half moves data is never cut, in either direction', () => {
+    const lab = new Lab();
+    const up = lab.connect(ALLOWED4);
+    up.stream?.end();
+    lab.run();
+    up.absorb(lab.take());
+    const down = lab.connect(ALLOWED4);
+    down.fin();
+    for (let minutes = 0; minutes < 180; minutes += 10) {
+      up.sendData(pattern(500, minutes));
+      down.stream?.send(pattern(700, minutes));
+      lab.run();
+      down.absorb(lab.take());
+      lab.advance(10 * MINUTE);
+    }
+    assert.equal(up.stream?.writtenBytes, 18 * 500);
+    assert.equal(down.data.length, 18 * 700);
+    down.stream?.end();
+    lab.run();
+    down.absorb(lab.take());
+    assert.ok(down.finReceived);
+    up.fin();
+    assert.equal(lab.gauge('tcp.flows'), 0);
+    lab.check();
+  });
+
+  test('P-02: ten minutes of silence behind a half-close, then ten mebibytes the other way, exactly', () => {
+    const lab = new Lab();
+    const total = 10 * 1024 * 1024;
+    const down = lab.connect(ALLOWED4);
+    down.fin();
+    assert.equal(down.stream?.shutWrite, true);
+    lab.advance(10 * MINUTE);
+    let sent = 0;
+    while (sent < total) {
+      down.stream?.send(pattern(64 * 1024, sent));
+      sent += 64 * 1024;
+      lab.run();
+      down.absorb(lab.take());
+    }
+    down.stream?.end();
+    lab.run();
+    down.absorb(lab.take());
+    assert.equal(down.data.length, total);
+    assert.ok(down.data.subarray(-64 * 1024).equals(pattern(64 * 1024, total - 64 * 1024)));
+    assert.ok(down.finReceived);
+    down.received.length = 0;
+
+    const up = lab.connect(ALLOWED4);
+    (up.stream as { forget: boolean }).forget = true;
+    up.stream?.end();
+    lab.run();
+    up.absorb(lab.take());
+    lab.advance(10 * MINUTE);
+    for (let i = 0; i < 160; i++) up.sendData(pattern(64 * 1024, i));
+    up.fin();
+    assert.equal(up.stream?.writtenBytes, total);
+    assert.equal(up.stream?.closed, true);
+    assert.equal(up.stream?.lingerReset, false);
+    lab.check({ heapMiB: 24 });
+  });
+
+  test('P-03: a sender that closes at once, or is reset: what came before an orderly end is delivered, then FIN', () => {
+    for (const size of [500 * 1024, 16385, 1]) {
+      const lab = new Lab();
+      const data = pattern(size, size);
+      const peer = lab.connect(ALLOWED4);
+      peer.stream?.send(data);
+      peer.stream?.end();
+      lab.run();
+      peer.absorb(lab.take());
+      assert.ok(peer.data.equals(data));
+      assert.ok(peer.finReceived);
+      // The other way round.
+      const up = lab.connect(ALLOWED4);
+      up.stream?.setRoom(size >> 1);
+      for (let at = 0; at < data.length; at += 1400) {
+        up.raw({ flags: ACK | PSH }, data.subarray(at, at + 1400));
+        up.seq += Math.min(1400, data.length - at);
+        up.stream?.setRoom((up.stream?.room as number) + 700);
+        lab.run();
+      }
+      up.fin();
+      up.stream?.setRoom(Number.POSITIVE_INFINITY);
+      lab.run();
+      assert.ok(up.stream?.received.equals(data), `${up.stream?.received.length} of ${size}`);
+      assert.equal(up.stream?.shutWrite, true);
+      lab.check({ heapMiB: 8 });
+    }
+    const lab = new Lab();
+    const cut = lab.connect(ALLOWED4);
+    cut.stream?.send(pattern(100_000));
+    lab.run();
+    lab.take();
+    cut.stream?.reset();
+    lab.run();
+    assert.ok(
+      mine(cut, lab.take()).some((d) => (d.flags & RST) !== 0),
+      'RST is passed on as RST',
+    );
+    nothingLeft(lab);
+  });
+
+  test('T-23: ten thousand half-open scans leave nothing', () => {
+    const lab = new Lab();
+    for (let i = 0; i < 10_000; i++) {
+      const srcPort = 1024 + i;
+      const [reply] = lab.send(tcp({ srcPort, seq: 1 }));
+      assert.equal(reply?.flags, SYN | ACK);
+      lab.send(tcp({ srcPort, seq: 2, flags: RST }));
+    }
+    nothingLeft(lab);
+    lab.check({ heapMiB: 8 });
+  });
+
+  test('T-23: a hundred dead destinations do not keep a live one waiting', () => {
+    const lab = new Lab();
+    const { onConnect } = lab.kernel;
+    lab.kernel.onConnect = (to, file) => (to.address === '198.51.100.66' ? 'pending' : onConnect(to, file));
+    lab.send(
+      ...Array.from({ length: 100 }, (_, i) =>
+        tcp({ dst: '198.51.100.66', srcPort: 2000 + i, dstPort: 80 + i }),
+      ),
+    );
+    assert.equal(lab.gauge('tcp.dialing'), 100);
+    const before = lab.now;
+    lab.connect(ALLOWED4, 7);
+    assert.equal(lab.now, before, 'at once');
+    for (const s of lab.kernel.streams) if (s.state === 'connecting') s.fail(110);
+    lab.run();
+    assert.equal(lab.gauge('tcp.dialing'), 0);
+    lab.check();
+  });
+
+  test('T-22: floods of SYNs: denied ones cost nothing, pending dials stay within their limits, live flows live', () => {
+    const lab = new Lab();
+    const { onConnect } = lab.kernel;
+    const peer = lab.connect(ALLOWED4, 7);
+    lab.kernel.onConnect = (to, file) => (to.port === 7 ? onConnect(to, file) : 'pending');
+    const open = lab.kernel.open;
+    const denied = lab.delta(() => {
+      for (let i = 0; i < 50_000; i += 1000) {
+        const out = lab.send(
+          ...Array.from({ length: 1000 }, (_, j) =>
+            tcp({ dst: `192.0.2.${j & 255}`, srcPort: 1024 + i + j, dstPort: 1 + ((i + j) % 60_000) }),
+          ),
+        );
+        assert.equal(out.filter((d) => (d.flags & RST) !== 0).length, 1000);
+      }
+    });
+    assert.equal(denied['drop.policy.deny'], 50_000);
+    assert.equal(lab.kernel.open, open, 'no state');
+
+    // One destination: at most 256 at a time, the others are refused.
+    for (let i = 0; i < 20_000; i += 1000)
+      lab.send(
+        ...Array.from({ length: 1000 }, (_, j) => tcp({ dst: ALLOWED4, srcPort: 1024 + i + j, dstPort: 81 })),
+      );
+    assert.equal(lab.gauge('tcp.dialing'), 256);
+    // All destinations: 4096.
+    for (let i = 0; i < 50_000; i += 1000)
+      lab.send(
+        ...Array.from({ length: 1000 }, (_, j) =>
+          tcp({
+            dst: `198.51.100.${1 + ((i + j) % 200)}`,
+            srcPort: 1024 + i + j,
+            dstPort: 100 + ((i + j) % 1000),
+          }),
+        ),
+      );
+    assert.ok(lab.kernel.mostDialing <= 4096, `${lab.kernel.mostDialing}`);
+    assert.equal(lab.gauge('tcp.dialing'), 4096);
+    assert.ok(lab.logs.filter((l) => /TCP limit/.test(l.message)).length <= 2, 'one line a second');
+    assert.ok(peer.sendData(pattern(10_000)).equals(pattern(10_000)));
+    // The host gives up on all of them.
+    for (const s of lab.kernel.streams) if (s.state === 'connecting') s.fail(110);
+    lab.run();
+    lab.take();
+    assert.equal(lab.gauge('tcp.flows'), 1);
+    lab.kernel.onConnect = onConnect;
+    lab.check({ heapMiB: 16 });
+  });
+
+  test('T-22: a hundred thousand SYNs to a closed port of an allowed host', () => {
+    const lab = new Lab();
+    const { onConnect } = lab.kernel;
+    lab.kernel.onConnect = (to, file) => (to.port === 7 ? onConnect(to, file) : 111);
+    for (let i = 0; i < 100_000; i += 200) {
+      const out = lab.send(
+        ...Array.from({ length: 200 }, (_, j) => tcp({ srcPort: 1024 + ((i + j) % 60_000), dstPort: 81 })),
+      );
+      assert.equal(out.filter((d) => (d.flags & RST) !== 0).length, 200);
+      lab.kernel.forget();
+    }
+    nothingLeft(lab);
+    lab.check({ amplification: 1.1, heapMiB: 16 });
+  });
+
+  test('T-22: handshakes that the guest does not complete: the oldest give way', () => {
+    const lab = new Lab({ limits: { tcpMaxHalfOpen: 100 } });
+    for (let i = 0; i < 1000; i++) {
+      const [reply] = lab.send(tcp({ srcPort: 1024 + i })).filter((d) => d.dstPort === 1024 + i);
+      assert.equal(reply?.flags, SYN | ACK);
+    }
+    assert.equal(lab.gauge('tcp.half_open'), 100);
+    assert.equal(lab.gauge('tcp.flows'), 100);
+    assert.equal(lab.counter('tcp.half_open_dropped'), 900);
+    lab.advance(61 * SECOND);
+    nothingLeft(lab);
+    lab.check();
+  });
+
+  test('T-21: initial sequence numbers: keyed by the tuple, moved by the clock, other ones in the next run', () => {
+    const numbers = (seed: number, step: number): number[] => {
+      const lab = new Lab({ seed, limits: { tcpMaxHalfOpen: 10_000 } });
+      const list: number[] = [];
+      for (let i = 0; i < 4000; i++) {
+        const [reply] = lab.send(tcp({ srcPort: 1024 + i, dst: i % 2 === 0 ? ALLOWED4 : ALLOWED6 }));
+        list.push((reply as Decoded).seq);
+        lab.now += step;
+      }
+      return list;
+    };
+    const first = numbers(1, 0);
+    const second = numbers(2, 0);
+    assert.equal(first.filter((n, i) => n === second[i]).length, 0, 'another secret');
+    assert.equal(new Set(first).size, first.length);
+    // No trend: signed differences of neighbours average to nothing, and each bit is one half of the time.
+    for (const list of [first, numbers(3, 10)]) {
+      let mean = 0;
+      for (let i = 1; i < list.length; i++)
+        mean += seqOff(list[i] as number, list[i - 1] as number) / list.length;
+      assert.ok(Math.abs(mean) < 2 ** 31 / 15, `mean difference ${mean}`);
+      for (let bit = 0; bit < 32; bit++) {
+        const ones = list.filter((n) => ((n >>> bit) & 1) === 1).length;
+        assert.ok(ones > 0.44 * list.length && ones < 0.56 * list.length, `bit ${bit}: ${ones}`);
+      }
+    }
+    // The same tuple later has a higher one (RFC 6528 §3: 4 µs a step).
+    const lab = new Lab();
+    const [a] = lab.send(tcp({ srcPort: 9 }));
+    lab.send(tcp({ srcPort: 9, flags: RST, seq: 1001 }));
+    lab.now += 100;
+    const [b] = lab.send(tcp({ srcPort: 9 }));
+    assert.equal(seqOff((b as Decoded).seq, (a as Decoded).seq), 25_000, `${summary(a as Decoded)}`);
+  });
+});
