@@ -46,11 +46,21 @@ function findRoot(): string {
   while (!existsSync(join(place, 'bin', 'tslirp'))) place = dirname(place);
   return place;
 }
-const launcher = join(findRoot(), 'bin', 'tslirp');
+const programs = join(findRoot(), 'bin');
 
 /** The command line that runs tslirp as it is run in this mode. */
 export function tslirpCommand(...args: string[]): string[] {
-  return [...owner, process.execPath, launcher, ...args];
+  return [...owner, process.execPath, join(programs, 'tslirp'), ...args];
+}
+
+/** Where a program is installed, for what starts it by itself. */
+export function programPath(name: string): string {
+  return join(programs, name);
+}
+
+/** The command line that runs a program as whoever runs tslirp in this mode. */
+export function asOwner(...argv: string[]): string[] {
+  return [...owner, ...argv];
 }
 
 /** A namespace that tests run programs in. */

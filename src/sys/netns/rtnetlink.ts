@@ -42,6 +42,7 @@ const IFLA_TUN_MULTI_QUEUE = 7;
 
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
+const IFA_BROADCAST = 4;
 /** No duplicate address detection (RFC 4862 §5.4): nobody else is on this link, and waiting for it costs a second. */
 const IFA_F_NODAD = 0x02;
 
@@ -87,6 +88,11 @@ export interface InterfaceChange {
 
 const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
 const cRecv = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+
+/** The last address of the network, in network order. */
+function broadcastOf(address: ArrayLike<number>, prefix: number): number[] {
+  return Array.from(address, (byte, i) => byte | (0xff >> Math.min(8, Math.max(0, prefix - 8 * i))));
+}
 
 /** A NETLINK_ROUTE socket, which stays the caller's. */
 export class Rtnetlink {
@@ -136,6 +142,8 @@ export class Rtnetlink {
     message.u32(index);
     message.attributeBytes(IFA_LOCAL, address);
     message.attributeBytes(IFA_ADDRESS, address);
+    // ifconfig(8) and the ioctl interface have it made; RFC 3021 links have none.
+    if (!v6 && prefix < 31) message.attributeBytes(IFA_BROADCAST, broadcastOf(address, prefix));
     return this.transact();
   }
 
