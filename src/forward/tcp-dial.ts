@@ -1,9 +1,19 @@
 /** Connecting to the host's side: the socket calls behind a guest's SYN. */
-import type { IpAddress } from '../stack/wire/address.ts';
+import { IpAddress } from '../stack/wire/address.ts';
 import { EINPROGRESS } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
-import { AF_INET, AF_INET6, AF_UNIX, connect, SOCK_STREAM, setLingerZero, socket } from '../sys/socket.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  AF_UNIX,
+  connect,
+  getpeername,
+  SOCK_STREAM,
+  setLingerZero,
+  socket,
+} from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import { readSockaddr } from './host-scratch.ts';
 import { bindSource } from './host-socket.ts';
 
 /** A socket that is connecting to (`address`, `port`), or `-errno`. */
@@ -38,4 +48,12 @@ function fail(fd: number, result: number): number {
 export function resetClient(context: FlowContext, fd: number): void {
   setLingerZero(context.memory, fd, context.scratch.option);
   close(fd);
+}
+
+/** The address of a client, null for a unix socket. */
+export function peerAddress(context: FlowContext, fd: number): IpAddress | null {
+  const { memory, scratch } = context;
+  const address = new IpAddress();
+  if (getpeername(memory, fd, scratch.sockaddr) < 0) return null;
+  return readSockaddr(memory, scratch.sockaddr, address) < 0 ? null : address;
 }

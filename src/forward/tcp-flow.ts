@@ -43,6 +43,7 @@ import { pollTransmit, TcpSegmentOut, transmitUnit } from '../stack/tcp/output.t
 import { seqDiff } from '../stack/tcp/seq.ts';
 import { armKeepalive, nextTimeout, onTimeout } from '../stack/tcp/timeout.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
+import { emitProxyHeader } from '../stack/wire/proxy-protocol.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, ECONNREFUSED, ECONNRESET, EINTR, ETIMEDOUT } from '../sys/errno.ts';
@@ -368,11 +369,34 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
     this.#owner.dialEnded(this);
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostReadable = true;
     if ((events & (EPOLLRDHUP | EPOLLHUP)) !== 0) this.#hostHungUp = true;
+    if (!this.#sendProxyHeader()) return;
     this.connection.accept(context.clock.nowMs);
     this.#isHalfOpen = true;
     this.#owner.halfOpen(this);
     this.record.opened(this.#owner.context, () => this.#ends());
     this.flush();
+  }
+
+  /** Tell the host's service who the guest is, before anything else; false: that did not work, the flow is over. */
+  #sendProxyHeader(): boolean {
+    const { forward } = this.record;
+    if (forward?.kind !== 'remote' || forward.proxyHeader === 0) return true;
+    const { memory, scratch } = this.#owner.context;
+    const length = emitProxyHeader(
+      memory.view,
+      scratch.message,
+      forward.proxyHeader,
+      this.guest,
+      this.guestPort,
+      this.remote,
+      this.remotePort,
+    );
+    this.#beforeWrite();
+    const n = send(memory, this.#fd, scratch.message, length);
+    // A socket that is only just connected takes that much, or is closed again.
+    if (n === length) return true;
+    this.refuse(n < 0 ? -n : ECONNRESET);
+    return false;
   }
 
   #react(events: number): void {

@@ -14,6 +14,7 @@ import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connecti
 import { seqAdd } from '../stack/tcp/seq.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
+import type { ProxyHeader } from '../stack/wire/proxy-protocol.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
@@ -21,11 +22,12 @@ import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { LruList } from './lru.ts';
+import { ProxyClient, type ProxyClientOwner } from './proxy-client.ts';
 import { splitZone } from './remote-forwards.ts';
 import { shownSource } from './shown-source.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { freshPorts, QuotedSegment, unreachableErrno } from './tcp-accept.ts';
-import { dialAddress, dialUnix, resetClient } from './tcp-dial.ts';
+import { dialAddress, dialUnix, peerAddress, resetClient } from './tcp-dial.ts';
 import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
 import { type ClientTaker, TcpListener } from './tcp-listener.ts';
 import { TimeWaitTable } from './time-wait.ts';
@@ -44,7 +46,10 @@ const CHALLENGES_PER_SECOND = 1000;
 /** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
 const QUOTE_BYTES = 8;
 
-export class TcpFlows implements TcpFlowOwner, ClientTaker {
+/** Clients of one local forward whose PROXY header is not complete. */
+const MAX_UNPROXIED = 1024;
+
+export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
   readonly context: FlowContext;
   readonly #environment: TcpEnvironment;
   readonly #table: FlowTable<TcpFlow>;
@@ -148,12 +153,34 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
       this.#dials < limits.tcpMaxPendingDials &&
       descriptors.used < descriptors.limit;
     if (!room) this.#logLimit();
-    return room && listener.pending < limits.tcpMaxPendingDialsPerDestination;
+    return (
+      room && listener.pending < limits.tcpMaxPendingDialsPerDestination && listener.unproxied < MAX_UNPROXIED
+    );
   }
 
   accepted(listener: TcpListener, fd: number, address: IpAddress | null): void {
-    const contacted = listener.bound.kind === 'ip' ? listener.bound.port : 0;
-    this.#openGuest(listener, fd, address, listener.targetPort || contacted);
+    if (!listener.proxyHeader) {
+      this.#openGuest(listener, fd, address, listener.targetPort || contactedPort(listener));
+      return;
+    }
+    if (new ProxyClient(this, listener).attach(fd) === 0) listener.unproxied++;
+  }
+
+  proxied({ listener }: ProxyClient, fd: number, header: ProxyHeader): void {
+    listener.headerEnded();
+    // A header that names nobody is the proxy's own connection, a health check for one.
+    if (header.hasAddresses) this.#openGuest(listener, fd, header.src, listener.targetPort || header.dstPort);
+    else
+      this.#openGuest(
+        listener,
+        fd,
+        peerAddress(this.context, fd),
+        listener.targetPort || contactedPort(listener),
+      );
+  }
+
+  proxyFailed({ listener }: ProxyClient): void {
+    listener.headerEnded();
   }
 
   /** The guest has an address at which it can be reached now: do not wait for the SYN's next turn. */
@@ -492,6 +519,11 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker {
       maxDescriptors: descriptors.limit,
     });
   }
+}
+
+/** The port that a client of `listener` named; 0 for a unix socket. */
+function contactedPort(listener: TcpListener): number {
+  return listener.bound.kind === 'ip' ? listener.bound.port : 0;
 }
 
 /** For counting only: a collision merely shares a limit. */

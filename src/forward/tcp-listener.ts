@@ -74,6 +74,8 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   readonly proxyHeader: boolean;
   /** Clients for whom the guest has not answered yet. */
   pending = 0;
+  /** Clients whose header is not complete. */
+  unproxied = 0;
   waiting = false;
   readonly #taker: ClientTaker;
   readonly #fd: number;
@@ -118,6 +120,12 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   /** One client waits less for the guest. */
   dialEnded(): void {
     this.pending--;
+    if (this.#more && !this.#closed) this.#taker.context.poller.ready(this);
+  }
+
+  /** One client's header is complete, or its client gone. */
+  headerEnded(): void {
+    this.unproxied--;
     if (this.#more && !this.#closed) this.#taker.context.poller.ready(this);
   }
 

@@ -37,6 +37,7 @@ export const IPV6_HOPLIMIT = 52;
 export const MSG_DONTWAIT = 0x40;
 export const MSG_NOSIGNAL = 0x4000;
 export const MSG_ERRQUEUE = 0x2000;
+const MSG_PEEK = 0x2;
 export const MSG_TRUNC = 0x20;
 
 export const SHUT_WR = 1;
@@ -219,6 +220,12 @@ export function send(memory: Memory, fd: number, offset: number, length: number)
 
 export function recv(memory: Memory, fd: number, offset: number, length: number): number {
   const n = cRecv(fd, memory.address(offset, length), length, MSG_DONTWAIT);
+  return n < 0 ? -errno() : n;
+}
+
+/** As `recv`, but the bytes stay in the socket. */
+export function peek(memory: Memory, fd: number, offset: number, length: number): number {
+  const n = cRecv(fd, memory.address(offset, length), length, MSG_DONTWAIT | MSG_PEEK);
   return n < 0 ? -errno() : n;
 }
 

@@ -1,0 +1,126 @@
+/**
+ * A client of a local forward that begins with a PROXY protocol header, until that is complete. The bytes are looked at
+ * in the kernel's buffer (MSG_PEEK) and taken out when they are known to be the header, so that what follows them is the
+ * stream's and nothing is kept here.
+ *
+ * Limits: `HEADER_MS`; 107 bytes of version 1, `PROXY_MAX` of version 2. A bad header, an end before it is complete or
+ * silence is answered with a reset and told as an `error` event, in the words of slirpnetstack.
+ */
+import {
+  PROXY_BAD,
+  PROXY_MAX,
+  PROXY_MORE,
+  ProxyHeader,
+  parseProxyHeader,
+} from '../stack/wire/proxy-protocol.ts';
+import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
+import { EAGAIN, EINTR } from '../sys/errno.ts';
+import { close } from '../sys/io.ts';
+import { peek, recv } from '../sys/socket.ts';
+import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import { END_OF_FILE, endpoint, FlowRecord, Half, localEnd, remoteEnd } from './flow-record.ts';
+import { resetClient } from './tcp-dial.ts';
+import type { TcpListener } from './tcp-listener.ts';
+
+const HEADER_MS = 5000;
+const CUT_SHORT = 'unexpected EOF';
+const BAD = 'spp: bad magic number';
+
+/** Filled and used within one call; shared by all clients. */
+const header = new ProxyHeader();
+
+export interface ProxyClientOwner {
+  readonly context: FlowContext;
+  /** The header was taken off `fd`, which is the owner's again. `header` is borrowed. */
+  proxied(client: ProxyClient, fd: number, header: ProxyHeader): void;
+  /** The client is gone, and so is its descriptor. */
+  proxyFailed(client: ProxyClient): void;
+}
+
+export class ProxyClient extends TimerNode implements IoHandler {
+  readonly listener: TcpListener;
+  waiting = false;
+  readonly #owner: ProxyClientOwner;
+  readonly #record: FlowRecord;
+  #fd = -1;
+  #token = -1;
+
+  constructor(owner: ProxyClientOwner, listener: TcpListener) {
+    super();
+    this.#owner = owner;
+    this.listener = listener;
+    this.#record = new FlowRecord(owner.context, 'tcp', listener);
+  }
+
+  /** Take over the client `fd`; 0 or `-errno`, and then it is closed. */
+  attach(fd: number): number {
+    const { poller, descriptors, timers, clock } = this.#owner.context;
+    const token = poller.add(fd, EPOLLIN | EPOLLRDHUP | EPOLLET, this);
+    if (token < 0) {
+      close(fd);
+      return token;
+    }
+    descriptors.used++;
+    this.#fd = fd;
+    this.#token = token;
+    this.deadline = clock.nowMs + HEADER_MS;
+    timers.update(this);
+    return 0;
+  }
+
+  onIo(events: number): void {
+    if (this.#fd < 0) return;
+    const { memory, scratch } = this.#owner.context;
+    let n: number;
+    do n = peek(memory, this.#fd, scratch.message, PROXY_MAX);
+    while (n === -EINTR);
+    if (n === -EAGAIN) return;
+    if (n <= 0) {
+      this.#fail(n === 0 ? END_OF_FILE : -n, n === 0 ? CUT_SHORT : '');
+      return;
+    }
+    const length = parseProxyHeader(memory.view, scratch.message, n, header);
+    if (length > 0) {
+      recv(memory, this.#fd, scratch.message, length);
+      this.#owner.proxied(this, this.#release(), header);
+    } else if (length !== PROXY_MORE) {
+      this.#fail(0, length === PROXY_BAD ? BAD : CUT_SHORT);
+    } else if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) {
+      // No more will come.
+      this.#fail(END_OF_FILE, CUT_SHORT);
+    }
+  }
+
+  onTimer(_nowMs: number): void {
+    if (this.#fd >= 0) this.#fail(0, CUT_SHORT);
+  }
+
+  #fail(code: number, reason: string): void {
+    const { context } = this.#owner;
+    const { target, targetPort } = this.listener;
+    this.#record.ended(Half.HostRead, code);
+    this.#record.closed(
+      context,
+      () => ({
+        left: remoteEnd(context, this.#fd),
+        leftLocal: localEnd(context, this.#fd),
+        right: endpoint(target, targetPort),
+        rightLocal: { address: '', port: 0 },
+      }),
+      reason,
+    );
+    resetClient(context, this.#release());
+    this.#owner.proxyFailed(this);
+  }
+
+  /** Stop watching; the descriptor. */
+  #release(): number {
+    const { poller, descriptors, timers } = this.#owner.context;
+    const fd = this.#fd;
+    poller.remove(this.#token);
+    timers.cancel(this);
+    descriptors.used--;
+    this.#fd = -1;
+    return fd;
+  }
+}
