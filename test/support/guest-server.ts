@@ -19,8 +19,9 @@ export type Serving = 'echo' | 'digest' | 'greet' | 'reset' | 'stuck' | 'source'
 function program(): void {
   const net = require('node:net') as typeof import('node:net');
   const { createHash } = require('node:crypto') as typeof import('node:crypto');
-  const [serving, host, port] = process.argv.slice(1) as [Serving, string, string];
-  const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: serving === 'stuck' }, (socket) => {
+  const [serving, host, port, count] = process.argv.slice(1) as [Serving, string, string, string];
+  const options = { allowHalfOpen: true, pauseOnConnect: serving === 'stuck' };
+  const serve = (socket: import('node:net').Socket): void => {
     process.stdout.write(`${socket.remoteAddress} ${socket.remotePort}\n`);
     socket.on('error', (error) => process.stderr.write(`${(error as NodeJS.ErrnoException).code}\n`));
     socket.on('end', () => process.stderr.write('end\n'));
@@ -38,17 +39,24 @@ function program(): void {
       const hash = createHash('sha256');
       socket.on('data', (part) => hash.update(part)).on('end', () => socket.end(hash.digest('hex')));
     }
-  });
-  server.listen({ host, port: Number(port), backlog: 4096 }, () => {
-    process.stdout.write(`${(server.address() as import('node:net').AddressInfo).port}\n`);
-  });
+  };
+  let waiting = Number(count);
+  for (let i = 0; i < Number(count); i++) {
+    const server = net.createServer(options, serve);
+    server.listen({ host, port: Number(port) + i, backlog: 4096 }, () => {
+      if (--waiting > 0) return;
+      process.stdout.write(`${(server.address() as import('node:net').AddressInfo).port}\n`);
+    });
+  }
 }
 
+/** Serves `count` ports from `port` on. */
 export async function guestServer(
   guest: Namespace,
   serving: Serving,
   port = 0,
   host = '::',
+  count = 1,
 ): Promise<GuestServer> {
   const running = guest.start([
     process.execPath,
@@ -57,6 +65,7 @@ export async function guestServer(
     serving,
     host,
     String(port),
+    String(count),
   ]);
   try {
     const bound = Number(await running.firstLine(10_000));
