@@ -15,7 +15,6 @@ import {
 } from '../stack/wire/icmp.ts';
 import { IPV4_HEADER_LEN } from '../stack/wire/ipv4.ts';
 import { IPV6_HEADER_LEN } from '../stack/wire/ipv6.ts';
-import { PROTOCOL_TCP } from '../stack/wire/tcp.ts';
 import { EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 
@@ -47,24 +46,26 @@ export function freshPorts(
   return -1;
 }
 
-/** What an ICMP error quotes of a TCP segment of ours. */
+/** What an ICMP error quotes of a segment or datagram of ours. */
 export class QuotedSegment {
   ports = 0;
   seq = 0;
 
-  /** Read the quote in `p`, with the addresses of the segment in `from` and `to`; false: it quotes no TCP. */
-  read(view: DataView, p: Packet, from: IpAddress, to: IpAddress): boolean {
+  /**
+   * Read the quote in `p`, with the addresses of what is quoted in `from` and `to`; false: it is not of `protocol` (TCP
+   * or UDP). `ports` has the guest's in the upper 16 bits; `seq` is only TCP's.
+   */
+  read(view: DataView, p: Packet, protocol: number, from: IpAddress, to: IpAddress): boolean {
     const at = p.offset + ICMP_HEADER_LEN;
     const length = p.length - ICMP_HEADER_LEN;
     let headerLength = IPV6_HEADER_LEN;
     if (p.isV4) {
       if (length < IPV4_HEADER_LEN) return false;
       headerLength = (view.getUint8(at) & 0xf) * 4;
-      // A later fragment has no TCP header, and ours are never fragments.
+      // A later fragment has no ports.
       const isFragment = (view.getUint16(at + 6) & 0x1fff) !== 0;
-      if (headerLength < IPV4_HEADER_LEN || isFragment || view.getUint8(at + 9) !== PROTOCOL_TCP)
-        return false;
-    } else if (length < IPV6_HEADER_LEN || view.getUint8(at + 6) !== PROTOCOL_TCP) {
+      if (headerLength < IPV4_HEADER_LEN || isFragment || view.getUint8(at + 9) !== protocol) return false;
+    } else if (length < IPV6_HEADER_LEN || view.getUint8(at + 6) !== protocol) {
       return false;
     }
     if (length < headerLength + 8) return false;

@@ -195,7 +195,8 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
   onUnreachable(p: Packet, code: number): boolean {
     if (this.#guestDials === 0) return false;
     const quoted = this.#quoted;
-    if (!quoted.read(this.context.memory.view, p, this.#quotedFrom, this.#quotedTo)) return false;
+    if (!quoted.read(this.context.memory.view, p, PROTOCOL_TCP, this.#quotedFrom, this.#quotedTo))
+      return false;
     const flow = this.#table.find(this.#quotedTo, this.#quotedFrom, quoted.ports);
     if (flow === null || flow.connection.state !== TcpState.SynSent || quoted.seq !== flow.connection.iss) {
       return false;

@@ -11,47 +11,21 @@
  */
 import type { HostEnd, LocalForwardSpec } from '../config.ts';
 import { Counter } from '../stack/counters.ts';
-import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+import { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
-import {
-  EAFNOSUPPORT,
-  EAGAIN,
-  EBADF,
-  EINVAL,
-  EMFILE,
-  ENFILE,
-  ENOBUFS,
-  ENOMEM,
-  ENOTSOCK,
-} from '../sys/errno.ts';
+import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
-import {
-  AF_INET,
-  AF_INET6,
-  AF_UNIX,
-  accept,
-  bind,
-  IPPROTO_IPV6,
-  IPV6_V6ONLY,
-  listen,
-  SO_REUSEADDR,
-  SOCK_STREAM,
-  SOL_SOCKET,
-  setsockoptInt,
-  socket,
-} from '../sys/socket.ts';
+import { accept, SOCK_STREAM } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import { localEnd } from './flow-record.ts';
-import { ForwardError, listenError } from './forward-error.ts';
+import { listenError } from './forward-error.ts';
 import type { Listener } from './forwards.ts';
 import { readSockaddr } from './host-scratch.ts';
-import { splitZone } from './remote-forwards.ts';
-import { bindUnix, fileIdentity, removeSocketFile } from './unix-path.ts';
+import { guestTarget, listenPlace, openListenSocket } from './listen-socket.ts';
+import { fileIdentity, removeSocketFile } from './unix-path.ts';
 
 /** Clients accepted in one turn, so that a flood of them does not hold up the others. */
 const ACCEPTS_PER_TURN = 32;
-/** Clients that wait in the kernel; it cuts this to net.core.somaxconn. */
-const BACKLOG = 4096;
 const RETRY_MS = 50;
 
 /** Takes the clients. */
@@ -96,13 +70,13 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     this.target = guestTarget(context, spec);
     this.targetPort = spec.target.port;
     this.proxyHeader = spec.proxyHeader;
-    this.#fd = openListener(context, spec);
+    this.#fd = openListenSocket(context, spec, SOCK_STREAM);
     this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
     this.bound = spec.listen.kind === 'unix' ? spec.listen : { kind: 'ip', ...localEnd(context, this.#fd) };
     this.#token = context.poller.add(this.#fd, EPOLLIN | EPOLLET, this);
     if (this.#token < 0) {
       close(this.#fd);
-      throw listenError(where(spec), this.#token);
+      throw listenError(listenPlace(spec), this.#token);
     }
     context.descriptors.used++;
   }
@@ -182,63 +156,4 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     this.deadline = clock.nowMs + RETRY_MS;
     timers.update(this);
   }
-}
-
-function where(spec: LocalForwardSpec): string {
-  const { listen: end } = spec;
-  if (end.kind === 'unix') return `unix:${end.path}`;
-  const address = end.address.includes(':') ? `[${end.address}]` : end.address;
-  return `tcp://${address}:${end.port}`;
-}
-
-/** The address of the guest's service, which must be one that a packet to the guest can have. */
-function guestTarget(context: FlowContext, spec: LocalForwardSpec): IpAddress {
-  const target = parseIpAddress(spec.target.address);
-  if (target.isLoopback || target.isUnspecified || target.isMulticast || context.own.owns(target)) {
-    throw new ForwardError(EINVAL, `${spec.target.address} is no address of the guest`);
-  }
-  if (!target.isV4 && !context.own.ipv6) {
-    throw new ForwardError(EAFNOSUPPORT, `${spec.target.address}: the guest has no IPv6`);
-  }
-  if (spec.target.port === 0 && spec.listen.kind === 'unix' && !spec.proxyHeader) {
-    throw new ForwardError(EINVAL, `${where(spec)}: a unix socket has no port that could be the guest's`);
-  }
-  return target;
-}
-
-function openListener(context: FlowContext, spec: LocalForwardSpec): number {
-  const { memory, scratch, descriptors } = context;
-  const { listen: end } = spec;
-  if (descriptors.used >= descriptors.limit) throw listenError(where(spec), -EMFILE);
-  let family = AF_UNIX;
-  let address = new IpAddress();
-  let scopeId = 0;
-  if (end.kind === 'ip') {
-    const zone = splitZone(end.address);
-    address = parseIpAddress(zone.address);
-    scopeId = zone.scopeId;
-    family = address.isV4 ? AF_INET : AF_INET6;
-  }
-  const fd = socket(family, SOCK_STREAM, 0);
-  if (fd < 0) throw listenError(where(spec), fd);
-  try {
-    let result = 0;
-    if (end.kind === 'unix') {
-      bindUnix(context, fd, SOCK_STREAM, end.path);
-    } else {
-      // A restart on the same port must not wait for the old connections' TIME-WAIT (P-04).
-      setsockoptInt(memory, fd, SOL_SOCKET, SO_REUSEADDR, 1, scratch.option);
-      if (!address.isV4) {
-        setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, spec.dualStack ? 0 : 1, scratch.option);
-      }
-      scratch.putAddress(address, end.port, scopeId);
-      result = bind(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
-    }
-    if (result === 0) result = listen(fd, BACKLOG);
-    if (result < 0) throw listenError(where(spec), result);
-  } catch (error) {
-    close(fd);
-    throw error;
-  }
-  return fd;
 }
