@@ -84,8 +84,8 @@ case $layer in
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         case $mode in
           user) long='/(stall|capture|load)\.test' ;;
-          nested) long='/(stall|capture|load|clients|devices|policy|udp)\.test' ;;
-          *) long='^never' ;;
+          nested) long='/(stall|capture|load|clients|devices|policy|udp|podman)\.test' ;;
+          *) long='/podman\.test' ;;
         esac
         mapfile -t chosen < <(printf '%s\n' "${files[@]}" | grep -vE "$long")
       fi
