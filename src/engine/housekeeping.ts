@@ -1,7 +1,8 @@
 /**
  * Giving memory back after a burst. Once a second while there is traffic, and once more after it has ended: free packet
  * pages go back to the kernel, and when many flows have ended, so does the heap they lived in: V8 by itself collects
- * when it allocates, and a quiet data plane does not.
+ * when it allocates, and a quiet data plane does not. One collection frees the objects, a second one a moment later the
+ * pages they were on (V8 keeps those it has just emptied).
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -22,6 +23,8 @@ export class Housekeeping extends TimerNode {
   readonly #collect: () => void;
   #mostFlows = 0;
   #flowsBefore = 0;
+  /** A collection has just freed pages of the heap; the next one gives them back. */
+  #again = false;
 
   /** `flowCount` tells how many flows there are; `discard` gives arena memory back to the kernel. */
   constructor(
@@ -54,12 +57,13 @@ export class Housekeeping extends TimerNode {
     // Not in the middle of a burst: a collection takes some milliseconds in which no packet moves.
     const quiet = Math.abs(flows - this.#flowsBefore) < COLLECT_FLOWS / 10;
     this.#flowsBefore = flows;
-    if (this.#mostFlows - flows < COLLECT_FLOWS) return;
+    const ended = this.#mostFlows - flows >= COLLECT_FLOWS;
+    if (!ended && !this.#again) return;
     if (quiet) {
       this.#mostFlows = flows;
       this.#collect();
-    } else {
-      this.arm(nowMs);
+      this.#again = ended;
     }
+    if (!quiet || ended) this.arm(nowMs);
   }
 }
