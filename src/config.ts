@@ -110,8 +110,25 @@ export interface InterfaceDevice {
   setup: InterfaceSetup;
 }
 
+/** An interface that another process has opened, attached to and configured, and whose descriptor it sends. */
+export interface SentDevice {
+  kind: 'sent';
+  /** The socket that it comes through (SCM_RIGHTS). */
+  socket: number;
+  name: string;
+  medium: 'ethernet' | 'ip';
+  /** Bytes of IP packet. */
+  mtu: number;
+  txQueueLen: number;
+  /** The device carries a virtio-net header on every frame; what the kernel accepted with TUNSETOFFLOAD. */
+  vnetHeader: boolean;
+  checksumOffload: boolean;
+  tso: boolean;
+  uso: boolean;
+}
+
 /** Where the data plane gets the guest's packets. */
-export type DeviceSpec = InterfaceDevice;
+export type DeviceSpec = InterfaceDevice | SentDevice;
 
 /** An IP address as literal text (no names, no brackets) and a port. */
 export interface Endpoint {
@@ -298,6 +315,8 @@ export interface ApiSpec {
 export interface SandboxSpec {
   /** A mount tree of its own with next to nothing in it, and no capability that is not needed. */
   mountTree: boolean;
+  /** Nothing is loaded late: neither our modules nor the system's libraries stay in the tree. */
+  minimal: boolean;
   /** A system call filter for all threads. */
   seccomp: boolean;
   /** What cannot be had is an error; otherwise it is left out. */

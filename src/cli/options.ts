@@ -218,7 +218,8 @@ function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Inv
     setup: defaultSetup,
     api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
     sandbox: {
-      mountTree: false,
+      mountTree: options.sandbox !== false,
+      minimal: false,
       seccomp: options.sandbox !== false,
       required: options.sandbox === true,
     },

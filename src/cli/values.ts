@@ -2,7 +2,7 @@
  * Values of command line options: text in, checked value out. Everything that is wrong with one is a `UsageError` whose
  * message is one line that names the option, what was given and what is accepted.
  */
-import { accessSync, constants, fstatSync, readlinkSync, statSync } from 'node:fs';
+import { accessSync, constants, fstatSync, lstatSync, readlinkSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import { type AddressPlan, type Config, type Congestion, defaultAddresses } from '../config.ts';
@@ -118,7 +118,8 @@ export function parseSocketPath(text: string): string {
 }
 
 export function parseExistingPath(option: string, text: string): string {
-  if (statSync(text, { throwIfNoEntry: false }) === undefined) {
+  // Not what it leads to: a namespace of a process may be out of our reach, and yet not of those who open it for us.
+  if (lstatSync(text, { throwIfNoEntry: false }) === undefined) {
     throw badValue(option, text, 'does not exist', 'the file of a namespace, like /proc/PID/ns/user');
   }
   return resolve(text);

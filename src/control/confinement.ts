@@ -1,27 +1,96 @@
 /**
- * What the process gives up once everything is open, right before it says that it is ready.
+ * What the process gives up once everything is open, right before it says that it is ready: the file system, then system
+ * calls. Capabilities are gone already, if bin/launcher.pl had its way.
+ *
+ * What stays in sight is read-only: /etc and /run, because resolv.conf(5) and hosts(5) are read again and again and mostly
+ * live in one of them; /proc, to see whether the guest's process is still there; directories of unix sockets that forwards
+ * lead to; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log library is loaded after ready)
+ * and the libraries of the system's name service.
+ *
+ * With `minimal` only the log library stays, at a place of its own, for its place may be where nothing shall be seen.
  *
  * The system call filter (sys/seccomp-filter) is put in force by the data plane, which has the foreign calls, and from
  * there for all threads.
  */
+import { lstatSync, readlinkSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
-import type { SandboxSpec } from '../config.ts';
+import type { Config } from '../config.ts';
+import { closeTree, isConfined, leaveFiles } from './launcher.ts';
 import type { Logger } from './logger.ts';
+import { namespaceOfPath } from './namespace.ts';
 import type { Supervisor } from './supervisor.ts';
 
+const RESOLV_CONF = '/etc/resolv.conf';
+const READ = ['/etc', '/run', '/proc'] as const;
+/** Where the packages are in a minimal tree; bin/launcher.pl knows it too. */
+const MODULES = '/node_modules';
+/** Where the dynamic linker looks; symlinks into /usr on most systems. */
+const LIBRARIES = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/lib', '/lib64'] as const;
+
+function isBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`);
+}
+
+/** Orders to the builder, see bin/launcher.pl. */
+class Order {
+  readonly lines: string[] = [];
+  private readonly paths: string[] = [];
+
+  add(how: 'read' | 'load' | 'link' | 'modules', path: string): void {
+    if (this.paths.some((known) => isBelow(path, known))) return;
+    this.paths.push(path);
+    this.lines.push(`${how} ${path}`);
+  }
+
+  addLibraries(): void {
+    for (const path of LIBRARIES) {
+      const file = lstatSync(path, { throwIfNoEntry: false });
+      if (file !== undefined) this.add(file.isSymbolicLink() ? 'link' : 'load', path);
+    }
+  }
+
+  /** The built program. */
+  addProgram(): void {
+    const own = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
+    for (const part of ['dist', 'package.json']) this.add('load', `${own}/${part}`);
+  }
+
+  /** Each file on the way from resolv.conf to what it stands for. Returns the end of the way if it is not in sight. */
+  addResolvConf(): string {
+    let path: string = RESOLV_CONF;
+    try {
+      while (lstatSync(path).isSymbolicLink()) {
+        path = resolve(dirname(path), readlinkSync(path));
+        if (READ.some((known) => isBelow(path, known))) continue;
+        const real = realpathSync(path);
+        this.add('read', path);
+        return real;
+      }
+    } catch {
+      // It leads nowhere: then it is no file now, and will not be seen if it becomes one.
+    }
+    return '';
+  }
+}
+
 export class Confinement {
-  private readonly spec: SandboxSpec;
+  private readonly config: Config;
   private readonly supervisor: Supervisor;
   private readonly logger: Logger;
+  /** Readable when the file of the guest's namespace has been taken away, which we may not see ourselves. */
+  watchFd = -1;
   private readonly answer: Promise<number>;
   private settle: ((error: number) => void) | undefined;
 
-  constructor(spec: SandboxSpec, supervisor: Supervisor, logger: Logger) {
-    this.spec = spec;
+  constructor(config: Config, supervisor: Supervisor, logger: Logger) {
+    this.config = config;
     this.supervisor = supervisor;
     this.logger = logger;
-    this.answer = new Promise((resolve) => {
-      this.settle = resolve;
+    this.answer = new Promise((resolvePromise) => {
+      this.settle = resolvePromise;
     });
   }
 
@@ -32,14 +101,80 @@ export class Confinement {
 
   /** Rejects with one line when something that is required cannot be had. */
   async enter(): Promise<void> {
-    if (!this.spec.seccomp) return;
+    const { sandbox } = this.config;
+    const fd = leaveFiles({ sockets: this.socketFiles(), watched: this.watchedFile() });
+    if (fd >= 0) {
+      this.watchFd = fd;
+      this.supervisor.send({ type: 'watchFd', fd, name: 'watched file', data: true });
+    }
+    if (sandbox.mountTree) await this.closeFileSystem();
+    if (!sandbox.seccomp) return;
     this.supervisor.send({ type: 'confine' });
     const error = await this.answer;
     if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
   }
 
+  private async closeFileSystem(): Promise<void> {
+    if (!isConfined) {
+      this.missing('no file system of our own', 'a mount namespace cannot be had, or bin/ was passed by');
+      return;
+    }
+    try {
+      await closeTree(this.order().lines);
+    } catch (error) {
+      this.missing('no file system of our own', (error as Error).message);
+    }
+  }
+
+  private order(): Order {
+    const { sandbox, forwards } = this.config;
+    const order = new Order();
+    for (const path of READ) order.add('read', path);
+    const real = order.addResolvConf();
+    if (real !== '' && sandbox.minimal) {
+      process.stderr.write(
+        `sandbox: ${RESOLV_CONF} (-> ${real}) seems a symlink to a file outside {/etc, /run}, attempting to bind it as well.\n`,
+      );
+    }
+    for (const forward of forwards) {
+      if (forward.direction === 'remote' && forward.target.kind === 'unix')
+        order.add('read', dirname(resolve(forward.target.path)));
+    }
+    const library = createRequire(import.meta.url).resolve('pino');
+    const modules = library.slice(0, library.indexOf('/node_modules/') + '/node_modules'.length);
+    if (sandbox.minimal) {
+      order.add('modules', modules);
+      this.logger.moveLibraries(modules, MODULES);
+    } else {
+      order.add('load', modules);
+      order.addLibraries();
+      order.addProgram();
+    }
+    return order;
+  }
+
+  /** Files of sockets that we listen on. */
+  private socketFiles(): string[] {
+    const { api, forwards } = this.config;
+    const paths = api.path === '' ? [] : [api.path];
+    for (const forward of forwards) {
+      if (forward.direction === 'local' && forward.listen.kind === 'unix') paths.push(forward.listen.path);
+    }
+    return paths
+      .filter((path) => !path.startsWith('\0') && !path.startsWith('@'))
+      .map((path) => resolve(path));
+  }
+
+  private watchedFile(): string {
+    const { target } = this.config;
+    if (target.kind !== 'attach') return '';
+    const { pid, netPath } =
+      target.pid === 0 ? namespaceOfPath(target.netnsPath) : { pid: target.pid, netPath: '' };
+    return pid === 0 ? resolve(netPath) : '';
+  }
+
   private missing(what: string, why: string): void {
-    if (this.spec.required) throw new Error(`${what}: ${why}`);
+    if (this.config.sandbox.required) throw new Error(`${what}: ${why}`);
     this.logger.log('debug', what, { reason: why });
   }
 }

@@ -6,6 +6,7 @@
  * others are in it, and our own open TAP keeps it alive even when nobody is.
  */
 import { closeSync, readdirSync, statSync, writeSync } from 'node:fs';
+import { isConfined } from './launcher.ts';
 import type { NamespaceRef } from './namespace.ts';
 import { processStartTime } from './namespace.ts';
 import type { Supervisor } from './supervisor.ts';
@@ -18,6 +19,14 @@ const STOP_TIMEOUT_MS = 5000;
 interface FileId {
   dev: number;
   ino: number;
+}
+
+/**
+ * What stands for the network namespace of a process: unlike its file under /proc/PID/ns, everybody may look at this one,
+ * and all processes of a namespace have the same.
+ */
+function processNetwork(pid: number): string {
+  return `/proc/${pid}/net/dev`;
 }
 
 function fileId(path: string): FileId | undefined {
@@ -39,7 +48,7 @@ export class TargetWatch {
   /** Taken while the target exists. */
   constructor(namespace: NamespaceRef) {
     this.namespace = namespace;
-    this.identity = fileId(namespace.netPath);
+    this.identity = fileId(namespace.pid === 0 ? namespace.netPath : processNetwork(namespace.pid));
   }
 
   isGone(): boolean {
@@ -47,7 +56,7 @@ export class TargetWatch {
     if (this.identity === undefined) return true;
     if (pid === 0) return !this.isTarget(netPath);
     if (processStartTime(pid) === startTime) return false;
-    if (this.member !== 0 && this.isTarget(`/proc/${this.member}/ns/net`)) return false;
+    if (this.member !== 0 && this.isTarget(processNetwork(this.member))) return false;
     this.member = this.findMember();
     return this.member === 0;
   }
@@ -57,13 +66,12 @@ export class TargetWatch {
     return id !== undefined && id.dev === this.identity?.dev && id.ino === this.identity.ino;
   }
 
-  /** Processes that we may not look into are not ours to serve. */
   private findMember(): number {
     for (const name of readdirSync('/proc')) {
       const pid = Number(name);
       // Our own namespace may be the target; we do not count as a guest.
       if (!Number.isInteger(pid) || pid === process.pid) continue;
-      if (this.isTarget(`/proc/${pid}/ns/net`) && processStartTime(pid) !== '') return pid;
+      if (this.isTarget(processNetwork(pid)) && processStartTime(pid) !== '') return pid;
     }
     return 0;
   }
@@ -71,6 +79,8 @@ export class TargetWatch {
 
 /** Calls back once, as soon as the target is gone. Returns what ends the watch. */
 export function watchTarget(namespace: NamespaceRef, gone: () => void): () => void {
+  // In the file system that we are going to have, its file is not to be seen; see control/confinement.
+  if (namespace.pid === 0 && isConfined) return () => undefined;
   const target = new TargetWatch(namespace);
   const timer = setInterval(() => {
     if (!target.isGone()) return;

@@ -23,6 +23,7 @@ export class Logger {
   /** Lines are written at once from now on; the library itself is loaded with the first of them. */
   private active = false;
   private pino: Pino | undefined;
+  private locate: (library: string) => string = (library) => library;
 
   constructor(level: Config['logLevel']) {
     this.level = level;
@@ -39,23 +40,30 @@ export class Logger {
     if (this.active || level === 'error' || level === 'fatal') this.activate();
   }
 
+  /** From now on, what is in the directory `from` is found at `to`. */
+  moveLibraries(from: string, to: string): void {
+    const { resolve } = createRequire(import.meta.url);
+    const places = new Map(['pino', 'pino-pretty'].map((name) => [name, resolve(name).replace(from, to)]));
+    this.locate = (library) => places.get(library) ?? library;
+  }
+
   /** Write what was kept, and from now on write at once. */
   activate(): void {
     this.active = true;
     if (this.kept.length === 0) return;
-    this.pino ??= open(this.level);
+    this.pino ??= open(this.level, this.locate);
     for (const { level, message, fields } of this.kept.splice(0)) this.pino[level](fields, message);
   }
 }
 
-function open(level: Config['logLevel']): Pino {
+function open(level: Config['logLevel'], locate: (library: string) => string): Pino {
   // Both libraries are CommonJS; loaded this way they are there at once, also in an exit handler.
   const load = createRequire(import.meta.url);
-  const { pino } = load('pino') as typeof import('pino');
+  const { pino } = load(locate('pino')) as typeof import('pino');
   // The time is put in by us: of when it happened, not of when it was written.
   const options = { level, base: null, timestamp: false };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
-  const pretty = load('pino-pretty') as typeof import('pino-pretty');
+  const pretty = load(locate('pino-pretty')) as typeof import('pino-pretty');
   return pino(
     options,
     pretty({ destination: 2, sync: true, colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }),

@@ -15,6 +15,7 @@ import { closeSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs
 import { getSystemErrorName } from 'node:util';
 import type { NamespaceDescriptors } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
+import { isConfined } from './launcher.ts';
 import { type NamespaceRef, processStartTime } from './namespace.ts';
 
 /** Descriptors opened in a namespace, held by a child process until `release`. */
@@ -62,10 +63,10 @@ function sameFile(a: string, b: string): boolean {
 
 /**
  * nsenter becomes root inside the user namespace, as root may. For everybody else, and for a root that may not drop its
- * groups (setgroups "deny"), the identity is kept: the owner of the namespace is root in there already.
+ * groups (no capability, or setgroups "deny"), the identity is kept: the owner of the namespace is root in there already.
  */
 function keepsCredentials(): boolean {
-  if (process.geteuid?.() !== 0) return true;
+  if (process.geteuid?.() !== 0 || isConfined) return true;
   try {
     return readFileSync('/proc/self/setgroups', 'latin1').startsWith('deny');
   } catch {

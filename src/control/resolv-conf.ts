@@ -8,7 +8,7 @@
  *
  * Left out on purpose: `search`, `options` and `sortlist`, which are for resolvers, and we only pass queries on.
  */
-import { closeSync, type FSWatcher, openSync, readFileSync, readSync, statSync, watch } from 'node:fs';
+import { closeSync, type FSWatcher, openSync, readSync, statSync, watch } from 'node:fs';
 import { isIP } from 'node:net';
 import { basename, dirname } from 'node:path';
 
@@ -38,11 +38,12 @@ export function parseResolvConf(text: string): string[] {
 export function withZoneIndex(server: string): string {
   const [address, zone] = server.split('%');
   if (zone === undefined || /^\d+$/.test(zone) || zone.includes('/')) return server;
-  try {
-    return `${address}%${readFileSync(`/sys/class/net/${zone}/ifindex`, 'latin1').trim()}`;
-  } catch {
-    return server;
+  // Not /sys: it is out of sight in the sandbox. Fields: address, number of the interface, …, its name.
+  for (const line of readStart('/proc/self/net/if_inet6').split('\n')) {
+    const [, index = '', , , , name] = line.trim().split(/ +/);
+    if (name === zone) return `${address}%${Number.parseInt(index, 16)}`;
   }
+  return server;
 }
 
 /** At most `MAX_BYTES` of the file; empty when it cannot be read. */

@@ -17,16 +17,18 @@ import { delimiter, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Config, RunTarget } from '../config.ts';
 import { type GuestFiles, writeGuestFiles } from './guest-files.ts';
+import { holderPid, launcherDescriptors, releaseHolder } from './launcher.ts';
 
 /**
- * $1 is the directory of our files; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
+ * $1 is the directory of our files, $2 the working directory; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
  * directory can then be removed at once, and yet the mounts are of files that exist, so that others can mount over them.
  * Its variables have names that the environment of the command does not: the shell would pass on changed ones.
  */
 const SCRIPT = `
 echo there >&4
 tslirp_files=$1
-shift
+cd "$2" 2>/dev/null
+shift 2
 tslirp_over() {
   [ -f "$tslirp_files/$1" ] || return 0
   tslirp_target=$(readlink -f "/etc/$1") && [ -e "$tslirp_target" ] ||
@@ -96,6 +98,8 @@ export function exitStatus(code: number | null, signal: NodeJS.Signals | null): 
 export class RunCommand {
   /** Resolves when the namespaces exist and the command waits in them; rejects when it comes to nothing. */
   readonly present: Promise<void>;
+  /** Resolves when the command has taken its copies of our files. */
+  readonly prepared: Promise<void>;
   /** The exit status for us to end with. */
   readonly ended: Promise<number>;
   readonly pid: number;
@@ -110,9 +114,14 @@ export class RunCommand {
     const removeFiles = (): void => this.files.remove();
     process.on('exit', removeFiles);
 
-    const namespaces = ['--user', '--map-root-user', '--net', '--mount', '--propagation', 'slave'];
+    // Namespaces that were made for us while we still could (bin/launcher.pl), or new ones.
+    const holder = holderPid();
+    const [enter, ...namespaces]: [string, ...string[]] =
+      holder === 0
+        ? ['unshare', '--user', '--map-root-user', '--net', '--mount', '--propagation', 'slave']
+        : ['nsenter', '--target', String(holder), '--user', '--net', '--mount', '--preserve-credentials'];
     const guard = ['--', 'setpriv', '--pdeathsig', 'KILL', '--'];
-    const script = ['sh', '-c', SCRIPT, 'tslirp', this.files.directory, ...target.command];
+    const script = ['sh', '-c', SCRIPT, 'tslirp', this.files.directory, process.cwd(), ...target.command];
     const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = [
       'inherit',
       'inherit',
@@ -121,12 +130,12 @@ export class RunCommand {
       'pipe',
     ];
     // Descriptors meant for us must not stay open in the command; the runtime closes only low ones by itself.
-    for (const fd of [config.readyFd, config.exitFd]) {
+    for (const fd of [config.readyFd, config.exitFd, ...launcherDescriptors]) {
       if (fd < stdio.length) continue;
       while (stdio.length < fd) stdio.push('ignore');
       stdio[fd] = 2;
     }
-    this.child = spawn('unshare', [...namespaces, ...guard, ...script], { stdio });
+    this.child = spawn(enter, [...namespaces, ...guard, ...script], { stdio });
     this.pid = this.child.pid ?? 0;
     this.control = this.child.stdio[3] as Duplex;
     const report = this.child.stdio[4] as Duplex;
@@ -137,21 +146,27 @@ export class RunCommand {
       this.child.on('error', () => resolve(1));
       this.child.on('exit', (code, signal) => resolve(exitStatus(code, signal)));
     });
+    let prepared = (): void => undefined;
+    this.prepared = new Promise((resolve) => {
+      prepared = resolve;
+    });
     this.present = new Promise((resolve, reject) => {
-      this.child.on('error', (error) => reject(new Error(`unshare cannot be started: ${error.message}`)));
+      this.child.on('error', (error) => reject(new Error(`${enter} cannot be started: ${error.message}`)));
       this.child.on('exit', (code, signal) => {
         const how = signal ?? `status ${code}`;
-        reject(new Error(`no namespaces could be made for the command (unshare ended with ${how})`));
+        reject(new Error(`no namespaces could be made for the command (${enter} ended with ${how})`));
       });
       // The namespaces are there as soon as the script runs; what it does next goes on beside us.
       let words = '';
       report?.setEncoding('latin1').on('data', (text: string) => {
         words += text;
+        releaseHolder();
         resolve();
         if (!words.includes('done')) return;
         this.files.remove();
         process.removeListener('exit', removeFiles);
         report.destroy();
+        prepared();
       });
     });
     this.present.catch(() => undefined);

@@ -111,6 +111,7 @@ export async function serveRun(
     await command.present;
     await session.bringUp(namespaceOfProcess(command.pid));
     await session.openApi();
+    await command.prepared;
     await session.confine();
     signalReady(config.readyFd);
     command.go();

@@ -14,6 +14,7 @@ import { Confinement } from './confinement.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
 import type { ForwardTargets } from './forward-targets.ts';
+import { hasOpener, openElsewhere } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import type { NamespaceRef } from './namespace.ts';
 import { openInNamespace } from './namespace-opener.ts';
@@ -56,7 +57,7 @@ export class Session {
     this.logger = logger;
     this.handlers = handlers;
     this.client = new EngineClient((command) => supervisor.send(command), GUEST_ID);
-    this.confinement = new Confinement(config.sandbox, supervisor, logger);
+    this.confinement = new Confinement(config, supervisor, logger);
     this.guestReady = new Promise((resolve, reject) => {
       this.settleReady = { resolve, reject };
     });
@@ -83,18 +84,28 @@ export class Session {
 
   /** The first half: resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
   async attach(namespace: NamespaceRef): Promise<LinkInfo> {
-    const { config, logger } = this;
+    const { link, notes } = await this.openDevice(namespace);
+    for (const note of notes) this.logger.log('warn', note, { interface: link.name });
+    return link;
+  }
+
+  private async openDevice(namespace: NamespaceRef): Promise<GuestReady> {
+    const { interfaceName: name, mtu, configure, setup, guest } = this.config;
+    const wanted = { kind: 'interface', name, mtu, configure, setup } as const;
+    if (hasOpener) {
+      const { notes, ...device } = await openElsewhere({
+        namespace,
+        interface: wanted,
+        addresses: guest.addresses,
+      });
+      return { ...(await this.addGuest(device)), notes };
+    }
     const { descriptors, release } = await openInNamespace(namespace);
-    let ready: GuestReady;
     try {
-      const { interfaceName: name, mtu, configure, setup } = config;
-      ready = await this.addGuest({ kind: 'interface', descriptors, name, mtu, configure, setup });
+      return await this.addGuest({ ...wanted, descriptors });
     } finally {
       await release();
     }
-    const { link, notes } = ready;
-    for (const note of notes) logger.log('warn', note, { interface: link.name });
-    return link;
   }
 
   private addGuest(device: DeviceSpec): Promise<GuestReady> {
@@ -159,6 +170,8 @@ export class Session {
         break;
       case 'fdEvent':
         if (event.fd === this.config.exitFd) this.handlers.exitRequested();
+        else if (event.fd === this.confinement.watchFd)
+          this.handlers.linkGone('its namespace was taken away');
         break;
       case 'log':
         this.logger.log(event.level, event.message, event.fields);

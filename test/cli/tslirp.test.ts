@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +17,17 @@ function tslirp(...args: string[]): { status: number | null; stdout: string; std
   const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: 20_000 });
   return { status, stdout, stderr };
 }
+
+describe('the launcher', () => {
+  test('knows which options stand alone, or it would take values for options', () => {
+    const help = tslirp('run', '--help').stdout + tslirp('attach', '--help').stdout;
+    const alone = [...help.matchAll(/^ {2}(?:(-\w), )?(--[\w-]+)(?! <)(?=\s)/gm)].flatMap(
+      ([, short, long]) => (short === undefined ? [long] : [short, long]),
+    );
+    const list = /my %alone = .*?qw\(([^)]*)\)/s.exec(readFileSync(launcher, 'utf8'))?.[1] ?? '';
+    assert.deepEqual(new Set(list.trim().split(/\s+/)), new Set(alone));
+  });
+});
 
 describe('a command line that cannot be used: one line that names the argument, and status 2', () => {
   const table: [string, string[], RegExp][] = [

@@ -78,7 +78,7 @@ const { DEMO_USER: user = 'root', ...env } = process.env;
 const args = ['run', '--log-level', 'warn', '--dns', SERVER4, '--allow', allowed];
 console.log(`host:  servers on ${SERVER4}, ${SERVER6} and ${BLOCKED}, as ${user}`);
 console.log(`$ tslirp ${args.join(' ')} -- node guest.js\n`);
-const child = spawn(process.execPath, [launcher, ...args, '--', process.execPath, client], {
+const child = spawn(launcher, [...args, '--', process.execPath, client], {
   stdio: 'inherit',
   env: { ...env, DEMO_SUMS: JSON.stringify(sums) },
 });

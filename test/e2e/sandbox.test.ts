@@ -1,52 +1,214 @@
-/** What tslirp itself may still do once it is ready, and that all of its work goes on nevertheless. */
+/** What tslirp itself may still do and see once it is ready, and that all of its work goes on nevertheless. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { attach, bareNamespace, startGuest } from '../support/namespaces.ts';
+import {
+  attach,
+  bareNamespace,
+  directory,
+  GATEWAY4,
+  HOST4,
+  mode,
+  OPEN,
+  startGuest,
+  tslirpCommand,
+} from '../support/namespaces.ts';
+import { must, type Running, run, start } from '../support/processes.ts';
+import { until } from '../support/wait.ts';
 
-/** Status of every thread of a process. */
-function threadStatus(pid: number): string[] {
-  return readdirSync(`/proc/${pid}/task`).map((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/status`, 'latin1'),
-  );
+const NET_BIND_SERVICE = '0000000000000400';
+
+/** Every thread of a process: its status, and the root directory as it sees it. */
+function threads(pid: number): { status: string; root: string[] }[] {
+  return readdirSync(`/proc/${pid}/task`).map((task) => ({
+    status: readFileSync(`/proc/${pid}/task/${task}/status`, 'latin1'),
+    root: readdirSync(`/proc/${pid}/task/${task}/root`),
+  }));
 }
 
 function field(status: string, name: string): string {
   return new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
 }
 
-function assertFiltered(pid: number): void {
-  const threads = threadStatus(pid);
-  assert.ok(threads.length > 4);
-  for (const status of threads) {
+function assertConfined(pid: number): void {
+  const all = threads(pid);
+  assert.ok(all.length > 4);
+  for (const { status, root } of all) {
     assert.deepEqual([field(status, 'Seccomp'), field(status, 'NoNewPrivs')], ['2', '1']);
+    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd'])
+      assert.equal(field(status, set), NET_BIND_SERVICE, set);
+    assert.equal(field(status, 'CapAmb'), '0000000000000000');
+    for (const name of ['etc', 'run', 'proc']) assert.ok(root.includes(name), name);
+    for (const name of ['dev', 'root', 'sys', 'tmp', 'var', 'bin', '.old'])
+      assert.ok(!root.includes(name), name);
+  }
+  for (const line of readFileSync(`/proc/${pid}/mountinfo`, 'latin1').trim().split('\n')) {
+    const [, , , , path = '', options = ''] = line.split(' ');
+    for (const flag of ['ro', 'nosuid', 'nodev']) assert.ok(options.split(',').includes(flag), line);
+    if (/^\/(etc|run|proc)/.test(path)) assert.match(options, /noexec/);
   }
 }
 
-function assertFree(pid: number): void {
-  for (const status of threadStatus(pid)) {
-    assert.deepEqual([field(status, 'Seccomp'), field(status, 'NoNewPrivs')], ['0', '0']);
+async function withAttached(options: string[], body: (stack: Running, pid: number) => Promise<void>) {
+  const { namespace, anchor } = await bareNamespace();
+  try {
+    const stack = await attach(namespace.pid, ...options);
+    try {
+      await body(stack, namespace.pid);
+    } finally {
+      await stack.stop('SIGTERM');
+    }
+  } finally {
+    await anchor.stop();
   }
 }
 
 describe('the sandbox', () => {
-  test('run: every thread of ours is filtered, the command is not', async () => {
+  test('run: every thread of ours is confined, the command is not', async () => {
     await using guest = await startGuest();
-    assertFiltered(guest.stack.pid);
-    assertFree(guest.namespace.pid);
+    assertConfined(guest.stack.pid);
+    for (const { status, root } of threads(guest.namespace.pid)) {
+      assert.deepEqual([field(status, 'Seccomp'), field(status, 'NoNewPrivs')], ['0', '0']);
+      assert.match(field(status, 'CapBnd'), /^0*1?f+$/);
+      for (const name of ['dev', 'sys', 'usr']) assert.ok(root.includes(name), name);
+    }
   });
 
-  test('attach: every thread is filtered; with --no-sandbox none is', async () => {
-    const { namespace, anchor } = await bareNamespace();
+  test('attach: every thread is confined', async () => {
+    await withAttached([], async (stack) => assertConfined(stack.pid));
+  });
+
+  test('--no-sandbox: nothing is given up', async () => {
+    await withAttached(['--no-sandbox'], async (stack) => {
+      for (const { status, root } of threads(stack.pid)) {
+        assert.deepEqual([field(status, 'Seccomp'), field(status, 'NoNewPrivs')], ['0', '0']);
+        assert.ok(root.includes('tmp'));
+      }
+    });
+  });
+
+  test('the command keeps its working directory, environment and descriptors as they are without it', async () => {
+    const script = 'pwd; ls /proc/$$/fd; env | grep -c TSLIRP_LAUNCHER';
+    const outputs = await Promise.all(
+      [[], ['--no-sandbox']].map(async (options) => {
+        const ended = await run(
+          tslirpCommand('run', '--log-level', 'warn', ...options, '--', 'sh', '-c', script),
+        );
+        return ended.stdout.replace(/\d{3,}\n/g, '');
+      }),
+    );
+    assert.equal(outputs[0], outputs[1]);
+    assert.match(outputs[0] ?? '', /^0$/m);
+  });
+
+  test('new connections are made, and the capture goes on', async () => {
+    const capture = join(directory, 'sandbox.pcap');
+    await using guest = await startGuest(...OPEN, '--pcap', capture);
+    const server = createServer((socket) => socket.end('hello'));
+    await new Promise<void>((resolve) => server.listen(0, HOST4, resolve));
+    const { port } = server.address() as { port: number };
     try {
-      const filtered = await attach(namespace.pid);
-      assertFiltered(filtered.pid);
-      await filtered.stop('SIGTERM');
-      const free = await attach(namespace.pid, '--no-sandbox');
-      assertFree(free.pid);
-      await free.stop('SIGTERM');
+      const before = lstatSync(capture).size;
+      const said = await guest.namespace.must(['socat', '-', `TCP:${HOST4}:${port}`]);
+      assert.equal(said, 'hello');
+      await until(() => lstatSync(capture).size > before, 'the capture grows');
     } finally {
+      server.close();
+    }
+    assert.equal((await guest.namespace.run(['ping', '-n', '-c', '1', '-W', '2', GATEWAY4])).status, 0);
+  });
+
+  test('resolv.conf is followed: replaced by rename, behind a symlink below /run', async () => {
+    const { namespace, anchor } = await bareNamespace();
+    // In a mount namespace of its own, where /etc and /run are copies. A line of input replaces the file.
+    const script = `
+      mount -t tmpfs copy "$1" && { cp -a /etc "$1/" 2>/dev/null; mount --bind "$1/etc" /etc; } && mount -t tmpfs run /run &&
+      rm -f /etc/resolv.conf && mkdir /run/resolve && ln -s ../run/resolve/now /etc/resolv.conf &&
+      echo nameserver 192.0.2.1 >/run/resolve/now && echo nameserver 192.0.2.2 >/run/resolve/next || exit 9
+      chmod 644 /run/resolve/*
+      exec 3<&0
+      { read -r line && mv /run/resolve/next /run/resolve/now; } <&3 &
+      shift
+      exec "$@" </dev/null 3<&-`;
+    const copy = mkdtempSync(join(directory, 'etc-'));
+    const stack = start([
+      ...['unshare', '--mount', 'sh', '-c', script, 'sh', copy],
+      ...tslirpCommand('attach', '--log-level', 'debug', String(namespace.pid)),
+    ]);
+    try {
+      const reads = (server: string): Promise<void> =>
+        until(() => stack.stderr.includes(`"servers":["${server}"]`), `${server}: ${stack.stderr}`);
+      await reads('192.0.2.1');
+      await until(() => stack.stderr.includes('guest may reach'), 'ready');
+      await until(() => !existsSync(`/proc/${stack.pid}/root/tmp`), 'the tree is closed');
+      stack.child.stdin?.write('next\n');
+      await reads('192.0.2.2');
+    } finally {
+      await stack.stop('SIGTERM');
       await anchor.stop();
     }
+  });
+
+  if (mode !== 'user') {
+    test('the file system of the host stays as it was: shared mounts below /run survive', async () => {
+      // In a mount namespace of its own, whose mounts are shared as systemd has them.
+      const script = `
+        mount --make-rshared / && mount -t tmpfs run /run && mkdir /run/foo && mount -t tmpfs foo /run/foo &&
+        touch /run/foo/here && mount --make-rshared /run || exit 9
+        "$@" || exit 8
+        test -e /run/foo/here && mountpoint -q /run/foo && mountpoint -q /run`;
+      await must([
+        ...['unshare', '--mount', 'sh', '-c', script, 'sh'],
+        ...tslirpCommand('run', '--sandbox', '--log-level', 'warn', '--', 'true'),
+      ]);
+    });
+  }
+
+  test('--sandbox is an error where it cannot be had', async () => {
+    // Started past the launcher.
+    const [...owner] = tslirpCommand();
+    const launcher = owner.pop() ?? '';
+    const main = join(launcher, '../../dist/src/cli/main.js');
+    const args = ['run', '--log-level', 'warn', '--sandbox', '--', 'true'];
+    const ended = await run([...owner, process.execPath, main, ...args]);
+    assert.equal(ended.status, 1);
+    assert.match(ended.stderr, /^tslirp: no file system of our own: [^\n]+\n$/);
+  });
+});
+describe('files that the process cannot see any more', () => {
+  test('a unix socket that it listens on is removed at the end, however that comes', async () => {
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const path = join(directory, `sandbox-${signal}.sock`);
+      await withAttached(['-L', `unix:${path}:10.0.2.100:80`], async (stack) => {
+        assert.ok(lstatSync(path).isSocket());
+        await stack.stop(signal);
+        // After a clean end it is gone already.
+        if (signal === 'SIGTERM') assert.ok(!existsSync(path));
+        await until(() => !existsSync(path), `${path} is removed after ${signal}`);
+      });
+    }
+  });
+
+  test('one that somebody else has put in its place is left alone', async () => {
+    const path = join(directory, 'sandbox-other.sock');
+    await withAttached(['-L', `unix:${path}:10.0.2.100:80`], async (stack) => {
+      renameSync(path, `${path}.old`);
+      writeFileSync(path, 'mine');
+      await stack.stop('SIGTERM');
+    });
+    assert.equal(readFileSync(path, 'utf8'), 'mine');
+    rmSync(path);
+    rmSync(`${path}.old`);
   });
 });

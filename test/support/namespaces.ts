@@ -50,7 +50,7 @@ const programs = join(findRoot(), 'bin');
 
 /** The command line that runs tslirp as it is run in this mode. */
 export function tslirpCommand(...args: string[]): string[] {
-  return [...owner, process.execPath, join(programs, 'tslirp'), ...args];
+  return [...owner, join(programs, 'tslirp'), ...args];
 }
 
 /** Where a program is installed, for what starts it by itself. */

@@ -100,6 +100,7 @@ export function configuration(options: Options): Config {
     api: { path: options.apiSocket, requestMax: API_REQUEST_MAX, echo: true },
     sandbox: {
       mountTree: options.sandbox,
+      minimal: true,
       seccomp: options.seccomp,
       required: options.sandbox || options.seccomp,
     },

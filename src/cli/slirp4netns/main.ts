@@ -7,6 +7,7 @@ import { basename } from 'node:path';
 import type { Config } from '../../config.ts';
 import { SocketFileError } from '../../control/api/socket-file.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
+import { isConfined } from '../../control/launcher.ts';
 import type { Voice } from '../../control/serve.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { isInherited } from '../inherited.ts';
@@ -35,6 +36,8 @@ function namespaceFault(target: Config['target']): string {
     closeSync(openSync(path, 'r'));
     return '';
   } catch (error) {
+    // In the sandbox another process opens it, with rights that we have no more.
+    if (isConfined && (error as NodeJS.ErrnoException).code === 'EACCES') return '';
     return `${path}: ${errnoTextOf(error)}\nchild failed(1)\n`;
   }
 }
@@ -51,7 +54,8 @@ function failure(error: unknown): string {
 }
 
 async function main(): Promise<void> {
-  const program = basename(process.argv[1] ?? 'slirp4netns');
+  // bin/launcher.pl leaves the name by which we were called there.
+  const program = basename(process.argv0);
   const parsed = parseOptions(process.argv.slice(2), program, release());
   process.stdout.write(parsed.stdout);
   process.stderr.write(parsed.stderr);

@@ -2,7 +2,7 @@
  * The command line of `slirp4netns`: its options, in which order they are looked at, and what is printed meanwhile. The
  * order is the original's, because only the first thing that is wrong is told.
  */
-import { accessSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { Getopt, GetoptError, type OptionRule } from './getopt.ts';
 import { usage, versionText, warnings } from './texts.ts';
@@ -224,7 +224,8 @@ function descriptor(name: string, text: string): number {
 /** What access(2) says against `path`; empty = it is there. */
 function missing(path: string): string {
   try {
-    accessSync(path);
+    // Not what it leads to: that may be out of our reach, and yet not of the process that opens it for us.
+    lstatSync(path);
     return '';
   } catch (error) {
     return errnoTextOf(error);

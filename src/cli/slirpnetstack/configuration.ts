@@ -62,7 +62,7 @@ export function configuration(options: Options): Config {
     configure: 'no',
     setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
     api: { path: '', requestMax: 0, echo: false },
-    sandbox: { mountTree: false, seccomp: false, required: false },
+    sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     dnsServers: [],
     target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '', joinOwner: true },
   };

@@ -1,0 +1,243 @@
+# What is done before Node starts, because a process with threads cannot do it any more. `require`d by the programs here.
+#
+# launch(MAIN, SANDBOX, ATTACH): become `node MAIN ARGUMENTS`, in the same process. With SANDBOX:
+#
+#   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
+#     in which nothing is changed yet;
+#   - of all capabilities with CAP_NET_BIND_SERVICE only, and for ATTACH with no_new_privs;
+#   - and at the other ends of sockets, gone when we are: the opener (ATTACH), a Node that keeps all rights and opens the
+#     device; the holder (not ATTACH) of the namespaces for the command; the janitor, who removes socket files; and the
+#     builder, who closes the file system at our word.
+#
+# A mount namespace can be had only before there are threads, but pivot_root(2), called by anybody inside, moves the root
+# of all its processes and threads. So we start with all files in sight, and the tree is closed when everything is open.
+#
+# Where the namespace is not to be had, Node starts without all this, and tells if it must. The descriptors are in the
+# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`. Perl, because it is there wherever the device can be opened (see
+# src/control/namespace-opener.ts), starts in 2 ms and can make any system call. No modules, to keep it so.
+use strict;
+
+use constant { CLONE_NEWNS => 0x20000, CLONE_NEWUSER => 0x10000000, CLONE_NEWNET => 0x40000000 };
+use constant { MS_RDONLY => 1, MS_NOSUID => 2, MS_NODEV => 4, MS_NOEXEC => 8, MS_REMOUNT => 0x20 };
+use constant { MS_BIND => 0x1000, MS_REC => 0x4000, MS_SLAVE => 0x80000, MNT_DETACH => 2 };
+use constant { AT_FDCWD => -100, AT_RECURSIVE => 0x8000 };
+use constant { CAP_NET_BIND_SERVICE => 10, CAP_SYS_ADMIN => 21 };
+use constant { PR_CAPBSET_DROP => 24, PR_SET_NO_NEW_PRIVS => 38 };
+use constant { AF_UNIX => 1, SOCK_SEQPACKET => 5, F_DUPFD => 0 };
+# Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
+use constant OUR_DESCRIPTORS => 10;
+use constant { MESSAGE_MAX => 65536, WATCH_SECONDS => 0.2 };
+
+# Numbers of x86-64 and arm64.
+my %number = (
+  mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
+  capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442],
+);
+my %column = (62 => 0, 183 => 1);
+my $column;
+
+# A system call by name; true when it succeeded.
+sub kernel {
+  my ($name, @arguments) = @_;
+  return syscall($number{$name}[$column], @arguments) >= 0;
+}
+
+# The processor, from e_machine of the program that we are.
+sub processor {
+  open(my $exe, '<', '/proc/self/exe') or return;
+  read($exe, my $header, 20) == 20 or return;
+  return $column{unpack('x18 v', $header)};
+}
+
+sub put {
+  my ($path, $text) = @_;
+  open(my $file, '>', $path) or return 0;
+  my $written = defined(syswrite($file, $text));
+  return close($file) && $written;
+}
+
+# A user namespace in which we are root and nobody else is anybody.
+sub enter_user_namespace {
+  my ($flags) = @_;
+  my ($uid, $gid) = ($> + 0, $) + 0);
+  return kernel('unshare', CLONE_NEWUSER | $flags) && put('/proc/self/setgroups', 'deny')
+    && put('/proc/self/uid_map', "0 $uid 1") && put('/proc/self/gid_map', "0 $gid 1");
+}
+
+sub has_capability {
+  my ($capability) = @_;
+  open(my $status, '<', '/proc/self/status') or return 0;
+  my ($word) = map { /^CapEff:\s*(\w+)/ ? $1 : () } <$status>;
+  return hex(substr($word, -8)) >> $capability & 1;
+}
+
+# A process beside us that runs BODY with the other end of the socket as descriptor 0 and no other descriptor of ours.
+# It is nobody's child: Node would not collect it. Returns the number of our end.
+sub aside {
+  my ($body) = @_;
+  socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, 0) or return;
+  my $child = fork;
+  return if !defined $child;
+  if ($child == 0) {
+    # Its end is the end of the socket, not a signal that the terminal sends to all of us.
+    $SIG{$_} = 'IGNORE' for qw(INT QUIT HUP TERM);
+    open(STDIN, '+<&', $theirs) or exit 1;
+    open(STDOUT, '>', '/dev/null');
+    # Perl counts its handles: one that only the kernel has closed would keep the next of that number open.
+    close($ours) && close($theirs);
+    kernel('close_range', 3, 0x7fffffff, 0) or close_slowly();
+    my $second = fork;
+    $body->() if defined $second && $second == 0;
+    exit 0;
+  }
+  waitpid($child, 0);
+  return fcntl($ours, F_DUPFD, OUR_DESCRIPTORS);
+}
+
+# Before Linux 5.9.
+sub close_slowly {
+  opendir(my $directory, '/proc/self/fd') or return;
+  for my $fd (grep { /^\d+$/ && $_ > 2 } readdir($directory)) {
+    open(my $file, '<&=', $fd);
+  }
+}
+
+sub receive {
+  sysread(STDIN, my $message, MESSAGE_MAX) or exit 0;
+  return $message;
+}
+
+# Keeps the namespaces of the command to come until somebody is in them; tells its number.
+sub hold {
+  enter_user_namespace(CLONE_NEWNET | CLONE_NEWNS) or exit 1;
+  kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0) or exit 1;
+  syswrite(STDIN, $$);
+  receive() while 1;
+}
+
+# Sees files as they are outside. Gets one list of `tidy DEVICE:INODE PATH`, sockets to be removed at our end if they are
+# still these very ones, and `watch DEVICE:INODE PATH`, for a word when that is another file or none.
+sub tidy {
+  my @files = map { [split / /, $_, 3] } split /\n/, receive();
+  my @watched = grep { $_->[0] eq 'watch' } @files;
+  my $bits = '';
+  vec($bits, 0, 1) = 1;
+  until (select(my $readable = $bits, undef, undef, @watched ? WATCH_SECONDS : undef)) {
+    next if !grep { join(':', (stat $_->[2])[0, 1]) ne $_->[1] } @watched;
+    syswrite(STDIN, 'gone');
+    @watched = ();
+  }
+  # What is readable is the end, or a word that it has come; our own end is the answer to that.
+  for (@files) {
+    my ($what, $identity, $path) = @$_;
+    unlink($path) if $what eq 'tidy' && join(':', (lstat $path)[0, 1]) eq $identity && -S _;
+  }
+}
+
+# struct mount_attr: what to set, what to clear, propagation, a user namespace.
+sub restrict {
+  my ($path, $flags) = @_;
+  # MOUNT_ATTR_RDONLY … NOEXEC are the same bits. Before Linux 5.12 only the topmost mount can be had.
+  kernel('mount_setattr', AT_FDCWD, $path, AT_RECURSIVE, pack('Q4', $flags, 0, 0, 0), 32)
+    or kernel('mount', 'none', $path, 0, MS_REMOUNT | MS_BIND | $flags, 0) or die "$path: $!\n";
+}
+
+sub place {
+  my ($path, $target, $flags) = @_;
+  my $whole = '';
+  for (split m{/}, substr($target, 1)) { mkdir($whole .= "/$_", 0755) }
+  if (!-d $path) {
+    rmdir($target);
+    # Nothing may be open for writing there when it becomes read-only.
+    put($target, '') or die "$path: $!\n";
+  }
+  kernel('mount', $path, $target, 0, MS_BIND | MS_REC, 0) or die "$path: $!\n";
+  restrict($target, $flags);
+}
+
+# The new tree: what the lines of the order name, `read PATH` (data), `load PATH` (code), `link PATH` (a
+# symlink as it is), `modules PATH` (code, at /node_modules).
+sub close_tree {
+  my (@order) = @_;
+  # Something to mount on. What is below it we do not keep.
+  my ($root) = grep { -d } qw(/sys/kernel /sys /mnt /tmp);
+  kernel('mount', 'tmpfs', $root, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, 'mode=0755') or die "tmpfs: $!\n";
+  for (@order) {
+    my ($how, $path) = split / /, $_, 2;
+    my $flags = MS_RDONLY | MS_NOSUID | MS_NODEV | ($how eq 'read' ? MS_NOEXEC : 0);
+    if ($how eq 'link') { symlink(readlink($path), "$root$path") }
+    else { place($path, $root . ($how eq 'modules' ? '/node_modules' : $path), $flags) }
+  }
+  mkdir("$root/.old", 0700);
+  chdir($root) && kernel('pivot_root', '.', '.old') or die "pivot_root: $!\n";
+  kernel('umount2', '/.old', MNT_DETACH) or die "umount: $!\n";
+  rmdir('/.old');
+  kernel('mount', 'none', '/', 0, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0)
+    or die "/: $!\n";
+}
+
+sub build {
+  my @order = split /\n/, receive();
+  eval { close_tree(@order); 1 } ? syswrite(STDIN, 'closed') : syswrite(STDIN, $@);
+}
+
+# What stays is CAP_NET_BIND_SERVICE: permitted, effective after exec(2) as root, in the bounding set.
+sub drop_capabilities {
+  my $mask = 1 << CAP_NET_BIND_SERVICE;
+  for my $capability (0 .. 63) {
+    next if $capability == CAP_NET_BIND_SERVICE;
+    last if !kernel('prctl', PR_CAPBSET_DROP, $capability, 0, 0, 0);
+  }
+  # struct __user_cap_header_struct, version 3, and two of __user_cap_data_struct.
+  return kernel('capset', pack('L2', 0x20080522, 0), pack('L6', $mask, $mask, $mask, 0, 0, 0));
+}
+
+# Whether BODY succeeds, tried in a process of its own: there is no way back from half of it.
+sub succeeds {
+  my ($body) = @_;
+  my $child = fork;
+  exit($body->() ? 0 : 1) if defined $child && $child == 0;
+  return defined $child && waitpid($child, 0) == $child && $? == 0;
+}
+
+sub enter_mount_namespace {
+  my ($privileged) = @_;
+  my $inside = $privileged ? kernel('unshare', CLONE_NEWNS) : enter_user_namespace(CLONE_NEWNS);
+  return $inside && kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0);
+}
+
+sub confine {
+  my ($main, $attach) = @_;
+  defined($column = processor()) or return;
+  my $privileged = $> == 0 && has_capability(CAP_SYS_ADMIN);
+  my %end;
+  if ($attach) {
+    (my $opener = $main) =~ s{/src/.*}{/src/control/opener.js};
+    $end{opener} = aside(sub { exec('node', $opener) });
+  }
+  # Without its power over permissions, root may be unable to read our own files.
+  succeeds(sub {
+    enter_mount_namespace($privileged) && drop_capabilities() && open(my $file, '<', $main);
+  }) or return;
+  $end{janitor} = aside(\&tidy);
+  enter_mount_namespace($privileged) or return;
+  $end{holder} = aside(\&hold) if !$attach;
+  $end{builder} = aside(\&build);
+  drop_capabilities() or return;
+  kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) if $attach;
+  return join(' ', map { "$_=$end{$_}" } sort keys %end);
+}
+
+sub launch {
+  my ($main, $sandbox, $attach) = @_;
+  # Descriptors 0 to 2 that are closed would be taken by what we open.
+  while (open(my $null, '+<', '/dev/null')) { last if fileno($null) > 2 }
+  delete $ENV{TSLIRP_LAUNCHER};
+  my $ends = $sandbox ? confine($main, $attach) : undef;
+  $ENV{TSLIRP_LAUNCHER} = $ends if defined $ends;
+  # Under the name that we were called by.
+  exec { 'node' } $0, $main, @ARGV or print STDERR "node cannot be started: $!\n";
+  exit 127;
+}
+
+1;

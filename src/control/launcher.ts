@@ -1,0 +1,119 @@
+/**
+ * The processes that bin/launcher.pl has put beside us, as the descriptors of the sockets that lead to them. None of them
+ * is there when we were started without the launcher, or when it could not have a mount namespace.
+ *
+ * A socket keeps messages apart; a process that has ended is an empty one.
+ */
+import { closeSync, lstatSync, read, readSync, type Stats, statSync, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
+import type { SentDevice } from '../config.ts';
+import { DeviceError } from '../device-error.ts';
+import type { OpenAnswer, OpenRequest } from './opener.ts';
+
+const MESSAGE_MAX = 65536;
+const readAsync = promisify(read);
+
+function takeEnds(): Map<string, number> {
+  const { TSLIRP_LAUNCHER: text = '' } = process.env;
+  // Not for the programs that we start.
+  delete process.env['TSLIRP_LAUNCHER'];
+  const pairs = [...text.matchAll(/(\w+)=(\d+)/g)];
+  return new Map(pairs.map(([, name = '', number]) => [name, Number(number)]));
+}
+
+const ends = takeEnds();
+
+/** Node itself keeps programs that it starts from having the descriptors below. */
+const FIRST_INHERITED = 16;
+/** Those of ours that programs started by us would have. */
+export const launcherDescriptors: readonly number[] = [...ends.values()].filter(
+  (fd) => fd >= FIRST_INHERITED,
+);
+/** We have next to no capabilities, and there is a process that can close the file system around us. */
+export const isConfined: boolean = ends.has('builder');
+export const hasOpener: boolean = ends.has('opener');
+
+function text(buffer: Buffer, length: number): string {
+  return buffer.toString('utf8', 0, length);
+}
+
+async function ask(socket: number, question: string): Promise<string> {
+  writeSync(socket, question);
+  const { bytesRead, buffer } = await readAsync(
+    socket,
+    Buffer.allocUnsafe(MESSAGE_MAX),
+    0,
+    MESSAGE_MAX,
+    null,
+  );
+  return text(buffer, bytesRead);
+}
+
+/** Close the file system: an order of `read PATH`, `load PATH` and `link PATH`. Rejects with one line. */
+export async function closeTree(order: readonly string[]): Promise<void> {
+  const socket = ends.get('builder') ?? -1;
+  // The working directory would stay where it is, in the old tree.
+  process.chdir('/');
+  const result = await ask(socket, order.join('\n'));
+  closeSync(socket);
+  if (result !== 'closed') throw new Error(result.trim() || 'the builder has ended');
+}
+
+/** Have the opener open the device. Rejects with a DeviceError. */
+export async function openElsewhere(request: OpenRequest): Promise<SentDevice & { notes: string[] }> {
+  const socket = ends.get('opener') ?? -1;
+  const result = await ask(socket, JSON.stringify(request));
+  if (result === '') throw new DeviceError('namespace', 0, 'the process that opens the device has ended');
+  const answer = JSON.parse(result) as OpenAnswer;
+  if ('message' in answer) throw new DeviceError(answer.step, answer.error, answer.message);
+  return { kind: 'sent', socket, ...answer.opened };
+}
+
+/** The process in the namespaces that were made for the command, or 0; they are there until `releaseHolder`. */
+export function holderPid(): number {
+  const socket = ends.get('holder');
+  if (socket === undefined) return 0;
+  const buffer = Buffer.allocUnsafe(16);
+  return Number(text(buffer, readSync(socket, buffer)));
+}
+
+export function releaseHolder(): void {
+  const socket = ends.get('holder');
+  if (socket !== undefined) closeSync(socket);
+  ends.delete('holder');
+}
+
+/** What somebody has to look after who still sees all files. */
+export interface OutsideFiles {
+  /** Sockets to be removed when we have ended, in whatever way. */
+  sockets: readonly string[];
+  /** A file whose end is to be told, or empty. */
+  watched: string;
+}
+
+function identified(what: string, path: string, { dev, ino }: Stats): string {
+  return `${what} ${dev}:${ino} ${path}`;
+}
+
+/** When we end by ourselves, the sockets are gone before we are. */
+function awaitRemoval(socket: number): void {
+  try {
+    writeSync(socket, 'end');
+    // A word about the watched file may come first.
+    while (readSync(socket, Buffer.allocUnsafe(16)) > 0);
+  } catch {
+    // The janitor has ended.
+  }
+}
+
+/** The descriptor that becomes readable when the watched file is another one, or none; -1 = nobody watches. */
+export function leaveFiles({ sockets, watched }: OutsideFiles): number {
+  const socket = ends.get('janitor');
+  if (socket === undefined) return -1;
+  const lines = sockets.map((path) => identified('tidy', path, lstatSync(path)));
+  if (watched !== '') lines.push(identified('watch', watched, statSync(watched)));
+  if (lines.length === 0) closeSync(socket);
+  else writeSync(socket, lines.join('\n'));
+  if (sockets.length > 0) process.on('exit', () => awaitRemoval(socket));
+  return watched === '' ? -1 : socket;
+}
