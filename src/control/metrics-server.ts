@@ -7,9 +7,10 @@
  *
  * Limits: 64 connections, a request within 5 s, an answer within 35 s. Every method is answered as GET is.
  */
-import { unlinkSync } from 'node:fs';
+import { existsSync, unlinkSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { dirname } from 'node:path';
 import type { Endpoint } from '../config.ts';
 
 export type MetricsListen = Endpoint | { path: string };
@@ -21,6 +22,7 @@ export interface MetricsPage {
 }
 
 const CONNECTIONS_MAX = 64;
+const ENOENT = 2;
 const READ_MS = 5000;
 const WRITE_MS = 35_000;
 
@@ -62,9 +64,14 @@ export class MetricsServer {
   /** Resolves to the address really bound, as text; rejects with the system's error. */
   listen(at: MetricsListen): Promise<string> {
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
+      // libuv tells of a directory that does not exist as of one that may not be written.
+      const refused = (error: NodeJS.ErrnoException): void => {
+        const missing = 'path' in at && !existsSync(dirname(at.path));
+        reject(missing ? Object.assign(error, { code: 'ENOENT', errno: -ENOENT }) : error);
+      };
+      this.#server.once('error', refused);
       const bound = (): void => {
-        this.#server.removeListener('error', reject);
+        this.#server.removeListener('error', refused);
         // From now on errors are of single connections (no descriptors left), and only cost those.
         this.#server.on('error', () => undefined);
         if ('path' in at) this.#path = at.path;

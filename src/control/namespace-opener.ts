@@ -39,6 +39,8 @@ print "open ", fileno TUN, " ", fileno NETLINK, " $settings\\n";
 <STDIN>;
 `;
 
+/** What setns(2) says of such a file. */
+const EINVAL = 22;
 const TIMEOUT_MS = 10000;
 const OUTPUT_MAX = 64 * 1024;
 const NSFS_MAGIC = 0x6e736673;
@@ -52,7 +54,7 @@ function openNamespace(path: string, kind: string): number {
     const { code, errno = 0 } = error as NodeJS.ErrnoException;
     throw new DeviceError('namespace', -errno, `the ${kind} namespace ${path} cannot be opened: ${code}`);
   }
-  throw new DeviceError('namespace', 0, `${path} is not a ${kind} namespace`);
+  throw new DeviceError('namespace', EINVAL, `${path} is not a ${kind} namespace`);
 }
 
 function sameFile(a: string, b: string): boolean {

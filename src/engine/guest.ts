@@ -199,6 +199,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
     ra?.start(clock.nowMs);
+    if (spec.behavior.askForGuest) context.solicitor.solicit(own.guest4);
     this.#schedule();
   }
 
