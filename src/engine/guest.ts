@@ -11,7 +11,6 @@ import type { Clock, DescriptorBudget, FlowContext, IoHandler, Poller, Timers } 
 import { TimerNode } from '../forward/context.ts';
 import { DnsFlows } from '../forward/dns-flows.ts';
 import type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
-import { ForwardError } from '../forward/forward-error.ts';
 import { Forwards } from '../forward/forwards.ts';
 import type { HostNames } from '../forward/host-names.ts';
 import type { HostScratch } from '../forward/host-scratch.ts';
@@ -47,7 +46,7 @@ import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
-import { EAGAIN, EBADFD, EINTR, ENODEV, EOPNOTSUPP } from '../sys/errno.ts';
+import { EAGAIN, EBADFD, EINTR, ENODEV } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 import type { OpenDevice } from './open-device.ts';
@@ -169,9 +168,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.#forwards = new Forwards(
       remoteForwards,
       (id, forward) => this.tcp.listen(id, forward),
-      () => {
-        throw new ForwardError(EOPNOTSUPP, 'UDP');
-      },
+      (id, forward) => this.udp.listen(id, forward),
     );
     const onEthernet = link.medium === 'ethernet';
     const ra =
@@ -237,7 +234,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   }
 
   onUnreachable(p: Packet, code: number): boolean {
-    return this.tcp.onUnreachable(p, code);
+    return this.tcp.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
   }
 
   onIo(): void {

@@ -45,7 +45,7 @@ export type Command =
   | { type: 'confine' }
   /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
-  /** Close its listener (or guest-side port) at once; flows that exist go on. */
+  /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */
   | { type: 'removeForward'; forward: number }
   /** Answer to `resolveHost`. `reason` is one line, empty on success. */
   | { type: 'hostResolved'; request: number; target: HostEnd | null; reason: string }

@@ -5,7 +5,7 @@
  * `Target.forward`. Local forwards are listeners: for each protocol somebody opens one (`OpenListener`), which owns its
  * descriptor and makes flows of what arrives. Adding is all or nothing; what stands in the way is thrown as a
  * `ForwardError`. Removing closes the listener, or frees the guest-side port, at once; flows that exist go on and keep
- * what they need of the specification themselves.
+ * what they need of the specification themselves; those of a local UDP forward share its socket and end with it.
  */
 import type { ForwardSpec, HostEnd, LocalForwardSpec } from '../config.ts';
 import { EINVAL } from '../sys/errno.ts';

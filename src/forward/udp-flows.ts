@@ -1,4 +1,5 @@
 /** All UDP mappings of a guest: finding, opening and evicting them, and gathering datagrams into batches. */
+import type { LocalForwardSpec } from '../config.ts';
 import { Verdict } from '../firewall/verdict.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
@@ -8,23 +9,20 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.ts';
 import { SOCKADDR_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import type { DatagramSink } from './datagram-sink.ts';
 import type { DnsFlows } from './dns-flows.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { FlowInfo } from './flow-info.ts';
 import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
+import type { Listener } from './forwards.ts';
 import { LruList } from './lru.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
+import { UdpLocals } from './udp-locals.ts';
 import { UdpPairs } from './udp-pairs.ts';
 
 const LOOPBACK_4 = 0x7f000001;
-
-/** What the guest's datagrams of one batch go into. */
-export interface DatagramSink {
-  /** Send the datagrams of `batch` to `target`. */
-  send(batch: DatagramBatch, target: Target, ttl: number): void;
-}
 
 export class UdpFlows implements UdpFlowOwner {
   readonly context: FlowContext;
@@ -33,6 +31,7 @@ export class UdpFlows implements UdpFlowOwner {
   readonly #table: FlowTable<UdpFlow>;
   readonly #lru = new LruList();
   readonly #pairs: UdpPairs;
+  readonly #locals: UdpLocals;
   // The last datagram's ends, where it went, and the state of the world at that time.
   readonly #src = new IpAddress();
   readonly #dst = new IpAddress();
@@ -55,19 +54,15 @@ export class UdpFlows implements UdpFlowOwner {
   constructor(context: FlowContext, dns: DnsFlows) {
     this.context = context;
     this.#dns = dns;
-    this.slots = new ReceiveSlots(
-      context.slab,
-      context.memory,
-      payloadRegion(context.slab),
-      SOCKADDR_SIZE,
-      0,
-    );
+    const payloads = payloadRegion(context.slab);
+    this.slots = new ReceiveSlots(context.slab, context.memory, payloads, SOCKADDR_SIZE, 0);
     this.#table = new FlowTable(context.hash, PROTOCOL_UDP);
     this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
+    this.#locals = new UdpLocals(context, payloads, (flow) => this.#forget(flow));
   }
 
   get size(): number {
-    return this.#table.size + this.#pairs.size;
+    return this.#table.size + this.#pairs.size + this.#locals.size;
   }
 
   /** Add what there is to tell of each flow to `out`. */
@@ -76,13 +71,24 @@ export class UdpFlows implements UdpFlowOwner {
       out.push(flow.info(this.context.clock.nowMs));
     });
     this.#pairs.listFlows(out);
+    this.#locals.listFlows(out);
   }
 
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
     const flow = this.#table.withId(id);
     flow?.close();
-    return flow !== null || this.#pairs.closeFlow(id);
+    return flow !== null || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
+  }
+
+  /** Open local forward `id`. Throws `ForwardError`. */
+  listen(id: number, spec: LocalForwardSpec): Listener {
+    return this.#locals.listen(id, spec);
+  }
+
+  /** The guest refused one of our datagrams; false: it is none of ours. */
+  onUnreachable(p: Packet, code: number): boolean {
+    return this.#locals.onUnreachable(p, code);
   }
 
   onUdp(p: Packet, h: UdpHeader): void {
@@ -133,6 +139,14 @@ export class UdpFlows implements UdpFlowOwner {
     const { context } = this;
     const { counters, icmp, clock, behavior } = context;
     const ports = ((h.srcPort << 16) | h.dstPort) >>> 0;
+    if (this.#locals.size > 0) {
+      const answered = this.#locals.find(p, h);
+      if (answered !== null) return answered;
+      if (context.own.owns(p.dst) && this.#locals.isClient(p.dst, h.dstPort)) {
+        counters.drop(DropReason.UdpPeer);
+        return null;
+      }
+    }
     const pair = this.#pairs.find(p.src, p.dst, ports);
     // A forward's flow goes on, also when the forward is gone.
     if (pair !== null && pair.record.forward !== null) return pair;

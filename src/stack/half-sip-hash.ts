@@ -35,6 +35,28 @@ export class HalfSipHash {
     this.#word(ports | 0);
     // The last word carries the length of the input, as SipHash does, and here the protocol.
     this.#word((36 << 24) | protocol | 0);
+    return this.#finish();
+  }
+
+  /** Hash of `length` bytes at `at` and of an address; an unsigned 32-bit number. */
+  bytes(view: DataView, at: number, length: number, salt: IpAddress): number {
+    this.#v0 = this.#key0;
+    this.#v1 = this.#key1;
+    this.#v2 = 0x6c796765 ^ this.#key0;
+    this.#v3 = 0x74656462 ^ this.#key1;
+    this.#word(salt.w0 | 0);
+    this.#word(salt.w1 | 0);
+    this.#word(salt.w2 | 0);
+    this.#word(salt.w3 | 0);
+    let i = 0;
+    for (; i + 4 <= length; i += 4) this.#word(view.getInt32(at + i, true));
+    let last = length << 24;
+    for (let shift = 0; i < length; i++, shift += 8) last |= view.getUint8(at + i) << shift;
+    this.#word(last);
+    return this.#finish();
+  }
+
+  #finish(): number {
     this.#v2 ^= 0xff;
     this.#round();
     this.#round();

@@ -25,12 +25,15 @@ export const SO_LINGER = 13;
 export const TCP_NODELAY = 1;
 export const UDP_SEGMENT = 103;
 export const IP_TTL = 2;
+export const IP_PKTINFO = 8;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;
 export const IP_BIND_ADDRESS_NO_PORT = 24;
 export const IPV6_UNICAST_HOPS = 16;
 export const IPV6_RECVERR = 25;
 export const IPV6_V6ONLY = 26;
+export const IPV6_RECVPKTINFO = 49;
+export const IPV6_PKTINFO = 50;
 export const IPV6_RECVHOPLIMIT = 51;
 export const IPV6_HOPLIMIT = 52;
 
