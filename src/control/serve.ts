@@ -63,9 +63,9 @@ export async function serveAttach(
         ? namespaceOfPath(target.netnsPath, target.usernsPath, target.joinOwner)
         : namespaceOfProcess(target.pid, target.usernsPath);
     watchTarget(namespace, () => end('the network namespace is gone: ending'));
-    await session.bringUp(namespace);
+    const link = await session.bringUp(namespace);
     voice.up();
-    await session.openApi();
+    await session.openApi(link);
     await session.confine();
     signalReady(config.readyFd);
     voice.ready(exitRequested);
@@ -109,8 +109,8 @@ export async function serveRun(
   });
   try {
     await command.present;
-    await session.bringUp(namespaceOfProcess(command.pid));
-    await session.openApi();
+    const link = await session.bringUp(namespaceOfProcess(command.pid));
+    await session.openApi(link);
     await command.prepared;
     await session.confine();
     signalReady(config.readyFd);

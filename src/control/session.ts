@@ -123,7 +123,7 @@ export class Session {
   }
 
   /** Open the control socket, if there is to be one. Rejects with one line. */
-  async openApi(): Promise<void> {
+  async openApi(link: LinkInfo): Promise<void> {
     const { config, client, logger } = this;
     if (config.api.path === '') return;
     const [{ ApiCommands }, { ApiServer }, { runInfo }] = await Promise.all([
@@ -137,7 +137,7 @@ export class Session {
     const defaults = { guest4, guest6: planned6 ? guest6 : guest4 };
     const server = new ApiServer({
       spec: config.api,
-      commands: new ApiCommands(client, defaults, runInfo(config)),
+      commands: new ApiCommands(client, defaults, runInfo(config, link)),
       onError: (error) => logger.log('error', 'an API request failed', { reason: String(error) }),
     });
     await server.listen();
