@@ -148,6 +148,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     refreshHostRoutes: () => true,
     newFlowId: () => 0,
     report: () => {},
+    onError: () => {},
     log: () => {},
   };
   const flows = new Flows(context);

@@ -106,5 +106,7 @@ export interface FlowContext {
   newFlowId(): number;
   /** Tell of a flow; only when `behavior.flowEvents` is on. */
   report(event: FlowEvent): void;
+  /** An exception that must not end more than the flow that met it: it is logged once for each place. */
+  onError(error: unknown): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
 }

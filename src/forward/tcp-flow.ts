@@ -105,6 +105,8 @@ export interface TcpFlowOwner {
   /** The host has answered and the guest has not yet: a handshake that it may never complete. */
   halfOpen(flow: TcpFlow): void;
   halfOpenEnded(flow: TcpFlow): void;
+  /** Packet memory is short, and this flow has to wait. */
+  makeRoom(): void;
   /** Both sides are done, or the flow was cut: forget it. */
   ended(flow: TcpFlow): void;
   /** A list of pieces for gathering, on loan until given back. */
@@ -593,6 +595,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
       const { slab } = context;
       const scarce = slab.pagesUsed >= slab.pageCount - slab.pageCount / MEMORY_RESERVE;
+      if (scarce) this.#owner.makeRoom();
       const room = scarce ? 0 : c.sndQueue.reserve(want, ioParts);
       if (room === 0) {
         this.#retryAt = clock.nowMs + MEMORY_RETRY_MS;

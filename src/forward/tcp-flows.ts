@@ -22,6 +22,7 @@ import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { LruList } from './lru.ts';
+import { cutStalled, isStalled } from './memory-pressure.ts';
 import { ProxyClient, type ProxyClientOwner } from './proxy-client.ts';
 import { splitZone } from './remote-forwards.ts';
 import { shownSource } from './shown-source.ts';
@@ -43,6 +44,9 @@ const SUPER_SEGMENT_6 = 65535 - 60;
 const DELAYED_ACK_MS = 5;
 /** Challenge ACKs of all connections (RFC 5961 §7), on average and at once; each connection has a limit of its own. */
 const CHALLENGES_PER_SECOND = 1000;
+/** Share of packet memory that is enough again after a shortage, and how often it is seen to. */
+const MEMORY_COMFORT = 7 / 8;
+const MAKE_ROOM_INTERVAL_MS = 1000;
 /** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
 const QUOTE_BYTES = 8;
 
@@ -72,6 +76,7 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
   readonly #quotedTo = new IpAddress();
   /** Local forwards whose guest has not answered; while there are none nobody looks for them. */
   #guestDials = 0;
+  #roomMadeAt = Number.NEGATIVE_INFINITY;
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
   readonly #share: WindowShare | null;
 
@@ -255,8 +260,14 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
       if (flow.burst >= BURST_BYTES) share?.note(flow, this.context.clock.nowMs);
       flow.burst = 0;
       if (share !== null) flow.connection.rcvLimit = share.window;
-      flow.settle();
       flows[i] = null;
+      try {
+        flow.settle();
+      } catch (error) {
+        // Our bug, and this flow's end; the others are settled all the same (N-01).
+        this.context.onError(error);
+        flow.abort();
+      }
     }
   }
 
@@ -320,6 +331,22 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
   halfOpenEnded(flow: TcpFlow): void {
     this.#halfOpen.remove(flow);
     this.#halfOpenCount--;
+  }
+
+  /** Once a second at most: it looks at every flow. */
+  makeRoom(): void {
+    const { clock, counters, slab } = this.context;
+    if (clock.nowMs - this.#roomMadeAt < MAKE_ROOM_INTERVAL_MS) return;
+    this.#roomMadeAt = clock.nowMs;
+    const stalled: TcpFlow[] = [];
+    this.#table.forEach((flow) => {
+      if (isStalled(flow)) stalled.push(flow);
+    });
+    const enough = (): boolean => slab.pagesUsed < slab.pageCount * MEMORY_COMFORT;
+    const cut = cutStalled(stalled, enough);
+    if (cut === 0) return;
+    counters.add(Counter.TcpMemoryPressure, cut);
+    this.context.log('warn', 'packet memory is full: connections with a shut window were reset', { cut });
   }
 
   ended(flow: TcpFlow): void {

@@ -182,8 +182,12 @@ export class UdpFlows implements UdpFlowOwner {
   flush(): void {
     if (!this.#gathering) return;
     this.#gathering = false;
-    this.#sink?.send(this.#batch, this.#target, this.#batchTtl);
-    this.#batch.clear();
+    try {
+      this.#sink?.send(this.#batch, this.#target, this.#batchTtl);
+    } finally {
+      // Whatever happens: what is left here would be sent with the next flow's datagrams.
+      this.#batch.clear();
+    }
   }
 
   senderShown(src: IpAddress, port: number): IpAddress | null {

@@ -34,6 +34,7 @@ export const Counter = {
   TcpNotKept: 25,
   TcpHalfOpenDropped: 26,
   TcpAccepted: 27,
+  TcpMemoryPressure: 28,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -66,6 +67,7 @@ const counterNames: readonly string[] = [
   'tcp.not_kept',
   'tcp.half_open_dropped',
   'tcp.accepted',
+  'tcp.memory_pressure',
 ];
 
 export class Counters {

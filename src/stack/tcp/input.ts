@@ -27,6 +27,8 @@ import { Timer } from './timers.ts';
 
 /** RFC 7323 §5.5: a timestamp older than this is no evidence. */
 const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000;
+/** Share of packet memory that bytes from guests may fill. */
+const GUEST_MEMORY = 7 / 8;
 /** Challenge ACKs per connection and second (RFC 5961 §7). */
 const CHALLENGES_PER_SECOND = 10;
 export const TIME_WAIT_MS = 60_000;
@@ -150,7 +152,7 @@ export function takeDelivered(c: TcpConnection, taken: number, nowMs: number): n
   const rest = c.deliverLength - taken;
   c.deliverLength = 0;
   if (rest > 0) {
-    const stored = c.rcvQueue.insert(0, c.deliverOffset + taken, rest, 0);
+    const stored = mayKeep(c) && c.rcvQueue.insert(0, c.deliverOffset + taken, rest, 0);
     if (!stored) {
       c.rcvNxt = seqAdd(c.rcvNxt, -rest);
       c.ackNow = true;
@@ -165,7 +167,7 @@ export function takeDelivered(c: TcpConnection, taken: number, nowMs: number): n
  * already. False: no memory; call `giveBackDelivered` for these and all after them.
  */
 export function keepDelivered(c: TcpConnection, offset: number, length: number): boolean {
-  return c.rcvQueue.insert(c.rcvQueue.readable, offset, length, 0);
+  return mayKeep(c) && c.rcvQueue.insert(c.rcvQueue.readable, offset, length, 0);
 }
 
 /** The last `bytes` received are lost for lack of memory: not being acknowledged yet, they will come again. */
@@ -275,6 +277,19 @@ function establish(c: TcpConnection, h: TcpHeader, nowMs: number): void {
 function isAcceptable(c: TcpConnection, seq: Seq, segmentLength: number, windowSize: number): boolean {
   if (segmentLength === 0) return seqInWindow(seq, c.rcvNxt, windowSize + 1);
   return seqLt(seq, seqAdd(c.rcvNxt, windowSize)) && seqLt(c.rcvNxt, seqAdd(seq, segmentLength));
+}
+
+/**
+ * Bytes from guests leave a part of packet memory to bytes from hosts, or hosts that do not read would stop every flow
+ * (R-03). What fills a gap is always welcome: it lets go what waits behind it.
+ */
+function mayKeep(c: TcpConnection): boolean {
+  return hasRoom(c) || c.rcvQueue.outOfOrder > 0;
+}
+
+function hasRoom(c: TcpConnection): boolean {
+  const { slab } = c.env;
+  return slab.pagesUsed < slab.pageCount * GUEST_MEMORY;
 }
 
 function drop(c: TcpConnection, reason: number): number {
@@ -445,7 +460,8 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
   if (at === 0) {
     const hadGap = c.rcvQueue.outOfOrder > 0;
     const before = c.rcvQueue.readable;
-    let stored = !c.rcvQueue.isEmpty && c.rcvQueue.insert(before, from, size, c.env.outOfOrderRanges);
+    let stored =
+      !c.rcvQueue.isEmpty && mayKeep(c) && c.rcvQueue.insert(before, from, size, c.env.outOfOrderRanges);
     if (!stored && hadGap) {
       // Out of memory, and what waits for this segment may be what has it all.
       c.rcvQueue.discardOutOfOrder();
@@ -469,7 +485,7 @@ function processText(c: TcpConnection, seq: Seq, offset: number, length: number,
     return EV_READABLE;
   }
   // Ahead of a gap: keep it, and say so at once (RFC 5681 §4.2).
-  const kept = c.rcvQueue.insert(c.rcvQueue.readable + at, from, size, c.env.outOfOrderRanges);
+  const kept = hasRoom(c) && c.rcvQueue.insert(c.rcvQueue.readable + at, from, size, c.env.outOfOrderRanges);
   if (!kept) c.env.counters.add(Counter.TcpNotKept, 1);
   c.sackRecent = seqAdd(c.rcvNxt, at);
   c.ackNow = true;
