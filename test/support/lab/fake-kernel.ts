@@ -35,6 +35,7 @@ const HUP = 16;
 const RDHUP = 0x2000;
 
 const STREAM = 1;
+const MSG_PEEK = 2;
 const MSG_ERRQUEUE = 0x2000;
 const SO_ERROR = 4;
 const SO_LINGER = 13;
@@ -94,6 +95,7 @@ export class DeviceFile extends File {
 export class StreamFile extends File {
   state: 'new' | 'connecting' | 'connected' | 'failed' = 'new';
   remote: Endpoint = { address: '', port: 0 };
+  local: Endpoint = { address: '198.51.100.200', port: 0 };
   pendingError = 0;
   #inbox: Buffer[] = [];
   #inboxBytes = 0;
@@ -173,6 +175,11 @@ export class StreamFile extends File {
     if (was <= 0 && bytes > 0) this.kernel.edge(this);
   }
 
+  peek(target: Buffer): number {
+    if (this.pendingError !== 0 || this.#inboxBytes === 0) return this.read([target]);
+    return Buffer.concat(this.#inbox).copy(target);
+  }
+
   read(targets: readonly Buffer[]): number {
     if (this.pendingError !== 0) {
       const error = this.pendingError;
@@ -213,6 +220,30 @@ export class StreamFile extends File {
     this.room -= total;
     this.writtenBytes += total;
     return total;
+  }
+}
+
+/** A listening socket of the program. */
+export class ListenFile extends File {
+  readonly local: Endpoint;
+  /** Clients that were not accepted yet, with what they have sent. */
+  readonly queue: { from: Endpoint; data: Buffer | string }[] = [];
+  /** The program's sockets of those that were. */
+  readonly accepted: StreamFile[] = [];
+
+  constructor(kernel: FakeKernel, fd: number, local: Endpoint) {
+    super(kernel, fd);
+    this.local = local;
+  }
+
+  readiness(): number {
+    return this.queue.length > 0 ? IN : 0;
+  }
+
+  /** A client connects. */
+  arrive(from: Endpoint, data: Buffer | string = ''): void {
+    this.queue.push({ from, data });
+    this.kernel.edge(this);
   }
 }
 
@@ -287,6 +318,8 @@ export class FakeKernel {
   keepDatagrams = true;
   /** Stream sockets that were connected, in order. */
   readonly streams: StreamFile[] = [];
+  /** Listening sockets, in order. */
+  readonly listeners: ListenFile[] = [];
   /** How connects end: by default as the host at that address would. */
   onConnect: (to: Endpoint, file: StreamFile) => ConnectOutcome = () => 'accept';
   onDatagram: (datagram: Datagram) => void = () => {};
@@ -352,7 +385,14 @@ export class FakeKernel {
       case 'connect':
         return this.#connect(a[0]!, a[1]!);
       case 'bind':
-        return 0;
+        return this.#bind(a[0]!, a[1]!);
+      case 'listen':
+        return this.#listen(a[0]!);
+      case 'accept4':
+        return this.#accept(a[0]!, a[1]!, a[2]!);
+      case 'getsockname':
+      case 'getpeername':
+        return this.#name(a[0]!, name === 'getpeername', a[1]!, a[2]!);
       case 'close':
         return this.#close(a[0]!);
       case 'shutdown':
@@ -366,7 +406,7 @@ export class FakeKernel {
       case 'readv':
         return this.#read(a[0]!, this.#iovec(a[1]!, a[2]!));
       case 'recv':
-        return this.#recv(a[0]!, this.#slice(a[1]!, a[2]!));
+        return this.#recv(a[0]!, this.#slice(a[1]!, a[2]!), (a[3]! & MSG_PEEK) !== 0);
       case 'write':
         return this.#write(a[0]!, [this.#slice(a[1]!, a[2]!)]);
       case 'writev':
@@ -431,6 +471,52 @@ export class FakeKernel {
     return -EINPROGRESS;
   }
 
+  #bind(fd: number, address: number): number {
+    const file = this.files.get(fd);
+    if (file instanceof StreamFile) {
+      file.local = this.#sockaddr(address);
+      if (file.local.port === 0) file.local.port = 40_000 + fd;
+    }
+    return 0;
+  }
+
+  #listen(fd: number): number {
+    const socket = this.files.get(fd);
+    if (!(socket instanceof StreamFile)) return -EBADF;
+    const file = new ListenFile(this, fd, socket.local);
+    this.files.set(fd, file);
+    this.listeners.push(file);
+    return 0;
+  }
+
+  #accept(fd: number, address: number, length: number): number {
+    const file = this.files.get(fd);
+    if (!(file instanceof ListenFile)) return -EBADF;
+    if (file.queue.length === 0) return -EAGAIN;
+    if (this.files.size >= this.maxOpen) return -EMFILE;
+    const { from, data } = file.queue.shift()!;
+    const client = this.#install((n) => new StreamFile(this, n));
+    client.state = 'connected';
+    client.remote = from;
+    client.local = file.local;
+    if (data.length > 0) client.send(data);
+    file.accepted.push(client);
+    const size = this.#putSockaddr(this.#offset(address), from);
+    this.#memory!.view.setUint32(this.#offset(length), size, true);
+    return client.fd;
+  }
+
+  #name(fd: number, peer: boolean, address: number, length: number): number {
+    const file = this.files.get(fd);
+    if (!(file instanceof StreamFile || file instanceof ListenFile)) return -EBADF;
+    if (peer && (file instanceof ListenFile || file.state !== 'connected' || file.peerReset))
+      return -ENOTCONN;
+    const end = peer ? (file as StreamFile).remote : file.local;
+    const size = this.#putSockaddr(this.#offset(address), end);
+    this.#memory!.view.setUint32(this.#offset(length), size, true);
+    return 0;
+  }
+
   #close(fd: number): number {
     const file = this.files.get(fd);
     if (file === undefined) return -EBADF;
@@ -478,9 +564,9 @@ export class FakeKernel {
     return frame.copy(targets[0] as Buffer);
   }
 
-  #recv(fd: number, target: Buffer): number {
+  #recv(fd: number, target: Buffer, peek: boolean): number {
     const file = this.files.get(fd);
-    if (file instanceof StreamFile) return file.read([target]);
+    if (file instanceof StreamFile) return peek ? file.peek(target) : file.read([target]);
     if (!(file instanceof DatagramFile)) return -EBADF;
     if (file.pendingError !== 0) {
       const error = file.pendingError;

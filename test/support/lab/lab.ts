@@ -25,6 +25,7 @@ import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
 import { parseRuleEntry, type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
 import type { PolicySpec } from '../../../src/firewall/verdict.ts';
+import type { FlowEvent } from '../../../src/forward/flow-info.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
 import { seededRng } from '../seeded-rng.ts';
@@ -111,6 +112,8 @@ export class Lab {
   readonly slab: Slab;
   readonly logs: { level: string; message: string }[] = [];
   readonly errors: unknown[] = [];
+  /** What was told of flows; only with `behavior.flowEvents`. */
+  readonly flowEvents: FlowEvent[] = [];
   linkGone = '';
   readonly isTun: boolean;
   now = 1_000_000;
@@ -155,7 +158,7 @@ export class Lab {
       resolvers,
       names: new engine.HostNames(() => {}, this.loop.clock, this.loop.timers),
       newFlowId: () => ++this.#flows,
-      report: () => {},
+      report: (event) => this.flowEvents.push(event),
       hostRoutes: new HostRouteTable(),
       refreshHostRoutes: () => true,
       log: (level, message) => this.logs.push({ level, message }),
