@@ -1,0 +1,388 @@
+/** slirpnetstack's life: start-up, exit statuses, signals, metrics, capture. Its traffic is in slirpnetstack-*.test.ts. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { createServer, request } from 'node:http';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { directory, GATEWAY4, HOST4 } from '../support/namespaces.ts';
+import { must, start } from '../support/processes.ts';
+import {
+  runSlirpnetstack,
+  type SlirpnetstackGuest,
+  slirpnetstackCommand,
+  slirpnetstackGuest,
+  startSlirpnetstack,
+  startWith,
+} from '../support/slirpnetstack.ts';
+import { until, within } from '../support/wait.ts';
+
+let guest: SlirpnetstackGuest;
+before(async () => {
+  guest = await slirpnetstackGuest();
+});
+after(() => guest?.end());
+
+/** Options that every start here needs. */
+const inGuest = (): string[] => ['-netns', guest.netns];
+
+describe('a start that fails, once there is an interface', () => {
+  const table: [string, string[], number, string][] = [
+    [
+      'an address that is not ours',
+      ['-L', '192.0.2.77:80'],
+      247,
+      '[!] Failed to listen on tcp://192.0.2.77:80: listen tcp 192.0.2.77:80: bind: cannot assign requested address',
+    ],
+    [
+      'a UDP address that is not ours',
+      ['-L', 'udp://[2001:db8:77::1]:80'],
+      247,
+      '[!] Failed to listen on udp://2001:db8:77::1:80: listen udp [2001:db8:77::1]:80: bind: cannot assign requested address',
+    ],
+    [
+      'a name to listen on',
+      ['-L', 'tcp.echo.server@srv-1:80::80'],
+      247,
+      '[!] Failed to listen on tcp://tcp.echo.server@srv-1-failed: DNS lookup failed',
+    ],
+    [
+      'a name to connect to',
+      ['-L', '127.0.0.1:0:name.invalid:80'],
+      247,
+      '[!] Failed to listen on tcp://127.0.0.1:0: DNS lookup failed',
+    ],
+    [
+      'a name on the guest side',
+      ['-R=tcp://tcp.echo.server@srv-1:0::2222'],
+      246,
+      '[!] Failed to resolve bind address. dns lookup error of tcp addr: Failed to lookup SRV "tcp.echo.server" on "127.0.0.1:1"',
+    ],
+    [
+      'a capture in no directory',
+      ['-pcap', '/nope/a.pcap'],
+      250,
+      '[!] Failed to open PCAP file: open /nope/a.pcap: no such file or directory',
+    ],
+    [
+      'a capture that cannot be written',
+      ['-pcap', '/dev/full'],
+      249,
+      '[!]Failed to sniff linkEP: write /dev/full: no space left on device',
+    ],
+  ];
+  for (const [name, args, code, line] of table) {
+    test(name, async () => {
+      const { status, stdout, stderr } = await runSlirpnetstack([...inGuest(), ...args]);
+      assert.deepEqual(stderr.split('\n'), [
+        `[.] Joininig netns ${guest.netns}`,
+        '[.] Opening tun interface tun0',
+        line,
+        '',
+      ]);
+      assert.deepEqual([status, stdout], [code, '']);
+    });
+  }
+
+  for (const protocol of ['tcp', 'udp']) {
+    test(`the same ${protocol} port twice: the first is announced, the second fails`, async () => {
+      const args = ['-L', `${protocol}://18181`, '-L', `${protocol}://18181`];
+      const { status, stdout, stderr } = await runSlirpnetstack([...inGuest(), ...args]);
+      assert.equal(stdout, `[+] local-fwd Local listen ${protocol}://127.0.0.1:18181\n`);
+      assert.match(
+        stderr,
+        new RegExp(
+          `\\n\\[!\\] Failed to listen on ${protocol}://127\\.0\\.0\\.1:18181: listen ${protocol} 127\\.0\\.0\\.1:18181: bind: address already in use\\n$`,
+        ),
+      );
+      assert.equal(status, 247);
+    });
+  }
+
+  test('an interface that is in use', async () => {
+    await using _first = await startSlirpnetstack(guest);
+    const { status, stderr } = await runSlirpnetstack(inGuest());
+    assert.match(
+      stderr,
+      /\n\[!\] open\(tun0\) = device or resource busy\nFailed to open TUN\/TAP: device or resource busy\n$/,
+    );
+    assert.equal(status, 253);
+  });
+
+  test('a signal during the start does not hide why it fails', async () => {
+    const program = start(slirpnetstackCommand(...inGuest(), '-pcap', '/nope/a.pcap'));
+    await until(() => program.stderr.includes('Joininig'), 'the first line');
+    program.child.kill('SIGTERM');
+    program.child.kill('SIGINT');
+    assert.equal((await program.end()).status, 250);
+  });
+});
+
+describe('a start', () => {
+  test('says in order what it does, and tells its parent by SIGWINCH', async () => {
+    let winches = 0;
+    const count = (): void => {
+      winches++;
+    };
+    process.on('SIGWINCH', count);
+    try {
+      const args = ['-L', '0:10.0.2.100:5000', '-R', '80:127.0.0.1:3000', '-L', 'udp://[::1]:0::5000'];
+      await using program = await startSlirpnetstack(guest, ...args);
+      const { pid } = program.running;
+      assert.deepEqual(program.running.stderr.split('\n'), [
+        `[.] Joininig netns ${guest.netns}`,
+        '[.] Opening tun interface tun0',
+        `[+] #${pid} Slirpnetstack started`,
+        '',
+      ]);
+      await until(() => winches > 0, 'SIGWINCH');
+      // Local forwards come first, each kind in the order of the command line.
+      const lines = program.running.stdout.split('\n');
+      assert.match(lines[0] ?? '', /^\[\+\] local-fwd Local listen tcp:\/\/127\.0\.0\.1:[1-9]\d*$/);
+      assert.match(lines[1] ?? '', /^\[\+\] local-fwd Local listen udp:\/\/\[::1\]:[1-9]\d*$/);
+      assert.equal(lines[2], '[+] Accepting on remote side tcp://10.0.2.2:80');
+    } finally {
+      process.off('SIGWINCH', count);
+    }
+  });
+
+  test('-quiet says nothing of forwards', async () => {
+    await using program = await startSlirpnetstack(guest, '-quiet', '-L', '0::80', '-R', '80');
+    assert.equal(program.running.stdout, '');
+  });
+
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    test(`${signal} ends it with 0`, async () => {
+      const program = await startSlirpnetstack(guest);
+      const { status, stderr } = await program.running.stop(signal);
+      assert.equal(status, 0);
+      assert.match(stderr, new RegExp(`\\n\\[-\\] #${program.running.pid} Slirpnetstack closing\\n$`));
+    });
+  }
+
+  test('SIGINT directly followed by SIGTERM ends with 0', async () => {
+    for (let i = 0; i < 3; i++) {
+      const program = await startSlirpnetstack(guest);
+      program.running.child.kill('SIGINT');
+      program.running.child.kill('SIGTERM');
+      assert.equal((await program.running.end()).status, 0);
+    }
+  });
+
+  test('a signal during the start ends it once it is up', async () => {
+    const program = start(slirpnetstackCommand(...inGuest()));
+    await until(() => program.stderr.includes('Joininig'), 'the first line');
+    program.child.kill('SIGTERM');
+    const { status, stderr } = await program.end();
+    assert.equal(status, 0);
+    assert.match(stderr, /Slirpnetstack started\n\[-\] #\d+ Slirpnetstack closing\n$/);
+  });
+
+  test('-exit-with-parent: it ends with its parent, and not otherwise', async () => {
+    for (const [flags, ends] of [
+      [['-exit-with-parent'], true],
+      [[], false],
+    ] as const) {
+      const command = slirpnetstackCommand(...inGuest(), ...flags);
+      const shell = start(['sh', '-c', '"$@" & echo $!; wait', 'sh', ...command]);
+      const pid = Number(await shell.firstLine());
+      try {
+        await until(() => shell.stderr.includes('started'), 'the start', 10_000);
+        shell.child.kill('SIGKILL');
+        await once(shell.child, 'exit');
+        if (ends) await until(() => !existsSync(`/proc/${pid}`), 'the end');
+        else assert.ok(existsSync(`/proc/${pid}`));
+      } finally {
+        if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+        await until(() => !existsSync(`/proc/${pid}`), 'the end');
+      }
+    }
+  });
+
+  test('a guest cannot fill our memory or stop us by way of a reader that does not read', async () => {
+    // Nobody reads this pipe: standard output is full after 64 KiB.
+    const program = start(slirpnetstackCommand(...inGuest(), '-enable-host'), {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    program.child.stdout?.pause();
+    program.child.stdout?.removeAllListeners('data');
+    program.child.stdout?.pause();
+    await until(() => program.stderr.includes('started'), 'the start', 10_000);
+    const port = await guest.agent.call('serveTcp');
+    for (let i = 0; i < 400; i++) await guest.agent.call('talkTcp', HOST4, 9, []);
+    await guest.agent.call('stopServer', 'tcp', port);
+    const { status } = await program.stop('SIGTERM');
+    assert.equal(status, 0);
+  });
+});
+
+/** Status and body of a GET. */
+function get(options: {
+  port?: number;
+  socketPath?: string;
+  path: string;
+}): Promise<[number, string, string]> {
+  return within(
+    new Promise((resolve, reject) => {
+      const asked = request({ host: '127.0.0.1', ...options }, (response) => {
+        let body = '';
+        response.setEncoding('utf8').on('data', (part: string) => {
+          body += part;
+        });
+        response.on('end', () => resolve([response.statusCode ?? 0, body, response.headers.location ?? '']));
+      });
+      asked.on('error', reject).end();
+    }),
+    options.path,
+  );
+}
+
+describe('-m', () => {
+  test('serves health, the index of profiles and counters, and says where', async () => {
+    const program = await startSlirpnetstack(guest, '-m', 'tcp://127.0.0.1:0');
+    const { pid } = program.running;
+    const [first = '', second] = program.running.stderr.split('\n');
+    assert.match(first, new RegExp(`^\\[ \\] #${pid} Running metrics on 127\\.0\\.0\\.1:[1-9]\\d*$`));
+    assert.equal(second, `[.] Joininig netns ${guest.netns}`);
+    const port = Number(first.slice(first.lastIndexOf(':') + 1));
+
+    assert.deepEqual(await get({ port, path: '/health' }), [200, 'ok', '']);
+    assert.deepEqual((await get({ port, path: '/debug/pprof' })).toSpliced(1, 1), [301, '/debug/pprof/']);
+    const [status, index] = await get({ port, path: '/debug/pprof/' });
+    assert.equal(status, 200);
+    assert.ok(index.slice(0, 300).includes('Types of profiles available:'));
+    for (const path of ['/', '/nope', '/healthy']) {
+      const [code, body] = await get({ port, path });
+      assert.deepEqual([code, body.trimEnd()], [404, '404 page not found']);
+    }
+    await guest.namespace.must(['ping', '-c1', '-W2', GATEWAY4]);
+    const [, metrics] = await get({ port, path: '/metrics' });
+    const [, packets = '0'] = /^tslirp_rx_packets_total (\d+)$/m.exec(metrics) ?? [];
+    assert.ok(Number(packets) > 0, metrics.slice(0, 300));
+    assert.match(metrics, /^tslirp_tcp_flows 0$/m);
+
+    const { status: end, stderr } = await program.running.stop('SIGINT');
+    assert.equal(end, 0);
+    assert.match(stderr, new RegExp(`closing\\n\\[ \\] #${pid} Stopping metrics\\n$`));
+  });
+
+  test('on a unix socket, whose file goes with it', async () => {
+    const path = join(directory, 'metrics.sock');
+    const program = await startSlirpnetstack(guest, '-m', `unix://${path}`);
+    assert.match(program.running.stderr, new RegExp(`^\\[ \\] #\\d+ Running metrics on ${path}\\n`));
+    await must(['curl', '-sS', '--unix-socket', path, 'http://x/health']);
+    assert.equal((await program.running.stop('SIGTERM')).status, 0);
+    assert.equal(existsSync(path), false);
+  });
+
+  test('an address in use', async () => {
+    const taken = createServer();
+    taken.listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as { port: number };
+    try {
+      const { status, stderr } = await runSlirpnetstack(['-m', `tcp://127.0.0.1:${port}`]);
+      assert.equal(
+        stderr,
+        `[!] Failed to start metrics: listen tcp 127.0.0.1:${port}: bind: address already in use\n`,
+      );
+      assert.equal(status, 254);
+    } finally {
+      taken.close();
+    }
+  });
+});
+
+interface Record {
+  header: { timestampSeconds: number; capturedLength: number; originalLength: number };
+  data: Buffer;
+}
+
+/** As pcap-parser, which is not ours, reads it. */
+async function readCapture(path: string): Promise<{ link: number; snapshot: number; records: Record[] }> {
+  const pcapParser = createRequire(import.meta.url)('pcap-parser') as {
+    parse(path: string): { on(event: string, listener: (value: never) => void): void };
+  };
+  const result = { link: 0, snapshot: 0, records: [] as Record[] };
+  const parser = pcapParser.parse(path);
+  parser.on('globalHeader', (header: { linkLayerType: number; snapshotLength: number }) => {
+    result.link = header.linkLayerType;
+    result.snapshot = header.snapshotLength;
+  });
+  parser.on('packet', (packet: Record) => result.records.push(packet));
+  await once(parser as unknown as NodeJS.EventEmitter, 'end');
+  return result;
+}
+
+describe('-pcap', () => {
+  test('has both directions as raw IP, the start-up ARP request first, and is on disk as it happens', async () => {
+    const path = join(directory, 'guest.pcap');
+    writeFileSync(path, Buffer.alloc(100_000));
+    await using program = await startSlirpnetstack(guest, '-enable-host', '-pcap', path);
+    assert.equal(statSync(path).mode & 0o777, 0o666 & ~process.umask() & 0o777);
+    const file = readFileSync(path);
+    assert.equal(file.subarray(0, 8).toString('hex'), 'a1b2c3d400020004');
+    // The first record: big-endian lengths of 28, an ARP request for the guest, who answers.
+    assert.deepEqual([file.readUInt32BE(32), file.readUInt32BE(36)], [28, 28]);
+    assert.equal(
+      file.subarray(40, 68).toString('hex'),
+      `000108000604000170 71aa4b29aa 0a000202 000000000000 0a000264`.replaceAll(' ', ''),
+    );
+    await guest.namespace.must(['ping', '-c2', '-i0.2', '-W2', GATEWAY4]);
+    const talked = await guest.agent.call('talkTcp', HOST4, 9, []);
+    assert.equal(talked.error, 'ECONNREFUSED');
+    await until(async () => (await readCapture(path)).records.length >= 8, 'the records, while it runs');
+    assert.ok(program.running.running);
+    const { link, snapshot, records } = await readCapture(path);
+    assert.deepEqual([link, snapshot], [101, 1500]);
+    const text = await must([
+      'tshark',
+      '-r',
+      path,
+      '-T',
+      'fields',
+      '-e',
+      'icmp.type',
+      '-e',
+      'tcp.flags.reset',
+    ]);
+    assert.equal(text.match(/^8\t/gm)?.length, 2);
+    assert.equal(text.match(/^0\t/gm)?.length, 2);
+    assert.match(text, /^\t(1|True)$/m);
+    for (const { header, data } of records) {
+      assert.equal(header.capturedLength, data.length);
+      assert.ok(data.length === 28 || data[0]! >> 4 === 4 || data[0]! >> 4 === 6, data.toString('hex'));
+    }
+  });
+
+  test('holds packets no longer than the MTU, whatever the kernel would hand over', async () => {
+    const path = join(directory, 'bulk.pcap');
+    const port = await guest.agent.call('serveTcp');
+    await using _program = await startSlirpnetstack(
+      guest,
+      '-pcap',
+      path,
+      '-R',
+      '7000:unix:/nope',
+      '-L',
+      `0::${port}`,
+    );
+    await guest.agent.call('stopServer', 'tcp', port);
+    assert.ok((await readCapture(path)).records.every(({ data }) => data.length <= 1500));
+  });
+});
+
+describe('-interface', () => {
+  test('a TUN device carries bare packets', async () => {
+    const tun = await slirpnetstackGuest({ medium: 'tun' });
+    try {
+      await using _program = await startWith(slirpnetstackCommand('-netns', tun.netns));
+      for (const address of ['1.1.1.1', '2001:2::2']) {
+        await tun.namespace.must(['ping', '-c1', '-W2', address]);
+      }
+    } finally {
+      await tun.end();
+    }
+  });
+});
