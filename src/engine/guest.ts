@@ -197,6 +197,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.#token = token;
     ra?.start(clock.nowMs);
     if (spec.behavior.askForGuest) context.solicitor.solicit(own.guest4);
+    this.#capture?.flush();
     this.#schedule();
   }
 
