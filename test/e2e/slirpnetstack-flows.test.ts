@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { address as record, srv, startNameServer, tableReply } from '../control/support/name-server.ts';
 import { GATEWAY4, GATEWAY6, HOST4, HOST4_OTHER, HOST6 } from '../support/namespaces.ts';
 import * as host from '../support/net-actions.ts';
+import { must } from '../support/processes.ts';
 import { type SlirpnetstackGuest, slirpnetstackGuest, startSlirpnetstack } from '../support/slirpnetstack.ts';
 import { until } from '../support/wait.ts';
 
@@ -118,11 +119,14 @@ describe('the firewall', () => {
   });
 
   test('a broad -allow opens no reserved range (the one deliberate difference), an exact one does', async () => {
-    {
-      await using _program = await startSlirpnetstack(guest, '-allow=0.0.0.0/0,udp://0.0.0.0/0');
-      await guest.namespace.ip('route replace 127.9.9.0/24 dev tun0').catch(() => undefined);
-      assert.equal(await guestTcpTo(HOST4, tcp), 'hello');
-      assert.equal(await guestTcpTo('10.0.2.77', tcp), 'ECONNREFUSED');
+    await must(['ip', 'address', 'replace', '169.254.7.7/32', 'dev', 'lo']);
+    for (const [rule, inside] of [
+      ['-allow=0.0.0.0/0', 'ECONNREFUSED'],
+      [`-allow=169.254.7.7:${tcp}`, 'hello'],
+    ] as const) {
+      await using _program = await startSlirpnetstack(guest, rule);
+      assert.equal(await guestTcpTo(HOST4, tcp), rule.includes('0.0.0.0') ? 'hello' : 'ECONNREFUSED');
+      assert.equal(await guestTcpTo('169.254.7.7', tcp), inside, rule);
     }
   });
 
@@ -203,10 +207,16 @@ describe('routed flows', () => {
     assert.equal(await lastPeer('tcp', tcp), '127.4.3.2');
     assert.equal(await guestTcpTo(HOST6, tcp), 'hello');
     assert.equal(await lastPeer('tcp', tcp), '::1');
-    assert.equal(await guestUdpAnswers(HOST4, udp, 5000), 1);
-    assert.equal(await lastPeer('udp', udp), '127.4.3.2');
-    assert.equal(await guestUdpAnswers(HOST6, udp, 5000), 1);
-    assert.equal(await lastPeer('udp', udp), '::1');
+    // Bound to one address, so that the answer comes from where the question went.
+    for (const [address, source] of [
+      [HOST4, '127.4.3.2'],
+      [HOST6, '::1'],
+    ] as const) {
+      const port = await host.serveUdp({ host: address });
+      assert.equal(await guestUdpAnswers(address, port, 5000), 1);
+      assert.equal(await lastPeer('udp', port), source);
+      await host.stopServer('udp', port);
+    }
     assert.equal(await guestTcpTo(GATEWAY4, 80), 'hello');
     assert.equal(await lastPeer('tcp', tcp), '127.4.3.2');
   });

@@ -1,12 +1,13 @@
 /** slirpnetstack's life: start-up, exit statuses, signals, metrics, capture. Its traffic is in slirpnetstack-*.test.ts. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { directory, GATEWAY4, HOST4 } from '../support/namespaces.ts';
+import { asOwner, directory, GATEWAY4, HOST4, programPath } from '../support/namespaces.ts';
+import { talkTcp } from '../support/net-actions.ts';
 import { must, start } from '../support/processes.ts';
 import {
   runSlirpnetstack,
@@ -31,15 +32,15 @@ describe('a start that fails, once there is an interface', () => {
   const table: [string, string[], number, string][] = [
     [
       'an address that is not ours',
-      ['-L', '192.0.2.77:80'],
+      ['-L', '192.0.2.77:18080'],
       247,
-      '[!] Failed to listen on tcp://192.0.2.77:80: listen tcp 192.0.2.77:80: bind: cannot assign requested address',
+      '[!] Failed to listen on tcp://192.0.2.77:18080: listen tcp 192.0.2.77:18080: bind: cannot assign requested address',
     ],
     [
       'a UDP address that is not ours',
-      ['-L', 'udp://[2001:db8:77::1]:80'],
+      ['-L', 'udp://[2001:db8:77::1]:18080'],
       247,
-      '[!] Failed to listen on udp://2001:db8:77::1:80: listen udp [2001:db8:77::1]:80: bind: cannot assign requested address',
+      '[!] Failed to listen on udp://2001:db8:77::1:18080: listen udp [2001:db8:77::1]:18080: bind: cannot assign requested address',
     ],
     [
       'a name to listen on',
@@ -120,30 +121,33 @@ describe('a start that fails, once there is an interface', () => {
 });
 
 describe('a start', () => {
-  test('says in order what it does, and tells its parent by SIGWINCH', async () => {
-    let winches = 0;
-    const count = (): void => {
-      winches++;
-    };
-    process.on('SIGWINCH', count);
+  test('says in order what it does', async () => {
+    const args = ['-L', '0:10.0.2.100:5000', '-R', '80:127.0.0.1:3000', '-L', 'udp://[::1]:0::5000'];
+    await using program = await startSlirpnetstack(guest, ...args);
+    const { pid } = program.running;
+    assert.deepEqual(program.running.stderr.split('\n'), [
+      `[.] Joininig netns ${guest.netns}`,
+      '[.] Opening tun interface tun0',
+      `[+] #${pid} Slirpnetstack started`,
+      '',
+    ]);
+    // Local forwards come first, each kind in the order of the command line.
+    const lines = program.running.stdout.split('\n');
+    assert.match(lines[0] ?? '', /^\[\+\] local-fwd Local listen tcp:\/\/127\.0\.0\.1:[1-9]\d*$/);
+    assert.match(lines[1] ?? '', /^\[\+\] local-fwd Local listen udp:\/\/\[::1\]:[1-9]\d*$/);
+    assert.equal(lines[2], '[+] Accepting on remote side tcp://10.0.2.2:80');
+  });
+
+  test('tells its parent by SIGWINCH, after it has said so', async () => {
+    // The parent is a shell of the same user, which may be signalled.
+    const script = 'trap "echo winch >&2" WINCH; "$@" & wait; wait';
+    const command = [process.execPath, programPath('slirpnetstack'), ...inGuest(), '-exit-with-parent'];
+    const shell = start(asOwner('sh', '-c', script, 'sh', ...command));
     try {
-      const args = ['-L', '0:10.0.2.100:5000', '-R', '80:127.0.0.1:3000', '-L', 'udp://[::1]:0::5000'];
-      await using program = await startSlirpnetstack(guest, ...args);
-      const { pid } = program.running;
-      assert.deepEqual(program.running.stderr.split('\n'), [
-        `[.] Joininig netns ${guest.netns}`,
-        '[.] Opening tun interface tun0',
-        `[+] #${pid} Slirpnetstack started`,
-        '',
-      ]);
-      await until(() => winches > 0, 'SIGWINCH');
-      // Local forwards come first, each kind in the order of the command line.
-      const lines = program.running.stdout.split('\n');
-      assert.match(lines[0] ?? '', /^\[\+\] local-fwd Local listen tcp:\/\/127\.0\.0\.1:[1-9]\d*$/);
-      assert.match(lines[1] ?? '', /^\[\+\] local-fwd Local listen udp:\/\/\[::1\]:[1-9]\d*$/);
-      assert.equal(lines[2], '[+] Accepting on remote side tcp://10.0.2.2:80');
+      await until(() => shell.stderr.includes('winch'), 'SIGWINCH', 10_000);
+      assert.match(shell.stderr, /Slirpnetstack started\nwinch\n$/);
     } finally {
-      process.off('SIGWINCH', count);
+      await shell.stop();
     }
   });
 
@@ -319,8 +323,8 @@ describe('-pcap', () => {
   test('has both directions as raw IP, the start-up ARP request first, and is on disk as it happens', async () => {
     const path = join(directory, 'guest.pcap');
     writeFileSync(path, Buffer.alloc(100_000));
+    chmodSync(path, 0o666);
     await using program = await startSlirpnetstack(guest, '-enable-host', '-pcap', path);
-    assert.equal(statSync(path).mode & 0o777, 0o666 & ~process.umask() & 0o777);
     const file = readFileSync(path);
     assert.equal(file.subarray(0, 8).toString('hex'), 'a1b2c3d400020004');
     // The first record: big-endian lengths of 28, an ARP request for the guest, who answers.
@@ -359,17 +363,16 @@ describe('-pcap', () => {
   test('holds packets no longer than the MTU, whatever the kernel would hand over', async () => {
     const path = join(directory, 'bulk.pcap');
     const port = await guest.agent.call('serveTcp');
-    await using _program = await startSlirpnetstack(
-      guest,
-      '-pcap',
-      path,
-      '-R',
-      '7000:unix:/nope',
-      '-L',
-      `0::${port}`,
-    );
+    await using program = await startSlirpnetstack(guest, '-pcap', path, '-L', `0::${port}`);
+    assert.equal(statSync(path).mode & 0o777, 0o644 & ~process.umask());
+    const { text } = await talkTcp('127.0.0.1', program.port(), [500_000]);
+    assert.equal(text.length, 500_000);
     await guest.agent.call('stopServer', 'tcp', port);
-    assert.ok((await readCapture(path)).records.every(({ data }) => data.length <= 1500));
+    await program.running.stop('SIGTERM');
+    const { records } = await readCapture(path);
+    const bytes = records.reduce((sum, { data }) => sum + data.length, 0);
+    assert.ok(bytes > 1_000_000, `${bytes} bytes`);
+    assert.ok(records.every(({ data }) => data.length <= 1500));
   });
 });
 
