@@ -31,6 +31,7 @@ import type { Link } from '../stack/link.ts';
 import { NeighborTable } from '../stack/neighbor.ts';
 import { ownAddresses } from '../stack/own-addresses.ts';
 import type { Packet } from '../stack/packet.ts';
+import { RateLimit } from '../stack/rate-limit.ts';
 import { Reassembler } from '../stack/reassembly.ts';
 import type { Rng } from '../stack/rng.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
@@ -69,6 +70,10 @@ const congestionControls: Record<Congestion, (mss: number) => CongestionControl>
   newReno: (mss) => new NewReno(mss),
   cubic: (mss) => new Cubic(mss),
 };
+
+/** Echo requests that the stack answers by itself for all addresses, per second and at once, as slirpnetstack does. */
+const ECHO_RATE = 1000;
+const ECHO_BURST = 50;
 
 /** What the guests of one engine share. */
 export interface EngineServices {
@@ -119,7 +124,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     super();
     this.#services = services;
     const { slab, rng, limits, clock } = services;
-    const own = ownAddresses(spec.addresses, spec.behavior.mac);
+    const own = ownAddresses(spec.addresses, spec.behavior.mac, spec.behavior.proxyNeighbors);
     this.#device = device.link;
     this.#capture =
       spec.pcapPath === ''
@@ -188,6 +193,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
           ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [])
           : null,
       ra,
+      echoLimit: spec.behavior.echo === 'local' ? new RateLimit(ECHO_RATE, ECHO_BURST) : null,
       handler: this,
       counters: this.counters,
       sharedMac: spec.behavior.sharedMac,

@@ -14,6 +14,7 @@ import type { Link } from './link.ts';
 import { answerArp, answerNeighborSolicitation, NeighborReply, type NeighborTable } from './neighbor.ts';
 import type { OwnAddresses } from './own-addresses.ts';
 import { Packet } from './packet.ts';
+import type { RateLimit } from './rate-limit.ts';
 import { ExpiredFragment, type Reassembler } from './reassembly.ts';
 import type { DhcpServer } from './services/dhcp-server.ts';
 import type { RouterAdvertiser } from './services/router-advertiser.ts';
@@ -105,6 +106,7 @@ export class Ingress {
   readonly #egress: Egress;
   readonly #dhcp: DhcpServer | null;
   readonly #ra: RouterAdvertiser | null;
+  readonly #echoLimit: RateLimit | null;
   readonly #handler: IngressHandler;
   readonly #sharedMac: boolean;
   readonly #counters: Counters;
@@ -137,6 +139,8 @@ export class Ingress {
     /** Null: not offered. */
     dhcp: DhcpServer | null;
     ra: RouterAdvertiser | null;
+    /** Echo requests to all addresses are answered here, this many; null: those to our own, without a limit. */
+    echoLimit?: RateLimit | null;
     handler: IngressHandler;
     counters: Counters;
     /** Frames that come from our own MAC address are taken as well. */
@@ -151,6 +155,7 @@ export class Ingress {
     this.#egress = parts.egress;
     this.#dhcp = parts.dhcp;
     this.#ra = parts.ra;
+    this.#echoLimit = parts.echoLimit ?? null;
     this.#handler = parts.handler;
     this.#sharedMac = parts.sharedMac;
     this.#counters = parts.counters;
@@ -231,7 +236,7 @@ export class Ingress {
     const reason = parseArp(view, offset, length, arp);
     if (reason < 0) return reason;
     this.#neighbors.learn(this.#address.setV4(arp.senderIp), arp.senderHi, arp.senderLo, nowMs);
-    const size = answerArp(view, offset, length, view, this.#egress.transport, this.#own);
+    const size = answerArp(view, offset, length, view, this.#egress.transport, this.#own, this.#neighbors);
     if (size <= 0) return size;
     this.#egress.sendLinkLayer(arp.senderHi, arp.senderLo, ETHERTYPE_ARP, size);
     return 0;
@@ -281,7 +286,7 @@ export class Ingress {
       case PROTOCOL_UDP:
         return this.#receiveUdp();
       case PROTOCOL_ICMP:
-        return this.#receiveIcmp4();
+        return this.#receiveIcmp4(nowMs);
       default:
         this.#icmp.error(p, ICMP4_UNREACHABLE, ICMP4_PROTOCOL_UNREACHABLE, 0, nowMs);
         return DropReason.Ip4Proto;
@@ -473,7 +478,7 @@ export class Ingress {
     return 0;
   }
 
-  #receiveIcmp4(): number {
+  #receiveIcmp4(nowMs: number): number {
     const p = this.#packet;
     this.#counters.add(Counter.RxIcmp, 1);
     const reason = parseIcmp(this.#slab.view, p.offset, p.length, this.#icmpHeader);
@@ -484,7 +489,7 @@ export class Ingress {
     switch (this.#icmpHeader.type) {
       case ICMP4_ECHO:
         if (this.#icmpHeader.code !== 0) return DropReason.IcmpMalformed;
-        return this.#receiveEcho();
+        return this.#receiveEcho(nowMs);
       case ICMP4_UNREACHABLE:
         return this.#handler.onUnreachable(p, this.#icmpHeader.code) ? 0 : DropReason.IcmpIgnored;
       case ICMP4_TIME_EXCEEDED:
@@ -520,6 +525,7 @@ export class Ingress {
           at,
           this.#own,
           reply,
+          this.#neighbors,
         );
         if (size <= 0) return size;
         this.#egress.sendContiguous(reply.src, reply.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size, 0, 0);
@@ -542,7 +548,7 @@ export class Ingress {
         return DropReason.NdIgnored;
       case ICMP6_ECHO:
         if (h.code !== 0) return DropReason.IcmpMalformed;
-        return this.#receiveEcho();
+        return this.#receiveEcho(nowMs);
       case ICMP6_UNREACHABLE:
         return this.#handler.onUnreachable(p, h.code) ? 0 : DropReason.IcmpIgnored;
       case ICMP6_PACKET_TOO_BIG:
@@ -554,10 +560,12 @@ export class Ingress {
     }
   }
 
-  #receiveEcho(): number {
+  #receiveEcho(nowMs: number): number {
     const p = this.#packet;
     if (p.dst.isMulticast || isGroup4(p.dst) || this.#isLinkBroadcast(p.dst)) return DropReason.PolicyGroup;
-    if (this.#own.owns(p.dst)) {
+    const limit = this.#echoLimit;
+    if (limit !== null || this.#own.owns(p.dst)) {
+      if (limit !== null && !limit.allow(nowMs)) return DropReason.IcmpLimit;
       this.#icmp.answerEcho(p);
       return 0;
     }

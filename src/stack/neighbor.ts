@@ -3,12 +3,14 @@
  * ours. RFC 826 (ARP), RFC 5227 (address probes), RFC 4861 §7.2 (neighbour solicitation), RFC 4862 §5.4 (duplicate
  * address detection).
  *
- * We answer for the addresses we own and those of remote forwards, and for no other, so a guest that probes whether an address is free is never
- * told that it is taken. The table learns from what the guest sends, without a request of ours; that is safe because
- * it never says anything about our own addresses and holds only addresses that can be on the link.
+ * We answer for the addresses we own and those of remote forwards; where the front end wants it
+ * (`GuestBehavior.proxyNeighbors`), for every other one too that nobody on the link has. A guest that probes whether an
+ * address is free is never told that it is taken, unless it is ours. The table learns from what the guest sends, without
+ * a request of ours; that is safe because it never says anything about our own addresses and holds only addresses that
+ * can be on the link.
  *
  * Left out on purpose: neighbour unreachability detection (there is one link, and frames to a guest that is gone
- * disturb nobody), proxy ARP.
+ * disturb nobody).
  */
 import { SlotList } from './buffer/slot-list.ts';
 import type { OwnAddresses } from './own-addresses.ts';
@@ -97,6 +99,11 @@ export class NeighborTable {
     if (isNew) this.onLearned?.(addr);
   }
 
+  /** Whether we answer for `addr` by proxy: nobody on the link is known to have it. */
+  proxies(addr: IpAddress): boolean {
+    return this.#own.proxies(addr) && this.#find(addr) < 0;
+  }
+
   /** Fill `out`; false when the address is not known. */
   lookup(addr: IpAddress, out: Neighbor): boolean {
     const slot = this.#find(addr);
@@ -168,7 +175,7 @@ const arpSender = new IpAddress();
 /**
  * Answer the ARP body of `len` bytes at `off` (behind the Ethernet header). Writes the body of the reply, 28 bytes, to
  * `out` at `outOff`, for the sender of the request alone, and returns its length; negative: malformed, or nothing
- * that we answer.
+ * that we answer. Without `neighbors`, proxy answers are not given.
  */
 export function answerArp(
   view: DataView,
@@ -177,14 +184,20 @@ export function answerArp(
   out: DataView,
   outOff: number,
   own: OwnAddresses,
+  neighbors: NeighborTable | null = null,
 ): number {
   const reason = parseArp(view, off, len, arpRequest);
   if (reason < 0) return reason;
   if (arpRequest.operation !== ARP_REQUEST) return DropReason.ArpIgnored;
   if (isGroupMac(arpRequest.senderHi)) return DropReason.ArpMalformed;
-  if (!own.answersFor(arpTarget.setV4(arpRequest.targetIp))) return DropReason.ArpIgnored;
-  // Somebody announces one of our addresses as his: an answer would be addressed to ourselves.
-  if (own.owns(arpSender.setV4(arpRequest.senderIp))) return DropReason.ArpIgnored;
+  arpSender.setV4(arpRequest.senderIp);
+  if (own.answersFor(arpTarget.setV4(arpRequest.targetIp))) {
+    // Somebody announces one of our addresses as his: an answer would be addressed to ourselves.
+    if (own.owns(arpSender)) return DropReason.ArpIgnored;
+  } else if (arpSender.isUnspecified || neighbors?.proxies(arpTarget) !== true) {
+    // RFC 5227 §2.1.1: without a sender it is a probe, and the address is free.
+    return DropReason.ArpIgnored;
+  }
   arpAnswer.operation = ARP_REPLY;
   arpAnswer.senderHi = own.macHi;
   arpAnswer.senderLo = own.macLo;
@@ -218,6 +231,7 @@ export function answerNeighborSolicitation(
   outOff: number,
   own: OwnAddresses,
   reply: NeighborReply,
+  neighbors: NeighborTable | null = null,
 ): number {
   if (len < 2) return DropReason.NdMalformed;
   const reason = parseNdp(view, off, len, ip.hopLimit, view.getUint8(off + 1), solicitation);
@@ -228,7 +242,8 @@ export function answerNeighborSolicitation(
   // RFC 4861 §7.1.1: a probe goes to the solicited-node group and names no link-layer address.
   if (probe && (solicitation.sourceLinkHi >= 0 || !isSolicitedNodeOf(ip.dst, target)))
     return DropReason.NdMalformed;
-  if (!own.answersFor(target) || own.owns(ip.src)) return DropReason.NdIgnored;
+  if (own.owns(ip.src)) return DropReason.NdIgnored;
+  if (!own.answersFor(target) && (probe || neighbors?.proxies(target) !== true)) return DropReason.NdIgnored;
 
   reply.src.copyFrom(target);
   let flags = ND_NA_ROUTER | ND_NA_OVERRIDE;

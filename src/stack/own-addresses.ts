@@ -46,6 +46,11 @@ export interface OwnAddresses {
   owns(addr: IpAddress): boolean;
   /** Does the guest find us there (ARP, neighbour discovery): our own, and those of remote forwards? */
   answersFor(addr: IpAddress): boolean;
+  /**
+   * Is this an address that we answer for on the link because we answer for all that are no host's of the link? Which
+   * ones the guest uses besides the planned ones, the neighbour table knows.
+   */
+  proxies(addr: IpAddress): boolean;
   /** A remote forward listens at `addr`; claims of the same address add up. */
   claim(addr: IpAddress): void;
   disclaim(addr: IpAddress): void;
@@ -54,11 +59,11 @@ export interface OwnAddresses {
 }
 
 /**
- * Read the plan. `mac` as text, or empty: made from the gateway's address. Throws RangeError for text that is no address of
+ * Read the plan. `mac` as text, or empty: made from the gateway's address. `proxyNeighbors`: see `proxies`. Throws RangeError for text that is no address of
  * the family it should be of.
  */
-export function ownAddresses(plan: AddressPlanText, mac = ''): OwnAddresses {
-  return new PlannedAddresses(plan, mac);
+export function ownAddresses(plan: AddressPlanText, mac = '', proxyNeighbors = false): OwnAddresses {
+  return new PlannedAddresses(plan, mac, proxyNeighbors);
 }
 
 class PlannedAddresses implements OwnAddresses {
@@ -77,7 +82,10 @@ class PlannedAddresses implements OwnAddresses {
   readonly ipv6: boolean;
   readonly #claimed: IpAddress[] = [];
 
-  constructor(plan: AddressPlanText, mac: string) {
+  readonly #proxyNeighbors: boolean;
+
+  constructor(plan: AddressPlanText, mac: string, proxyNeighbors: boolean) {
+    this.#proxyNeighbors = proxyNeighbors;
     this.gateway4 = parseFamily(plan.gateway4, true);
     this.dns4 = parseFamily(plan.dns4, true);
     this.guest4 = parseFamily(plan.guest4, true);
@@ -106,6 +114,18 @@ class PlannedAddresses implements OwnAddresses {
     for (let i = 0; i < this.#claimed.length; i++)
       if (addr.equals(this.#claimed[i] as IpAddress)) return true;
     return false;
+  }
+
+  proxies(addr: IpAddress): boolean {
+    return (
+      this.#proxyNeighbors &&
+      !addr.isUnspecified &&
+      !addr.isMulticast &&
+      !addr.isLoopback &&
+      !addr.equals(this.guest4) &&
+      !addr.equals(this.guest6) &&
+      !(addr.isV4 && addr.w3 >>> 28 === 15)
+    );
   }
 
   claim(addr: IpAddress): void {

@@ -148,6 +148,58 @@ describe('ARP', () => {
   });
 });
 
+describe('answers for everybody', () => {
+  const proxying = ownAddresses(plan, '', true);
+  const inView = new DataView(new ArrayBuffer(64));
+  const outView = new DataView(new ArrayBuffer(64));
+
+  function table(...used: string[]): NeighborTable {
+    const neighbors = new NeighborTable(16, proxying);
+    for (const address of used) neighbors.learn(parseIpAddress(address), GUEST_HI, GUEST_LO, 0);
+    return neighbors;
+  }
+
+  test("ARP: every address but the guest's and those it uses; no probe, no announcement", () => {
+    const ask = (target: string, sender: string): boolean => {
+      const p = new ArpPacket();
+      p.operation = 1;
+      p.senderHi = GUEST_HI;
+      p.senderLo = GUEST_LO;
+      p.senderIp = parseIpAddress(sender).w3;
+      p.targetIp = parseIpAddress(target).w3;
+      emitArp(inView, 0, p);
+      return answerArp(inView, 0, 28, outView, 0, proxying, table('10.0.2.50')) === 28;
+    };
+    for (const target of ['10.0.2.2', '10.0.2.10', '192.0.2.1', '8.8.8.8'])
+      assert.equal(ask(target, '10.0.2.100'), true, target);
+    for (const target of ['10.0.2.100', '10.0.2.50', '0.0.0.0', '127.0.0.1', '224.0.0.1', '255.255.255.255'])
+      assert.equal(ask(target, '10.0.2.100'), false, target);
+    assert.equal(ask('10.0.2.10', '0.0.0.0'), false);
+    assert.equal(ask('10.0.2.2', '0.0.0.0'), true);
+  });
+
+  test("neighbour discovery: every address but the guest's and those it uses, and no probe", () => {
+    const ip = new Ipv6Header();
+    const reply = new NeighborReply();
+    const ask = (target: string, sender: string): boolean => {
+      const address = parseIpAddress(target);
+      const isProbe = sender === '::';
+      ip.src.copyFrom(parseIpAddress(sender));
+      ip.dst.set(0xff020000, 0, 1, 0xff000000 + (address.w3 & 0xffffff));
+      ip.hopLimit = 255;
+      const length = emitNeighborSolicitation(inView, 0, address, isProbe ? -1 : GUEST_HI, GUEST_LO);
+      const neighbors = table('fe80::abcd', 'fd00::50');
+      return answerNeighborSolicitation(inView, 0, length, ip, outView, 0, proxying, reply, neighbors) === 32;
+    };
+    for (const target of ['fd00::2', 'fd00::10', '2001:db8::1', 'fe80::1'])
+      assert.equal(ask(target, 'fd00::100'), true, target);
+    for (const target of ['fd00::100', 'fe80::abcd', 'fd00::50'])
+      assert.equal(ask(target, 'fd00::100'), false, target);
+    assert.equal(ask('fe80::abcd', '::'), false);
+    assert.equal(ask('fd00::10', '::'), false);
+  });
+});
+
 describe('neighbour solicitation', () => {
   const inView = new DataView(new ArrayBuffer(128));
   const outView = new DataView(new ArrayBuffer(128));
