@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { type GuestServer, guestServer } from '../support/guest-server.ts';
 import {
+  asOwner,
   directory,
   GATEWAY4,
   GATEWAY6,
@@ -346,9 +347,8 @@ test('of unix socket files only a stale one is replaced, and ours is gone at the
   assert.match(refused.stderr, /in use/);
   // Left behind by a process that is gone: killed before it could remove it.
   await new Promise((resolve) => owner.close(resolve));
-  const stack = await startGuest('-L', rule);
-  stack.stack.child.kill('SIGKILL');
-  await stack.stack.end();
+  const listenAndDie = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
+  await run(asOwner(process.execPath, '-e', listenAndDie, path));
   assert.ok(existsSync(path));
   const guest = await startGuest('-L', rule);
   await using _server = await guestServer(guest.namespace, 'greet', 80);

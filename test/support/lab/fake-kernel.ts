@@ -320,6 +320,8 @@ export class FakeKernel {
   readonly streams: StreamFile[] = [];
   /** Listening sockets, in order. */
   readonly listeners: ListenFile[] = [];
+  /** Every address that a socket was bound to. */
+  readonly bound: Endpoint[] = [];
   /** How connects end: by default as the host at that address would. */
   onConnect: (to: Endpoint, file: StreamFile) => ConnectOutcome = () => 'accept';
   onDatagram: (datagram: Datagram) => void = () => {};
@@ -352,6 +354,7 @@ export class FakeKernel {
     this.reached.length = 0;
     this.datagrams.length = 0;
     this.streams.length = 0;
+    this.bound.length = 0;
   }
 
   /** Descriptors that are open, epoll and device included. */
@@ -473,6 +476,7 @@ export class FakeKernel {
 
   #bind(fd: number, address: number): number {
     const file = this.files.get(fd);
+    this.bound.push(this.#sockaddr(address));
     if (file instanceof StreamFile) {
       file.local = this.#sockaddr(address);
       if (file.local.port === 0) file.local.port = 40_000 + fd;

@@ -114,6 +114,8 @@ export class Lab {
   readonly errors: unknown[] = [];
   /** What was told of flows; only with `behavior.flowEvents`. */
   readonly flowEvents: FlowEvent[] = [];
+  /** Names that the program wants resolved. */
+  readonly questions: { request: number; label: string; port: number; protocol: string }[] = [];
   linkGone = '';
   readonly isTun: boolean;
   now = 1_000_000;
@@ -156,7 +158,11 @@ export class Lab {
       limits,
       descriptors: { used: 0, limit: options.descriptors ?? 100_000 },
       resolvers,
-      names: new engine.HostNames(() => {}, this.loop.clock, this.loop.timers),
+      names: new engine.HostNames(
+        (request, label, port, protocol) => this.questions.push({ request, label, port, protocol }),
+        this.loop.clock,
+        this.loop.timers,
+      ),
       newFlowId: () => ++this.#flows,
       report: (event) => this.flowEvents.push(event),
       hostRoutes: new HostRouteTable(),

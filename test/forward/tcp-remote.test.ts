@@ -1,0 +1,291 @@
+/** Remote TCP forwards, and what else a destination of the guest's may stand for, packet by packet. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { defaultBehavior, type GuestBehavior, type GuestSpec, type HostTarget } from '../../src/config.ts';
+import { Lab, Peer } from '../support/lab/lab.ts';
+import {
+  ACK,
+  ALLOWED4,
+  ALLOWED6,
+  arp,
+  type Decoded,
+  echo,
+  GATEWAY4,
+  RST,
+  SYN,
+  udp,
+} from '../support/lab/packets.ts';
+
+const GATEWAY6 = 'fd00::2';
+const ANSWER_MS = 20_000;
+
+function labWith(behavior: Partial<GuestBehavior> = {}, guest: Partial<GuestSpec> = {}): Lab {
+  return new Lab({ guest: { behavior: { ...defaultBehavior, flowEvents: true, ...behavior }, ...guest } });
+}
+
+function withForward(target: HostTarget, proxyHeader: 0 | 1 | 2 = 0, port = 80): Lab {
+  const lab = labWith();
+  const bind = { address: GATEWAY4, port };
+  lab.guest.addForward(5, { direction: 'remote', protocol: 'tcp', bind, target, proxyHeader, rpc: false });
+  return lab;
+}
+
+const named: HostTarget = { kind: 'name', label: 'service.example', port: 8000 };
+
+/** Flags of what answers the SYN. */
+function syn(peer: Peer): number[] {
+  return peer.lab
+    .send(peer.syn)
+    .filter((d) => peer.isMine(d))
+    .map((d) => d.flags);
+}
+
+describe('a remote forward', () => {
+  test('connects to its target, which no policy judges, and answers when that did (P-01)', () => {
+    const lab = withForward({ kind: 'ip', address: '127.0.0.1', port: 3000 });
+    lab.kernel.onConnect = () => 'pending';
+    const peer = new Peer(lab, GATEWAY4, 80, {});
+    assert.deepEqual(syn(peer), []);
+    const [stream] = lab.kernel.streams;
+    assert.deepEqual(stream?.remote, { address: '127.0.0.1', port: 3000 });
+    stream?.accept();
+    lab.run();
+    assert.deepEqual(
+      lab.take().map((d) => d.flags),
+      [SYN | ACK],
+    );
+    const [event] = lab.flowEvents;
+    assert.deepEqual([event?.event, event?.kind, event?.forward], ['open', 'remote', 5]);
+    assert.deepEqual(event?.leftLocal, { address: GATEWAY4, port: 80 });
+    assert.deepEqual(event?.right, { address: '127.0.0.1', port: 3000 });
+    assert.deepEqual(lab.errors, []);
+  });
+
+  test('with target port 0 connects to the port contacted', () => {
+    const lab = withForward({ kind: 'ip', address: '127.0.0.1', port: 0 }, 0, 8088);
+    new Peer(lab, GATEWAY4, 8088, {}).open();
+    assert.equal(lab.kernel.streams[0]?.remote.port, 8088);
+  });
+
+  test('that the host refuses is refused, and told with errno and target', () => {
+    const lab = withForward({ kind: 'ip', address: '127.0.0.1', port: 3000 });
+    lab.kernel.onConnect = () => 111;
+    assert.deepEqual(syn(new Peer(lab, GATEWAY4, 80, {})), [RST | ACK]);
+    const [event] = lab.flowEvents;
+    assert.equal(event?.event, 'error');
+    assert.deepEqual(event?.right, { address: '127.0.0.1', port: 3000 });
+    assert.deepEqual(event?.status, { leftRead: 0, leftWrite: 0, rightRead: 111, rightWrite: 0, first: 2 });
+    assert.equal(lab.services.descriptors.used, 0);
+  });
+
+  test('is gone from the moment it is removed; what is open goes on', () => {
+    const lab = withForward({ kind: 'ip', address: ALLOWED4, port: 7 });
+    const peer = lab.connect(GATEWAY4, 80);
+    assert.equal(lab.guest.removeForward(5), true);
+    assert.deepEqual(syn(new Peer(lab, GATEWAY4, 80, {})), [RST | ACK]);
+    assert.equal(peer.sendData(Buffer.from('on')).toString(), 'on');
+  });
+
+  test('sends its service a PROXY header before anything of the guest’s', () => {
+    for (const version of [1, 2] as const) {
+      const lab = withForward({ kind: 'ip', address: '127.0.0.1', port: 3000 }, version);
+      const peer = lab.connect(GATEWAY4, 80);
+      peer.sendData(Buffer.from('body'));
+      const got = lab.kernel.streams[0]?.received ?? Buffer.alloc(0);
+      const line = `PROXY TCP4 10.0.2.100 10.0.2.2 ${peer.srcPort} 80\r\n`;
+      if (version === 1) assert.equal(got.toString(), `${line}body`);
+      else assert.equal(got.subarray(28).toString(), 'body');
+    }
+  });
+});
+
+describe('a target given by name', () => {
+  test('is asked for with each flow, and what comes back is connected to', () => {
+    const lab = withForward(named);
+    const peer = new Peer(lab, GATEWAY4, 80, {});
+    assert.deepEqual(syn(peer), []);
+    const [question] = lab.questions;
+    assert.deepEqual([question?.label, question?.port, question?.protocol], ['service.example', 8000, 'tcp']);
+    // The guest asks again; we do not.
+    assert.deepEqual(syn(peer), []);
+    assert.equal(lab.questions.length, 1);
+    assert.equal(lab.kernel.streams.length, 0);
+    lab.services.names.answer(question?.request ?? 0, { kind: 'ip', address: '192.0.2.9', port: 9000 }, '');
+    lab.run();
+    assert.deepEqual(lab.kernel.streams[0]?.remote, { address: '192.0.2.9', port: 9000 });
+    assert.deepEqual(
+      lab.take().map((d) => d.flags),
+      [SYN | ACK],
+    );
+    syn(new Peer(lab, GATEWAY4, 80, {}));
+    assert.equal(lab.questions.length, 2);
+  });
+
+  test('that is none resets the guest, with the reason in the event', () => {
+    const lab = withForward(named);
+    syn(new Peer(lab, GATEWAY4, 80, {}));
+    lab.services.names.answer(lab.questions[0]?.request ?? 0, null, 'lookup service.example: no such host');
+    lab.run();
+    assert.deepEqual(
+      lab.take().map((d) => d.flags),
+      [RST | ACK],
+    );
+    const [event] = lab.flowEvents;
+    assert.deepEqual([event?.event, event?.reason], ['error', 'lookup service.example: no such host']);
+    assert.deepEqual(event?.right, { address: 'service.example', port: 8000 });
+    assert.equal(lab.gauge('tcp.flows'), 0);
+    assert.equal(lab.gauge('tcp.dialing'), 0);
+  });
+
+  test('that nobody answers for is given up; a guest that gives up first is forgotten', () => {
+    const lab = withForward(named);
+    const patient = new Peer(lab, GATEWAY4, 80, {});
+    const hasty = new Peer(lab, GATEWAY4, 80, {});
+    syn(patient);
+    syn(hasty);
+    lab.send(hasty.packet({ flags: RST, seq: hasty.seq }));
+    assert.equal(lab.gauge('tcp.flows'), 1);
+    lab.services.names.answer(lab.questions[1]?.request ?? 0, { kind: 'ip', address: ALLOWED4, port: 7 }, '');
+    lab.run();
+    assert.equal(lab.kernel.streams.length, 0);
+    const out = lab.advance(ANSWER_MS);
+    assert.deepEqual(
+      out.filter((d) => patient.isMine(d)).map((d) => d.flags),
+      [RST | ACK],
+    );
+    assert.equal(lab.gauge('tcp.flows'), 0);
+    assert.deepEqual(lab.errors, []);
+  });
+
+  test('holds up nobody else, in whatever number', () => {
+    const lab = withForward(named);
+    const peers = Array.from({ length: 300 }, () => new Peer(lab, GATEWAY4, 80, {}));
+    const refused = peers.filter((peer) => syn(peer).includes(RST | ACK)).length;
+    // tcpMaxPendingDialsPerDestination
+    assert.equal(refused, 300 - 256);
+    assert.equal(lab.connect(ALLOWED4, 7).sendData(Buffer.from('x')).toString(), 'x');
+    assert.equal(lab.gauge('tcp.dialing'), 256);
+  });
+});
+
+describe('our own addresses', () => {
+  test('as the host’s loopback: TCP to the gateway connects there, and nowhere else', () => {
+    const lab = labWith({ gatewayIsLoopback: true });
+    lab.connect(GATEWAY4, 631);
+    lab.connect(GATEWAY6, 631);
+    assert.deepEqual(
+      lab.kernel.streams.map((s) => s.remote),
+      [
+        { address: '127.0.0.1', port: 631 },
+        { address: '::1', port: 631 },
+      ],
+    );
+    assert.deepEqual(
+      syn(new Peer(lab, '127.0.0.1', 631, {})).filter((f) => (f & SYN) !== 0),
+      [],
+    );
+    assert.deepEqual(syn(new Peer(lab, '10.0.2.3', 80, {})), [RST | ACK]);
+    assert.equal(lab.kernel.streams.length, 2);
+  });
+
+  test('where nobody listens answer as a closed port, or as an unreachable network', () => {
+    assert.deepEqual(syn(new Peer(labWith(), GATEWAY4, 80, {})), [RST | ACK]);
+    const lab = labWith({ ownPorts: 'unreachable' });
+    for (const [address, type, code] of [
+      [GATEWAY4, 3, 0],
+      ['10.0.2.3', 3, 0],
+      [GATEWAY6, 1, 0],
+    ] as const) {
+      const told = (out: Decoded[]) => out.map((d) => [d.icmpType, d.icmpCode]);
+      assert.deepEqual(told(lab.send(new Peer(lab, address, 80, {}).syn)), [[type, code]], address);
+      assert.deepEqual(told(lab.send(udp({ dst: address, dstPort: 80 }))), [[type, code]], address);
+    }
+    // Ping goes on.
+    assert.equal(lab.send(echo(GATEWAY4, 1, 1))[0]?.icmpType, 0);
+    assert.equal(lab.kernel.reached.length, 0);
+  });
+});
+
+test('every socket towards the outside has the source address that was chosen for its family', () => {
+  const lab = labWith({ gatewayIsLoopback: true }, { source4: '192.0.2.4', source6: '2001:db8::4' });
+  const { bound } = lab.kernel;
+  const boundBy = (action: () => void): string[] => {
+    bound.length = 0;
+    action();
+    return bound.map((b) => `${b.address} ${b.port}`);
+  };
+  lab.guest.addForward(1, {
+    direction: 'remote',
+    protocol: 'tcp',
+    bind: { address: '192.0.2.80', port: 80 },
+    target: { kind: 'ip', address: '::1', port: 80 },
+    proxyHeader: 0,
+    rpc: false,
+  });
+  const four = ['192.0.2.4 0'];
+  const six = ['2001:db8::4 0'];
+  assert.deepEqual(
+    boundBy(() => lab.connect(ALLOWED4, 80)),
+    four,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.connect(ALLOWED6, 80)),
+    six,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.connect(GATEWAY4, 80)),
+    four,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.connect('192.0.2.80', 80)),
+    six,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.send(udp({ dst: ALLOWED4, dstPort: 7 }))),
+    four,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.send(udp({ dst: ALLOWED6, dstPort: 7 }))),
+    six,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.send(udp({ dst: GATEWAY4, dstPort: 99, srcPort: 41000 }))),
+    four,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.send(echo(ALLOWED4, 9, 1))),
+    four,
+  );
+  assert.deepEqual(
+    boundBy(() => lab.send(echo(ALLOWED6, 9, 1))),
+    six,
+  );
+  const query = Buffer.from('12340100000100000000000001610000010001', 'hex');
+  assert.deepEqual(
+    boundBy(() => lab.send(udp({ dst: '10.0.2.3', dstPort: 53 }, query))),
+    four,
+  );
+  // A source that is not there is an error like no route, not silence.
+  lab.kernel.fault = (name) => (name === 'bind' ? -99 : undefined);
+  assert.deepEqual(syn(new Peer(lab, ALLOWED4, 81, {})), [RST | ACK]);
+  lab.kernel.fault = null;
+  assert.deepEqual(lab.errors, []);
+});
+
+test('the guest finds the address of a forward on its link, and no other that is not ours', () => {
+  const lab = labWith();
+  const isAnswered = (ip: string): boolean => lab.inject(arp({ targetIp: ip })).length === 1;
+  assert.equal(isAnswered('10.0.2.77'), false);
+  lab.guest.addForward(1, {
+    direction: 'remote',
+    protocol: 'tcp',
+    bind: { address: '10.0.2.77', port: 80 },
+    target: { kind: 'ip', address: '127.0.0.1', port: 80 },
+    proxyHeader: 0,
+    rpc: false,
+  });
+  assert.equal(isAnswered('10.0.2.77'), true);
+  assert.equal(isAnswered('10.0.2.78'), false);
+  lab.guest.removeForward(1);
+  assert.equal(isAnswered('10.0.2.77'), false);
+});
