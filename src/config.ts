@@ -127,8 +127,25 @@ export interface SentDevice {
   uso: boolean;
 }
 
+/**
+ * A descriptor of this process, found out what it is: an attached TAP or TUN, or a unix datagram or seqpacket socket that
+ * carries one Ethernet frame per packet. `mtu` in bytes of IP packet.
+ */
+export interface DescriptorDevice {
+  kind: 'descriptor';
+  fd: number;
+  mtu: number;
+}
+
+/** The first connection to a SOCK_SEQPACKET socket that we listen on, one Ethernet frame per packet. */
+export interface BessDevice {
+  kind: 'bess';
+  path: string;
+  mtu: number;
+}
+
 /** Where the data plane gets the guest's packets. */
-export type DeviceSpec = InterfaceDevice | SentDevice;
+export type DeviceSpec = InterfaceDevice | SentDevice | DescriptorDevice | BessDevice;
 
 /** An IP address as literal text (no names, no brackets) and a port. */
 export interface Endpoint {

@@ -60,6 +60,7 @@ export class NullLink implements Link {
   readonly checksumOffload: boolean;
   readonly tso: boolean;
   readonly uso: boolean;
+  readonly full = false;
   frames = 0;
   /** Headers of the last frame: valid until the next one is made. */
   headOffset = 0;

@@ -60,7 +60,7 @@ async function serve(invocation: Invocation): Promise<void> {
   const logger = new Logger(config.logLevel);
   const { target } = config;
   if (target.kind === 'run') await serveRun(config, target, supervisor, logger);
-  else if (target.kind === 'attach') await serveAttach(config, target, supervisor, logger);
+  else await serveAttach(config, target, supervisor, logger);
 }
 
 async function main(): Promise<void> {

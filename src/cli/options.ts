@@ -14,7 +14,6 @@ import {
   defaultLimits,
   defaultNames,
   defaultSetup,
-  type RunTarget,
 } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
 import { type ParsedRule, parseRuleList, RuleError } from '../firewall/rule.ts';
@@ -71,6 +70,7 @@ interface SharedOptions {
   interface: string;
   configure?: boolean;
   userns?: string;
+  fd?: number;
   congestion: Congestion;
   pcap?: string;
   /** Not given: as far as the system has it. */
@@ -174,7 +174,7 @@ function addShared(command: Command): Command {
     .helpOption('-h, --help', 'show this help');
 }
 
-function toConfig(options: SharedOptions, target: RunTarget | AttachTarget): Invocation {
+function toConfig(options: SharedOptions, target: Config['target']): Invocation {
   const ipv6 = options.ipv6;
   const mtu = options.mtu ?? 0;
   if (ipv6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
@@ -275,15 +275,27 @@ export function parseArguments(args: readonly string[], version: string): Invoca
 
   addShared(program.command('attach'))
     .description('give a network to a namespace that exists')
-    .usage('[options] PID|NETNS-PATH')
-    .argument('<target>', 'a process number, or the file of a network namespace')
+    .usage('[options] PID|NETNS-PATH | --fd N')
+    .argument('[target]', 'a process number, or the file of a network namespace')
+    .option('--fd <n>', 'instead of a namespace: an attached TAP, or a unix packet socket', (value) =>
+      parseFd('--fd', value),
+    )
     .option('--configure', 'set addresses, routes and MTU (default: when the interface is missing)')
     .option('--no-configure', 'leave the interface as it is')
     .option('--userns <path>', 'user namespace to enter first', (value) =>
       parseExistingPath('--userns', value),
     )
     .allowExcessArguments(false)
-    .action((target: string, options: SharedOptions) => {
+    .action((target: string | undefined, options: SharedOptions) => {
+      const { fd } = options;
+      if (fd !== undefined && target === undefined) {
+        result = toConfig(options, { kind: 'descriptor', fd });
+        return;
+      }
+      if (fd !== undefined || target === undefined)
+        throw new UsageError(
+          'attach takes either a target (PID or NETNS-PATH) or --fd N (see tslirp --help)',
+        );
       if (target !== '' && !/^\d+$/.test(target)) parseTargetPath(target);
       result = toConfig(options, attachTarget(target, options.userns ?? ''));
     });

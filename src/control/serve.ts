@@ -1,5 +1,5 @@
 /** The two things tslirp does, from a finished configuration to the end of the process. */
-import type { AttachTarget, Config, RunTarget } from '../config.ts';
+import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } from '../config.ts';
 import { forwardLog } from './forward-log.ts';
 import { Ending, signalReady, watchTarget } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
@@ -10,6 +10,8 @@ import type { Supervisor } from './supervisor.ts';
 
 /** How a front end speaks of what happens; each has its own words. */
 export interface Voice {
+  /** The socket at `path` waits for the guest's peer to connect. */
+  waiting: (path: string) => void;
   /** Packets flow. */
   up: () => void;
   /** Whoever started us has been told that we are ready. */
@@ -21,6 +23,7 @@ export interface Voice {
 
 /** `tslirp` itself says what goes wrong in one line. */
 export const plainVoice: Voice = {
+  waiting: () => undefined,
   up: () => undefined,
   ready: () => undefined,
   exitRequested: () => undefined,
@@ -28,10 +31,10 @@ export const plainVoice: Voice = {
     process.stderr.write(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`),
 };
 
-/** `tslirp attach`: serve a namespace until it is gone or we are told to end; both are a clean end. */
+/** `tslirp attach`: serve a namespace or a link until it is gone or we are told to end; both are a clean end. */
 export async function serveAttach(
   config: Config,
-  target: AttachTarget,
+  target: AttachTarget | DescriptorTarget | BessTarget,
   supervisor: Supervisor,
   logger: Logger,
   voice: Voice = plainVoice,
@@ -52,18 +55,16 @@ export async function serveAttach(
     end('exit descriptor closed: ending');
   };
   const session = new Session(config, supervisor, logger, {
+    waiting: (path) => voice.waiting(path),
     exitRequested,
-    linkGone: (reason) => end(`the interface is gone (${reason}): ending`),
+    linkGone: (reason) => end(`the link is gone (${reason}): ending`),
     failed: (message) => fail(new Error(message)),
     forwardOpen: forwardLog(logger, config.forwards),
   });
   try {
-    const namespace: NamespaceRef =
-      target.pid === 0
-        ? namespaceOfPath(target.netnsPath, target.usernsPath, target.joinOwner)
-        : namespaceOfProcess(target.pid, target.usernsPath);
-    watchTarget(namespace, () => end('the network namespace is gone: ending'));
-    const link = await session.bringUp(namespace);
+    const from = target.kind === 'attach' ? namespaceOf(target) : target;
+    if (!('kind' in from)) watchTarget(from, () => end('the network namespace is gone: ending'));
+    const link = await session.bringUp(from);
     voice.up();
     await session.openApi(link);
     await session.confine();
@@ -73,6 +74,10 @@ export async function serveAttach(
   } catch (error) {
     fail(error);
   }
+}
+
+function namespaceOf({ pid, netnsPath, usernsPath, joinOwner }: AttachTarget): NamespaceRef {
+  return pid === 0 ? namespaceOfPath(netnsPath, usernsPath, joinOwner) : namespaceOfProcess(pid, usernsPath);
 }
 
 /** `tslirp run`: serve a new namespace as long as the command in it runs, and end with its exit status. */

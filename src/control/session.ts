@@ -6,7 +6,7 @@
  *     helper opens descriptors in the namespace ┴─ setResolvers, addGuest → guestReady → helper released
  *                                                  → forwards, one by one
  */
-import type { Config, DeviceSpec, HostEnd } from '../config.ts';
+import type { BessTarget, Config, DescriptorTarget, DeviceSpec, HostEnd } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import type { Event, FlowEvent, LinkInfo } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
@@ -27,6 +27,8 @@ const GUEST_ID = 1;
 type GuestReady = Extract<Event, { type: 'guestReady' }>;
 
 export interface SessionHandlers {
+  /** A socket is there for the guest's peer to connect to. */
+  waiting?: (path: string) => void;
   /** The descriptor given with --exit-fd has closed. */
   exitRequested: () => void;
   /** The interface is gone for good. */
@@ -72,9 +74,9 @@ export class Session {
   }
 
   /** Resolves when the guest's packets flow and every forward is open; rejects with one line, see `attach`. */
-  async bringUp(namespace: NamespaceRef): Promise<LinkInfo> {
+  async bringUp(from: NamespaceRef | DescriptorTarget | BessTarget): Promise<LinkInfo> {
     const { config, logger } = this;
-    const link = await this.attach(namespace);
+    const link = await this.attach(from);
     await this.openForwards();
     const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
     const fields = { interface: link.name, mtu: link.mtu, txQueueLen: link.txQueueLen };
@@ -83,8 +85,9 @@ export class Session {
   }
 
   /** The first half: resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
-  async attach(namespace: NamespaceRef): Promise<LinkInfo> {
-    const { link, notes } = await this.openDevice(namespace);
+  async attach(from: NamespaceRef | DescriptorTarget | BessTarget): Promise<LinkInfo> {
+    const { link, notes } =
+      'kind' in from ? await this.addGuest({ ...from, mtu: this.config.mtu }) : await this.openDevice(from);
     for (const note of notes) this.logger.log('warn', note, { interface: link.name });
     return link;
   }
@@ -158,6 +161,9 @@ export class Session {
     switch (event.type) {
       case 'guestReady':
         this.settleReady?.resolve(event);
+        break;
+      case 'guestWaiting':
+        this.handlers.waiting?.(event.path);
         break;
       case 'guestFailed':
         this.settleReady?.reject(new DeviceError(event.step, event.error, event.message));

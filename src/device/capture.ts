@@ -77,6 +77,10 @@ export class CaptureLink implements Link {
     return this.#segmentation && this.#link.uso;
   }
 
+  get full(): boolean {
+    return this.#link.full;
+  }
+
   /** Whether frames are still recorded: not after `close`, nor after a write that failed. */
   get active(): boolean {
     return this.#writer.active;

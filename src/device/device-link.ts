@@ -9,8 +9,14 @@ export interface DeviceLink extends Link {
   readonly fd: number;
   /** Bytes of virtio-net header in front of every frame received: 0 or `VNET_HEADER_LEN`. */
   readonly vnetLength: number;
+  /** The other end can close for good, which then reads as the end of file. */
+  readonly endsWithPeer: boolean;
+  /** Frames wait for the device to take them: `flush` is to be called when the descriptor is writable. */
+  readonly waiting: boolean;
   /** Where slot `index` (0 … BATCH_FRAMES - 1) begins. What is read there stays until the next batch. */
   slot(index: number): number;
   /** Read one frame into slot `index`: its length with the virtio-net header, or `-errno`; 0 = end of file. */
   receive(index: number): number;
+  /** Send what waits, as far as the device takes it. */
+  flush(): void;
 }

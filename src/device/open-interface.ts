@@ -99,7 +99,7 @@ function attach(tun: TunDevice, name: string, found: InterfaceInfo | null, notes
 }
 
 /** The offloads in force. */
-export function setOffloads(tun: TunDevice, flags: number, segmentation: boolean, notes: string[]): number {
+function setOffloads(tun: TunDevice, flags: number, segmentation: boolean, notes: string[]): number {
   if ((flags & IFF_VNET_HDR) === 0) return 0;
   check(tun.setVnetHeaderSize(), 'attach', 'TUNSETVNETHDRSZ');
   let refused = 0;
@@ -195,6 +195,30 @@ class Configuration {
   }
 }
 
+/** A descriptor that somebody attached to a TAP or TUN: how it can be used as it is. @throws DeviceError */
+export function attachedTap(fd: number, mtu: number): TapProperties & { name: string; notes: string[] } {
+  const notes: string[] = [];
+  const tun = new TunDevice(fd);
+  const flags = tun.flags();
+  if (flags < 0) {
+    throw new DeviceError('link', -flags, `descriptor ${fd} is attached to no interface`);
+  }
+  if ((flags & IFF_NO_PI) === 0) {
+    throw new DeviceError('link', EINVAL, `descriptor ${fd}: a device without IFF_NO_PI cannot be used`);
+  }
+  return { name: tun.name, mtu, notes, ...properties(flags, setOffloads(tun, flags, true, notes)) };
+}
+
+function properties(flags: number, offloads: number): Omit<TapProperties, 'mtu'> {
+  return {
+    medium: (flags & IFF_TUN) !== 0 ? 'ip' : 'ethernet',
+    vnetHeader: (flags & IFF_VNET_HDR) !== 0,
+    checksumOffload: (offloads & TUN_F_CSUM) !== 0,
+    tso: (offloads & TUN_F_TSO4) !== 0,
+    uso: (offloads & TUN_F_USO4) !== 0,
+  };
+}
+
 /** @throws DeviceError */
 export function openInterface(
   request: InterfaceRequest,
@@ -236,13 +260,9 @@ export function openInterface(
   const { mtu: actualMtu, txQueueLen } = mustExist(lookUp(netlink, name), name, 'vanished');
   return {
     name,
-    medium: (flags & IFF_TUN) !== 0 ? 'ip' : 'ethernet',
     mtu: keepMtu && mtu > 0 ? mtu : actualMtu,
-    vnetHeader: (flags & IFF_VNET_HDR) !== 0,
-    checksumOffload: (offloads & TUN_F_CSUM) !== 0,
-    tso: (offloads & TUN_F_TSO4) !== 0,
-    uso: (offloads & TUN_F_USO4) !== 0,
     txQueueLen,
+    ...properties(flags, offloads),
     notes,
   };
 }

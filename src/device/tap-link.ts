@@ -44,6 +44,9 @@ export class TapLink implements DeviceLink {
   readonly tso: boolean;
   readonly uso: boolean;
   readonly fd: number;
+  readonly endsWithPeer = false;
+  readonly waiting = false;
+  readonly full = false;
   readonly #memory: Memory;
   readonly #slab: Slab;
   readonly #vnet: number;
@@ -107,6 +110,11 @@ export class TapLink implements DeviceLink {
       memory.putIovec(this.#iovec, i + 1, parts.offset[i] as number, parts.length[i] as number);
     }
     return writev(memory, this.fd, this.#iovec, parts.count + 1);
+  }
+
+  /** A device takes everything at once, or not at all. */
+  flush(): void {
+    return;
   }
 
   #putOffload(frame: TxFrame, at: number): void {

@@ -46,9 +46,9 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
-import { EPOLLIN } from '../sys/epoll.ts';
-import { EAGAIN, EBADFD, EINTR, ENODEV } from '../sys/errno.ts';
-import { close } from '../sys/io.ts';
+import { EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
+import { EAGAIN, EBADFD, ECONNRESET, EINTR, ENODEV } from '../sys/errno.ts';
+import { close, duplicate } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 import type { OpenDevice } from './open-device.ts';
 
@@ -112,12 +112,18 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly #capture: CaptureLink | null;
   readonly #ingress: Ingress;
   readonly #token: number;
+  /** Waits for room in a device that was full: its own descriptor, because the device's is watched already. */
+  readonly #drain: IoHandler = { waiting: false, onIo: () => this.#flushDevice() };
+  #drainFd = -1;
+  #drainToken = -1;
   readonly #offload = new VnetHeader();
   /** The last batch was a single frame. */
   #lone = false;
   waiting = false;
   #lastTurn = 0;
   #gone = false;
+  /** The device's other end has closed; what it had sent may still be there to be read. */
+  #hungUp = false;
 
   /** The guest owns the device's descriptor from here on. */
   constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
@@ -198,7 +204,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       counters: this.counters,
       sharedMac: spec.behavior.sharedMac,
     });
-    const token = services.poller.add(this.#device.fd, EPOLLIN, this, true);
+    const events = this.#device.endsWithPeer ? EPOLLIN | EPOLLRDHUP : EPOLLIN;
+    const token = services.poller.add(this.#device.fd, events, this, true);
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
     ra?.start(clock.nowMs);
@@ -244,8 +251,9 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     return this.tcp.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
   }
 
-  onIo(): void {
+  onIo(events: number): void {
     if (this.#gone) return;
+    this.#hungUp = (events & (EPOLLRDHUP | EPOLLHUP)) !== 0;
     const { turn } = this.#services.clock;
     // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. Frames
     // in two turns in a row are a train, which is read to its end.
@@ -264,6 +272,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   endTurn(): void {
     this.tcp.settle();
     this.#capture?.flush();
+    if (this.#device.waiting && this.#drainToken < 0 && !this.#gone) this.#awaitRoom();
   }
 
   /** Close the device; flows are left to the end of the process. */
@@ -274,6 +283,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.#capture?.close();
     this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);
+    if (this.#drainToken >= 0) this.#services.poller.remove(this.#drainToken);
+    if (this.#drainFd >= 0) close(this.#drainFd);
     close(this.#device.fd);
   }
 
@@ -332,13 +343,35 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   }
 
   #onReadError(n: number): void {
-    if (n === 0 || n === -EAGAIN || n === -EINTR) return;
+    if (n === 0 || n === -ECONNRESET) {
+      // A packet socket reads an empty packet like the end of file (L-10).
+      if (!this.#device.endsWithPeer || !this.#hungUp) return;
+      this.close();
+      this.#services.linkGone('its other end has closed');
+      return;
+    }
+    if (n === -EAGAIN || n === -EINTR) return;
     if (n === -EBADFD || n === -ENODEV) {
       this.close();
       this.#services.linkGone('the device was deleted');
       return;
     }
     this.#services.log('debug', 'reading the device failed', { errno: -n });
+  }
+
+  #awaitRoom(): void {
+    if (this.#drainFd < 0) this.#drainFd = duplicate(this.#device.fd);
+    // Out of descriptors: what waits goes out with the next frame that comes in.
+    if (this.#drainFd < 0) return;
+    this.#drainToken = this.#services.poller.add(this.#drainFd, EPOLLOUT, this.#drain);
+  }
+
+  #flushDevice(): void {
+    if (this.#gone) return;
+    this.#device.flush();
+    if (this.#device.waiting) return;
+    this.#services.poller.remove(this.#drainToken);
+    this.#drainToken = -1;
   }
 
   #schedule(): void {

@@ -24,7 +24,7 @@ export interface EngineOptions {
 
 /** What the link turned out to be. */
 export interface LinkInfo {
-  /** Name of the interface. */
+  /** Name of the interface; empty for a descriptor that has none. */
   name: string;
   medium: 'ethernet' | 'ip';
   /** Bytes of IP packet. */
@@ -56,6 +56,8 @@ export type Command =
 export type Event =
   /** First message: commands may be posted, followed by an 8-byte little-endian 1 written to this descriptor. */
   | { type: 'started'; wakeFd: number }
+  /** A guest's socket is there; `guestReady` follows when its peer has connected. */
+  | { type: 'guestWaiting'; id: number; path: string }
   /** `notes`: improvements that could not be had, one sentence each. */
   | { type: 'guestReady'; id: number; link: LinkInfo; notes: string[] }
   /** `error` is a positive errno, or 0; `message` one line. */

@@ -1,16 +1,40 @@
 /** From what the control plane says about a device to a link that carries frames. */
+import { fstatSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, DeviceSpec, InterfaceDevice, SentDevice } from '../config.ts';
+import type { AddressPlan, InterfaceDevice, SentDevice } from '../config.ts';
 import type { DeviceLink } from '../device/device-link.ts';
-import { type OpenedInterface, openInterface } from '../device/open-interface.ts';
+import { attachedTap, type OpenedInterface, openInterface } from '../device/open-interface.ts';
+import { SocketLink } from '../device/socket-link.ts';
 import { TapLink } from '../device/tap-link.ts';
 import { DeviceError } from '../device-error.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
+import { EINVAL } from '../sys/errno.ts';
 import { close, setNonBlocking } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 import { PASS_SCRATCH_BYTES, receiveDescriptor } from '../sys/pass-descriptor.ts';
 import { takeDescriptor } from '../sys/pidfd.ts';
+import {
+  AF_UNIX,
+  getsockoptInt,
+  SO_ACCEPTCONN,
+  SO_DOMAIN,
+  SO_TYPE,
+  SOCK_DGRAM,
+  SOCK_SEQPACKET,
+  SOL_SOCKET,
+} from '../sys/socket.ts';
 import type { LinkInfo } from './messages.ts';
+
+/** MTU of a descriptor for which none was given. */
+const DEFAULT_MTU = 1500;
+/**
+ * Packets that a descriptor's other end may have on their way to us: the kernel's own queue of a TAP that nobody changed,
+ * or what fits into a unix socket's default buffer.
+ */
+const TAP_QUEUE = 500;
+const SOCKET_QUEUE = 90;
+/** Character device 10:200 as stat(2) packs it. */
+const TUN_DEVICE = (10 << 8) | 200;
 
 export interface OpenDevice {
   /** The owner closes its descriptor. */
@@ -67,12 +91,50 @@ function receive(spec: SentDevice, slab: Slab, memory: Memory): number {
   return tun;
 }
 
-/** @throws DeviceError */
-export function openDevice(spec: DeviceSpec, plan: AddressPlan, slab: Slab, memory: Memory): OpenDevice {
+/** An interface of a namespace. @throws DeviceError */
+export function openDevice(
+  spec: InterfaceDevice | SentDevice,
+  plan: AddressPlan,
+  slab: Slab,
+  memory: Memory,
+): OpenDevice {
   const { tun, opened } =
     spec.kind === 'sent'
       ? { tun: receive(spec, slab, memory), opened: { ...spec, notes: [] } }
       : attachInterface(spec, plan);
   const { name, medium, mtu, txQueueLen, notes } = opened;
   return { link: new TapLink(tun, opened, slab, memory), info: { name, medium, mtu, txQueueLen }, notes };
+}
+
+/** Look what the descriptor is, and take it. It is closed when that fails. @throws DeviceError */
+export function openDescriptor(fd: number, askedMtu: number, slab: Slab, memory: Memory): OpenDevice {
+  const mtu = askedMtu === 0 ? DEFAULT_MTU : askedMtu;
+  const result = setNonBlocking(fd);
+  if (result < 0) throw new DeviceError('link', -result, `descriptor ${fd}: ${getSystemErrorName(result)}`);
+  const scratch = slab.region(16);
+  const option = (name: number): number => {
+    const failed = getsockoptInt(memory, fd, SOL_SOCKET, name, scratch);
+    return failed < 0 ? failed : memory.view.getInt32(scratch, true);
+  };
+  const found = fstatSync(fd);
+  if (found.isSocket()) {
+    const type = option(SO_TYPE);
+    const usable = (type === SOCK_DGRAM || type === SOCK_SEQPACKET) && option(SO_DOMAIN) === AF_UNIX;
+    if (!usable || option(SO_ACCEPTCONN) !== 0) throw notALink(fd, 'is a socket of another kind');
+    const link = new SocketLink(fd, mtu, type === SOCK_SEQPACKET, slab, memory);
+    return { link, info: { name: '', medium: 'ethernet', mtu, txQueueLen: SOCKET_QUEUE }, notes: [] };
+  }
+  if (!found.isCharacterDevice() || found.rdev !== TUN_DEVICE) throw notALink(fd, 'is something else');
+  const { notes, name, ...device } = attachedTap(fd, mtu);
+  const { medium } = device;
+  return {
+    link: new TapLink(fd, device, slab, memory),
+    info: { name, medium, mtu, txQueueLen: TAP_QUEUE },
+    notes,
+  };
+}
+
+function notALink(fd: number, what: string): DeviceError {
+  const accepted = 'an attached TAP or TUN, or a unix datagram or seqpacket socket';
+  return new DeviceError('link', EINVAL, `descriptor ${fd} ${what}; accepted: ${accepted}`);
 }

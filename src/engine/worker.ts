@@ -7,7 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import type { Limits } from '../config.ts';
+import type { GuestSpec, Limits } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import type { DescriptorBudget } from '../forward/context.ts';
@@ -25,13 +25,14 @@ import { close, discard, eventfd, read } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
+import { BessListener } from './bess-listener.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { type EngineServices, Guest } from './guest.ts';
 import { HostRoutes } from './host-routes.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
-import { type OpenDevice, openDevice } from './open-device.ts';
+import { type OpenDevice, openDescriptor, openDevice } from './open-device.ts';
 
 /** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
 const FIXED_BYTES = 16 * 1024 * 1024;
@@ -68,6 +69,8 @@ class Engine {
   readonly #loop: EventLoop;
   readonly #services: EngineServices;
   readonly #guests: Guest[] = [];
+  /** Sockets of guests whose peer is still to come. */
+  readonly #listeners = new Set<BessListener>();
   readonly #guestById = new Map<number, Guest>();
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
@@ -143,6 +146,7 @@ class Engine {
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs);
     }
     for (const guest of this.#guests) guest.close();
+    for (const listener of this.#listeners) listener.close();
   }
 
   #readMailbox(): void {
@@ -207,22 +211,55 @@ class Engine {
     }
   }
 
-  #addGuest(command: Extract<Command, { type: 'addGuest' }>): void {
-    const { id, guest } = command;
-    let device: OpenDevice | undefined;
+  #addGuest({ id, guest }: Extract<Command, { type: 'addGuest' }>): void {
+    const { device, addresses } = guest;
+    this.#attempt(id, () => {
+      switch (device.kind) {
+        case 'interface':
+        case 'sent':
+          this.#start(id, guest, openDevice(device, addresses, this.#slab, this.#memory));
+          return;
+        case 'descriptor':
+          this.#start(id, guest, openDescriptor(device.fd, device.mtu, this.#slab, this.#memory));
+          return;
+        case 'bess': {
+          const listener = new BessListener(this.#services, device.path, (fd) => {
+            this.#listeners.delete(listener);
+            this.#attempt(id, () =>
+              this.#start(id, guest, openDescriptor(fd, device.mtu, this.#slab, this.#memory)),
+            );
+          });
+          this.#listeners.add(listener);
+          post({ type: 'guestWaiting', id, path: device.path });
+          return;
+        }
+        default:
+          device satisfies never;
+      }
+    });
+  }
+
+  #attempt(id: number, action: () => void): void {
     try {
-      device = openDevice(guest.device, guest.addresses, this.#slab, this.#memory);
-      const added = new Guest(this.#services, guest, device);
-      this.#guests.push(added);
-      this.#guestById.set(id, added);
+      action();
     } catch (error) {
-      if (device !== undefined) close(device.link.fd);
       const [step, number] =
         error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
       const message = error instanceof Error ? error.message : String(error);
       post({ type: 'guestFailed', id, step, error: number, message });
-      return;
     }
+  }
+
+  #start(id: number, spec: GuestSpec, device: OpenDevice): void {
+    let guest: Guest;
+    try {
+      guest = new Guest(this.#services, spec, device);
+    } catch (error) {
+      close(device.link.fd);
+      throw error;
+    }
+    this.#guests.push(guest);
+    this.#guestById.set(id, guest);
     post({ type: 'guestReady', id, link: device.info, notes: device.notes });
   }
 

@@ -287,7 +287,10 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
     const c = this.connection;
     const context = this.#owner.context;
     const now = context.clock.nowMs;
-    while (pollTransmit(c, now, segment)) this.#transmit();
+    const { link } = context;
+    while (!link.full && pollTransmit(c, now, segment)) this.#transmit();
+    // Looked at again in the turn in which there is room.
+    if (link.full) this.#owner.touch(this);
     if (this.over) return;
     this.deadline = Math.min(nextTimeout(c), this.#retryAt);
     context.timers.update(this);
@@ -296,7 +299,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
   /** Cut the flow: RST to the guest, reset to the host. */
   abort(): void {
     this.connection.abort();
-    this.flush();
+    if (pollTransmit(this.connection, this.#owner.context.clock.nowMs, segment)) this.#transmit();
     this.#end(true);
   }
 

@@ -9,8 +9,10 @@ import { AF_UNIX, bind, connect, socket, UNIX_PATH_MAX } from '../sys/socket.ts'
 import type { FlowContext } from './context.ts';
 import { listenError } from './forward-error.ts';
 
+type SocketContext = Pick<FlowContext, 'memory' | 'scratch'>;
+
 /** Bind `fd`, of type `type`, to `path`. Throws `ForwardError`; `fd` stays open. */
-export function bindUnix(context: FlowContext, fd: number, type: number, path: string): void {
+export function bindUnix(context: SocketContext, fd: number, type: number, path: string): void {
   const { memory, scratch } = context;
   const where = `unix:${path}`;
   if (path === '' || Buffer.byteLength(path) > UNIX_PATH_MAX) throw listenError(where, -ENAMETOOLONG);
@@ -45,7 +47,7 @@ export function removeSocketFile(path: string, identity: string): void {
 }
 
 /** A socket, and nobody listens on it. */
-function isStale(context: FlowContext, type: number, path: string): boolean {
+function isStale(context: SocketContext, type: number, path: string): boolean {
   const { memory, scratch } = context;
   try {
     if (!lstatSync(path).isSocket()) return false;

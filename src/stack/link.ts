@@ -33,6 +33,8 @@ export interface Link {
   readonly tso: boolean;
   /** UDP batches may be sent. */
   readonly uso: boolean;
+  /** So much waits to be taken by the device that TCP should not send more for now. Always false for most devices. */
+  readonly full: boolean;
   /** Send a frame; 0, or `-errno` when it was not taken. */
   transmit(frame: TxFrame): number;
 }

@@ -14,6 +14,7 @@ const cFcntl = libcFunction('fcntl', 'int', ['int', 'int', 'int']);
 const EFD_NONBLOCK = 0x800;
 const EFD_CLOEXEC = 0x80000;
 const MADV_DONTNEED = 4;
+const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -57,6 +58,12 @@ export function setNonBlocking(fd: number): number {
   if (flags < 0) return -errno();
   if (cFcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno();
   return cFcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno() : 0;
+}
+
+/** Another descriptor for the same open file, close-on-exec, or `-errno`. */
+export function duplicate(fd: number): number {
+  const copy = cFcntl(fd, F_DUPFD_CLOEXEC, 0);
+  return copy < 0 ? -errno() : copy;
 }
 
 /** Hand the memory behind (`offset`, `length`), both multiples of the system's page size, back to the kernel. */

@@ -147,6 +147,7 @@ class Bench {
       checksumOffload: offload,
       tso: offload,
       uso: offload,
+      full: false,
       transmit: (frame) => {
         this.sent.push(gather(slab, frame));
         return this.result;

@@ -19,36 +19,10 @@ import {
 } from '../support/namespaces.ts';
 import { must, type Running } from '../support/processes.ts';
 import { digest, listen, sampleBytes, sha256, type TestServer } from '../support/tcp-servers.ts';
+import { receive, send } from '../support/transfer.ts';
 import { until } from '../support/wait.ts';
 
 const BODY = sampleBytes(2 * 1024 * 1024);
-
-/** Guest program: sends the same bytes to a `digest` server and gets its answer. */
-async function send(host: string, port: number, size: number): Promise<string> {
-  const { connect } = await import('node:net');
-  const { createHash } = await import('node:crypto');
-  const body = createHash('shake256', { outputLength: size }).update('tslirp').digest();
-  return await new Promise((resolve, reject) => {
-    let text = '';
-    const socket = connect({ host, port, allowHalfOpen: true }, () => socket.end(body));
-    socket.on('data', (part: Buffer) => {
-      text += part.toString('latin1');
-    });
-    socket.on('end', () => resolve(text)).on('error', reject);
-  });
-}
-
-/** Guest program: SHA-256 of what comes. */
-async function receive(host: string, port: number): Promise<string> {
-  const { connect } = await import('node:net');
-  const { createHash } = await import('node:crypto');
-  return await new Promise((resolve, reject) => {
-    const hash = createHash('sha256');
-    const socket = connect({ host, port });
-    socket.on('data', (part: Buffer) => hash.update(part));
-    socket.on('end', () => resolve(hash.digest('hex'))).on('error', reject);
-  });
-}
 
 let sink: TestServer;
 let source: TestServer;

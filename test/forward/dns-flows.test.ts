@@ -97,6 +97,7 @@ class Harness {
       checksumOffload: false,
       tso: false,
       uso: false,
+      full: false,
       transmit: (frame) => this.#onFrame(frame),
     };
     const context: Partial<FlowContext> = {

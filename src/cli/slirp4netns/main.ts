@@ -81,6 +81,7 @@ async function main(): Promise<void> {
   if (config.readyFd >= 0 && !isInherited(config.readyFd)) config.readyFd = -1;
 
   const voice: Voice = {
+    waiting: (path) => process.stderr.write(`Waiting for connection to ${path}\n`),
     up: () => process.stdout.write(summary(config)),
     ready: (end) => {
       if (exitAtOnce) end();
@@ -94,7 +95,7 @@ async function main(): Promise<void> {
     import('../../control/logger.ts'),
   ]);
   const { target } = config;
-  if (target.kind === 'attach')
+  if (target.kind !== 'run')
     await serveAttach(config, target, supervisor, new Logger(config.logLevel), voice);
 }
 

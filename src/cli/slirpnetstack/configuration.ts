@@ -58,7 +58,7 @@ export function configuration(options: Options): Config {
     exitOnData: true,
     logLevel: 'error',
     interfaceName: options.interface,
-    mtu: 0,
+    mtu: options.fd >= 0 ? options.mtu : 0,
     configure: 'no',
     setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
     api: { path: '', requestMax: 0, echo: false },

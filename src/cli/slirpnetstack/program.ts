@@ -136,7 +136,15 @@ class Program {
   }
 
   async #attach(): Promise<void> {
-    const { netns, interface: name } = this.#options;
+    const { netns, interface: name, fd } = this.#options;
+    if (fd >= 0) {
+      try {
+        await this.#session.attach({ kind: 'descriptor', fd });
+      } catch (error) {
+        throw linkError(error, this.#options);
+      }
+      return;
+    }
     let namespace: NamespaceRef;
     if (netns === '') namespace = namespaceOfPath('/proc/self/ns/net');
     else {

@@ -72,10 +72,21 @@ export class TunDevice {
     return call(this.fd, TUNSETIFF, this.memory.address(0, IFREQ_BYTES));
   }
 
-  /** The flags the device really has, or −errno. */
+  /** The flags the device really has, or −errno (EBADFD when it is not attached). */
   flags(): number {
     const result = call(this.fd, TUNGETIFF, this.memory.address(0, IFREQ_BYTES));
     return result < 0 ? result : this.memory.view.getUint16(IFREQ_FLAGS, true);
+  }
+
+  /** Name of the interface; to be asked after `flags`. */
+  get name(): string {
+    let name = '';
+    for (let i = 0; i < INTERFACE_NAME_MAX; i++) {
+      const code = this.memory.view.getUint8(i);
+      if (code === 0) break;
+      name += String.fromCharCode(code);
+    }
+    return name;
   }
 
   /** Declare the offloads we can take. They are ours for as long as we are attached. */
