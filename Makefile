@@ -1,7 +1,7 @@
 # The two commands to know: `make demo` shows the program at work, `make test` runs every test.
 # Both install what they need: npm packages always, Debian packages when run as root.
 
-.PHONY: sim demo test test-unit test-e2e build check bench clean
+.PHONY: sim fuzz demo test test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -28,6 +28,11 @@ check: node_modules/.package-lock.json
 SEEDS ?= 30000
 sim: build
 	node dist/test/sim/main.js $(SEEDS)
+
+# Random input for as long as asked; FUZZ_SEED=n and FUZZ_TARGET=name run one of them again.
+FUZZ_SECONDS ?= 60
+fuzz: build
+	FUZZ_SECONDS=$(FUZZ_SECONDS) node dist/test/fuzz/main.js
 
 bench: build
 	scripts/need.sh bench
