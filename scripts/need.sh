@@ -8,7 +8,7 @@ set -eu
 # program:package, by purpose
 demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
 test="$demo busybox:busybox crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
-  nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runuser:util-linux socat:socat
+  nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runsc:runsc runuser:util-linux socat:socat
   strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd"
 bench="$demo slirp4netns:slirp4netns pasta:passt taskset:util-linux"
 

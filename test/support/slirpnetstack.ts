@@ -15,11 +15,13 @@ export interface SlirpnetstackGuest {
 export async function slirpnetstackGuest({
   medium = 'tap',
   mtu = 1500,
+  plain = false,
 }: {
   medium?: 'tap' | 'tun';
   mtu?: number;
+  plain?: boolean;
 } = {}): Promise<SlirpnetstackGuest> {
-  const { namespace, anchor } = await bareNamespace();
+  const { namespace, anchor } = await bareNamespace({ plain });
   const gateways = medium === 'tap' ? ['via 10.0.2.2', 'via fd00::2'] : ['dev tun0', 'dev tun0'];
   try {
     await namespace.ip(
