@@ -389,3 +389,72 @@ describe('-interface', () => {
     }
   });
 });
+
+describe('-fd', () => {
+  /**
+   * The peer of a unix datagram socket, as a program: starts the rest of its command line with FD as the other end, prints
+   * the frames it gets in hexadecimal, and sends those that it is given in hexadecimal; "close" closes its end.
+   */
+  const PEER = `
+    $^F = 255; $| = 1;
+    socketpair(OURS, THEIRS, 1, 2, 0) or die "socketpair: $!";
+    my $pid = fork;
+    if ($pid == 0) { close OURS; open STDOUT, ">/dev/null"; exec map { $_ eq "FD" ? fileno THEIRS : $_ } @ARGV or die }
+    close THEIRS;
+    my ($frame, $open) = ("", 1);
+    while (1) {
+      my $in = ""; vec($in, 0, 1) = 1; vec($in, fileno(OURS), 1) = 1 if $open;
+      select($in, undef, undef, undef);
+      if ($open && vec($in, fileno(OURS), 1)) { recv(OURS, $frame, 70000, 0); print unpack("H*", $frame), "\\n" }
+      next unless vec($in, 0, 1);
+      last unless sysread(STDIN, my $line, 4096);
+      if ($line eq "close\\n") { close OURS; $open = 0; print "closed\\n" } else { send(OURS, pack("H*", $line =~ s/\\s//gr), 0) }
+    }
+    kill 15, $pid; waitpid $pid, 0; exit $? >> 8;
+  `;
+
+  test('carries one frame per datagram: our ARP request first, answers to the peer, whose MAC address may be ours', async () => {
+    const command = [process.execPath, programPath('slirpnetstack'), '-fd', 'FD', '-mtu', '1400'];
+    const peer = start(asOwner('perl', '-e', PEER, '--', ...command));
+    try {
+      const arp = await peer.firstLine(10_000);
+      assert.equal(
+        arp,
+        'ffffffffffff7071aa4b29aa0806' + '0001080006040001' + '7071aa4b29aa0a000202' + '0000000000000a000264',
+      );
+      // Who has 10.0.2.10? Asked with the MAC address that we have ourselves.
+      const asker = '7071aa4b29aa0a000264';
+      peer.child.stdin?.write(
+        `ffffffffffff7071aa4b29aa0806${'0001080006040001'}${asker}0000000000000a00020a\n`,
+      );
+      await until(() => peer.stdout.split('\n').length > 2, 'the ARP reply');
+      assert.equal(
+        peer.stdout.split('\n')[1],
+        `7071aa4b29aa7071aa4b29aa0806${'0001080006040002'}7071aa4b29aa0a00020a${asker}`,
+      );
+      await until(() => peer.stderr.includes('started'), 'the start');
+      assert.match(peer.stderr, /^\[\+\] #\d+ Slirpnetstack started\n$/);
+      // The peer going away ends nothing.
+      peer.child.stdin?.write('close\n');
+      await until(() => peer.stdout.includes('closed'), 'the close');
+      peer.child.stdin?.end();
+      const { status, stderr } = await peer.end();
+      assert.match(stderr, /closing\n$/);
+      assert.equal(status, 0);
+    } finally {
+      await peer.stop();
+    }
+  });
+
+  test('a descriptor that is not open, or no link', async () => {
+    const { status, stderr } = await runSlirpnetstack(['-fd', '77']);
+    assert.equal(
+      stderr,
+      '[!] Failed to create linkEP: syscall.SetNonblock(77) failed: bad file descriptor\n',
+    );
+    assert.equal(status, 251);
+    const file = await runSlirpnetstack(['-fd', '0']);
+    assert.match(file.stderr, /^\[!\] Failed to create linkEP: [^\n]+\n$/);
+    assert.equal(file.status, 251);
+  });
+});

@@ -12,9 +12,11 @@ import { type NamespaceRef, namespaceOfPath } from '../../control/namespace.ts';
 import { LookupError, Resolver } from '../../control/resolver.ts';
 import { Session } from '../../control/session.ts';
 import { Supervisor } from '../../control/supervisor.ts';
+import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
 import type { ForwardRule } from '../forward-rule.ts';
 import { toForwardSpec } from '../forward-spec.ts';
+import { isInherited } from '../inherited.ts';
 import { configuration } from './configuration.ts';
 import { goErrorOf, goErrorText } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
@@ -27,6 +29,7 @@ import { usage } from './usage.ts';
 import { versionText } from './version.ts';
 
 const SIGTERM = 15;
+const EBADF = 9;
 /** The data plane cannot go on; the original has no such end. */
 const EXIT_BROKEN = 1;
 
@@ -68,10 +71,13 @@ class Program {
   readonly #ending: Ending;
   readonly #session: Session;
   readonly #forwards = new Map<number, ForwardSpec>();
+  /** Asked before anything of ours opens descriptors. */
+  readonly #fdIsOpen: boolean;
   #metrics: MetricsServer | undefined;
 
   constructor(options: Options) {
     this.#options = options;
+    this.#fdIsOpen = options.fd < 0 || isInherited(options.fd);
     const config = configuration(options);
     this.#supervisor = new Supervisor({ limits: config.limits, debug: false });
     this.#ending = new Ending(this.#supervisor);
@@ -139,6 +145,7 @@ class Program {
     const { netns, interface: name, fd } = this.#options;
     if (fd >= 0) {
       try {
+        if (!this.#fdIsOpen) throw new DeviceError('link', EBADF, 'not an inherited descriptor');
         await this.#session.attach({ kind: 'descriptor', fd });
       } catch (error) {
         throw linkError(error, this.#options);
