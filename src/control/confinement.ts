@@ -21,6 +21,7 @@ import type { Config } from '../config.ts';
 import { closeTree, isConfined, leaveFiles } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import { namespaceOfPath } from './namespace.ts';
+import { sayError } from './say.ts';
 import type { Supervisor } from './supervisor.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
@@ -132,7 +133,7 @@ export class Confinement {
     for (const path of READ) order.add('read', path);
     const real = order.addResolvConf();
     if (real !== '' && sandbox.minimal) {
-      process.stderr.write(
+      sayError(
         `sandbox: ${RESOLV_CONF} (-> ${real}) seems a symlink to a file outside {/etc, /run}, attempting to bind it as well.\n`,
       );
     }

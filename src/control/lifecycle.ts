@@ -90,7 +90,10 @@ export function watchTarget(namespace: NamespaceRef, gone: () => void): () => vo
   return () => clearInterval(timer);
 }
 
-/** Tell whoever started us that packets flow: the byte `1`, and then the end of the stream. Does nothing for −1. */
+/**
+ * Tell whoever started us that packets flow: the byte `1`, and then the end of the stream. Does nothing for −1. The
+ * standard streams stay open: what is opened next would take their place, and get what is meant for them.
+ */
 export function signalReady(fd: number): void {
   if (fd < 0) return;
   try {
@@ -98,6 +101,7 @@ export function signalReady(fd: number): void {
   } catch {
     // The reader has gone; that is its own business.
   }
+  if (fd <= 2) return;
   try {
     closeSync(fd);
   } catch {

@@ -62,7 +62,12 @@ function open(level: Config['logLevel'], locate: (library: string) => string): P
   const { pino } = load(locate('pino')) as typeof import('pino');
   // The time is put in by us: of when it happened, not of when it was written.
   const options = { level, base: null, timestamp: false };
-  if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: 2, sync: true }));
+  if (!process.stderr.isTTY) {
+    const destination = pino.destination({ dest: 2, sync: true });
+    // Lines that nobody takes are lost.
+    destination.on('error', () => undefined);
+    return pino(options, destination);
+  }
   const pretty = load(locate('pino-pretty')) as typeof import('pino-pretty');
   return pino(
     options,

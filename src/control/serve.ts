@@ -5,6 +5,7 @@ import { Ending, signalReady, watchTarget } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
 import { CommandError, RunCommand } from './run-command.ts';
+import { sayError } from './say.ts';
 import { Session } from './session.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -27,8 +28,7 @@ export const plainVoice: Voice = {
   up: () => undefined,
   ready: () => undefined,
   exitRequested: () => undefined,
-  failed: (error) =>
-    process.stderr.write(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`),
+  failed: (error) => sayError(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`),
 };
 
 /** `tslirp attach`: serve a namespace or a link until it is gone or we are told to end; both are a clean end. */

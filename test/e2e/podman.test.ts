@@ -11,14 +11,14 @@ import { endPodman, IMAGE, inContainer, podman, preparePodman, userStart } from 
 import { run } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
-/** Processes of ours that serve a container. */
+/** Processes of ours that serve a container, their helpers included. */
 function serving(): number {
   let count = 0;
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
       const words = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
-      if (words[0]?.endsWith('node') === true && words.includes(programPath('slirp4netns'))) count++;
+      if (words.some((word) => /\/slirp4netns(\/main\.js)?$/.test(word))) count++;
     } catch {
       // It has ended.
     }
@@ -107,6 +107,7 @@ if (mode === 'user') {
         ).trim();
         const answers = async (): Promise<boolean> => (await page(HOST4_OTHER, port)) !== '';
         await until(answers, 'the published port', 10_000);
+        assert.ok(serving() > 0);
         if (client !== undefined) assert.equal(await page(HOST4_OTHER, port), client);
         await podman(['stop', '--time=0', id]);
         assert.equal(await page(HOST4_OTHER, port), '');

@@ -255,6 +255,25 @@ describe('slirp4netns -c', () => {
     }
   });
 
+  test('a forwarded UDP port brings answers back', async () => {
+    const { api } = service;
+    const inside = guest.start(['socat', 'UDP4-RECVFROM:90,fork', 'SYSTEM:"echo $SOCAT_PEERADDR"']);
+    try {
+      const { host_port: port } = await addForward(api, { proto: 'udp', host_port: 0, guest_port: 90 });
+      await until(async () => {
+        const { stdout } = await run(
+          ['socat', '-T0.3', '-t0.3', '-', `UDP4:${HOST4}:${port},bind=${HOST4_OTHER}`],
+          {
+            input: 'x',
+          },
+        );
+        return stdout === `${HOST4_OTHER}\n`;
+      }, 'an answer that names the client');
+    } finally {
+      await inside.stop();
+    }
+  });
+
   test('flows are listed and can be cut; counters and the run itself are told', async () => {
     const { api } = service;
     const server = await listen(echo);
@@ -521,6 +540,21 @@ describe('beginning and end of slirp4netns', () => {
     const ended = await stack.end();
     assert.equal(ended.status, 0, ended.stderr);
     assert.match(ended.stderr, /exitfd event/);
+  });
+
+  test('a standard stream may be the ready descriptor, and stays open', async () => {
+    const argv = ['-c', '-r', '2', '-e', '77', String(bare.namespace.pid), 'tap0'];
+    const ended = await slirp4netns(argv);
+    assert.deepEqual([ended.status, ended.stderr], [0, '1exitfd event\ndo_slirp is exiting\n']);
+  });
+
+  test('readers of our output that have gone are no trouble', async () => {
+    const service = await serve(bare, '-c');
+    service.process.child.stdout?.destroy();
+    service.process.child.stderr?.destroy();
+    for (let i = 0; i < 3; i++) await ask(service.api, { execute: 'list_hostfwd' });
+    service.closeExitFd();
+    assert.equal((await service.process.end()).status, 0);
   });
 
   test('the namespace going away is the end', async () => {

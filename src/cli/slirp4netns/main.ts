@@ -8,6 +8,7 @@ import type { Config } from '../../config.ts';
 import { SocketFileError } from '../../control/api/socket-file.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { isConfined } from '../../control/launcher.ts';
+import { sayError, sayOut } from '../../control/say.ts';
 import type { Voice } from '../../control/serve.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { isInherited } from '../inherited.ts';
@@ -24,7 +25,7 @@ function release(): string {
 }
 
 function refuse(stderr: string): void {
-  process.stderr.write(stderr);
+  sayError(stderr);
   process.exitCode = EXIT_FAILURE;
 }
 
@@ -57,8 +58,8 @@ async function main(): Promise<void> {
   // bin/launcher.pl leaves the name by which we were called there.
   const program = basename(process.argv0);
   const parsed = parseOptions(process.argv.slice(2), program, release());
-  process.stdout.write(parsed.stdout);
-  process.stderr.write(parsed.stderr);
+  sayOut(parsed.stdout);
+  sayError(parsed.stderr);
   process.exitCode = parsed.status;
   if (parsed.options === undefined) return;
 
@@ -81,13 +82,13 @@ async function main(): Promise<void> {
   if (config.readyFd >= 0 && !isInherited(config.readyFd)) config.readyFd = -1;
 
   const voice: Voice = {
-    waiting: (path) => process.stderr.write(`Waiting for connection to ${path}\n`),
-    up: () => process.stdout.write(summary(config)),
+    waiting: (path) => sayError(`Waiting for connection to ${path}\n`),
+    up: () => sayOut(summary(config)),
     ready: (end) => {
       if (exitAtOnce) end();
     },
-    exitRequested: () => process.stderr.write('exitfd event\ndo_slirp is exiting\n'),
-    failed: (error) => process.stderr.write(failure(error)),
+    exitRequested: () => sayError('exitfd event\ndo_slirp is exiting\n'),
+    failed: (error) => sayError(failure(error)),
   };
   const supervisor = new Supervisor({ limits: config.limits, debug: false });
   const [{ serveAttach }, { Logger }] = await Promise.all([

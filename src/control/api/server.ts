@@ -10,6 +10,7 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ApiSpec } from '../../config.ts';
+import { sayError } from '../say.ts';
 import type { ApiCommands } from './commands.ts';
 import { ApiError } from './fields.ts';
 import { RequestText, TextState } from './request-text.ts';
@@ -64,7 +65,7 @@ export class ApiServer {
   }
 
   private accept(socket: Socket): void {
-    if (this.options.spec.echo) process.stderr.write('apifd event\n');
+    if (this.options.spec.echo) sayError('apifd event\n');
     if (this.clients >= CLIENTS_MAX && !this.makeRoom()) {
       socket.on('error', () => undefined);
       socket.end(refusal('too many clients'), () => socket.destroy());
@@ -182,8 +183,7 @@ class Client {
   private async answer(): Promise<string> {
     const { request } = this;
     if (request.state === TextState.TooLarge) return refusal('too large message');
-    if (this.options.spec.echo)
-      process.stderr.write(`api_handler: got request: ${printable(request.text() ?? '')}\n`);
+    if (this.options.spec.echo) sayError(`api_handler: got request: ${printable(request.text() ?? '')}\n`);
     try {
       return JSON.stringify(await this.options.commands.run(parse(request)));
     } catch (error) {
