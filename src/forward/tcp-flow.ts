@@ -591,7 +591,7 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
       }
       // What is read in one go leaves in one go: no short segment at the end of each read.
       const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * transmitUnit(c), PAGE_SIZE);
-      const reach = Math.min(c.sndWnd, 2 * c.congestion.cwnd) + READ_AHEAD;
+      const reach = Math.min(c.sndWnd, 2 * Math.floor(c.congestion.cwnd)) + READ_AHEAD;
       const want = Math.min(c.sendRoom, reach - c.sndQueue.length, unit);
       // The guest takes nothing at the moment: its acknowledgment brings us back here.
       if (want <= 0) return;

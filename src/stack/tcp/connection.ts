@@ -195,6 +195,9 @@ export class TcpConnection {
   /** Until this is acknowledged, the congestion window was what kept us from sending more. */
   limitedUntil: Seq = 0;
   lastDataSentAt: number = Number.NEGATIVE_INFINITY;
+  /** Bytes that left ahead of the pace, as of a time (pacing.ts). */
+  paceDebt = 0;
+  paceAt = 0;
   /** RACK.reo_wnd_mult, RACK.reo_wnd_persist and RACK.dsack_round (RFC 8985 §6.2 step 4). */
   reorderMultiple = 1;
   reorderPersist = 0;

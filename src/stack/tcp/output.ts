@@ -11,6 +11,7 @@
 import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
 import { Recovery, type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
 import { close, receiveRoom, windowLimit } from './input.ts';
+import { mustWait, notePaced } from './pacing.ts';
 import { armLossProbe, armRetransmit, congestionLimit, pipe } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
 import { Timer } from './timers.ts';
@@ -175,7 +176,9 @@ function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   // Duplicate ACKs and SACK make the pipe smaller than the flight: that is limited transmit (RFC 3042).
   const congested = congestionLimit(c) - pipe(c);
   const usable = Math.min(c.sndWnd - flight, congested);
-  if (unsent > congested) c.limitedUntil = c.sndNxt;
+  const waits = unsent > 0 && mustWait(c, nowMs);
+  if (waits || unsent > congested) c.limitedUntil = c.sndNxt;
+  if (waits) return false;
   // FIN takes a place in the window; alone before a shut one it goes out all the same and is its own probe.
   if (unsent === 0) return c.finQueued && (usable > 0 || flight === 0) && sendFin(c, nowMs, out);
   if (usable <= 0) {
@@ -231,6 +234,7 @@ function afterNew(c: TcpConnection, length: number, nowMs: number): void {
   if (c.recovery === Recovery.Fast) c.prrOut += length;
   c.sndNxt = to;
   c.lastDataSentAt = nowMs;
+  notePaced(c, length, nowMs);
   c.timers[Timer.Persist] = Number.POSITIVE_INFINITY;
   c.persistMs = 0;
   if (wasIdle || c.timers[Timer.Retransmit] === Number.POSITIVE_INFINITY) armRetransmit(c, nowMs);

@@ -35,9 +35,9 @@ export function pipe(c: TcpConnection): number {
   return c.sackOk ? flight - board.sacked : Math.max(0, flight - c.dupAcks * c.sndMss);
 }
 
-/** How many bytes may be in the network. */
+/** How many bytes may be in the network. A whole number: windows grow by fractions. */
 export function congestionLimit(c: TcpConnection): number {
-  return c.recovery === Recovery.Fast ? c.recoveryCwnd : c.congestion.cwnd;
+  return Math.floor(c.recovery === Recovery.Fast ? c.recoveryCwnd : c.congestion.cwnd);
 }
 
 /** The guest acknowledged new bytes: `h.ack` is above SND.UNA. `dsack`: it also reports a duplicate. */

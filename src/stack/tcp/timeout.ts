@@ -51,6 +51,7 @@ export function onTimeout(c: TcpConnection, nowMs: number): number {
       c.persistPending = true;
     }
   }
+  if ((timers[Timer.Pace] as number) <= nowMs) timers[Timer.Pace] = Number.POSITIVE_INFINITY;
   if ((timers[Timer.Reorder] as number) <= nowMs) detectLosses(c, nowMs);
   if ((timers[Timer.LossProbe] as number) <= nowMs) {
     timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;

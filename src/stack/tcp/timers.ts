@@ -11,10 +11,12 @@ export const Timer = {
   State: 5,
   /** RACK: something may be lost, unless it comes by then (RFC 8985 §6.3). */
   Reorder: 6,
+  /** New data may be sent again: it is spread over the round trip. */
+  Pace: 7,
 } as const;
 export type Timer = (typeof Timer)[keyof typeof Timer];
 
-export const TIMER_COUNT = 7;
+export const TIMER_COUNT = 8;
 
 /** The earliest of the timers; Infinity when none is set. */
 export function earliest(timers: Float64Array): number {

@@ -6,10 +6,18 @@ import { NewReno } from '../../../src/stack/tcp/congestion/new-reno.ts';
 const MSS = 1000;
 const RTT = 100;
 
-/** A round trip: every byte of the window is acknowledged, two segments at a time, spread over the time. */
-function round(c: Cubic | NewReno, startMs: number, rttMs: number = RTT, limited = true): void {
+/** A round trip: every byte of the window is acknowledged, two segments at a time, spread over `spreadMs`. */
+function round(
+  c: Cubic | NewReno,
+  startMs: number,
+  {
+    rttMs = RTT,
+    limited = true,
+    spreadMs = 20,
+  }: { rttMs?: number; limited?: boolean; spreadMs?: number } = {},
+): void {
   const acks = Math.max(1, Math.floor(c.cwnd / (2 * MSS)));
-  for (let i = 0; i < acks; i++) c.onAck(2 * MSS, limited, startMs + (i * RTT) / acks, rttMs);
+  for (let i = 0; i < acks; i++) c.onAck(2 * MSS, limited, startMs + (i * spreadMs) / acks, rttMs);
 }
 
 /** After a loss at a window of `segments`. */
@@ -65,7 +73,7 @@ describe('CUBIC (RFC 9438)', () => {
       round(idle, now);
       round(busy, now);
     }
-    for (let now = 1000; now < 21_000; now += RTT) round(idle, now, RTT, false);
+    for (let now = 1000; now < 21_000; now += RTT) round(idle, now, { limited: false });
     round(idle, 21_000);
     round(busy, 1000);
     assert.ok(Math.abs(idle.cwnd - busy.cwnd) < 10 * MSS, `${idle.cwnd} and ${busy.cwnd}`);
@@ -112,15 +120,28 @@ describe('slow start (RQ-30, RFC 9406)', () => {
   test('a round trip that grows ends it before there is a loss', () => {
     const c = new Cubic(MSS);
     for (let i = 0; i < 4; i++) round(c, i * RTT);
-    for (let i = 4; i < 12; i++) round(c, i * RTT, RTT + 20);
+    for (let i = 4; i < 12; i++) round(c, i * RTT, { rttMs: RTT + 20 });
     assert.ok(c.ssthresh < 1000 * MSS, `${c.ssthresh}`);
     assert.equal(c.cwnd >= c.ssthresh, true);
+  });
+
+  test('acknowledgments without a pause for half a round trip slow it down, a queue that stays ends it', () => {
+    const c = new Cubic(MSS);
+    for (let i = 0; i < 4; i++) round(c, i * RTT);
+    round(c, 4 * RTT, { spreadMs: 80 });
+    const slow = c.cwnd;
+    assert.ok(slow > 200 * MSS && slow < 320 * MSS, `${slow}`);
+    round(c, 5 * RTT, { spreadMs: 80 });
+    assert.ok(c.cwnd < 1.3 * slow, `${slow} to ${c.cwnd}`);
+    assert.equal(c.ssthresh, Number.POSITIVE_INFINITY);
+    round(c, 6 * RTT, { spreadMs: 80, rttMs: RTT + 20 });
+    assert.ok(c.ssthresh < 1.4 * slow, `${slow} to ${c.ssthresh}`);
   });
 
   test('one that shrinks again was a burst: on with it', () => {
     const c = new Cubic(MSS);
     for (let i = 0; i < 4; i++) round(c, i * RTT);
-    round(c, 4 * RTT, RTT + 20);
+    round(c, 4 * RTT, { rttMs: RTT + 20 });
     const before = c.cwnd;
     for (let i = 5; i < 8; i++) round(c, i * RTT);
     assert.ok(c.cwnd > 4 * before, `${before} to ${c.cwnd}`);

@@ -52,7 +52,7 @@ export class Cubic implements CongestionControl {
       this.#pausedAt = -1;
     }
     if (this.cwnd < this.ssthresh) {
-      this.#slowStart(acked, rttMs);
+      this.#slowStart(acked, nowMs, rttMs);
       return;
     }
     if (this.#epochStart < 0) this.#startEpoch(nowMs);
@@ -95,13 +95,13 @@ export class Cubic implements CongestionControl {
     this.#epochStart = -1;
   }
 
-  #slowStart(acked: number, rttMs: number): void {
+  #slowStart(acked: number, nowMs: number, rttMs: number): void {
     const growth = Math.min(acked, 2 * this.#mss);
     if (this.ssthresh !== Number.POSITIVE_INFINITY) {
       this.cwnd += growth;
       return;
     }
-    const divisor = this.#hystart.onAck(acked, this.cwnd, rttMs);
+    const divisor = this.#hystart.onAck(acked, this.cwnd, nowMs, rttMs);
     if (divisor > 0) this.cwnd += growth / divisor;
     else this.ssthresh = this.cwnd;
   }

@@ -1,0 +1,50 @@
+/**
+ * Pacing: new data is spread over the round trip, so that what acknowledgments have gathered in our batches does not
+ * leave as one burst into a queue that is smaller than that. Only where there is congestion control.
+ *
+ * The pace is that of Linux: twice the window per round trip in slow start, a fifth more than it otherwise. Up to an
+ * initial window, or what takes the pace `BURST_MS`, may leave at once, because timers have a millisecond. A round trip
+ * not much longer than that is not paced at all.
+ */
+import { initialWindow } from './congestion/congestion.ts';
+import type { TcpConnection } from './connection.ts';
+import { Timer } from './timers.ts';
+
+const MIN_RTT_MS = 4;
+const BURST_MS = 2;
+const LEAST_WAIT_MS = 0.05;
+const SLOW_START_GAIN = 2;
+const AVOIDANCE_GAIN = 1.2;
+
+/** Bytes per ms; Infinity = not paced. */
+function pace(c: TcpConnection): number {
+  const { cwnd, ssthresh } = c.congestion;
+  if (cwnd === Number.POSITIVE_INFINITY || c.rtt.srttMs < MIN_RTT_MS) return Number.POSITIVE_INFINITY;
+  return ((cwnd < ssthresh ? SLOW_START_GAIN : AVOIDANCE_GAIN) * cwnd) / c.rtt.srttMs;
+}
+
+/** Must new data wait? Sets the timer for its time. */
+export function mustWait(c: TcpConnection, nowMs: number): boolean {
+  if (c.paceDebt === 0) return false;
+  const rate = pace(c);
+  if (rate === Number.POSITIVE_INFINITY || c.flight === 0) {
+    c.paceDebt = 0;
+    return false;
+  }
+  // The debt is kept in bytes: when the pace changes it is paid at the new one.
+  c.paceDebt = Math.max(0, c.paceDebt - (nowMs - c.paceAt) * rate);
+  c.paceAt = nowMs;
+  const burst = Math.max(initialWindow(c.sndMss), BURST_MS * rate);
+  const waitMs = (c.paceDebt - burst) / rate;
+  // Less than that is lost in rounding.
+  if (!(waitMs > LEAST_WAIT_MS)) return false;
+  c.timers[Timer.Pace] = nowMs + waitMs;
+  return true;
+}
+
+/** `bytes` of new data are sent. */
+export function notePaced(c: TcpConnection, bytes: number, nowMs: number): void {
+  if (c.congestion.cwnd === Number.POSITIVE_INFINITY) return;
+  if (c.paceDebt === 0) c.paceAt = nowMs;
+  c.paceDebt += bytes;
+}
