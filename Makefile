@@ -1,7 +1,7 @@
 # The two commands to know: `make demo` shows the program at work, `make test` runs every test.
 # Both install what they need: npm packages always, Debian packages when run as root.
 
-.PHONY: sim fuzz demo test test-unit test-e2e build check bench clean
+.PHONY: sim bench-badlink fuzz demo test test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -33,6 +33,11 @@ sim: build
 FUZZ_SECONDS ?= 60
 fuzz: build
 	FUZZ_SECONDS=$(FUZZ_SECONDS) node dist/test/fuzz/main.js
+
+# As root: goodput over a bad link, a Linux guest and tslirp beside Linux and Linux.
+bench-badlink: build
+	scripts/need.sh test
+	unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/badlink/main.js
 
 bench: build
 	scripts/need.sh bench

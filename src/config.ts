@@ -231,9 +231,10 @@ export const defaultBehavior: GuestBehavior = {
 
 /**
  * How TCP towards the guest deals with the network in between. `none` where there is none: a TAP or TUN on this machine.
- * Everything else also gets windows for a long way.
+ * Everything else also gets windows for a long way. `auto`: none on a TAP or TUN, cubic on a packet socket, of which
+ * nobody knows where it leads.
  */
-export type Congestion = 'none' | 'newReno' | 'cubic';
+export type Congestion = 'auto' | 'none' | 'newReno' | 'cubic';
 
 /** As every tool expects it, or as slirpnetstack writes it. */
 export type CaptureFormat = 'pcap' | 'slirpnetstack';

@@ -52,7 +52,6 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     seconds: { type: 'string', default: '0' },
     launcher: { type: 'string', default: 'bin/tslirp' },
-    under: { type: 'string', default: process.execPath },
     pcap: { type: 'string', default: '' },
     way: { type: 'string', default: 'up,down' },
     stack: { type: 'string', default: 'linux,tslirp' },
@@ -106,16 +105,18 @@ async function sample(stack: Stack, way: Way, condition: Condition, seed: number
     if (stack === 'linux') {
       const peer = await namespace();
       running.push(peer.anchor);
-      running.push(await startBadLink(tap, openTap(peer.pid, 'tap0'), linkOptions(condition, seed)));
+      running.push(
+        await startBadLink(tap, openTap(peer.pid, 'tap0'), linkOptions(condition, seed), { first: true }),
+      );
       await configure(peer.pid, PEER);
       server = start(inside(peer.pid, listen));
     } else {
       const [ours, links] = packetSockets();
-      running.push(await startBadLink(tap, links, linkOptions(condition, seed)));
-      const options = ['--congestion', 'cubic', '--enable-host', '--mtu', String(MTU), '--no-ipv6'];
+      running.push(await startBadLink(tap, links, linkOptions(condition, seed), { first: true }));
+      const options = ['--enable-host', '--mtu', String(MTU), '--no-ipv6'];
       if (values.pcap !== '') options.push('--pcap', values.pcap);
       const tslirp = start(
-        [...values.under.split(' '), values.launcher, 'attach', ...options, '--ready-fd', '4', '--fd', '3'],
+        [process.execPath, values.launcher, 'attach', ...options, '--ready-fd', '4', '--fd', '3'],
         { stdio: ['ignore', 'pipe', 'pipe', ours, 'pipe'] },
       );
       running.push(tslirp);

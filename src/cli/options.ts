@@ -155,9 +155,9 @@ function addShared(command: Command): Command {
     .option('--no-dns', 'no DNS service at the DNS addresses')
     .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
     .addOption(
-      new Option('--congestion <name>', 'congestion control towards the guest: none, newReno or cubic')
+      new Option('--congestion <name>', 'congestion control towards the guest: auto, none, newReno or cubic')
         .argParser(parseCongestion)
-        .default('none')
+        .default('auto')
         .hideHelp(),
     )
     .option('--pcap <file>', 'write a capture of all packets', parsePcapPath)

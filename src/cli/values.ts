@@ -83,7 +83,7 @@ export function parseLogLevel(text: string): Config['logLevel'] {
   return level;
 }
 
-const congestions: readonly Congestion[] = ['none', 'newReno', 'cubic'];
+const congestions: readonly Congestion[] = ['auto', 'none', 'newReno', 'cubic'];
 
 export function parseCongestion(text: string): Congestion {
   const congestion = congestions.find((name) => name === text);

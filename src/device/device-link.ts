@@ -11,6 +11,8 @@ export interface DeviceLink extends Link {
   readonly vnetLength: number;
   /** The other end can close for good, which then reads as the end of file. */
   readonly endsWithPeer: boolean;
+  /** The other end is this machine's kernel: frames are neither lost nor late on the way. */
+  readonly isLocal: boolean;
   /** Frames wait for the device to take them: `flush` is to be called when the descriptor is writable. */
   readonly waiting: boolean;
   /** Where slot `index` (0 … BATCH_FRAMES - 1) begins. What is read there stays until the next batch. */

@@ -30,6 +30,7 @@ export class SocketLink implements DeviceLink {
   readonly tso = false;
   readonly uso = false;
   readonly vnetLength = 0;
+  readonly isLocal = false;
   readonly fd: number;
   readonly endsWithPeer: boolean;
   readonly #memory: Memory;

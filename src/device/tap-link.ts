@@ -43,6 +43,7 @@ export class TapLink implements DeviceLink {
   readonly checksumOffload: boolean;
   readonly tso: boolean;
   readonly uso: boolean;
+  readonly isLocal = true;
   readonly fd: number;
   readonly endsWithPeer = false;
   readonly waiting = false;

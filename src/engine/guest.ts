@@ -65,7 +65,7 @@ const QUEUE_SHARE = 4;
 /** Bytes of frames per batch: what a frame at the end of the device's queue waits for is a few of these. */
 const BATCH_BYTES = 512 * 1024;
 
-const congestionControls: Record<Congestion, (mss: number) => CongestionControl> = {
+const congestionControls: Record<Exclude<Congestion, 'auto'>, (mss: number) => CongestionControl> = {
   none: () => noCongestionControl,
   newReno: (mss) => new NewReno(mss),
   cubic: (mss) => new Cubic(mss),
@@ -165,13 +165,15 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       log: (level, message, fields) => services.log(level, message, fields),
     };
     const queueBytes = (device.info.txQueueLen * device.info.mtu) / QUEUE_SHARE;
-    const far = spec.congestion !== 'none';
+    const automatic = device.link.isLocal ? 'none' : 'cubic';
+    const congestion = spec.congestion === 'auto' ? automatic : spec.congestion;
+    const far = congestion !== 'none';
     const window = far
       ? limits.tcpBufferPerFarFlow
       : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
     const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
     const share = far ? null : new WindowShare(window);
-    this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[spec.congestion]);
+    this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
     neighbors.onLearned = (address) => this.tcp.onNeighbor(address);
     this.dns = new DnsFlows(context);
     this.udp = new UdpFlows(context, this.dns);

@@ -70,7 +70,7 @@ export interface PairOptions {
   /** The ends hand over super-segments; the link cuts them (as a device does) or passes them on whole. */
   superSegments: boolean;
   linkCuts: boolean;
-  congestion: Congestion;
+  congestion: Exclude<Congestion, 'auto'>;
   sack: boolean;
   timestamps: boolean;
   windowScale: boolean;
@@ -152,7 +152,7 @@ function bytesOf(end: number, position: number, length: number): Uint8Array {
   return (patterns[end] as Uint8Array).subarray(from, from + length);
 }
 
-const congestionControls: Record<Congestion, (mss: number) => CongestionControl> = {
+const congestionControls: Record<PairOptions['congestion'], (mss: number) => CongestionControl> = {
   none: () => noCongestionControl,
   newReno: (mss) => new NewReno(mss),
   cubic: (mss) => new Cubic(mss),

@@ -78,7 +78,7 @@ export function configuration(options: Options): Config {
         ownPorts: 'unreachable',
         dnsAddressesWithoutDns: 'outside',
       },
-      congestion: 'none',
+      congestion: 'auto',
       source4,
       source6,
       dns: !options.disableDns,

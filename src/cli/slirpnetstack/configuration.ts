@@ -42,7 +42,7 @@ export function configuration(options: Options): Config {
         sharedMac: true,
         askForGuest: true,
       },
-      congestion: 'none',
+      congestion: 'auto',
       source4: options.source4,
       source6: options.source6,
       dns: false,
