@@ -1,6 +1,6 @@
 # What is done before Node starts, because a process with threads cannot do it any more. `require`d by the programs here.
 #
-# launch(MAIN, SANDBOX, ATTACH): become `node MAIN ARGUMENTS`, in the same process. With SANDBOX:
+# confine(MAIN, ATTACH) makes this process one that can become `node MAIN …`:
 #
 #   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
 #     in which nothing is changed yet;
@@ -17,16 +17,31 @@
 # src/control/namespace-opener.ts), starts in 2 ms and can make any system call. No modules, to keep it so.
 use strict;
 
-use constant { CLONE_NEWNS => 0x20000, CLONE_NEWUSER => 0x10000000, CLONE_NEWNET => 0x40000000 };
-use constant { MS_RDONLY => 1, MS_NOSUID => 2, MS_NODEV => 4, MS_NOEXEC => 8, MS_REMOUNT => 0x20 };
-use constant { MS_BIND => 0x1000, MS_REC => 0x4000, MS_SLAVE => 0x80000, MNT_DETACH => 2 };
-use constant { AT_FDCWD => -100, AT_RECURSIVE => 0x8000 };
-use constant { CAP_NET_BIND_SERVICE => 10, CAP_SYS_ADMIN => 21 };
-use constant { PR_CAPBSET_DROP => 24, PR_SET_NO_NEW_PRIVS => 38 };
-use constant { AF_UNIX => 1, SOCK_SEQPACKET => 5, F_DUPFD => 0 };
+sub CLONE_NEWNS() { 0x20000 }
+sub CLONE_NEWUSER() { 0x10000000 }
+sub CLONE_NEWNET() { 0x40000000 }
+sub MS_RDONLY() { 1 }
+sub MS_NOSUID() { 2 }
+sub MS_NODEV() { 4 }
+sub MS_NOEXEC() { 8 }
+sub MS_REMOUNT() { 0x20 }
+sub MS_BIND() { 0x1000 }
+sub MS_REC() { 0x4000 }
+sub MS_SLAVE() { 0x80000 }
+sub MNT_DETACH() { 2 }
+sub AT_FDCWD() { -100 }
+sub AT_RECURSIVE() { 0x8000 }
+sub CAP_NET_BIND_SERVICE() { 10 }
+sub CAP_SYS_ADMIN() { 21 }
+sub PR_CAPBSET_DROP() { 24 }
+sub PR_SET_NO_NEW_PRIVS() { 38 }
+sub AF_UNIX() { 1 }
+sub SOCK_SEQPACKET() { 5 }
+sub F_DUPFD() { 0 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
-use constant OUR_DESCRIPTORS => 10;
-use constant { MESSAGE_MAX => 65536, WATCH_SECONDS => 0.2 };
+sub OUR_DESCRIPTORS() { 10 }
+sub MESSAGE_MAX() { 65536 }
+sub WATCH_SECONDS() { 0.2 }
 
 # Numbers of x86-64 and arm64.
 my %number = (
@@ -206,7 +221,7 @@ sub enter_mount_namespace {
   return $inside && kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0);
 }
 
-sub confine {
+sub arrange {
   my ($main, $attach) = @_;
   defined($column = processor()) or return;
   my $privileged = $> == 0 && has_capability(CAP_SYS_ADMIN);
@@ -228,16 +243,12 @@ sub confine {
   return join(' ', map { "$_=$end{$_}" } sort keys %end);
 }
 
-sub launch {
-  my ($main, $sandbox, $attach) = @_;
+sub confine {
+  my ($main, $attach) = @_;
   # Descriptors 0 to 2 that are closed would be taken by what we open.
   while (open(my $null, '+<', '/dev/null')) { last if fileno($null) > 2 }
-  delete $ENV{TSLIRP_LAUNCHER};
-  my $ends = $sandbox ? confine($main, $attach) : undef;
+  my $ends = arrange($main, $attach);
   $ENV{TSLIRP_LAUNCHER} = $ends if defined $ends;
-  # Under the name that we were called by.
-  exec { 'node' } $0, $main, @ARGV or print STDERR "node cannot be started: $!\n";
-  exit 127;
 }
 
 1;
