@@ -252,10 +252,16 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
         return;
       }
       // The client does not wait any more. One that only has no more to say (EPOLLRDHUP) still does.
-      if ((events & (EPOLLHUP | EPOLLERR)) !== 0) {
+      if ((events & EPOLLERR) !== 0) {
         this.abort();
         return;
       }
+    }
+    // A reset behind the host's end, which no read shows any more: nobody is there to hear the guest (T-20).
+    if ((events & EPOLLERR) !== 0 && this.#hostEof && !this.#hostBroken) {
+      if (!this.#hostFailed(-ECONNRESET)) return;
+      this.#drain();
+      if (this.over) return;
     }
     if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.#hostHungUp = true;
     if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.#hostReadable = true;

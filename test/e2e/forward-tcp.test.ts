@@ -197,6 +197,18 @@ describe('local TCP forwards', () => {
     await once(socket, 'data');
     socket.resetAndDestroy();
     await until(() => other.process.stderr.includes('ECONNRESET'), 'the reset reaches the guest');
+    await other.process.stop();
+    // Behind an end too, where nobody writes or reads any more.
+    await using third = await guestServer(guest.namespace, 'mute', 5022);
+    const ended = connect({ host: '127.0.0.1', port: 7022, allowHalfOpen: true });
+    await new Promise<void>((resolve) => ended.end('x', resolve));
+    await until(() => third.clients().length === 1, 'the guest has the client');
+    await until(() => third.process.stderr.includes('end'), 'the end reaches the guest');
+    ended.resetAndDestroy();
+    // A server that has read the end looks for nothing more: ask its kernel.
+    const connections = (): Promise<string> =>
+      guest.namespace.must(['ss', '--tcp', '--no-header', 'sport', '=', ':5022']);
+    await until(async () => (await connections()) === '', 'the reset reaches the guest');
   });
 
   test('are as many as one likes: 200 at once', async () => {

@@ -22,6 +22,7 @@ import {
   tcp,
   tcpOptions,
 } from '../support/lab/packets.ts';
+import { seededRng } from '../support/seeded-rng.ts';
 
 const CLIENT = { address: '198.51.100.9', port: 5555 };
 const OPTIONS = tcpOptions({ mss: 1460 });
@@ -488,4 +489,42 @@ test('a forward whose port is taken, whose target is nobody’s, or that is not 
   }
   assert.equal(lab.services.descriptors.used, before);
   assert.equal(lab.guest.removeForward(9), false);
+});
+
+test('whatever a guest answers, every client and every descriptor comes to an end (T-22)', () => {
+  const bench = new Bench({ limits: { tcpMaxPendingDialsPerDestination: 4096 } });
+  const { lab } = bench;
+  const random = seededRng(7);
+  const below = (n: number): number => random.u32() % n;
+  const flags = [SYN, SYN | ACK, ACK, RST, RST | ACK, FIN | ACK, ACK | PSH, SYN | FIN, 0, 0xff];
+  for (let round = 0; round < 400; round++) {
+    const { client, syn } = bench.dial({ address: '203.0.113.5', port: 1 + below(60_000) });
+    for (let i = 0; i < 12; i++) {
+      const near = (n: number): number => (n + (below(4) === 0 ? below(2 ** 32) : below(3) - 1)) >>> 0;
+      const payload = Buffer.alloc(below(3) === 0 ? below(1400) : 0, 1);
+      const f = {
+        flags: flags[below(flags.length)] ?? 0,
+        seq: near(7000),
+        ack: near(syn.seq + 1),
+        options: OPTIONS,
+      };
+      bench.reply(syn, f, payload);
+      if (below(6) === 0) lab.send(unreachable(syn, below(16), near(syn.seq)));
+      if (below(8) === 0) client.send('x'.repeat(below(5000)));
+      if (below(10) === 0) client.end();
+      if (below(20) === 0) client.reset();
+      lab.advance(below(500));
+    }
+  }
+  // Those that are open now are ended by their clients; the rest ends by itself.
+  for (const client of bench.listener.accepted) if (!client.closed) client.reset();
+  lab.run();
+  lab.advance(200_000);
+  assert.deepEqual(bench.flows, []);
+  assert.ok(bench.listener.accepted.every((client) => client.closed));
+  assert.equal(lab.services.descriptors.used, 1);
+  assert.equal(lab.slab.pagesUsed, 0);
+  assert.equal(lab.gauge('tcp.dialing'), 0);
+  assert.equal(lab.counter('tcp.accepted'), 400);
+  bench.check();
 });

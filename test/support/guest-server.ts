@@ -12,19 +12,20 @@ export interface GuestServer extends AsyncDisposable {
 /**
  * What it does with a client. `echo`: sends back what comes and ends when the client does. `digest`: answers with the
  * SHA-256 of all that came, at its end. `greet`: says "hello" at once and ends. `reset`: resets after the first bytes.
- * `stuck`: never reads. `source`: sends 8 MiB that are the same every time, then reads to the end.
+ * `mute`: reads, says nothing and does not end. `source`: sends 8 MiB that are the same every time, then reads to the end.
  */
-export type Serving = 'echo' | 'digest' | 'greet' | 'reset' | 'stuck' | 'source';
+export type Serving = 'echo' | 'digest' | 'greet' | 'reset' | 'mute' | 'source';
 
 function program(): void {
   const net = require('node:net') as typeof import('node:net');
   const { createHash } = require('node:crypto') as typeof import('node:crypto');
   const [serving, host, port, count] = process.argv.slice(1) as [Serving, string, string, string];
-  const options = { allowHalfOpen: true, pauseOnConnect: serving === 'stuck' };
+  const options = { allowHalfOpen: true };
   const serve = (socket: import('node:net').Socket): void => {
     process.stdout.write(`${socket.remoteAddress} ${socket.remotePort}\n`);
     socket.on('error', (error) => process.stderr.write(`${(error as NodeJS.ErrnoException).code}\n`));
     socket.on('end', () => process.stderr.write('end\n'));
+    if (serving === 'mute') socket.resume();
     if (serving === 'echo') socket.pipe(socket);
     if (serving === 'greet') socket.end('hello');
     if (serving === 'reset') socket.once('data', () => socket.resetAndDestroy());
