@@ -252,6 +252,8 @@ export class DatagramFile extends File {
   readonly protocol: 'udp' | 'icmp';
   readonly v6: boolean;
   connected: Endpoint | null = null;
+  /** Bound to; null = not yet. */
+  local: Endpoint | null = null;
   readonly inbox: { from: Endpoint; payload: Buffer }[] = [];
   readonly errors: QueuedIcmp[] = [];
   pendingError = 0;
@@ -311,6 +313,8 @@ export interface Datagram extends Endpoint {
 
 export class FakeKernel {
   readonly files: Map<number, File> = new Map();
+  /** Datagram sockets that were bound, in order. */
+  readonly boundDatagrams: DatagramFile[] = [];
   /** Every call that named an address. */
   readonly reached: Reach[] = [];
   /** Every datagram that left; not kept when `keepDatagrams` is off. */
@@ -477,10 +481,11 @@ export class FakeKernel {
   #bind(fd: number, address: number): number {
     const file = this.files.get(fd);
     this.bound.push(this.#sockaddr(address));
-    if (file instanceof StreamFile) {
+    if (file instanceof StreamFile || file instanceof DatagramFile) {
       file.local = this.#sockaddr(address);
       if (file.local.port === 0) file.local.port = 40_000 + fd;
     }
+    if (file instanceof DatagramFile) this.boundDatagrams.push(file);
     return 0;
   }
 
@@ -512,6 +517,12 @@ export class FakeKernel {
 
   #name(fd: number, peer: boolean, address: number, length: number): number {
     const file = this.files.get(fd);
+    if (file instanceof DatagramFile) {
+      const end = peer ? file.connected : file.local;
+      if (end === null) return -ENOTCONN;
+      this.#memory!.view.setUint32(this.#offset(length), this.#putSockaddr(this.#offset(address), end), true);
+      return 0;
+    }
     if (!(file instanceof StreamFile || file instanceof ListenFile)) return -EBADF;
     if (peer && (file instanceof ListenFile || file.state !== 'connected' || file.peerReset))
       return -ENOTCONN;
