@@ -242,11 +242,12 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   listFlows(out: FlowInfo[]): void {
     this.tcp.listFlows(out);
     this.udp.listFlows(out);
+    this.ping.listFlows(out);
   }
 
   /** Cut a flow; false: there is none with that number. */
   closeFlow(id: number): boolean {
-    return this.tcp.closeFlow(id) || this.udp.closeFlow(id);
+    return this.tcp.closeFlow(id) || this.udp.closeFlow(id) || this.ping.closeFlow(id);
   }
 
   onUnreachable(p: Packet, code: number): boolean {

@@ -28,7 +28,7 @@ export const NOWHERE: Endpoint = { address: '', port: 0 };
 
 export class FlowRecord {
   readonly id: number;
-  readonly protocol: 'tcp' | 'udp';
+  readonly protocol: FlowInfo['protocol'];
   /** The forward it belongs to; null = the guest's own way out. */
   readonly forward: LocalForward | RemoteForward | null;
   readonly openedAt: number;
@@ -44,7 +44,11 @@ export class FlowRecord {
   #hostWrite = 0;
   #first = -1;
 
-  constructor(context: FlowContext, protocol: 'tcp' | 'udp', forward: LocalForward | RemoteForward | null) {
+  constructor(
+    context: FlowContext,
+    protocol: FlowInfo['protocol'],
+    forward: LocalForward | RemoteForward | null,
+  ) {
     this.id = context.newFlowId();
     this.protocol = protocol;
     this.forward = forward;
@@ -102,11 +106,14 @@ export class FlowRecord {
   }
 
   #report(context: FlowContext, event: FlowEvent['event'], ends: FlowEnds, reason: string): void {
+    const { protocol } = this;
+    // Pings are listed, but there is no event for them.
+    if (protocol === 'icmp') return;
     context.report({
       type: 'flow',
       event,
       flow: this.id,
-      protocol: this.protocol,
+      protocol,
       kind: this.forward === null ? 'routed' : this.forward.kind,
       forward: this.forward === null ? 0 : this.forward.id,
       ...ends,

@@ -23,6 +23,8 @@ import {
 } from '../sys/socket.ts';
 import type { FlowContext, IoHandler } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
+import type { FlowInfo } from './flow-info.ts';
+import { endpoint, FlowRecord, localEnd, NOWHERE } from './flow-record.ts';
 import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
 import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
 import { readSockaddr } from './host-scratch.ts';
@@ -53,6 +55,7 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
   waiting = false;
+  readonly record: FlowRecord;
   readonly #owner: PingFlowOwner;
   readonly #socket: HostDatagramSocket;
 
@@ -60,6 +63,7 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
     super(owner.context, IDLE_MS);
     this.#owner = owner;
     this.#socket = new HostDatagramSocket(owner.context);
+    this.record = new FlowRecord(owner.context, 'icmp', null);
     this.guest = guest.clone();
     this.ports = (identifier << 16) >>> 0;
   }
@@ -84,6 +88,7 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
   send(offset: number, length: number, ttl: number): number {
     const { memory, scratch } = this.context;
     this.used();
+    this.record.bytesOut += length - ICMP_HEADER_LEN;
     this.#socket.setHopLimit(ttl - 1);
     return sendto(memory, this.#socket.fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
   }
@@ -97,6 +102,16 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
 
   onHostError(error: QueuedError): void {
     this.#owner.reportError(this, error);
+  }
+
+  /** The identifier stands where others have a port. */
+  info(nowMs: number): FlowInfo {
+    return this.record.info(nowMs, 'OPEN', () => ({
+      left: endpoint(this.guest, this.identifier),
+      leftLocal: NOWHERE,
+      right: NOWHERE,
+      rightLocal: localEnd(this.context, this.#socket.fd),
+    }));
   }
 
   close(): void {
@@ -132,6 +147,7 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
     if (readSockaddr(memory, scratch.sockaddr, peer) < 0 || !this.#owner.mayReceive(peer)) return true;
     this.used();
     this.#owner.touch(this);
+    this.record.bytesIn += n - ICMP_HEADER_LEN;
     const rest = ((this.identifier << 16) | view.getUint16(buffer + 6)) >>> 0;
     const ttl = Math.max(1, this.#receivedTtl() - 1);
     icmp.sendEchoReply(peer, this.guest, rest, buffer + ICMP_HEADER_LEN, n - ICMP_HEADER_LEN, ttl);

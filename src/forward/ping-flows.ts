@@ -15,6 +15,7 @@ import {
 import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
+import type { FlowInfo } from './flow-info.ts';
 import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
 import { PingFlow, type PingFlowOwner } from './ping-flow.ts';
@@ -40,6 +41,20 @@ export class PingFlows implements PingFlowOwner {
 
   get size(): number {
     return this.#table.size;
+  }
+
+  /** Add what there is to tell of each flow to `out`. */
+  listFlows(out: FlowInfo[]): void {
+    this.#table.forEach((flow) => {
+      out.push(flow.info(this.context.clock.nowMs));
+    });
+  }
+
+  /** End the flow with this number; false: there is none. */
+  closeFlow(id: number): boolean {
+    const flow = this.#table.withId(id);
+    flow?.close();
+    return flow !== null;
   }
 
   onEcho(p: Packet): void {

@@ -2,9 +2,19 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type GuestBehavior, type HostTarget } from '../../src/config.ts';
+import type { FlowInfo } from '../../src/forward/flow-info.ts';
 import { ECONNREFUSED } from '../../src/sys/errno.ts';
 import { Lab } from '../support/lab/lab.ts';
-import { ALLOWED4, ALLOWED6, type Decoded, frame, pattern, udp } from '../support/lab/packets.ts';
+import {
+  ALLOWED4,
+  ALLOWED6,
+  type Decoded,
+  echo,
+  frame,
+  GUEST4,
+  pattern,
+  udp,
+} from '../support/lab/packets.ts';
 
 const IDLE_MS = 125_000;
 
@@ -232,6 +242,35 @@ describe('connected mapping', () => {
     const [first, second] = lab.kernel.datagrams.map((d) => d.file);
     assert.deepEqual([first?.closed, second?.closed], [false, true]);
     assert.equal(lab.counter('udp.evicted'), 1);
+    lab.check();
+  });
+});
+
+describe('flows of mappings and pings', () => {
+  test('are listed and can be cut', () => {
+    const lab = new Lab();
+    lab.send(
+      udp({ srcPort: 4000, dstPort: 7 }, Buffer.from('four')),
+      echo(ALLOWED4, 77, 1, Buffer.from('three')),
+    );
+    const flows: FlowInfo[] = [];
+    lab.guest.listFlows(flows);
+    assert.deepEqual(
+      flows.map(({ protocol, kind, left, bytesIn, bytesOut }) => ({
+        protocol,
+        kind,
+        left,
+        bytesIn,
+        bytesOut,
+      })),
+      [
+        { protocol: 'udp', kind: 'routed', left: { address: GUEST4, port: 4000 }, bytesIn: 4, bytesOut: 4 },
+        { protocol: 'icmp', kind: 'routed', left: { address: GUEST4, port: 77 }, bytesIn: 5, bytesOut: 5 },
+      ],
+    );
+    for (const { flow } of flows) assert.equal(lab.guest.closeFlow(flow), true);
+    assert.equal(lab.gauge('udp.flows') + lab.gauge('ping.flows'), 0);
+    assert.equal(lab.guest.closeFlow(flows[0]?.flow ?? 0), false);
     lab.check();
   });
 });
