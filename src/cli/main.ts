@@ -1,11 +1,11 @@
 /**
- * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread starts as soon as
- * the command line is known to be good, and everything else is loaded while that thread starts.
+ * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
+ * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
 import { readFileSync } from 'node:fs';
+import { defaultLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
-import { type Invocation, parseArguments } from './options.ts';
-import { UsageError } from './values.ts';
+import type { Invocation } from './options.ts';
 
 /** Exit status of a command line that cannot be used. */
 const EXIT_USAGE = 2;
@@ -16,10 +16,15 @@ function version(): string {
   return text;
 }
 
-function refuse(error: unknown): void {
-  if (!(error instanceof UsageError)) throw error;
+function tell(error: Error): void {
   process.stderr.write(`tslirp: ${error.message}\n`);
   process.exitCode = EXIT_USAGE;
+}
+
+function refuse(error: unknown): void {
+  // What kind of error it is, is told by its code: its class is loaded late.
+  if ((error as NodeJS.ErrnoException).code !== 'ERR_USAGE') throw error;
+  tell(error as Error);
 }
 
 /** Names in rules become addresses. Rejects with one line. */
@@ -42,10 +47,8 @@ async function resolveNames({ config, allow, deny, forwards }: Invocation): Prom
   }
 }
 
-async function serve(invocation: Invocation): Promise<void> {
+async function serve(invocation: Invocation, supervisor: Supervisor): Promise<void> {
   const { config } = invocation;
-  const debug = config.logLevel === 'trace' || config.logLevel === 'debug';
-  const supervisor = new Supervisor({ limits: config.limits, debug });
   const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
     import('../control/serve.ts'),
     import('../control/logger.ts'),
@@ -53,7 +56,7 @@ async function serve(invocation: Invocation): Promise<void> {
   try {
     await resolveNames(invocation);
   } catch (error) {
-    refuse(new UsageError((error as Error).message));
+    tell(error as Error);
     await supervisor.stop();
     return;
   }
@@ -63,16 +66,34 @@ async function serve(invocation: Invocation): Promise<void> {
   else await serveAttach(config, target, supervisor, logger);
 }
 
+/** The thread for what looks like a command that needs it. */
+function startEngine(args: readonly string[]): Supervisor | undefined {
+  const [command = ''] = args;
+  if (!['run', 'attach'].includes(command) || args.includes('--help') || args.includes('-h')) return;
+  const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
+  return new Supervisor({ limits: defaultLimits, debug });
+}
+
 async function main(): Promise<void> {
+  const args = process.argv.slice(2);
+  let supervisor = startEngine(args);
+  const { parseArguments } = await import('./options.ts');
   let invocation: ReturnType<typeof parseArguments>;
   try {
-    invocation = parseArguments(process.argv.slice(2), version());
+    invocation = parseArguments(args, version());
   } catch (error) {
     refuse(error);
+    await supervisor?.stop();
     return;
   }
-  if ('text' in invocation) process.stdout.write(invocation.text);
-  else await serve(invocation);
+  if ('text' in invocation) {
+    process.stdout.write(invocation.text);
+    await supervisor?.stop();
+    return;
+  }
+  // The command of `run` may have had an option like --help.
+  supervisor ??= new Supervisor({ limits: invocation.config.limits, debug: false });
+  await serve(invocation, supervisor);
 }
 
 await main();

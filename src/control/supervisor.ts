@@ -40,7 +40,8 @@ export interface SupervisorHandlers {
 export class Supervisor {
   private readonly worker: Worker;
   private readonly shared = new Int32Array(new SharedArrayBuffer(8));
-  private readonly waiting: Command[] = [];
+  /** Commands were posted before the descriptor to wake the thread with was known. */
+  private unheard = false;
   private readonly exited: Promise<void>;
   private readonly onProcessExit = (): void => {
     this.awaitLoaded();
@@ -86,15 +87,12 @@ export class Supervisor {
     if (this.ended && !this.stopping) handlers.ended(this.failure);
   }
 
-  /** Post a command; those given before the thread is up follow in order when it is. */
+  /** Post a command. Those given before the thread is up wait in its mailbox, which it looks into first of all. */
   send(command: Command): void {
     if (this.stopping || this.ended) return;
-    if (this.wakeFd < 0) {
-      this.waiting.push(command);
-      return;
-    }
     this.worker.postMessage(command);
-    this.wake(this.wakeFd);
+    if (this.wakeFd < 0) this.unheard = true;
+    else this.wake(this.wakeFd);
   }
 
   /** End the thread; resolves when it is gone. May be called again. */
@@ -108,7 +106,9 @@ export class Supervisor {
     if (event.type === 'started') {
       this.wakeFd = event.wakeFd;
       if (this.stopping) this.requestStop();
-      for (const command of this.waiting.splice(0)) this.send(command);
+      // It may have looked just before they came.
+      if (this.unheard) this.wake(this.wakeFd);
+      this.unheard = false;
     }
     if (this.handlers === undefined) this.early.push(event);
     else this.handlers.event(event);

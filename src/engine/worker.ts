@@ -140,6 +140,7 @@ class Engine {
     // The main thread may end the process before it reads the message: it finds the descriptor here, plus one.
     Atomics.store(stop, 1, this.#wakeFd + 1);
     post({ type: 'started', wakeFd: this.#wakeFd });
+    this.#readMailbox();
     while (Atomics.load(stop, 0) === 0) {
       const events = this.#loop.turn();
       for (let i = 0; i < this.#guests.length; i++) (this.#guests[i] as Guest).endTurn();
