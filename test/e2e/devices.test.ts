@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import {
@@ -64,6 +64,13 @@ async function attached(
   } finally {
     await stack.stop('SIGTERM');
   }
+}
+
+/** Processor time of a process, in hundredths of a second (fields 14 and 15 of /proc/PID/stat). */
+function processorTicks(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return Number(fields[11]) + Number(fields[12]);
 }
 
 describe('attach', () => {
@@ -218,6 +225,20 @@ describe('attach', () => {
         await namespace.ip('link set tap0 down', 'link set tap0 up');
         await namespace.ip(`route replace default via ${GATEWAY4} dev tap0`);
         await works(namespace, [HOST4]);
+      });
+    });
+  });
+
+  test('an interface that is down costs no time', async () => {
+    await withBare(async ({ namespace }) => {
+      await attached(namespace.pid, [], async (stack) => {
+        await works(namespace, [HOST4]);
+        await namespace.ip('link set tap0 down');
+        const before = processorTicks(stack.pid);
+        // Housekeeping and the watch on the namespace go on; a loop that spins takes a hundred ticks a second.
+        await namespace.must(['sleep', '1']);
+        const used = processorTicks(stack.pid) - before;
+        assert.ok(used < 25, `${used} ticks in a second`);
       });
     });
   });

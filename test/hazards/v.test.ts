@@ -1,0 +1,99 @@
+/** Hazards V: the device, what it says when it is not well, and headers on it that nobody should believe. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Lab } from '../support/lab/lab.ts';
+import { echo, frame, GATEWAY4 } from '../support/lab/packets.ts';
+
+const EIO = 5;
+const EAGAIN = 11;
+const EINTR = 4;
+const EINVAL = 22;
+const ENODEV = 19;
+const EBADFD = 77;
+const ENOBUFS = 105;
+
+const VNET_BYTES = 10;
+const FRAME = frame(echo(GATEWAY4, 7, 1));
+
+/** struct virtio_net_hdr. */
+function vnet(f: {
+  flags?: number;
+  gsoType?: number;
+  hdrLen?: number;
+  gsoSize?: number;
+  csumStart?: number;
+  csumOffset?: number;
+}): Buffer {
+  const h = Buffer.alloc(VNET_BYTES);
+  h.writeUInt8(f.flags ?? 0, 0);
+  h.writeUInt8(f.gsoType ?? 0, 1);
+  h.writeUInt16LE(f.hdrLen ?? 0, 2);
+  h.writeUInt16LE(f.gsoSize ?? 0, 4);
+  h.writeUInt16LE(f.csumStart ?? 0, 6);
+  h.writeUInt16LE(f.csumOffset ?? 0, 8);
+  return h;
+}
+
+function answers(lab: Lab): number {
+  return lab.inject(FRAME).length;
+}
+
+describe('V-01: the device', () => {
+  test('read errors that pass cost nothing but that read', () => {
+    const lab = new Lab();
+    for (const errno of [EIO, EAGAIN, EINTR, EINVAL, ENOBUFS]) {
+      lab.device.readErrors.push(-errno);
+      assert.equal(answers(lab), 1, `after errno ${errno}`);
+      assert.equal(lab.linkGone, '');
+    }
+  });
+
+  for (const [name, errno] of [
+    ['EBADFD', EBADFD],
+    ['ENODEV', ENODEV],
+  ] as const) {
+    test(`a device that is gone (${name}) is told and closed`, () => {
+      const lab = new Lab();
+      lab.device.readErrors.push(-errno);
+      lab.run();
+      assert.notEqual(lab.linkGone, '');
+      assert.equal(lab.kernel.files.has(lab.device.fd), false);
+      lab.advance(60_000);
+    });
+  }
+
+  test('write errors, as of an interface that is down, are counted and forgotten', () => {
+    const lab = new Lab();
+    for (const errno of [EIO, ENOBUFS, EINVAL]) {
+      lab.device.writeErrors.push(-errno);
+      const delta = lab.delta(() => assert.equal(answers(lab), 0, `errno ${errno}`));
+      assert.equal(delta['tx.errors'], 1);
+      assert.equal(answers(lab), 1, `after errno ${errno}`);
+    }
+  });
+});
+
+describe('V-02: virtio-net headers', () => {
+  const lab = new Lab({ device: { vnetHeader: true, checksumOffload: true, tso: true, uso: true } });
+  const plain = Buffer.concat([vnet({}), FRAME]);
+
+  for (const [name, bytes] of [
+    ['cut in the middle', plain.subarray(0, VNET_BYTES - 1)],
+    [
+      'TSO with gso_size 0',
+      Buffer.concat([vnet({ flags: 1, gsoType: 1, csumStart: 34, csumOffset: 16 }), FRAME]),
+    ],
+    ['an unknown gso type', Buffer.concat([vnet({ gsoType: 9, gsoSize: 1000 }), FRAME])],
+    ['csum_start beyond the packet', Buffer.concat([vnet({ flags: 1, csumStart: 65535 }), FRAME])],
+    [
+      'csum_offset beyond the packet',
+      Buffer.concat([vnet({ flags: 1, csumStart: 34, csumOffset: FRAME.length }), FRAME]),
+    ],
+    ['a frame of more than 64 KiB', Buffer.concat([vnet({}), FRAME, Buffer.alloc(66_000)])],
+  ] as const) {
+    test(`${name}: the frame is dropped as vnet.malformed, and the next one is answered`, () => {
+      lab.expectDrop('vnet.malformed', name, bytes);
+      assert.equal(lab.inject(plain).length, 1);
+    });
+  }
+});
