@@ -5,8 +5,8 @@
  * more for a while; the answer is one write, and then the connection is closed. All of it happens on the main thread, so
  * that no client, however slow or silent, is ever between the data plane and a packet.
  *
- * Limits: 32 clients, of which the one that has been silent for longest gives way to a new one; bytes per request; 30 s of
- * silence; 30 s to take the answer.
+ * Limits: 32 clients are kept, 256 for a quarter of a second; beyond that, those who have their answer have to go first,
+ * then the one that has been silent for longest. Bytes per request; 30 s of silence; 30 s to take the answer.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ApiSpec } from '../../config.ts';
@@ -16,7 +16,10 @@ import { ApiError } from './fields.ts';
 import { RequestText, TextState } from './request-text.ts';
 import { listenOn } from './socket-file.ts';
 
-const CLIENTS_MAX = 32;
+const CLIENTS_KEPT = 32;
+/** A burst of clients that come, ask and go is not a crowd: nobody is sent away from it for being slow by this much. */
+const BURST_MS = 250;
+const CLIENTS_AT_ONCE = 256;
 const IDLE_MS = 30_000;
 /** A request that has begun and does not go on. The original answers after its first read in any case. */
 const PARTIAL_MS = 3000;
@@ -50,6 +53,7 @@ export class ApiServer {
   /** Clients that have their answer and not closed their side, longest first. */
   private readonly lingering = new Set<Client>();
   private clients = 0;
+  private watching = false;
 
   constructor(options: ApiServerOptions) {
     this.options = options;
@@ -66,12 +70,13 @@ export class ApiServer {
 
   private accept(socket: Socket): void {
     if (this.options.spec.echo) sayError('apifd event\n');
-    if (this.clients >= CLIENTS_MAX && !this.makeRoom()) {
+    if (this.clients >= CLIENTS_AT_ONCE && !this.part(0)) {
       socket.on('error', () => undefined);
       socket.end(refusal('too many clients'), () => socket.destroy());
       return;
     }
     this.clients++;
+    this.watch();
     const client = new Client(socket, this.options, {
       heard: () => {
         this.waiting.delete(client);
@@ -79,7 +84,7 @@ export class ApiServer {
       },
       settled: () => this.waiting.delete(client),
       answered: () => this.lingering.add(client),
-      closed: () => {
+      gone: () => {
         this.waiting.delete(client);
         this.lingering.delete(client);
         this.clients--;
@@ -88,13 +93,30 @@ export class ApiServer {
     this.waiting.add(client);
   }
 
-  /** Part with the client that needs us least. False: all of them are being served. */
-  private makeRoom(): boolean {
+  /** See to it, in a while, that no more clients are kept than may be. */
+  private watch(): void {
+    if (this.watching || this.clients <= CLIENTS_KEPT) return;
+    this.watching = true;
+    // After a stall, what has arrived meanwhile is read first: only then it shows who has been silent.
+    const look = (): void => {
+      this.watching = false;
+      while (this.clients > CLIENTS_KEPT && this.part(BURST_MS));
+      this.watch();
+    };
+    setTimeout(() => setImmediate(look), BURST_MS).unref();
+  }
+
+  /** Part with the client that needs us least, if it has been silent for that long. False: there is none. */
+  private part(silentMs: number): boolean {
     const [done] = this.lingering;
+    if (done !== undefined) {
+      done.close();
+      return true;
+    }
     const [silent] = this.waiting;
-    done?.close();
-    if (done === undefined) silent?.dismiss('too many clients');
-    return done !== undefined || silent !== undefined;
+    if (silent === undefined || performance.now() - silent.heardAt < silentMs) return false;
+    silent.dismiss('too many clients');
+    return true;
   }
 }
 
@@ -104,7 +126,8 @@ interface ClientEvents {
   settled: () => void;
   /** The answer is on its way. */
   answered: () => void;
-  closed: () => void;
+  /** It does not count any more. */
+  gone: () => void;
 }
 
 class Client {
@@ -114,6 +137,9 @@ class Client {
   private readonly request: RequestText;
   private timer: NodeJS.Timeout;
   private answering = false;
+  private counted = true;
+  /** When it last said something, or came. */
+  heardAt: number = performance.now();
 
   constructor(socket: Socket, options: ApiServerOptions, events: ClientEvents) {
     this.socket = socket;
@@ -127,7 +153,7 @@ class Client {
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       clearTimeout(this.timer);
-      events.closed();
+      this.leave();
     });
   }
 
@@ -138,6 +164,7 @@ class Client {
     this.events.settled();
     clearTimeout(this.timer);
     this.socket.end(refusal(reason), () => this.close());
+    this.leave();
     this.wait(LINGER_MS, () => this.close());
   }
 
@@ -147,6 +174,7 @@ class Client {
     const state = this.request.push(part);
     if (state === TextState.Complete || state === TextState.TooLarge) this.finish();
     else {
+      this.heardAt = performance.now();
       this.events.heard();
       this.wait(patience(state), () =>
         state === TextState.Empty ? this.dismiss('timed out') : this.finish(),
@@ -178,6 +206,13 @@ class Client {
 
   close(): void {
     this.socket.destroy();
+    this.leave();
+  }
+
+  private leave(): void {
+    if (!this.counted) return;
+    this.counted = false;
+    this.events.gone();
   }
 
   private async answer(): Promise<string> {

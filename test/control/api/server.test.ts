@@ -155,6 +155,14 @@ describe('the API socket', () => {
     for (const { socket } of silent) socket.destroy();
   });
 
+  test('two hundred clients at the same moment are all answered', async () => {
+    const clients = Array.from({ length: 200 }, () => connect());
+    await until(() => clients.every(({ socket }) => !socket.connecting), 'all connected');
+    for (const { socket } of clients) socket.end(INFO);
+    const answers = await Promise.all(clients.map(({ answer }) => within(answer, 'an answer', 5000)));
+    assert.deepEqual(answers, Array<string>(200).fill(FINE));
+  });
+
   test('two thousand requests, 64 at a time, are all answered', async () => {
     let left = 2000;
     const worker = async (): Promise<void> => {
