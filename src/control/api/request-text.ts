@@ -26,6 +26,8 @@ const BACKSLASH = 0x5c;
 const COLON = 0x3a;
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
 
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
 function isSpace(byte: number): boolean {
   return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 }
@@ -87,8 +89,10 @@ export class RequestText {
   /** What has been collected of the value, as text; undefined when it is not UTF-8. */
   text(): string | undefined {
     const end = this.state === TextState.Complete ? this.end : this.size;
+    const [only, ...others] = this.parts;
+    const bytes = only !== undefined && others.length === 0 ? only : Buffer.concat(this.parts);
     try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(this.parts).subarray(0, end));
+      return decoder.decode(bytes.subarray(0, end));
     } catch {
       return undefined;
     }

@@ -6,7 +6,8 @@
  * that no client, however slow or silent, is ever between the data plane and a packet.
  *
  * Limits: 32 clients are kept, 256 for a quarter of a second; beyond that, those who have their answer have to go first,
- * then the one that has been silent for longest. Bytes per request; 30 s of silence; 30 s to take the answer.
+ * then the one that has been silent for longest. Bytes per request; 30 s from the last piece of the request to the answer
+ * taken.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ApiSpec } from '../../config.ts';
@@ -69,7 +70,6 @@ export class ApiServer {
   }
 
   private accept(socket: Socket): void {
-    if (this.options.spec.echo) sayError('apifd event\n');
     if (this.clients >= CLIENTS_AT_ONCE && !this.part(0)) {
       socket.on('error', () => undefined);
       socket.end(refusal('too many clients'), () => socket.destroy());
@@ -146,7 +146,7 @@ class Client {
     this.options = options;
     this.events = events;
     this.request = new RequestText(options.spec.requestMax);
-    this.timer = setTimeout(() => this.dismiss('timed out'), IDLE_MS);
+    this.timer = setTimeout(() => this.expire(), IDLE_MS);
     socket.on('data', (part: Buffer) => this.receive(part));
     socket.on('end', () => this.finish());
     // A client that has gone needs no answer.
@@ -162,10 +162,9 @@ class Client {
     if (this.answering) return;
     this.answering = true;
     this.events.settled();
-    clearTimeout(this.timer);
     this.socket.end(refusal(reason), () => this.close());
     this.leave();
-    this.wait(LINGER_MS, () => this.close());
+    this.wait(LINGER_MS);
   }
 
   private receive(part: Buffer): void {
@@ -176,31 +175,36 @@ class Client {
     else {
       this.heardAt = performance.now();
       this.events.heard();
-      this.wait(patience(state), () =>
-        state === TextState.Empty ? this.dismiss('timed out') : this.finish(),
-      );
+      this.wait(patience(state));
     }
   }
 
-  private wait(ms: number, then: () => void): void {
+  private expire(): void {
+    if (this.answering) this.close();
+    else if (this.request.state === TextState.Empty) this.dismiss('timed out');
+    else this.finish();
+  }
+
+  private wait(ms: number): void {
     clearTimeout(this.timer);
-    this.timer = setTimeout(then, ms);
+    this.timer = setTimeout(() => this.expire(), ms);
   }
 
   private finish(): void {
     if (this.answering) return;
     this.answering = true;
     this.events.settled();
-    clearTimeout(this.timer);
     void this.answer().then((text) => this.reply(text));
   }
 
   private reply(text: string): void {
-    if (this.socket.destroyed) return;
-    this.wait(IDLE_MS, () => this.close());
-    this.socket.end(text, () => {
+    const { socket } = this;
+    if (socket.destroyed) return;
+    socket.end(text, () => {
+      // With both sides at their end, the connection closes by itself.
+      if (socket.readableEnded) return;
       this.events.answered();
-      this.wait(LINGER_MS, () => this.close());
+      this.wait(LINGER_MS);
     });
   }
 
@@ -217,8 +221,9 @@ class Client {
 
   private async answer(): Promise<string> {
     const { request } = this;
+    if (this.options.spec.echo)
+      sayError(`apifd event\napi_handler: got request: ${printable(request.text() ?? '')}\n`);
     if (request.state === TextState.TooLarge) return refusal('too large message');
-    if (this.options.spec.echo) sayError(`api_handler: got request: ${printable(request.text() ?? '')}\n`);
     try {
       return JSON.stringify(await this.options.commands.run(parse(request)));
     } catch (error) {
