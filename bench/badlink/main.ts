@@ -115,10 +115,9 @@ async function sample(stack: Stack, way: Way, condition: Condition, seed: number
       running.push(await startBadLink(tap, links, linkOptions(condition, seed), { first: true }));
       const options = ['--enable-host', '--mtu', String(MTU), '--no-ipv6'];
       if (values.pcap !== '') options.push('--pcap', values.pcap);
-      const tslirp = start(
-        [process.execPath, values.launcher, 'attach', ...options, '--ready-fd', '4', '--fd', '3'],
-        { stdio: ['ignore', 'pipe', 'pipe', ours, 'pipe'] },
-      );
+      const tslirp = start([values.launcher, 'attach', ...options, '--ready-fd', '4', '--fd', '3'], {
+        stdio: ['ignore', 'pipe', 'pipe', ours, 'pipe'],
+      });
       running.push(tslirp);
       let ready = false;
       (tslirp.child.stdio[4] as NodeJS.ReadableStream).on('data', () => {

@@ -99,7 +99,7 @@ describe('UDP', () => {
     });
   }
 
-  test('one socket of the guest is one socket on the host, for all destinations (RFC 4787 REQ-1)', async () => {
+  test('one socket of the guest is one socket on the host, for all destinations (RQ-80, RFC 4787 REQ-1)', async () => {
     const ports: number[] = [];
     const servers = [createSocket('udp4'), createSocket('udp4')];
     try {

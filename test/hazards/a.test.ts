@@ -73,7 +73,7 @@ describe('hazards A: addresses and policy', () => {
 
   /** Inner addresses as hexadecimal words: loopback, metadata, private, the host's. */
   const inner = ['7f00:1', 'a9fe:a9fe', 'a00:1', 'c0a8:101'];
-  test('A-02: IPv4 inside IPv6 is judged as both, and denied if either is', () => {
+  test('A-02, RQ-85 (RFC 6052, RFC 4291 §2.5.5): IPv4 inside IPv6 is judged as both, and denied if either is', () => {
     const forms = inner.flatMap((w) => [
       `::ffff:${w}`,
       `::${w}`,
@@ -209,7 +209,7 @@ describe('hazards A: addresses and policy', () => {
     ]);
   });
 
-  test('A-06: groups, class E, the network and broadcast addresses of the link: closed, and TCP not answered', () => {
+  test('A-06, RQ-19, RQ-85 (RFC 9293 §3.9.2.3, RFC 6890): groups, class E, the network and broadcast addresses of the link: closed, and TCP not answered', () => {
     closed(
       [
         '224.0.0.1',

@@ -48,7 +48,7 @@ describe('hazards C: ICMP', () => {
       lab.check();
     });
 
-    test(`C-01 (${family}): the reply carries exactly what was sent, the first one of an identifier too, up to 64 KiB`, () => {
+    test(`C-01, RQ-54, RQ-65 (RFC 1122 §3.2.2.6, RFC 4443 §4.2, ${family}): the reply carries exactly what was sent, the first one of an identifier too, up to 64 KiB`, () => {
       const lab = new Lab();
       for (const to of [dst, gateway]) {
         for (const size of [0, 1, 56, 1400]) {
@@ -114,7 +114,7 @@ describe('hazards C: ICMP', () => {
       lab.check();
     });
 
-    test(`C-03 (${family}): ICMP errors from the guest are ignored, whatever they quote`, () => {
+    test(`C-03, RQ-20, RQ-57, RQ-58, RQ-59 (RFC 5927, RFC 6633, RFC 8201 §4, ${family}): ICMP errors from the guest are ignored, whatever they quote`, () => {
       const lab = new Lab();
       const peer = lab.connect(dst, 7);
       peer.stream?.send(pattern(40_000));
@@ -157,7 +157,7 @@ describe('hazards C: ICMP', () => {
       lab.check();
     });
 
-    test(`C-04 (${family}): no error about groups, invalid sources, later fragments and errors`, () => {
+    test(`C-04, RQ-53, RQ-64 (RFC 1122 §3.2.2, RFC 4443 §2.4, ${family}): no error about groups, invalid sources, later fragments and errors`, () => {
       const lab = new Lab();
       const group = v6 ? 'ff02::1' : '224.0.0.1';
       const silent = v6
@@ -226,7 +226,7 @@ describe('hazards C: ICMP', () => {
     lab.check();
   });
 
-  test('C-04: errors carry no more than the RFCs allow, and the packet they are about', () => {
+  test('C-04, RQ-53, RQ-64 (RFC 1812 §4.3.2.3, RFC 4443 §2.4): errors carry no more than the RFCs allow, and the packet they are about', () => {
     const lab = new Lab();
     const [v4] = lab.send(udp({ dst: GATEWAY4, dstPort: 9 }, pattern(1400)));
     assert.equal(v4?.transport.length, 576 - 20, 'RFC 1812 §4.3.2.3');

@@ -114,7 +114,7 @@ describe('hazards D: DNS', () => {
     lab.check();
   });
 
-  test('D-02: answers, other opcodes; an answer counts only with its id, its question and from the resolver', () => {
+  test('D-02, RQ-83 (RFC 5452 §9.1): answers, other opcodes; an answer counts only with its id, its question and from the resolver', () => {
     const lab = new Lab();
     lab.expectDrop(
       'dns.response',
@@ -150,7 +150,7 @@ describe('hazards D: DNS', () => {
     lab.check();
   });
 
-  test('D-02: ids and source sockets are fresh for each query', () => {
+  test('D-02, RQ-83 (RFC 5452 §9): ids and source sockets are fresh for each query', () => {
     const lab = new Lab();
     for (let i = 0; i < 500; i++) ask(lab, query(7), 3000 + i);
     const ids = lab.kernel.datagrams.map((d) => d.payload.readUInt16BE(0));
@@ -163,7 +163,7 @@ describe('hazards D: DNS', () => {
     lab.check();
   });
 
-  test('D-03: answers larger than the guest takes have TC set and no records; larger with EDNS', () => {
+  test('D-03, RQ-84 (RFC 7766, RFC 2181 §9): answers larger than the guest takes have TC set and no records; larger with EDNS', () => {
     const lab = new Lab();
     for (const [size, edns] of [
       [512, 0],

@@ -34,7 +34,7 @@ function isUnreachable(d: Decoded | undefined, code: number): void {
 }
 
 describe('hazards I: IPv4 header', () => {
-  test('I-01: header lengths and total lengths that cannot be', () => {
+  test('I-01, RQ-50 (RFC 791, RFC 1122 §3.2.1): header lengths and total lengths that cannot be', () => {
     const lab = new Lab();
     for (let ihl = 0; ihl < 5; ihl++) lab.expectDrop('ip4.malformed', `IHL ${ihl}`, packet({ ihl }));
     for (let ihl = 9; ihl < 16; ihl++)
@@ -56,7 +56,7 @@ describe('hazards I: IPv4 header', () => {
     lab.check();
   });
 
-  test('I-02: wrong header checksum', () => {
+  test('I-02, RQ-50 (RFC 1122 §3.2.1.2): wrong header checksum', () => {
     const lab = new Lab();
     const right = internetSum(ipv4({ checksum: 0 }, data).subarray(0, 20));
     for (let bit = 0; bit < 16; bit++)
@@ -104,7 +104,7 @@ describe('hazards I: IPv4 header', () => {
     lab.check();
   });
 
-  test('I-03: sources that cannot be get no reply of any kind', () => {
+  test('I-03, RQ-50 (RFC 1122 §3.2.1.3): sources that cannot be get no reply of any kind', () => {
     const lab = new Lab();
     const sources = [
       '0.0.0.0',
@@ -194,7 +194,7 @@ describe('hazards I: IPv4 header', () => {
     lab.check();
   });
 
-  test('I-05: hop limits 0 and 1', () => {
+  test('I-05, RQ-60 (RFC 1812 §4.2.2.9, §5.3.1): hop limits 0 and 1', () => {
     const lab = new Lab();
     lab.expectDrop('ip4.ttl', 'TTL 0', packet({ ttl: 0 }));
     const [error] = lab.inject(packet({ ttl: 1 }));

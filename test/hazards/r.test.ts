@@ -95,7 +95,7 @@ describe('hazards R: resources', () => {
     lab.check({ heapMiB: 16 });
   });
 
-  test('R-03: a thousand guests that never read, then hosts that never read: memory has its bound, nobody starves', () => {
+  test('R-03, RQ-47 (RFC 6429): a thousand guests that never read, then hosts that never read: memory has its bound, nobody starves', () => {
     const memory = 16 * 1024 * 1024;
     const lab = new Lab({ memory });
     const options = tcpOptions({ mss: 1460, scale: 7 });

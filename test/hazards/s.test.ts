@@ -95,7 +95,7 @@ describe('hazards S: IPv6', () => {
     }
   });
 
-  test('S-02: at most 8 extension headers and 512 bytes of them', () => {
+  test('S-02, RQ-61 (RFC 8200 §4.1): at most 8 extension headers and 512 bytes of them', () => {
     const lab = new Lab();
     const chain = (count: number, size = 0): Buffer => {
       let body = data;
@@ -175,7 +175,7 @@ describe('hazards S: IPv6', () => {
     lab.check();
   });
 
-  test('S-03: unknown options are dealt with by their action bits (RFC 8200 §4.2)', () => {
+  test('S-03, RQ-61 (RFC 8200 §4.2): unknown options are dealt with by their action bits', () => {
     const lab = new Lab();
     const with_ = (type: number, dst: Ip): Buffer =>
       packet(
@@ -209,7 +209,7 @@ describe('hazards S: IPv6', () => {
     lab.check();
   });
 
-  test('S-04: routing headers, ESP, AH, mobility, no next header', () => {
+  test('S-04, RQ-62 (RFC 5095, RFC 8200 §4.4): routing headers, ESP, AH, mobility, no next header', () => {
     const lab = new Lab();
     const routing = (type: number, left: number): Buffer =>
       packet(
@@ -294,7 +294,7 @@ describe('hazards S: IPv6', () => {
     lab.check();
   });
 
-  test('S-06: neighbour discovery in fragments (RFC 6980)', () => {
+  test('S-06, RQ-69 (RFC 6980 §5): neighbour discovery in fragments', () => {
     const lab = new Lab();
     const message = solicit(GATEWAY6).subarray(54);
     const parts = [0, 16].map((at) =>
@@ -313,7 +313,7 @@ describe('hazards S: IPv6', () => {
     lab.check();
   });
 
-  test('S-06: the guest is no router: advertisements, redirects and RDNSS from it change nothing', () => {
+  test('S-06, RQ-70 (RFC 8504 §5): the guest is no router: advertisements, redirects and RDNSS from it change nothing', () => {
     const lab = new Lab();
     const rdnss = Buffer.concat([Buffer.from([25, 2, 0, 0, 255, 255, 255, 255]), Buffer.alloc(8)]);
     lab.expectDrop(
@@ -356,7 +356,7 @@ describe('hazards S: IPv6', () => {
     lab.check();
   });
 
-  test("S-07: duplicate address detection: answered for ours, never for the guest's own tentative address", () => {
+  test("S-07, RQ-68 (RFC 4862 §5.4): duplicate address detection: answered for ours, never for the guest's own tentative address", () => {
     const lab = new Lab();
     for (const mine of [GUEST6, 'fd00::77', 'fe80::5054:ff:fe12:3456'])
       lab.expectDrop('nd.ignored', mine, solicit(mine, { src: '::' }));

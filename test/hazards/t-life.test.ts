@@ -315,7 +315,7 @@ describe('hazards T: every connection ends', () => {
     assert.equal(lab.loop.timers.size, 1, 'the timer of router advertisements');
   });
 
-  test('T-20, P-02: a half-closed flow whose other half moves data is never cut, in either direction', () => {
+  test('T-20, P-02, RQ-23 (RFC 9293 §3.6): a half-closed flow whose other half moves data is never cut, in either direction', () => {
     const lab = new Lab();
     const up = lab.connect(ALLOWED4);
     up.stream?.end();
@@ -527,7 +527,7 @@ describe('hazards T: every connection ends', () => {
     lab.check();
   });
 
-  test('T-21: initial sequence numbers: keyed by the tuple, moved by the clock, other ones in the next run', () => {
+  test('T-21, RQ-05, RQ-44 (RFC 9293 §3.4.1, RFC 6528 §3): initial sequence numbers: keyed by the tuple, moved by the clock, other ones in the next run', () => {
     const numbers = (seed: number, step: number): number[] => {
       const lab = new Lab({ seed, limits: { tcpMaxHalfOpen: 10_000 } });
       const list: number[] = [];

@@ -66,7 +66,7 @@ function works(peer: Peer, tag = 9): void {
 
 describe('hazards T: TCP segments', () => {
   for (const [family, dst] of families) {
-    test(`T-01 (${family}): data offsets and lengths that cannot be, checksums, ports 0`, () => {
+    test(`T-01, RQ-02 (RFC 9293 §3.1, ${family}): data offsets and lengths that cannot be, checksums, ports 0`, () => {
       const lab = new Lab();
       const peer = lab.connect(dst);
       for (let dataOffset = 0; dataOffset < 5; dataOffset++)
@@ -198,7 +198,7 @@ describe('hazards T: TCP segments', () => {
       lab.check();
     });
 
-    test(`T-05 (${family}): SYN with ECN and reserved bits, with data, with Fast Open: a plain SYN, and no byte is lost`, () => {
+    test(`T-05, RQ-46 (RFC 3168 §6.1.1, ${family}): SYN with ECN and reserved bits, with data, with Fast Open: a plain SYN, and no byte is lost`, () => {
       const lab = new Lab();
       for (const f of [{ flags: SYN | 0xc0 }, { flags: SYN | 0xc0, reserved: 0xf }, { reserved: 0xe }]) {
         const [reply] = lab.send(tcp({ dst, srcPort: lab.port(), ...f }));
@@ -258,7 +258,7 @@ describe('hazards T: TCP segments', () => {
       lab.check();
     });
 
-    test(`T-07 (${family}): SYN in synchronised states is challenged; TIME-WAIT takes a newer one`, () => {
+    test(`T-07, RQ-08, RQ-45 (RFC 9293 §3.10.7.4, RFC 6191, ${family}): SYN in synchronised states is challenged; TIME-WAIT takes a newer one`, () => {
       const lab = new Lab();
       const peer = lab.connect(dst, 80, { timestamp: 1000 });
       const ts = (value: number): Buffer => tcpOptions({ ts: [value, 0] });
@@ -362,7 +362,7 @@ describe('hazards T: TCP segments', () => {
       lab.check();
     });
 
-    test(`T-18 (${family}): urgent pointers are never used: all bytes in order, with the host reading or not`, () => {
+    test(`T-18, RQ-13 (RFC 9293 §3.8.5, ${family}): urgent pointers are never used: all bytes in order, with the host reading or not`, () => {
       for (const room of [Number.POSITIVE_INFINITY, 0, 10]) {
         const lab = new Lab();
         const peer = lab.connect(dst);

@@ -54,7 +54,7 @@ function deliver(lab: Lab, d: Datagram, payload: Buffer, from: { address: Ip; po
 
 describe('hazards U: UDP', () => {
   for (const [family, dst] of families) {
-    test(`U-01 (${family}): lengths that cannot be, trailing bytes, checksums`, () => {
+    test(`U-01, RQ-55 (RFC 768, RFC 1122 §4.1.3, ${family}): lengths that cannot be, trailing bytes, checksums`, () => {
       const lab = new Lab();
       const payload = pattern(20);
       const length = (n: number): Buffer =>
@@ -98,7 +98,7 @@ describe('hazards U: UDP', () => {
       lab.check();
     });
 
-    test(`U-03 (${family}): the largest datagrams both ways, and the edges between two sent back to back`, () => {
+    test(`U-03, RQ-55 (RFC 768, ${family}): the largest datagrams both ways, and the edges between two sent back to back`, () => {
       const lab = new Lab();
       const most = isV6(dst) ? 65487 : 65507;
       const big = pattern(most, 5);
@@ -134,7 +134,7 @@ describe('hazards U: UDP', () => {
       lab.check({ heapMiB: 16 });
     });
 
-    test(`U-03 (${family}): a datagram that the path does not take becomes "too big" with the MTU`, () => {
+    test(`U-03, RQ-56 (RFC 1191 §4, ${family}): a datagram that the path does not take becomes "too big" with the MTU`, () => {
       const lab = new Lab();
       const flow = openFlow(lab, dst);
       lab.kernel.fault = (name) => (name === 'sendmsg' ? -EMSGSIZE : undefined);

@@ -314,7 +314,7 @@ describe('ending', () => {
   });
 });
 
-describe('keep-alive (RQ-12)', () => {
+describe('keep-alive (RQ-12, RFC 9293 §3.8.4; RQ-81, RFC 5382 REQ-5)', () => {
   test('no probe before two hours; nine lost answers end it, one does not', () => {
     const host = established();
     armKeepalive(host.connection, host.now);
