@@ -174,13 +174,13 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
     const share = far ? null : new WindowShare(window);
     this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
-    neighbors.onLearned = (address) => this.tcp.onNeighbor(address);
+    neighbors.onLearned = (address) => this.tcp.locals.onNeighbor(address);
     this.dns = new DnsFlows(context);
     this.udp = new UdpFlows(context, this.dns);
     this.ping = new PingFlows(context);
     this.#forwards = new Forwards(
       remoteForwards,
-      (id, forward) => this.tcp.listen(id, forward),
+      (id, forward) => this.tcp.locals.listen(id, forward),
       (id, forward) => this.udp.listen(id, forward),
     );
     const onEthernet = link.medium === 'ethernet';
@@ -251,7 +251,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   }
 
   onUnreachable(p: Packet, code: number): boolean {
-    return this.tcp.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
+    return this.tcp.locals.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
   }
 
   onIo(events: number): void {

@@ -3,7 +3,7 @@
  * guest from using up the host (T-22, R-01, R-02). Refusal is always an answer, never silence.
  */
 
-import type { HostEnd, LocalForwardSpec } from '../config.ts';
+import type { HostEnd } from '../config.ts';
 import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
@@ -12,9 +12,8 @@ import type { Packet } from '../stack/packet.ts';
 import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
 import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
 import { seqAdd } from '../stack/tcp/seq.ts';
-import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
-import type { ProxyHeader } from '../stack/wire/proxy-protocol.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
@@ -23,14 +22,11 @@ import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { LruList } from './lru.ts';
 import { cutStalled, isStalled } from './memory-pressure.ts';
-import { ProxyClient, type ProxyClientOwner } from './proxy-client.ts';
 import { splitZone } from './remote-forwards.ts';
-import { shownSource } from './shown-source.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
-import { freshPorts, QuotedSegment, unreachableErrno } from './tcp-accept.ts';
-import { dialAddress, dialUnix, peerAddress, resetClient } from './tcp-dial.ts';
+import { dialAddress, dialUnix } from './tcp-dial.ts';
 import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
-import { type ClientTaker, TcpListener } from './tcp-listener.ts';
+import { TcpLocals, type TcpLocalsOwner } from './tcp-locals.ts';
 import { TimeWaitTable } from './time-wait.ts';
 import { BURST_BYTES, type WindowShare } from './window-share.ts';
 
@@ -50,12 +46,10 @@ const MAKE_ROOM_INTERVAL_MS = 1000;
 /** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
 const QUOTE_BYTES = 8;
 
-/** Clients of one local forward whose PROXY header is not complete. */
-const MAX_UNPROXIED = 1024;
-
-export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
+export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly context: FlowContext;
-  readonly #environment: TcpEnvironment;
+  readonly locals: TcpLocals;
+  readonly environment: TcpEnvironment;
   readonly #table: FlowTable<TcpFlow>;
   readonly #timeWait: TimeWaitTable;
   readonly #target = new Target();
@@ -70,12 +64,6 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
   readonly #dialsTo = new Map<number, number>();
   readonly #halfOpen = new LruList();
   #halfOpenCount = 0;
-  readonly #listeners = new Map<number, TcpListener>();
-  readonly #quoted = new QuotedSegment();
-  readonly #quotedFrom = new IpAddress();
-  readonly #quotedTo = new IpAddress();
-  /** Local forwards whose guest has not answered; while there are none nobody looks for them. */
-  #guestDials = 0;
   #roomMadeAt = Number.NEGATIVE_INFINITY;
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
   readonly #share: WindowShare | null;
@@ -91,7 +79,7 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
     this.context = context;
     this.#share = share;
     const { link, slab, limits, hash, counters, rng } = context;
-    this.#environment = {
+    this.environment = {
       slab,
       receiveLimit,
       sendLimit,
@@ -105,6 +93,7 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
     };
     this.#table = new FlowTable(hash, PROTOCOL_TCP);
     this.#timeWait = new TimeWaitTable(context);
+    this.locals = new TcpLocals(this);
   }
 
   get size(): number {
@@ -132,82 +121,37 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
 
   /** Cut the flow with this number: RST to both sides. False: there is none. */
   closeFlow(id: number): boolean {
-    let found: TcpFlow | null = null;
-    this.#table.forEach((flow) => {
-      if (flow.record.id === id) found = flow;
-    });
-    (found as TcpFlow | null)?.abort();
-    return found !== null;
+    const flow = this.#table.withId(id);
+    flow?.abort();
+    return flow !== null;
   }
 
-  /** Open a local forward. Throws `ForwardError`. */
-  listen(id: number, spec: LocalForwardSpec): TcpListener {
-    const listener = new TcpListener(this, id, spec);
-    this.#listeners.set(id, listener);
-    return listener;
-  }
-
-  closed(listener: TcpListener): void {
-    this.#listeners.delete(listener.id);
-  }
-
-  hasRoom(listener: TcpListener): boolean {
+  hasRoom(): boolean {
     const { limits, descriptors } = this.context;
     const room =
       this.#table.size < limits.tcpMaxFlows &&
       this.#dials < limits.tcpMaxPendingDials &&
       descriptors.used < descriptors.limit;
     if (!room) this.#logLimit();
-    return (
-      room && listener.pending < limits.tcpMaxPendingDialsPerDestination && listener.unproxied < MAX_UNPROXIED
-    );
+    return room;
   }
 
-  accepted(listener: TcpListener, fd: number, address: IpAddress | null): void {
-    if (!listener.proxyHeader) {
-      this.#openGuest(listener, fd, address, listener.targetPort || contactedPort(listener));
-      return;
-    }
-    if (new ProxyClient(this, listener).attach(fd) === 0) listener.unproxied++;
+  isInUse(guest: IpAddress, remote: IpAddress, ports: number): boolean {
+    return this.#table.find(guest, remote, ports) !== null || this.#timeWait.has(guest, remote, ports);
   }
 
-  proxied({ listener }: ProxyClient, fd: number, header: ProxyHeader): void {
-    listener.headerEnded();
-    // A header that names nobody is the proxy's own connection, a health check for one.
-    if (header.hasAddresses) this.#openGuest(listener, fd, header.src, listener.targetPort || header.dstPort);
-    else
-      this.#openGuest(
-        listener,
-        fd,
-        peerAddress(this.context, fd),
-        listener.targetPort || contactedPort(listener),
-      );
+  find(guest: IpAddress, remote: IpAddress, ports: number): TcpFlow | null {
+    return this.#table.find(guest, remote, ports);
   }
 
-  proxyFailed({ listener }: ProxyClient): void {
-    listener.headerEnded();
+  forEach(visit: (flow: TcpFlow) => void): void {
+    this.#table.forEach(visit);
   }
 
-  /** The guest has an address at which it can be reached now: do not wait for the SYN's next turn. */
-  onNeighbor(address: IpAddress): void {
-    if (this.#guestDials === 0) return;
-    this.#table.forEach((flow) => {
-      if (flow.connection.state === TcpState.SynSent && flow.guest.equals(address)) flow.repeatSyn();
-    });
-  }
-
-  /** RFC 9293 §3.9.2.2, for a connection that is only being opened: as good as a RST. Needs its number (RFC 5927). */
-  onUnreachable(p: Packet, code: number): boolean {
-    if (this.#guestDials === 0) return false;
-    const quoted = this.#quoted;
-    if (!quoted.read(this.context.memory.view, p, PROTOCOL_TCP, this.#quotedFrom, this.#quotedTo))
-      return false;
-    const flow = this.#table.find(this.#quotedTo, this.#quotedFrom, quoted.ports);
-    if (flow === null || flow.connection.state !== TcpState.SynSent || quoted.seq !== flow.connection.iss) {
-      return false;
-    }
-    flow.dialFailed(unreachableErrno(p.isV4, code));
-    return true;
+  enter(flow: TcpFlow): void {
+    this.#table.add(flow);
+    flow.dialing = true;
+    this.#dials++;
   }
 
   onTcp(p: Packet, h: TcpHeader): void {
@@ -274,8 +218,7 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
   dialEnded(flow: TcpFlow): void {
     this.#dials--;
     if (flow.record.isLocal) {
-      this.#guestDials--;
-      this.#listeners.get(flow.record.forward?.id ?? 0)?.dialEnded();
+      this.locals.dialEnded(flow);
       return;
     }
     if (flow.nameRequest >= 0) {
@@ -423,50 +366,17 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
       this.#sendReset(p, h, length);
       return;
     }
-    const flow = new TcpFlow(this, this.#environment, p.src, p.dst, ports, target.forward);
-    flow.connection.openPassive(h, link.mtu, this.#initialSeq(flow), rng.u32(), clock.nowMs);
-    this.#table.add(flow);
-    flow.dialing = true;
-    this.#dials++;
+    const flow = new TcpFlow(this, this.environment, p.src, p.dst, ports, target.forward);
+    flow.connection.openPassive(h, link.mtu, this.initialSeq(flow), rng.u32(), clock.nowMs);
+    this.enter(flow);
     this.#dialsTo.set(key, dialsToIt + 1);
     const result = this.#dial(flow, target);
     if (result < 0) flow.refuse(-result);
     else counters.add(Counter.TcpOpened, 1);
   }
 
-  /** Open the connection to the guest for the client `fd` of `listener`; takes over `fd`. */
-  #openGuest(listener: TcpListener, fd: number, client: IpAddress | null, port: number): void {
-    const { context } = this;
-    const { clock, link, rng } = context;
-    const { target } = listener;
-    const source = shownSource(context, client, target);
-    const ports = freshPorts(
-      context,
-      target,
-      port,
-      source,
-      (guest, remote, key) =>
-        this.#table.find(guest, remote, key) !== null || this.#timeWait.has(guest, remote, key),
-    );
-    if (port === 0 || ports < 0) {
-      context.counters.drop(DropReason.TcpLimit);
-      resetClient(context, fd);
-      return;
-    }
-    const flow = new TcpFlow(this, this.#environment, target, source, ports, listener);
-    if (flow.attach(fd) < 0) return;
-    this.#table.add(flow);
-    flow.dialing = true;
-    this.#dials++;
-    this.#guestDials++;
-    listener.pending++;
-    flow.connection.openActive(link.mtu, this.#initialSeq(flow), rng.u32(), clock.nowMs);
-    context.solicitor.solicit(target);
-    flow.flush();
-  }
-
   /** RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple. */
-  #initialSeq({ guest, remote, ports }: TcpFlow): number {
+  initialSeq({ guest, remote, ports }: TcpFlow): number {
     const { hash, clock } = this.context;
     return seqAdd(hash.tuple(guest, remote, ports, PROTOCOL_TCP), Math.floor(clock.nowMs * 250) >>> 0);
   }
@@ -547,11 +457,6 @@ export class TcpFlows implements TcpFlowOwner, ClientTaker, ProxyClientOwner {
       maxDescriptors: descriptors.limit,
     });
   }
-}
-
-/** The port that a client of `listener` named; 0 for a unix socket. */
-function contactedPort(listener: TcpListener): number {
-  return listener.bound.kind === 'ip' ? listener.bound.port : 0;
 }
 
 /** For counting only: a collision merely shares a limit. */

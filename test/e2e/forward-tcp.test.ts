@@ -290,19 +290,9 @@ describe('local TCP forwards', () => {
       socket.destroy();
     });
 
-    test('reset who begins with anything else, or says nothing for 5 s (P-06)', async () => {
+    test('reset who begins with anything else (P-06)', async () => {
       const clients = greeter.clients().length;
       const to = { host: '127.0.0.1', port: 7300 };
-      const silent = assert.rejects(
-        within(
-          new Promise((_, reject) => {
-            connect(to).on('error', (error) => reject(new Error((error as NodeJS.ErrnoException).code)));
-          }),
-          'the deadline',
-          8000,
-        ),
-        /ECONNRESET/,
-      );
       for (const bad of [
         'GET / HTTP/1.1\r\n',
         'PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n',
@@ -311,7 +301,6 @@ describe('local TCP forwards', () => {
       ]) {
         await assert.rejects(exchange(to, bad), /ECONNRESET/, bad);
       }
-      await silent;
       assert.equal(greeter.clients().length, clients);
     });
   });
