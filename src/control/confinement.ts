@@ -4,7 +4,7 @@
  *
  * What stays in sight is read-only: /etc and /run, because resolv.conf(5) and hosts(5) are read again and again and mostly
  * live in one of them; /proc, to see whether the guest's process is still there; directories of unix sockets that forwards
- * lead to; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log library is loaded after ready)
+ * lead to, and where datagram clients have theirs; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log library is loaded after ready)
  * and the libraries of the system's name service.
  *
  * With `minimal` only the log library stays, at a place of its own, for its place may be where nothing shall be seen.
@@ -140,6 +140,9 @@ export class Confinement {
     for (const forward of forwards) {
       if (forward.direction === 'remote' && forward.target.kind === 'unix')
         order.add('read', dirname(resolve(forward.target.path)));
+      // Clients that are to be answered have sockets of their own, next to ours.
+      if (forward.direction === 'local' && forward.listen.kind === 'unix' && forward.protocol === 'udp')
+        order.add('read', dirname(resolve(forward.listen.path)));
     }
     const library = createRequire(import.meta.url).resolve('pino');
     const modules = library.slice(0, library.indexOf('/node_modules/') + '/node_modules'.length);
