@@ -12,9 +12,12 @@ import {
   FIN,
   frame,
   GATEWAY4,
+  GATEWAY6,
   GUEST_MAC,
   GUEST4,
+  GUEST6,
   icmp,
+  ndp,
   PSH,
   RST,
   SYN,
@@ -110,6 +113,27 @@ describe('opening', () => {
     assert.equal(again.flags, SYN);
     assert.equal(again.dstMac, GUEST_MAC);
     assert.equal(again.seq, syn.seq);
+    bench.check();
+  });
+
+  test('does the same over IPv6: a solicitation first, and an ICMPv6 unreachable is the end', () => {
+    const bench = new Bench({}, spec({ target: { address: GUEST6, port: 80 } }), false);
+    const { client, out } = bench.arrive({ address: '2001:db8::5', port: 1 });
+    const [solicitation, syn] = out as [Decoded, Decoded];
+    assert.equal(solicitation.icmpType, 135);
+    assert.equal(solicitation.dst, 'ff02::1:ff00:100');
+    assert.equal(solicitation.dstMac, '33:33:ff:00:01:00');
+    assert.equal(solicitation.ttl, 255);
+    assert.equal(syn.src, '2001:db8::5');
+    const target = Buffer.from('fd000000000000000000000000000100', 'hex');
+    const advertisement = ndp(GUEST6, GATEWAY6, 136, 0x60000000, target);
+    const [again] = bench.lab.send(advertisement) as [Decoded];
+    assert.equal(again.flags, SYN);
+    assert.equal(again.dstMac, GUEST_MAC);
+    const quoted = tcp({ src: syn.src, dst: syn.dst, srcPort: syn.srcPort, dstPort: 80, seq: syn.seq });
+    bench.lab.send(icmp({ src: GUEST6, dst: syn.src, type: 1, code: 4 }, quoted));
+    assert.ok(client.closed && client.lingerReset);
+    assert.equal(bench.lab.flowEvents[0]?.status.rightRead, 111);
     bench.check();
   });
 
