@@ -1,7 +1,7 @@
 # The two commands to know: `make demo` shows the program at work, `make test` runs every test.
 # Both install what they need: npm packages always, Debian packages when run as root.
 
-.PHONY: sim bench-badlink fuzz demo test test-unit test-e2e build check bench clean
+.PHONY: sim bench-badlink fuzz attack soak demo test test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -38,6 +38,16 @@ fuzz: build
 bench-badlink: build
 	scripts/need.sh test
 	unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/badlink/main.js
+
+# Floods of hazards from a real guest, each for ATTACK_SECONDS, while a neighbour flow is measured.
+attack: build
+	scripts/need.sh test
+	test/run.sh attack
+
+# Everything at once for SOAK_MINUTES; at the end nothing may be left.
+soak: build
+	scripts/need.sh test
+	test/run.sh soak
 
 bench: build
 	scripts/need.sh bench

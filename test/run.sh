@@ -1,5 +1,6 @@
 #!/bin/bash
 # run.sh unit|e2e [FILE…]: runs the tests of one layer from what `npm run build` has made. FILEs are test/….test.ts.
+# run.sh attack|soak: the long programs of test/attack and test/soak, in the same kind of "host".
 #
 # End-to-end tests need a "host" of their own; test/lab.sh makes it. As root they run three times over: everything as
 # root, then with tslirp as an ordinary user without any capability, then all of it in a user namespace of that user's. An
@@ -83,8 +84,8 @@ case $layer in
       # FILEs that were asked for are run in every mode.
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         case $mode in
-          user) long='/(stall|capture|load)\.test' ;;
-          nested) long='/(stall|capture|load|clients|devices|policy|udp|podman)\.test' ;;
+          user) long='/(stall|capture|load|attack)\.test' ;;
+          nested) long='/(stall|capture|attack|load|clients|devices|policy|udp|podman)\.test' ;;
           *) long='/podman\.test' ;;
         esac
         mapfile -t chosen < <(printf '%s\n' "${files[@]}" | grep -vE "$long")
@@ -93,8 +94,14 @@ case $layer in
         --test-timeout=240000 --test-concurrency=1 "${chosen[@]}"
     done
     ;;
+  attack | soak)
+    mode=root
+    [ "$(id -u)" -eq 0 ] || mode=nested
+    test/lab.sh enter "$mode" "$work" "$(id -un)" node "dist/test/$layer/main.js"
+    exit
+    ;;
   *)
-    echo "usage: run.sh unit|e2e [test/….test.ts…]" >&2
+    echo "usage: run.sh unit|e2e [test/….test.ts…], run.sh attack|soak" >&2
     exit 2
     ;;
 esac

@@ -12,6 +12,9 @@ import type { Config } from '../config.ts';
 export type LogLevel = Exclude<Config['logLevel'], 'silent'>;
 export type LogFields = Record<string, unknown>;
 
+/** Lines that wait for a library which cannot be loaded. */
+const MOST_KEPT = 100;
+
 const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
 
 export class Logger {
@@ -51,7 +54,13 @@ export class Logger {
   activate(): void {
     this.active = true;
     if (this.kept.length === 0) return;
-    this.pino ??= open(this.level, this.locate);
+    try {
+      this.pino ??= open(this.level, this.locate);
+    } catch {
+      // Out of descriptors, for one: the lines wait, and the next one tries again.
+      if (this.kept.length > MOST_KEPT) this.kept.shift();
+      return;
+    }
     for (const { level, message, fields } of this.kept.splice(0)) this.pino[level](fields, message);
   }
 }

@@ -45,6 +45,7 @@ import { recv, send } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import { FlowTable, type Keyed } from './flow-table.ts';
 import { HostDatagramSocket } from './host-datagram-socket.ts';
+import { MAX_QUERIES_PER_SECOND, RateWindow } from './rate-window.ts';
 import type { Resolver } from './resolvers.ts';
 
 /** How often a query is sent, in all. resolv.conf(5) has at most three servers too. */
@@ -69,6 +70,7 @@ export class DnsFlows {
   /** Port that the resolvers are asked at. */
   readonly serverPort: number;
   readonly #table: FlowTable<DnsQuery>;
+  readonly #rate = new RateWindow(MAX_QUERIES_PER_SECOND);
 
   /** Takes 64 KiB of the slab's fixed regions. A `serverPort` other than 53 is for tests without privileges. */
   constructor(context: FlowContext, serverPort: number = DNS_PORT) {
@@ -85,7 +87,7 @@ export class DnsFlows {
 
   /** A datagram of the guest to port 53 of a DNS address. Everything passed is borrowed. */
   onQuery(p: Packet, h: UdpHeader): void {
-    const { counters, limits, memory, descriptors } = this.context;
+    const { counters, limits, memory, descriptors, clock } = this.context;
     const view = memory.view;
     const at = p.offset + UDP_HEADER_LEN;
     const length = h.length - UDP_HEADER_LEN;
@@ -115,7 +117,11 @@ export class DnsFlows {
       // The guest has used its id again, so it does not wait for that answer any more.
       earlier.end();
     }
-    if (this.#table.size >= limits.dnsMaxOutstanding || descriptors.used >= descriptors.limit) {
+    if (
+      this.#table.size >= limits.dnsMaxOutstanding ||
+      descriptors.used >= descriptors.limit ||
+      !this.#rate.allow(clock.nowMs)
+    ) {
       counters.drop(DropReason.DnsLimit);
       counters.add(Counter.DnsFailures, 1);
       this.#refuse(p, h, DNS_RCODE_SERVFAIL);

@@ -15,13 +15,14 @@ import { seqAdd } from '../stack/tcp/seq.ts';
 import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
-import { EMFILE } from '../sys/errno.ts';
+import { ECONNREFUSED, EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { LruList } from './lru.ts';
 import { cutStalled, isStalled } from './memory-pressure.ts';
+import { Refusals } from './refusals.ts';
 import { splitZone } from './remote-forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { dialAddress, dialUnix } from './tcp-dial.ts';
@@ -64,6 +65,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly #dialsTo = new Map<number, number>();
   readonly #halfOpen = new LruList();
   #halfOpenCount = 0;
+  readonly #refusals = new Refusals();
   #roomMadeAt = Number.NEGATIVE_INFINITY;
   #limitLoggedAt = Number.NEGATIVE_INFINITY;
   readonly #share: WindowShare | null;
@@ -238,6 +240,9 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     counters.add(Counter.TcpRefused, 1);
     const why = unreachableFor(error);
     if (why === REFUSE) {
+      if (error === -ECONNREFUSED) {
+        this.#refusals.note(destinationKey(flow.remote, flow.remotePort), clock.nowMs);
+      }
       const h = this.#reset;
       h.srcPort = flow.remotePort;
       h.dstPort = flow.guestPort;
@@ -354,6 +359,11 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
         return;
     }
     const key = destinationKey(p.dst, h.dstPort);
+    if (this.#refusals.isKnown(key, clock.nowMs)) {
+      counters.add(Counter.TcpRefused, 1);
+      this.#sendReset(p, h, length);
+      return;
+    }
     const dialsToIt = this.#dialsTo.get(key) ?? 0;
     if (
       this.#table.size >= limits.tcpMaxFlows ||

@@ -16,6 +16,7 @@ import type { FlowInfo } from './flow-info.ts';
 import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
 import type { Listener } from './forwards.ts';
 import { LruList } from './lru.ts';
+import { MAX_EVICTIONS_PER_SECOND, RateWindow } from './rate-window.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
@@ -30,6 +31,7 @@ export class UdpFlows implements UdpFlowOwner {
   readonly #dns: DnsFlows;
   readonly #table: FlowTable<UdpFlow>;
   readonly #lru = new LruList();
+  readonly #evictions = new RateWindow(MAX_EVICTIONS_PER_SECOND);
   readonly #pairs: UdpPairs;
   readonly #locals: UdpLocals;
   // The last datagram's ends, where it went, and the state of the world at that time.
@@ -252,10 +254,10 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   #open(p: Packet, h: UdpHeader): UdpFlow | null {
-    const { limits, counters, descriptors } = this.context;
+    const { limits, counters, descriptors, clock } = this.context;
     if (this.#table.size >= limits.udpMaxFlows || descriptors.used >= descriptors.limit) {
       const oldest = this.#lru.oldest as UdpFlow | null;
-      if (oldest === null) {
+      if (oldest === null || !this.#evictions.allow(clock.nowMs)) {
         counters.drop(DropReason.UdpLimit);
         return null;
       }

@@ -15,6 +15,7 @@ import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { LruList } from './lru.ts';
+import { MAX_EVICTIONS_PER_SECOND, RateWindow } from './rate-window.ts';
 import { Protocol, type Target } from './target.ts';
 import type { ReceiveSlots } from './udp-batch.ts';
 import { UdpPairFlow, type UdpPairOwner } from './udp-pair-flow.ts';
@@ -25,6 +26,7 @@ export class UdpPairs implements UdpPairOwner {
   readonly queued: QueuedTotal = new QueuedTotal();
   readonly #table: FlowTable<UdpPairFlow>;
   readonly #lru = new LruList();
+  readonly #evictions = new RateWindow(MAX_EVICTIONS_PER_SECOND);
   readonly #onEnd: (flow: UdpPairFlow) => void;
 
   /** `onEnd` hears of every flow that is over. */
@@ -45,10 +47,10 @@ export class UdpPairs implements UdpPairOwner {
 
   /** Open a flow from the guest's end to `target`, which the guest knows as (`remote`, lower half of `ports`); or null. */
   open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): UdpPairFlow | null {
-    const { limits, counters, descriptors } = this.context;
+    const { limits, counters, descriptors, clock } = this.context;
     if (this.#table.size >= limits.udpMaxFlows || descriptors.used >= descriptors.limit) {
       const oldest = this.#lru.oldest as UdpPairFlow | null;
-      if (oldest === null) {
+      if (oldest === null || !this.#evictions.allow(clock.nowMs)) {
         counters.drop(DropReason.UdpLimit);
         return null;
       }
