@@ -186,7 +186,7 @@ describe('routed flows', () => {
       );
       for (const reply of replies) assert.deepEqual([reply.address, reply.port], [address, udp]);
     }
-    assert.equal(program.lines(/^\[\+\] udp.*Routing conn new$/).length, 2);
+    await until(() => program.lines(/^\[\+\] udp.*Routing conn new$/).length === 2, 'lines of two flows');
     assert.equal(await guestUdpAnswers(HOST4, 9, SILENCE_MS), 0);
     assert.match(
       await program.line(/done/),

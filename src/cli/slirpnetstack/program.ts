@@ -4,24 +4,22 @@
  */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import type { ForwardSpec } from '../../config.ts';
-import { ForwardRefused, type OpenForward } from '../../control/engine-client.ts';
+import type { OpenForward } from '../../control/engine-client.ts';
 import { Ending } from '../../control/lifecycle.ts';
 import { Logger } from '../../control/logger.ts';
 import type { MetricsServer } from '../../control/metrics-server.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../control/namespace.ts';
-import { LookupError, Resolver } from '../../control/resolver.ts';
 import { Session } from '../../control/session.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
-import type { ForwardRule } from '../forward-rule.ts';
-import { toForwardSpec } from '../forward-spec.ts';
 import { isInherited } from '../inherited.ts';
 import { configuration } from './configuration.ts';
-import { goErrorOf, goErrorText } from './go-errors.ts';
+import { ForwardOpener } from './forward-opener.ts';
+import { goErrorOf } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
 import { LineOutput } from './line-output.ts';
-import { announcement, bareHostPort, flowLine, isLookupError, joinHostPort } from './lines.ts';
+import { announcement, flowLine, isLookupError, joinHostPort } from './lines.ts';
 import { type MetricsAddress, type Options, parseOptions } from './options.ts';
 import type { EndSignals } from './signals.ts';
 import { ExitStatus, linkError, namespaceError, StartError } from './start-error.ts';
@@ -65,7 +63,6 @@ export async function run(signals: EndSignals): Promise<void> {
 class Program {
   readonly #options: Options;
   readonly #parent = process.ppid;
-  readonly #resolver = new Resolver();
   readonly #output = new LineOutput();
   readonly #supervisor: Supervisor;
   readonly #ending: Ending;
@@ -118,8 +115,8 @@ class Program {
     await this.#attach();
     // It may have ended before the kernel knew that we want to hear of it.
     if (exitWithParent && process.ppid !== this.#parent) process.kill(process.pid, 'SIGTERM');
-    for (const rule of local) await this.#openLocal(rule);
-    for (const rule of remote) await this.#openRemote(rule);
+    const opener = new ForwardOpener(this.#session.client);
+    for (const rule of [...local, ...remote]) this.#announce(await opener.open(rule));
   }
 
   async #startMetrics(at: MetricsAddress): Promise<void> {
@@ -172,60 +169,6 @@ class Program {
       if (!failure.lines[0]?.startsWith("[!] Can't join")) opening();
       throw failure;
     }
-  }
-
-  async #openLocal(rule: ForwardRule): Promise<void> {
-    const { bind, protocol } = rule;
-    const shown =
-      bind.kind === 'unix' ? bind.path : bind.kind === 'ip' ? bareHostPort(bind) : `${bind.label}-failed`;
-    const fail = (where: string, reason: string): StartError =>
-      new StartError(ExitStatus.Listen, `[!] Failed to listen on ${protocol}://${where}: ${reason}`);
-    let spec: ForwardSpec;
-    try {
-      spec = await this.#specify(rule);
-    } catch (error) {
-      if (error instanceof LookupError) throw fail(shown, 'DNS lookup failed');
-      throw error;
-    }
-    if (spec.direction !== 'local') return;
-    const { listen } = spec;
-    try {
-      this.#announce(await this.#session.client.addForward(spec));
-    } catch (error) {
-      if (!(error instanceof ForwardRefused)) throw error;
-      const [network, address] =
-        listen.kind === 'unix' ? ['unix', listen.path] : [protocol, joinHostPort(listen)];
-      throw fail(
-        listen.kind === 'unix' ? listen.path : bareHostPort(listen),
-        `listen ${network} ${address}: bind: ${goErrorText(error.errno)}`,
-      );
-    }
-  }
-
-  async #openRemote(rule: ForwardRule): Promise<void> {
-    let spec: ForwardSpec;
-    try {
-      spec = await this.#specify(rule);
-    } catch (error) {
-      if (!(error instanceof LookupError)) throw error;
-      throw new StartError(
-        ExitStatus.ResolveBind,
-        `[!] Failed to resolve bind address. dns lookup error of ${rule.protocol} addr: ${error.message}`,
-      );
-    }
-    try {
-      this.#announce(await this.#session.client.addForward(spec));
-    } catch (error) {
-      // The same address and port twice: the first one serves it, as it always has.
-      if (!(error instanceof ForwardRefused)) throw error;
-      this.#announce({ id: 0, spec, listen: { kind: 'ip', address: '', port: 0 } });
-    }
-  }
-
-  #specify(rule: ForwardRule): Promise<ForwardSpec> {
-    return toForwardSpec(rule, (label, port) => this.#resolver.resolve(label, port), {
-      dualStackWildcards: true,
-    });
   }
 
   #announce({ id, spec, listen }: OpenForward): void {
