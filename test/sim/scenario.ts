@@ -102,9 +102,3 @@ export function drawLossy(seed: number): PairOptions {
   options.bytes = [choose(20_000, 60_000, 150_000), choose(0, 1000)];
   return options;
 }
-
-/** Is there anything about this link that may excuse a byte sent twice? */
-export function isFaultless(options: PairOptions): boolean {
-  const { loss, duplication, reorder, corruption, rate, dipEveryMs } = options;
-  return loss + duplication + reorder + corruption + rate + dipEveryMs === 0;
-}

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { onlySeed } from './scenario.ts';
+import { ScriptedPeer } from './scripted-peer.ts';
 import { simulate } from './simulate.ts';
 
 describe('random connections', () => {
@@ -25,5 +26,16 @@ describe('random connections', () => {
     if (onlySeed >= 0) return;
     const share = totals.needlessBytes / totals.sentBytes;
     assert.ok(share < 0.025, `${(100 * share).toFixed(2)} % sent again although it had arrived`);
+  });
+
+  test('against a peer that shares no code with us and has every bad habit: every byte, both ways', () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      if (onlySeed >= 0 && seed !== onlySeed) continue;
+      try {
+        new ScriptedPeer(seed).run();
+      } catch (error) {
+        throw new Error(`SIM_SEED=${seed} (scripted): ${(error as Error).message}`, { cause: error });
+      }
+    }
   });
 });

@@ -8,6 +8,7 @@ import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
 import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
+import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { EV_CLOSED, EV_DELIVER, TcpConnection, TcpState } from '../../src/stack/tcp/connection.ts';
@@ -36,6 +37,8 @@ export interface HostOptions {
   sendLimit?: number;
   superSegment?: number;
   newReno?: boolean;
+  /** In place of `newReno`. */
+  congestion?: 'none' | 'newReno' | 'cubic';
   outOfOrderRanges?: number;
   /** The first acknowledgment waits for data that carries it. */
   interactive?: boolean;
@@ -120,7 +123,7 @@ export class TcpHost {
     this.#tx = this.slab.region(64);
     this.iss = options.iss ?? 5000;
     this.irs = options.irs ?? 1000;
-    const { newReno } = options;
+    const congestion = options.congestion ?? (options.newReno === true ? 'newReno' : 'none');
     this.connection = new TcpConnection(
       {
         slab: this.slab,
@@ -132,7 +135,10 @@ export class TcpHost {
         delayedAckMs: 2,
         counters: this.counters,
         challenges: new ErrorLimiter(1000, 1000, seededRng(1)),
-        newCongestionControl: (mss) => (newReno === true ? new NewReno(mss) : noCongestionControl),
+        newCongestionControl: (mss) => {
+          if (congestion === 'none') return noCongestionControl;
+          return congestion === 'cubic' ? new Cubic(mss) : new NewReno(mss);
+        },
       },
       options.isV4 ?? true,
     );

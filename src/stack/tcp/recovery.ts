@@ -54,7 +54,8 @@ export function onNewAck(c: TcpConnection, h: TcpHeader, dsack: boolean, nowMs: 
     c.sndQueue.drop(dataAcked);
     c.sndQueueSeq = seqAdd(c.sndQueueSeq, dataAcked);
   }
-  c.scoreboard.advance(ack, nowMs, echoed(c, h, nowMs));
+  // Only what was sent again could be mistaken.
+  c.scoreboard.advance(ack, nowMs, c.scoreboard.resent > 0 ? echoed(c, h, nowMs) : -1);
   if (!limited) c.limitedUntil = ack;
   if (c.probeResent) judgeProbe(c, ack, dsack, nowMs);
   if (c.resendTsValid && wasNeedless(c, h)) undo(c, nowMs);
