@@ -1,10 +1,12 @@
 /** The drop-in `slirp4netns`, run as its callers run it. */
 import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { takeDescriptor } from '../../src/sys/pidfd.ts';
 import {
   asOwner,
   type Bare,
@@ -390,6 +392,35 @@ describe('slirp4netns without -c', () => {
     await server.close();
   });
 
+  test('--netns-type=tapfd takes an open device, whatever -c says', async () => {
+    const guest = bare.namespace;
+    // TUNSETIFF with IFF_TAP | IFF_NO_PI
+    const program = `$| = 1; open T, "+<", "/dev/net/tun" or die; $ifr = pack("a16 s x22", "tap9", 0x1002);
+      ioctl(T, 0x400454ca, $ifr) or die; print fileno(T), "\\n"; <STDIN>`;
+    const holder = guest.start(['perl', '-e', program]);
+    const number = Number(await holder.firstLine());
+    const fd = takeDescriptor(holder.pid, number);
+    assert.ok(fd >= 0, `pidfd_getfd: ${fd}`);
+    await guest.ip(
+      'address add 10.0.2.100/24 dev tap9',
+      'link set tap9 up',
+      'route add default via 10.0.2.2',
+    );
+    const argv = asOwner(programPath('slirp4netns'), '-c', '-r3', '--mtu=1400', '--netns-type=tapfd', '5');
+    const stack = start(argv, { stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'ignore', fd] });
+    closeSync(fd);
+    await holder.stop();
+    const server = await listen(echo);
+    try {
+      await ready(stack);
+      assert.equal(await reach(guest, HOST4, server.port), 'ok');
+      assert.match(stack.stdout, /^Starting slirp\n\* MTU: {13}1400\n/);
+    } finally {
+      await server.close();
+      assert.equal((await stack.stop('SIGTERM')).status, 0);
+    }
+  });
+
   test('--userns-path and --netns-type=path name both namespaces', async () => {
     const { pid } = bare.namespace;
     const paths = [`--userns-path=/proc/${pid}/ns/user`, '--netns-type=path', `/proc/${pid}/ns/net`];
@@ -472,6 +503,29 @@ describe('options of slirp4netns', () => {
       if (given !== '127.0.0.1') assert.equal(await fetchText(guest, HOST4, loopback.port), `${source}\n`);
     });
   }
+
+  test('--outbound-addr is the source of UDP and DNS as well', async () => {
+    const seen: string[] = [];
+    const sockets = await Promise.all(
+      [53, 5300].map(async (port) => {
+        const socket = createSocket('udp4');
+        socket.on('message', (_, { address }) => seen.push(`${port} ${address}`));
+        socket.bind(port, HOST4);
+        await once(socket, 'listening');
+        return socket;
+      }),
+    );
+    await using _ = await serve(bare, '-c', `--outbound-addr=${HOST4_OTHER}`);
+    try {
+      await guest.run(['dig', '+tries=1', '+time=1', '@10.0.2.3', 'name.test']);
+      await guest.run(['socat', '-u', '-', `UDP4:${HOST4}:5300`], { input: 'x' });
+      const wanted = [`53 ${HOST4_OTHER}`, `5300 ${HOST4_OTHER}`];
+      await until(() => wanted.every((entry) => seen.includes(entry)), 'a query and a datagram');
+      assert.deepEqual([...new Set(seen)].sort(), wanted.sort());
+    } finally {
+      for (const socket of sockets) socket.close();
+    }
+  });
 
   test('--outbound-addr6 is for IPv6', async () => {
     const server = await whoServer(HOST6);
