@@ -227,7 +227,7 @@ sub arrange {
   my $privileged = $> == 0 && has_capability(CAP_SYS_ADMIN);
   my %end;
   if ($attach) {
-    (my $opener = $main) =~ s{/src/.*}{/src/control/opener.js};
+    (my $opener = $main) =~ s{/src/.*}{/bundle/control/opener.js};
     $end{opener} = aside(sub { exec('node', $opener) });
   }
   # Without its power over permissions, root may be unable to read our own files.

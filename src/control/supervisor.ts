@@ -55,7 +55,7 @@ export class Supervisor {
   private ended = false;
 
   constructor(options: SupervisorOptions) {
-    const workerUrl = options.workerUrl ?? new URL('../engine/worker.js', import.meta.url);
+    const workerUrl = options.workerUrl ?? new URL('../../bundle/engine/worker.js', import.meta.url);
     const workerData: EngineOptions = {
       limits: options.limits,
       debug: options.debug,
