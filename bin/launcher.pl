@@ -130,22 +130,53 @@ sub hold {
   receive() while 1;
 }
 
-# Sees files as they are outside. Gets one list of `tidy DEVICE:INODE PATH`, sockets to be removed at our end if they are
-# still these very ones, and `watch DEVICE:INODE PATH`, for a word when that is another file or none.
+sub identity {
+  my ($device, $inode) = @_;
+  return defined $inode ? "$device:$inode" : '';
+}
+
+# Start time of a process that runs, from /proc/PID/stat; the second field may hold anything.
+sub start_time {
+  my ($pid) = @_;
+  open(my $file, '<', "/proc/$pid/stat") or return '';
+  my @fields = split / /, (<$file> // '') =~ s/.*\) //sr;
+  return @fields > 19 && $fields[0] !~ /[ZX]/ ? $fields[19] : '';
+}
+
+# Whether somebody is still in the network namespace that file NETWORK of /proc/PID/net stands for: the process that it was
+# named by, or another, but not our main one.
+sub is_inhabited {
+  my ($network, $pid, $start, $main) = @_;
+  return 1 if start_time($pid) eq $start;
+  opendir(my $directory, '/proc') or return 0;
+  for my $other (grep { /^\d+$/ && $_ != $main && $_ != $$ } readdir($directory)) {
+    return 1 if identity(stat "/proc/$other/net/dev") eq $network && start_time($other) ne '';
+  }
+  return 0;
+}
+
+sub is_there {
+  my ($what, $identity, $rest) = @_;
+  return is_inhabited($identity, split(/ /, $rest)) if $what eq 'process';
+  return $what ne 'file' || identity(stat $rest) eq $identity;
+}
+
+# Sees files and processes as they are outside. Gets one list: `socket IDENTITY PATH`, to be removed at our end if it is
+# still this very one; `file IDENTITY PATH` and `process IDENTITY PID START MAIN`, for a word when that is gone.
 sub tidy {
-  my @files = map { [split / /, $_, 3] } split /\n/, receive();
-  my @watched = grep { $_->[0] eq 'watch' } @files;
+  my @things = map { [split / /, $_, 3] } split /\n/, receive();
+  my $watching = grep { $_->[0] ne 'socket' } @things;
   my $bits = '';
   vec($bits, 0, 1) = 1;
-  until (select(my $readable = $bits, undef, undef, @watched ? WATCH_SECONDS : undef)) {
-    next if !grep { join(':', (stat $_->[2])[0, 1]) ne $_->[1] } @watched;
+  until (select(my $readable = $bits, undef, undef, $watching ? WATCH_SECONDS : undef)) {
+    next if !grep { !is_there(@$_) } @things;
     syswrite(STDIN, 'gone');
-    @watched = ();
+    $watching = 0;
   }
   # What is readable is the end, or a word that it has come; our own end is the answer to that.
-  for (@files) {
+  for (@things) {
     my ($what, $identity, $path) = @$_;
-    unlink($path) if $what eq 'tidy' && join(':', (lstat $path)[0, 1]) eq $identity && -S _;
+    unlink($path) if $what eq 'socket' && identity(lstat $path) eq $identity && -S _;
   }
 }
 
@@ -171,7 +202,7 @@ sub place {
 }
 
 # The new tree: what the lines of the order name, `read PATH` (data), `load PATH` (code), `link PATH` (a
-# symlink as it is), `modules PATH` (code, at /node_modules).
+# symlink as it is), `modules PATH` (code, at /node_modules), `process PID` (what /proc has of it).
 sub close_tree {
   my (@order) = @_;
   # Something to mount on. What is below it we do not keep.
@@ -180,7 +211,12 @@ sub close_tree {
   for (@order) {
     my ($how, $path) = split / /, $_, 2;
     my $flags = MS_RDONLY | MS_NOSUID | MS_NODEV | ($how eq 'read' ? MS_NOEXEC : 0);
-    if ($how eq 'link') { symlink(readlink($path), "$root$path") }
+    if ($how eq 'process') {
+      # Not all of /proc: other processes have a root directory too.
+      place("/proc/$path", "$root/proc/$path", $flags | MS_NOEXEC);
+      symlink($path, "$root/proc/self");
+    }
+    elsif ($how eq 'link') { symlink(readlink($path), "$root$path") }
     else { place($path, $root . ($how eq 'modules' ? '/node_modules' : $path), $flags) }
   }
   mkdir("$root/.old", 0700);

@@ -3,9 +3,10 @@
  * calls. Capabilities are gone already, if bin/launcher.pl had its way.
  *
  * What stays in sight is read-only: /etc and /run, because resolv.conf(5) and hosts(5) are read again and again and mostly
- * live in one of them; /proc, to see whether the guest's process is still there; directories of unix sockets that forwards
- * lead to, and where datagram clients have theirs; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log library is loaded after ready)
- * and the libraries of the system's name service.
+ * live in one of them; our own directory in /proc, and no other: by /proc/PID/root the command's files, which are all of the
+ * user's, would be back; directories of unix sockets that forwards lead to, and
+ * where datagram clients have theirs; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log
+ * library is loaded after ready) and the libraries of the system's name service.
  *
  * With `minimal` only the log library stays, at a place of its own, for its place may be where nothing shall be seen.
  *
@@ -18,14 +19,14 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
 import type { Config } from '../config.ts';
-import { closeTree, isConfined, leaveFiles } from './launcher.ts';
+import { closeTree, isConfined, leaveOutside } from './launcher.ts';
 import type { Logger } from './logger.ts';
-import { namespaceOfPath } from './namespace.ts';
+import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
 import { sayError } from './say.ts';
 import type { Supervisor } from './supervisor.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
-const READ = ['/etc', '/run', '/proc'] as const;
+const READ = ['/etc', '/run'] as const;
 /** Where the packages are in a minimal tree; bin/launcher.pl knows it too. */
 const MODULES = '/node_modules';
 /** Where the dynamic linker looks; symlinks into /usr on most systems. */
@@ -81,7 +82,7 @@ export class Confinement {
   private readonly config: Config;
   private readonly supervisor: Supervisor;
   private readonly logger: Logger;
-  /** Readable when the file of the guest's namespace has been taken away, which we may not see ourselves. */
+  /** Readable when the guest's namespace is gone, which we do not see ourselves. */
   watchFd = -1;
   private readonly answer: Promise<number>;
   private settle: ((error: number) => void) | undefined;
@@ -103,10 +104,10 @@ export class Confinement {
   /** Rejects with one line when something that is required cannot be had. */
   async enter(): Promise<void> {
     const { sandbox } = this.config;
-    const fd = leaveFiles({ sockets: this.socketFiles(), watched: this.watchedFile() });
+    const fd = leaveOutside({ sockets: this.socketFiles(), namespace: this.watchedNamespace() });
     if (fd >= 0) {
       this.watchFd = fd;
-      this.supervisor.send({ type: 'watchFd', fd, name: 'watched file', data: true });
+      this.supervisor.send({ type: 'watchFd', fd, name: 'namespace', data: true });
     }
     if (sandbox.mountTree) await this.closeFileSystem();
     if (!sandbox.seccomp) return;
@@ -131,6 +132,7 @@ export class Confinement {
     const { sandbox, forwards } = this.config;
     const order = new Order();
     for (const path of READ) order.add('read', path);
+    order.lines.push(`process ${process.pid}`);
     const real = order.addResolvConf();
     if (real !== '' && sandbox.minimal) {
       sayError(
@@ -169,12 +171,10 @@ export class Confinement {
       .map((path) => resolve(path));
   }
 
-  private watchedFile(): string {
+  private watchedNamespace(): NamespaceRef | undefined {
     const { target } = this.config;
-    if (target.kind !== 'attach') return '';
-    const { pid, netPath } =
-      target.pid === 0 ? namespaceOfPath(target.netnsPath) : { pid: target.pid, netPath: '' };
-    return pid === 0 ? resolve(netPath) : '';
+    if (target.kind !== 'attach') return undefined;
+    return target.pid === 0 ? namespaceOfPath(target.netnsPath) : namespaceOfProcess(target.pid);
   }
 
   private missing(what: string, why: string): void {

@@ -5,9 +5,11 @@
  * A socket keeps messages apart; a process that has ended is an empty one.
  */
 import { closeSync, lstatSync, read, readSync, type Stats, statSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { SentDevice } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import { type NamespaceRef, processNetwork } from './namespace.ts';
 import type { OpenAnswer, OpenRequest } from './opener.ts';
 
 const MESSAGE_MAX = 65536;
@@ -83,37 +85,43 @@ export function releaseHolder(): void {
   ends.delete('holder');
 }
 
-/** What somebody has to look after who still sees all files. */
-export interface OutsideFiles {
+/** What somebody has to look after who still sees all files and processes. */
+export interface Outside {
   /** Sockets to be removed when we have ended, in whatever way. */
   sockets: readonly string[];
-  /** A file whose end is to be told, or empty. */
-  watched: string;
+  /** The guest's namespace, whose end is to be told; undefined = it is not. */
+  namespace: NamespaceRef | undefined;
 }
 
-function identified(what: string, path: string, { dev, ino }: Stats): string {
-  return `${what} ${dev}:${ino} ${path}`;
+/** Device and inode of a file. */
+function identity({ dev, ino }: Stats): string {
+  return `${dev}:${ino}`;
+}
+
+function watchLine({ pid, startTime, netPath }: NamespaceRef): string {
+  if (pid === 0) return `file ${identity(statSync(netPath))} ${resolve(netPath)}`;
+  return `process ${identity(statSync(processNetwork(pid)))} ${pid} ${startTime} ${process.pid}`;
 }
 
 /** When we end by ourselves, the sockets are gone before we are. */
 function awaitRemoval(socket: number): void {
   try {
     writeSync(socket, 'end');
-    // A word about the watched file may come first.
+    // A word about the namespace may come first.
     while (readSync(socket, Buffer.allocUnsafe(16)) > 0);
   } catch {
     // The janitor has ended.
   }
 }
 
-/** The descriptor that becomes readable when the watched file is another one, or none; -1 = nobody watches. */
-export function leaveFiles({ sockets, watched }: OutsideFiles): number {
+/** The descriptor that becomes readable when the namespace is gone; -1 = nobody watches. */
+export function leaveOutside({ sockets, namespace }: Outside): number {
   const socket = ends.get('janitor');
   if (socket === undefined) return -1;
-  const lines = sockets.map((path) => identified('tidy', path, lstatSync(path)));
-  if (watched !== '') lines.push(identified('watch', watched, statSync(watched)));
+  const lines = sockets.map((path) => `socket ${identity(lstatSync(path))} ${path}`);
+  if (namespace !== undefined) lines.push(watchLine(namespace));
   if (lines.length === 0) closeSync(socket);
   else writeSync(socket, lines.join('\n'));
   if (sockets.length > 0) process.on('exit', () => awaitRemoval(socket));
-  return watched === '' ? -1 : socket;
+  return namespace === undefined ? -1 : socket;
 }

@@ -8,7 +8,7 @@
 import { closeSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { isConfined } from './launcher.ts';
 import type { NamespaceRef } from './namespace.ts';
-import { processStartTime } from './namespace.ts';
+import { processNetwork, processStartTime } from './namespace.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** The target is noticed to be gone within this and one scan of /proc. */
@@ -19,14 +19,6 @@ const STOP_TIMEOUT_MS = 5000;
 interface FileId {
   dev: number;
   ino: number;
-}
-
-/**
- * What stands for the network namespace of a process: unlike its file under /proc/PID/ns, everybody may look at this one,
- * and all processes of a namespace have the same.
- */
-function processNetwork(pid: number): string {
-  return `/proc/${pid}/net/dev`;
 }
 
 function fileId(path: string): FileId | undefined {
@@ -79,8 +71,8 @@ export class TargetWatch {
 
 /** Calls back once, as soon as the target is gone. Returns what ends the watch. */
 export function watchTarget(namespace: NamespaceRef, gone: () => void): () => void {
-  // In the file system that we are going to have, its file is not to be seen; see control/confinement.
-  if (namespace.pid === 0 && isConfined) return () => undefined;
+  // We are not going to see it; control/confinement has somebody else look.
+  if (isConfined) return () => undefined;
   const target = new TargetWatch(namespace);
   const timer = setInterval(() => {
     if (!target.isGone()) return;

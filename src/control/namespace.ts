@@ -23,6 +23,14 @@ export function processStartTime(pid: number): string {
   }
 }
 
+/**
+ * What stands for the network namespace of a process: unlike its file under /proc/PID/ns, everybody may look at this one,
+ * and all processes of a namespace have the same.
+ */
+export function processNetwork(pid: number): string {
+  return `/proc/${pid}/net/dev`;
+}
+
 /** Namespaces of a running process. Throws with one line when there is none. */
 export function namespaceOfProcess(pid: number, usernsPath = ''): NamespaceRef {
   const startTime = processStartTime(pid);

@@ -176,8 +176,7 @@ export class Session {
         break;
       case 'fdEvent':
         if (event.fd === this.config.exitFd) this.handlers.exitRequested();
-        else if (event.fd === this.confinement.watchFd)
-          this.handlers.linkGone('its namespace was taken away');
+        else if (event.fd === this.confinement.watchFd) this.handlers.linkGone('its namespace is gone');
         break;
       case 'log':
         this.logger.log(event.level, event.message, event.fields);

@@ -53,6 +53,8 @@ function assertConfined(pid: number): void {
     for (const name of ['dev', 'root', 'sys', 'tmp', 'var', 'bin', '.old'])
       assert.ok(!root.includes(name), name);
   }
+  // By /proc/PID/root of another process, such as the command, its file system would be back.
+  assert.deepEqual(readdirSync(`/proc/${pid}/root/proc`).sort(), [String(pid), 'self']);
   for (const line of readFileSync(`/proc/${pid}/mountinfo`, 'latin1').trim().split('\n')) {
     const [, , , , path = '', options = ''] = line.split(' ');
     for (const flag of ['ro', 'nosuid', 'nodev']) assert.ok(options.split(',').includes(flag), line);
