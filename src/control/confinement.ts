@@ -2,18 +2,18 @@
  * What the process gives up once everything is open, right before it says that it is ready: the file system, then system
  * calls. Capabilities are gone already, if bin/launcher.pl had its way.
  *
- * What stays in sight is read-only: /etc and /run, because resolv.conf(5) and hosts(5) are read again and again and mostly
- * live in one of them; our own directory in /proc, and no other: by /proc/PID/root the command's files, which are all of the
- * user's, would be back; directories of unix sockets that forwards lead to, and
- * where datagram clients have theirs; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log
- * library is loaded after ready) and the libraries of the system's name service.
+ * What stays in sight is read-only: /etc, because resolv.conf(5) and hosts(5) are read again and again, and the directory
+ * in /run that the former leads to; our own directory in /proc, and no other: by /proc/PID/root the command's files,
+ * which are all of the user's, would be back; directories of unix sockets that forwards lead to, and where datagram
+ * clients have theirs; and, unless `SandboxSpec.minimal`, what is loaded late: our own modules (the log library is loaded
+ * after ready) and the libraries of the system's name service.
  *
  * With `minimal` only the log library stays, at a place of its own, for its place may be where nothing shall be seen.
  *
  * The system call filter (sys/seccomp-filter) is put in force by the data plane, which has the foreign calls, and from
  * there for all threads.
  */
-import { lstatSync, readlinkSync, realpathSync } from 'node:fs';
+import { existsSync, lstatSync, readlinkSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,7 +26,9 @@ import { sayError } from './say.ts';
 import type { Supervisor } from './supervisor.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
-const READ = ['/etc', '/run'] as const;
+/** What the original has in its tree. /run has more in it than name service: with a session's D-Bus one can run programs. */
+const MINIMAL_READ = ['/etc', '/run'] as const;
+const READ = ['/etc'] as const;
 /** Where the packages are in a minimal tree; bin/launcher.pl knows it too. */
 const MODULES = '/node_modules';
 /** Where the dynamic linker looks; symlinks into /usr on most systems. */
@@ -42,7 +44,8 @@ class Order {
   private readonly paths: string[] = [];
 
   add(how: 'read' | 'load' | 'link' | 'modules', path: string): void {
-    if (this.paths.some((known) => isBelow(path, known))) return;
+    // What is not there now will not be seen if it comes.
+    if (!existsSync(path) || this.paths.some((known) => isBelow(path, known))) return;
     this.paths.push(path);
     this.lines.push(`${how} ${path}`);
   }
@@ -60,21 +63,27 @@ class Order {
     for (const part of ['dist', 'package.json']) this.add('load', `${own}/${part}`);
   }
 
-  /** Each file on the way from resolv.conf to what it stands for. Returns the end of the way if it is not in sight. */
+  /**
+   * Each file on the way from resolv.conf to what it stands for; of those in /run, the directories, because there they are
+   * made anew. Returns the end of the way if it is outside of /etc and /run.
+   */
   addResolvConf(): string {
     let path: string = RESOLV_CONF;
+    let outside = '';
     try {
       while (lstatSync(path).isSymbolicLink()) {
         path = resolve(dirname(path), readlinkSync(path));
-        if (READ.some((known) => isBelow(path, known))) continue;
-        const real = realpathSync(path);
-        this.add('read', path);
-        return real;
+        const inRun = isBelow(path, '/run') && dirname(path) !== '/run';
+        this.add('read', inRun ? dirname(path) : path);
+        if (MINIMAL_READ.every((known) => !isBelow(path, known))) {
+          outside = realpathSync(path);
+          break;
+        }
       }
     } catch {
-      // It leads nowhere: then it is no file now, and will not be seen if it becomes one.
+      // It leads nowhere.
     }
-    return '';
+    return outside;
   }
 }
 
@@ -131,7 +140,7 @@ export class Confinement {
   private order(): Order {
     const { sandbox, forwards } = this.config;
     const order = new Order();
-    for (const path of READ) order.add('read', path);
+    for (const path of sandbox.minimal ? MINIMAL_READ : READ) order.add('read', path);
     order.lines.push(`process ${process.pid}`);
     const real = order.addResolvConf();
     if (real !== '' && sandbox.minimal) {

@@ -49,8 +49,8 @@ function assertConfined(pid: number): void {
     for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd'])
       assert.equal(field(status, set), NET_BIND_SERVICE, set);
     assert.equal(field(status, 'CapAmb'), '0000000000000000');
-    for (const name of ['etc', 'run', 'proc']) assert.ok(root.includes(name), name);
-    for (const name of ['dev', 'root', 'sys', 'tmp', 'var', 'bin', '.old'])
+    for (const name of ['etc', 'proc']) assert.ok(root.includes(name), name);
+    for (const name of ['dev', 'root', 'run', 'sys', 'tmp', 'var', 'bin', '.old'])
       assert.ok(!root.includes(name), name);
   }
   // By /proc/PID/root of another process, such as the command, its file system would be back.
@@ -154,12 +154,26 @@ describe('the sandbox', () => {
       await reads('192.0.2.1');
       await until(() => stack.stderr.includes('guest may reach'), 'ready');
       await until(() => !existsSync(`/proc/${stack.pid}/root/tmp`), 'the tree is closed');
+      assert.deepEqual(readdirSync(`/proc/${stack.pid}/root/run`), ['resolve']);
       stack.child.stdin?.write('next\n');
       await reads('192.0.2.2');
     } finally {
       await stack.stop('SIGTERM');
       await anchor.stop();
     }
+  });
+
+  test('a resolv.conf that leads nowhere, and unix sockets that are not there, are no obstacle', async () => {
+    const script = `
+      mount -t tmpfs copy "$1" && { cp -a /etc "$1/" 2>/dev/null; mount --bind "$1/etc" /etc; } &&
+      rm -f /etc/resolv.conf && ln -s /run/nowhere/resolv.conf /etc/resolv.conf || exit 9
+      shift
+      exec "$@"`;
+    const options = ['--sandbox', '--log-level', 'error', '-R', '10.0.2.2:80:unix:/run/missing/socket'];
+    await must([
+      ...['unshare', '--mount', 'sh', '-c', script, 'sh', mkdtempSync(join(directory, 'etc-'))],
+      ...tslirpCommand('run', ...options, '--', 'true'),
+    ]);
   });
 
   if (mode !== 'user') {
