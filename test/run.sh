@@ -85,7 +85,7 @@ case $layer in
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         case $mode in
           user) long='/(stall|capture|load|attack)\.test' ;;
-          nested) long='/(stall|capture|attack|load|clients|devices|policy|udp|podman|slirpnetstack-flows|forward-range)\.test' ;;
+          nested) long='/(stall|capture|attack|load|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
           *) long='/podman\.test' ;;
         esac
         mapfile -t chosen < <(printf '%s\n' "${files[@]}" | grep -vE "$long")

@@ -167,7 +167,8 @@ describe('local UDP forwards', () => {
       );
       return ipv4({ src: GATEWAY4, dst: GUEST4, protocol: 17 }, datagram);
     };
-    // One that quotes nothing of ours is ignored (C-03).
+    // One that quotes nothing of ours, or comes from somebody else, is ignored (C-03).
+    lab.send(icmp({ src: '10.0.2.101', dst: GATEWAY4, type: 3, code: 3 }, quote(question.srcPort)));
     lab.send(icmp({ src: GUEST4, dst: GATEWAY4, type: 3, code: 3 }, quote(question.srcPort - 1)));
     assert.equal(lab.gauge('udp.flows'), 1);
     lab.send(icmp({ src: GUEST4, dst: GATEWAY4, type: 3, code: 3 }, quote(question.srcPort)));
@@ -216,7 +217,7 @@ describe('local UDP forwards', () => {
     const { lab, events } = opened;
     const [question] = arrive(opened, '127.0.0.1', 1111, 'x');
     assert.ok(question !== undefined);
-    lab.send(answer(question, 'first'), answer(question, 'second'));
+    lab.send(answer(question, 'first'), answer(question, 'again'));
     assert.deepEqual(sent(lab), ['127.0.0.1 1111 first']);
     assert.deepEqual(
       events.map((e) => e.event),
