@@ -44,8 +44,8 @@ class Order {
   private readonly paths: string[] = [];
 
   add(how: 'read' | 'load' | 'link' | 'modules', path: string): void {
-    // What is not there now will not be seen if it comes.
-    if (!existsSync(path) || this.paths.some((known) => isBelow(path, known))) return;
+    // What is not there now will not be seen if it comes; nor is all of it shown for a socket in the root directory.
+    if (path === '/' || !existsSync(path) || this.paths.some((known) => isBelow(path, known))) return;
     this.paths.push(path);
     this.lines.push(`${how} ${path}`);
   }
