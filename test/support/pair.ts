@@ -387,7 +387,12 @@ export class Pair {
     this.#noteEdge(end, h);
     // Overtaken by a retransmission: PAWS takes it for an old duplicate (RFC 7323 §5.3).
     if (c.timestampsOk && ((h.tsVal - c.tsRecent) | 0) < 0) {
-      this.#noteDropped(end, h, packet.length - h.headerLen);
+      this.#noteDropped(end, h, packet.length - h.headerLen, 0);
+    }
+    // A window probe: what lies beyond the window is not taken.
+    const inWindow = Math.max(0, seqDiff(c.rcvAdv, h.seq));
+    if (packet.length - h.headerLen > inWindow) {
+      this.#noteDropped(end, h, packet.length - h.headerLen, inWindow);
     }
     let events = onSegment(c, h, at + h.headerLen, packet.length - h.headerLen, this.#now);
     if ((events & EV_DELIVER) !== 0) {
@@ -683,10 +688,10 @@ export class Pair {
     }
   }
 
-  /** The receiving end did not take what has arrived. */
-  #noteDropped(end: End, h: TcpHeader, size: number): void {
+  /** The receiving end did not take what has arrived, but for the first `taken` bytes. */
+  #noteDropped(end: End, h: TcpHeader, size: number, taken: number): void {
     const sender = this.ends[1 - end.index] as End;
-    const from = Math.max(0, seqDiff(end.connection.rcvNxt, h.seq));
+    const from = Math.max(taken, seqDiff(end.connection.rcvNxt, h.seq));
     const base = seqDiff(h.seq, this.options.initialSeq[sender.index] as number);
     for (let i = base + from; i < base + size; i++) {
       if (sender.fate[i] !== ARRIVES) continue;
