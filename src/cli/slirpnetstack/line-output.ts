@@ -6,8 +6,9 @@
  * reader does not take at once is kept up to a bound, and beyond that lines are lost, whole and from the end.
  *
  * A pipe is opened anew through /proc, which gives a description of our own that can be non-blocking without being so for
- * others. A socket (what Node's child processes have) is left to the runtime, which makes it non-blocking. Everything else
- * (files, terminals, a pipe of another user's) is written as it is.
+ * others. A socket (what Node's child processes have) is made non-blocking by the runtime, as it is for every program in
+ * Node. Everything else (files, terminals, a pipe of another user's) is written as it is. At the end of the process a reader
+ * that is only slow gets a moment more.
  */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -15,10 +16,12 @@ import { Socket } from 'node:net';
 /** Bytes kept for a reader that is slow. */
 const BACKLOG_MAX = 4 * 1024 * 1024;
 const RETRY_MS = 20;
+/** What a slow reader gets when we end. */
+const FINISH_MS = 200;
+const FINISH_POLL_MS = 2;
 
 export class LineOutput {
   readonly #fd: number;
-  readonly #socket: Socket | undefined;
   /** What the reader has not taken yet, and where in the first of it we are. */
   #backlog: Buffer[] = [];
   #backlogBytes = 0;
@@ -27,20 +30,12 @@ export class LineOutput {
 
   constructor(fd = 1) {
     this.#fd = reopen(fd);
-    if (fstatSync(fd).isSocket()) {
-      this.#socket = new Socket({ fd, readable: false, writable: true }).unref();
-      this.#socket.on('error', () => this.#giveUp());
-    }
-    process.on('exit', () => this.#drain());
+    process.on('exit', () => this.#finish());
   }
 
   line(text: string): void {
     if (this.#broken) return;
     const bytes = Buffer.from(`${text}\n`);
-    if (this.#socket !== undefined) {
-      if (this.#socket.writableLength + bytes.length <= BACKLOG_MAX) this.#socket.write(bytes);
-      return;
-    }
     if (this.#backlogBytes + bytes.length > BACKLOG_MAX) return;
     this.#backlog.push(bytes);
     this.#backlogBytes += bytes.length;
@@ -68,6 +63,16 @@ export class LineOutput {
     this.#timer = undefined;
   }
 
+  #finish(): void {
+    const pause = new Int32Array(new SharedArrayBuffer(4));
+    const deadline = performance.now() + FINISH_MS;
+    this.#drain();
+    while (this.#backlog.length > 0 && performance.now() < deadline) {
+      Atomics.wait(pause, 0, 0, FINISH_POLL_MS);
+      this.#drain();
+    }
+  }
+
   /** Nobody reads any more. */
   #giveUp(): void {
     this.#broken = true;
@@ -77,9 +82,15 @@ export class LineOutput {
   }
 }
 
+/** Kept for ever: an object that is collected may close its descriptor. */
+const opened: Socket[] = [];
+
 function reopen(fd: number): number {
   try {
-    if (!fstatSync(fd).isFIFO()) return fd;
+    const stat = fstatSync(fd);
+    // Opening it is what makes it non-blocking; it is never written by way of this object.
+    if (stat.isSocket()) opened.push(new Socket({ fd, readable: false, writable: true }).unref());
+    if (!stat.isFIFO()) return fd;
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
   } catch {
     return fd;

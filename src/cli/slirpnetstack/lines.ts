@@ -13,6 +13,11 @@ const ECONNREFUSED = 111;
 const ETIMEDOUT = 110;
 const END_OF_FILE = -1;
 
+/** Names and paths of the command line may hold anything; a line stays a line, and does nothing to a terminal (R-04). */
+export function oneLine(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
 /** `1.2.3.4:80` or `[fd00::2]:80`. */
 export function joinHostPort({ address, port }: Endpoint): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;

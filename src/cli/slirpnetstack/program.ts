@@ -19,10 +19,10 @@ import { ForwardOpener } from './forward-opener.ts';
 import { goErrorOf } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
 import { LineOutput } from './line-output.ts';
-import { announcement, flowLine, isLookupError, joinHostPort } from './lines.ts';
+import { announcement, flowLine, isLookupError, joinHostPort, oneLine } from './lines.ts';
 import { type MetricsAddress, type Options, parseOptions } from './options.ts';
 import type { EndSignals } from './signals.ts';
-import { ExitStatus, linkError, namespaceError, StartError } from './start-error.ts';
+import { checkMtu, ExitStatus, linkError, namespaceError, StartError } from './start-error.ts';
 import { usage } from './usage.ts';
 import { versionText } from './version.ts';
 
@@ -33,7 +33,7 @@ const EXIT_BROKEN = 1;
 
 function say(line: string): void {
   try {
-    writeSync(2, `${line}\n`);
+    writeSync(2, `${oneLine(line)}\n`);
   } catch {
     // Nobody listens.
   }
@@ -52,7 +52,7 @@ export async function run(signals: EndSignals): Promise<void> {
   } catch (error) {
     if (!(error instanceof FlagError)) throw error;
     if (error.message !== '') say(error.message);
-    say(usage(programName()).trimEnd());
+    for (const line of usage(programName()).trimEnd().split('\n')) say(line.replaceAll('\t', '    '));
     process.exitCode = ExitStatus.Usage;
     return;
   }
@@ -139,8 +139,9 @@ class Program {
   }
 
   async #attach(): Promise<void> {
-    const { netns, interface: name, fd } = this.#options;
+    const { netns, interface: name, fd, mtu } = this.#options;
     if (fd >= 0) {
+      checkMtu(mtu);
       try {
         if (!this.#fdIsOpen) throw new DeviceError('link', EBADF, 'not an inherited descriptor');
         await this.#session.attach({ kind: 'descriptor', fd });
@@ -173,12 +174,12 @@ class Program {
 
   #announce({ id, spec, listen }: OpenForward): void {
     this.#forwards.set(id, spec);
-    if (!this.#options.quiet) this.#output.line(announcement(spec, listen));
+    if (!this.#options.quiet) this.#output.line(oneLine(announcement(spec, listen)));
   }
 
   #tell(event: FlowEvent): void {
     if (this.#options.quiet && !isLookupError(event)) return;
-    this.#output.line(flowLine(event, this.#forwards.get(event.forward) ?? null));
+    this.#output.line(oneLine(flowLine(event, this.#forwards.get(event.forward) ?? null)));
   }
 
   /** Whoever started us may be waiting for this. */

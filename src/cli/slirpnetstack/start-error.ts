@@ -1,5 +1,6 @@
 /** Everything that ends slirpnetstack before it has started: its exit status, and what it says. */
 import { DeviceError } from '../../device-error.ts';
+import { MTU_MAX, MTU_MIN } from '../values.ts';
 import { goErrorOf, goErrorText } from './go-errors.ts';
 import type { Options } from './options.ts';
 
@@ -79,4 +80,11 @@ export function linkError(error: unknown, options: Options): StartError {
 function lastPart(message: string): string {
   const part = message.slice(message.lastIndexOf(': ') + 1).trim();
   return part.charAt(0).toLowerCase() + part.slice(1);
+}
+
+/** The MTU given for a descriptor; 0 = not given. */
+export function checkMtu(mtu: number): void {
+  if (mtu === 0 || (mtu >= MTU_MIN && mtu <= MTU_MAX)) return;
+  const range = `accepted: ${MTU_MIN} to ${MTU_MAX}`;
+  throw new StartError(ExitStatus.Link, `[!] Failed to create linkEP: MTU ${mtu} is out of range; ${range}`);
 }

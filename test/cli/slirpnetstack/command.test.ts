@@ -69,6 +69,7 @@ describe('what is wrong is the first line, then comes the usage; status 2, nothi
     ],
     [['-allow=1:2:3'], 'invalid value "1:2:3" for flag -allow: error parsing ipportrange'],
     [['-allow=notahostó'], 'invalid value "notahostó" for flag -allow: lookup notahostó: no such host'],
+    [['-allow=a\u001bc\n'], 'invalid value "a\\x1bc\\n" for flag -allow: lookup a\\x1bc\\x0a: no such host'],
     [['-deny='], 'invalid value "" for flag -deny: lookup : no such host'],
     [['-allow=192.0.2.1,,'], 'invalid value "192.0.2.1,," for flag -allow: lookup : no such host'],
     [['-source-ipv4=a/b'], 'invalid value "a/b" for flag -source-ipv4: lookup a/b: no such host'],
@@ -134,6 +135,12 @@ describe('-version', () => {
 describe('a start that fails says why, each cause with a status of its own', () => {
   const table: [string, string[], number, string[]][] = [
     ['-fd and -netns', ['-fd=3', '-netns=/x'], 252, ['Please specify either -fd or -netns']],
+    [
+      'an MTU that no link has',
+      ['-fd=0', '-mtu=10'],
+      251,
+      ['[!] Failed to create linkEP: MTU 10 is out of range; accepted: 576 to 65521'],
+    ],
     [
       'no such namespace',
       ['-netns', '/nope'],
