@@ -1,7 +1,7 @@
 /**
  * The published ports as the API numbers and shows them. Its numbers begin at 1, grow by one with each forward that
  * could be opened, and are never used again; the data plane's own also count those that failed. Forwards of the command
- * line have numbers here as well.
+ * line, which are open before there is an API, have the first numbers.
  */
 import type { ForwardSpec, LocalForwardSpec } from '../../config.ts';
 import type { EngineClient, OpenForward } from '../engine-client.ts';
@@ -32,19 +32,21 @@ const protocols = ['tcp', 'udp', 'tcp6', 'udp6'] as const;
 export class HostForwards {
   private readonly engine: ForwardEngine;
   private readonly defaults: ForwardDefaults;
-  /** Number here of each number of the data plane's. */
+  /** Number here of each number of the data plane's, and the reverse. */
   private readonly ids = new Map<number, number>();
+  private readonly numbers = new Map<number, number>();
   private nextId = 1;
 
   constructor(engine: ForwardEngine, defaults: ForwardDefaults) {
     this.engine = engine;
     this.defaults = defaults;
+    for (const forward of engine.listForwards())
+      if (forward.spec.direction === 'local') this.number(forward.id);
   }
 
   /** The answer to `add_hostfwd`. */
   async add(args: JsonObject): Promise<{ id: number; host_port?: number }> {
     const { spec, anyPort } = this.read(args);
-    this.number();
     let open: OpenForward;
     try {
       open = await this.engine.addForward(spec);
@@ -52,41 +54,33 @@ export class HostForwards {
       if (error instanceof ForwardRefused) throw new ApiError('add_hostfwd: slirp_add_hostfwd failed');
       throw error;
     }
-    const id = this.idOf(open.id);
+    const id = this.number(open.id);
     return anyPort && open.listen.kind === 'ip' ? { id, host_port: open.listen.port } : { id };
   }
 
   list(): HostForward[] {
-    this.number();
+    // Those that are just being removed, and remote ones, have no number.
     return this.engine
       .listForwards()
-      .map((forward) => describe(forward, this.idOf(forward.id)))
-      .filter((entry) => entry !== undefined)
+      .flatMap((forward) => describe(forward, this.ids.get(forward.id)) ?? [])
       .sort((a, b) => a.id - b.id);
   }
 
   async remove(args: JsonObject): Promise<Record<string, never>> {
-    this.number();
-    const id = integerField(args, 'id', 1, Number.MAX_SAFE_INTEGER);
-    const number = [...this.ids].find(([, known]) => known === id)?.[0];
+    const id = integerField(args, 'id', 1, Number.MAX_SAFE_INTEGER) ?? 0;
+    const number = this.numbers.get(id);
     if (number === undefined) throw new ApiError('remove_hostfwd: bad arguments.id');
     // Gone from here on: a second request for it is told so.
     this.ids.delete(number);
+    this.numbers.delete(id);
     if (await this.engine.removeForward(number)) return {};
     throw new ApiError('remove_hostfwd: slirp_remove_hostfwd failed');
   }
 
-  /** Number those that the command line has opened. */
-  private number(): void {
-    for (const forward of this.engine.listForwards())
-      if (forward.spec.direction === 'local') this.idOf(forward.id);
-  }
-
-  private idOf(forward: number): number {
-    const known = this.ids.get(forward);
-    if (known !== undefined) return known;
+  private number(forward: number): number {
     const id = this.nextId++;
     this.ids.set(forward, id);
+    this.numbers.set(id, forward);
     return id;
   }
 
@@ -118,8 +112,8 @@ export class HostForwards {
   }
 }
 
-function describe({ spec, listen }: OpenForward, id: number): HostForward | undefined {
-  if (spec.direction !== 'local' || listen.kind !== 'ip') return undefined;
+function describe({ spec, listen }: OpenForward, id: number | undefined): HostForward | undefined {
+  if (id === undefined || spec.direction !== 'local' || listen.kind !== 'ip') return undefined;
   const { protocol, target } = spec;
   return {
     id,

@@ -11,7 +11,12 @@ class FakeEngine implements ApiEngine {
 
   addForward(spec: ForwardSpec): Promise<OpenForward> {
     const id = this.next++;
-    if (spec.direction !== 'local' || spec.listen.kind !== 'ip') return Promise.reject(new Error('what?'));
+    if (spec.direction === 'remote') {
+      const forward: OpenForward = { id, spec, listen: { kind: 'ip', ...spec.bind } };
+      this.open.set(id, forward);
+      return Promise.resolve(forward);
+    }
+    if (spec.listen.kind !== 'ip') return Promise.reject(new Error('what?'));
     if (spec.listen.port === 1) return Promise.reject(new ForwardRefused(98, 'taken'));
     const port = spec.listen.port === 0 ? 40_000 + id : spec.listen.port;
     const forward = { id, spec, listen: { ...spec.listen, port } };
@@ -155,6 +160,14 @@ describe('add_hostfwd', () => {
     assert.deepEqual(both, [{ return: {} }, 'remove_hostfwd: bad arguments.id']);
   });
 
+  test('a forward that is being removed is neither listed nor numbered anew', async () => {
+    await add();
+    engine.removeForward = () => new Promise(() => undefined);
+    void ask({ execute: 'remove_hostfwd', arguments: { id: 1 } });
+    assert.deepEqual(await ask({ execute: 'list_hostfwd' }), { return: { entries: [] }, entries: [] });
+    assert.deepEqual(await add({ host_port: 9 }), { return: { id: 2 } });
+  });
+
   test('what the data plane does not know any more cannot be removed', async () => {
     await add();
     engine.removeForward = () => Promise.resolve(false);
@@ -196,6 +209,15 @@ describe('add_hostfwd', () => {
       proxyHeader: false,
       rpc: false,
     });
+    await engine.addForward({
+      direction: 'remote',
+      protocol: 'tcp',
+      bind: { address: '10.0.2.2', port: 9 },
+      target: { kind: 'ip', address: '127.0.0.1', port: 9 },
+      proxyHeader: 0,
+      rpc: false,
+    });
+    commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {});
     assert.deepEqual(await add(), { return: { id: 2 } });
     const { entries } = (await ask({ execute: 'list_hostfwd' })) as {
       entries: { id: number; proto: string }[];
