@@ -1,7 +1,7 @@
 /** Hazards C: ICMP. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EACCES, EPERM } from '../support/lab/fake-kernel.ts';
+import { type Datagram, EACCES, EHOSTUNREACH, ENETUNREACH, EPERM } from '../support/lab/fake-kernel.ts';
 import { Lab } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
@@ -111,6 +111,40 @@ describe('hazards C: ICMP', () => {
         lab.kernel.fault = null;
       }
       assert.equal(lab.logs.filter((l) => /ping_group_range/.test(l.message)).length, 1, 'one log line');
+      lab.check();
+    });
+
+    test(`C-02 (${family}): what the network says about an echo request reaches the guest, about its own`, () => {
+      const lab = new Lab();
+      const router = v6 ? '2001:db8:ffff::1' : '203.0.113.1';
+      lab.send(echo(dst, 321, 7, pattern(20)));
+      const { file, payload } = lab.kernel.datagrams.at(-1) as Datagram;
+      // Who says so (1 = our own kernel), errno, type and code; what the guest hears, or nothing.
+      const exceeded: [number, number] = v6 ? [3, 0] : [11, 0];
+      const cases: [number, number, number, number, number[] | null][] = [
+        [v6 ? 3 : 2, EHOSTUNREACH, ...exceeded, exceeded],
+        [1, EHOSTUNREACH, 0, 0, v6 ? [1, 3] : [3, 1]],
+        [1, ENETUNREACH, 0, 0, v6 ? [1, 0] : [3, 0]],
+        [1, EPERM, 0, 0, null],
+        [0, EHOSTUNREACH, 0, 0, null],
+      ];
+      for (const [origin, errno, type, code, expected] of cases) {
+        lab.advance(500);
+        const offender = origin > 1 ? router : '';
+        const destination = { address: dst, port: 0 };
+        file.queueError({ errno, origin, type, code, info: 0, offender, destination, payload });
+        lab.run();
+        const [error, ...more] = lab.take();
+        assert.deepEqual(more, []);
+        if (expected === null) {
+          assert.equal(error, undefined);
+          continue;
+        }
+        assert.deepEqual([error?.icmpType, error?.icmpCode], expected);
+        assert.equal(error?.src, origin > 1 ? router : gateway);
+        const quoted = (error as Decoded).payload.subarray(v6 ? 40 : 20);
+        assert.equal(quoted.readUInt16BE(4), 321, "the guest's identifier, not the kernel's");
+      }
       lab.check();
     });
 
