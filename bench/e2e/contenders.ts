@@ -4,9 +4,13 @@
  * All give the guest an interface `tap0` with 10.0.2.100/24 and a default route by 10.0.2.2. A stack runs in the host
  * namespace and attaches to the guest's.
  */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { inside, ip, type Lab } from './namespaces.ts';
+import { call } from './control-socket.ts';
+import { GUEST_ADDRESS, inside, ip, type Lab, SERVER_ADDRESS } from './namespaces.ts';
 import { manyDescriptors, monotonicMs, type Owned, start, stop } from './processes.ts';
 
 /** Names of the contenders, in the order of the tables. */
@@ -21,6 +25,14 @@ export interface StartOptions {
   readonly cpu?: number;
   /** Wait for the stack's own ready signal (default true). */
   readonly awaitReady?: boolean;
+  /** Publish this TCP port of the guest at the same port of SERVER_ADDRESS; veth needs nothing for that. */
+  readonly forward?: number;
+  /** tslirp in the place of slirp4netns: bin/slirp4netns with that program's arguments. */
+  readonly inPlace?: boolean;
+  /** An API socket, which only slirp4netns has and tslirp in its place. */
+  readonly api?: boolean;
+  /** Arguments besides, for tslirp under its own name. */
+  readonly extra?: readonly string[];
 }
 
 /** A running stack. */
@@ -32,6 +44,8 @@ export interface Stack {
   readonly execAtMs: Promise<number> | undefined;
   /** CLOCK_MONOTONIC in ms when its ready signal came; undefined where there is none. */
   readonly readyAtMs: Promise<number> | undefined;
+  /** Path of its API socket; undefined where there is none. */
+  readonly api: string | undefined;
   /** Throws when the process has ended by itself. */
   assertAlive(): void;
   /** Rejects when the process ends, wanted or not; undefined for veth. */
@@ -50,29 +64,61 @@ const root = fromHere.includes('/dist/')
   ? new URL('../../../', import.meta.url)
   : new URL('../../', import.meta.url);
 const TSLIRP = fileURLToPath(new URL('bin/tslirp', root));
+const IN_PLACE = fileURLToPath(new URL('bin/slirp4netns', root));
 
-function command(name: Exclude<ContenderName, 'veth'>, lab: Lab, mtu: number): string[] {
+function command(
+  name: Exclude<ContenderName, 'veth'>,
+  lab: Lab,
+  options: StartOptions,
+  api: string | undefined,
+): string[] {
   const pid = String(lab.guestPid);
+  const mtu = String(options.mtu);
+  const { forward, extra = [] } = options;
   switch (name) {
     case 'tslirp':
+      if (options.inPlace === true) return slirp4netns(IN_PLACE, pid, mtu, api);
       return [
         TSLIRP,
         'attach',
-        ...['--ready-fd', '3', '--mtu', String(mtu), '--enable-routing', '--enable-host'],
+        ...['--ready-fd', '3', '--mtu', mtu, '--enable-routing', '--enable-host', ...extra],
+        ...(forward === undefined
+          ? []
+          : ['-L', `tcp://${SERVER_ADDRESS}:${forward}:${GUEST_ADDRESS}:${forward}`]),
         ...['--interface', GUEST_INTERFACE, '--configure', pid],
       ];
     case 'slirp4netns':
-      return ['slirp4netns', '-c', '-m', String(mtu), '-r', '3', pid, GUEST_INTERFACE];
+      return slirp4netns('slirp4netns', pid, mtu, api);
     case 'pasta':
       // Its own addresses and no spliced ports: otherwise it copies the host's address and traffic to the servers never
       // leaves the guest.
       return [
         'pasta',
         ...['--foreground', '--quiet', '--runas', '0', '--config-net', '-4', '-I', GUEST_INTERFACE],
-        ...['-a', '10.0.2.100', '-n', '255.255.255.0', '-g', '10.0.2.2', '-m', String(mtu)],
-        ...['-t', 'none', '-u', 'none', '-T', 'none', '-U', 'none', pid],
+        ...['-a', GUEST_ADDRESS, '-n', '255.255.255.0', '-g', '10.0.2.2', '-m', mtu],
+        // A client that is not on loopback is not spliced either.
+        ...['-t', forward === undefined ? 'none' : `${SERVER_ADDRESS}/${forward}`],
+        ...['-u', 'none', '-T', 'none', '-U', 'none', pid],
       ];
   }
+}
+
+function slirp4netns(program: string, pid: string, mtu: string, api: string | undefined): string[] {
+  const socket = api === undefined ? [] : ['-a', api];
+  return [program, '-c', '-m', mtu, '-r', '3', ...socket, pid, GUEST_INTERFACE];
+}
+
+function publish(api: string, port: number): Promise<unknown> {
+  return call(api, {
+    execute: 'add_hostfwd',
+    arguments: {
+      proto: 'tcp',
+      host_addr: SERVER_ADDRESS,
+      host_port: port,
+      guest_addr: GUEST_ADDRESS,
+      guest_port: port,
+    },
+  });
 }
 
 // Writes the time of its own end to descriptor 4 and becomes the contender; perl-base is part of every Debian.
@@ -84,10 +130,14 @@ const STAMP_AND_EXEC =
 export async function startContender(name: ContenderName, lab: Lab, options: StartOptions): Promise<Stack> {
   if (name === 'veth') return await startVeth(lab, options.mtu);
   const pin = options.cpu === undefined ? [] : ['taskset', '--cpu-list', String(options.cpu)];
+  // slirp4netns takes forwards by its API only.
+  const wantsApi = options.api === true || (options.forward !== undefined && name === 'slirp4netns');
+  const directory = wantsApi ? mkdtempSync(join(tmpdir(), 'tslirp-bench-')) : undefined;
+  const api = directory === undefined ? undefined : join(directory, 'api');
   const owned = start(
     inside(lab.hostPid, [
       ...[...manyDescriptors(), ...pin],
-      ...['perl', '-e', STAMP_AND_EXEC, ...command(name, lab, options.mtu)],
+      ...['perl', '-e', STAMP_AND_EXEC, ...command(name, lab, options, api)],
     ]),
     ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
   );
@@ -108,8 +158,12 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
     death,
     execAtMs: firstData(owned, 4).then(Number),
     readyAtMs,
+    api,
     assertAlive,
-    stop: () => stop(owned),
+    stop: async () => {
+      await stop(owned);
+      if (directory !== undefined) rmSync(directory, { recursive: true });
+    },
   };
   if (readyAtMs === undefined || options.awaitReady === false) return stack;
   let timer: NodeJS.Timeout | undefined;
@@ -121,9 +175,11 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
       }),
       death,
     ]);
+    if (options.forward !== undefined && name === 'slirp4netns')
+      await publish(api as string, options.forward);
     return stack;
   } catch (error) {
-    await stop(owned);
+    await stack.stop();
     throw error;
   } finally {
     clearTimeout(timer);
@@ -137,7 +193,7 @@ async function startVeth(lab: Lab, mtu: number): Promise<Stack> {
     'link set veth0 up',
   ]);
   await ip(lab.guestPid, [
-    `addr add 10.0.2.100/24 dev ${GUEST_INTERFACE}`,
+    `addr add ${GUEST_ADDRESS}/24 dev ${GUEST_INTERFACE}`,
     `link set ${GUEST_INTERFACE} up`,
     'route add default via 10.0.2.2',
   ]);
@@ -147,6 +203,7 @@ async function startVeth(lab: Lab, mtu: number): Promise<Stack> {
     pid: undefined,
     execAtMs: undefined,
     readyAtMs: undefined,
+    api: undefined,
     death: undefined,
     assertAlive: () => undefined,
     stop: () => Promise.resolve(),

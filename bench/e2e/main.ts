@@ -17,6 +17,7 @@ import { bulkCells } from './workloads/bulk.ts';
 import { connectCells } from './workloads/connects.ts';
 import { datagramCells } from './workloads/datagrams.ts';
 import { footprintCells } from './workloads/footprint.ts';
+import { forwardCells } from './workloads/forward.ts';
 import { latencyCells } from './workloads/latency.ts';
 
 const USAGE = `usage: node dist/bench/e2e/main.js [options]        (as root)
@@ -45,6 +46,7 @@ const ALL_CELLS: readonly Cell[] = [
   ...latencyCells,
   ...connectCells,
   ...datagramCells,
+  ...forwardCells,
   ...footprintCells,
 ];
 

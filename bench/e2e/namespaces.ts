@@ -13,6 +13,8 @@ import { DIE_WITH_PARENT, kill, type Owned, run, start, until } from './processe
 
 /** The address that the servers are reached at. */
 export const SERVER_ADDRESS = '198.51.100.1';
+/** The address that every contender gives the guest. */
+export const GUEST_ADDRESS = '10.0.2.100';
 /** All addresses of the host namespace, for workloads that rotate. */
 export const SERVER_ADDRESSES: readonly string[] = Array.from(
   { length: 64 },

@@ -3,19 +3,16 @@
  * Everything opened through a session is gone when it closes, also after a failure.
  */
 import { Agent } from './agent-client.ts';
-import { type ContenderName, type Stack, startContender } from './contenders.ts';
+import { type ContenderName, type Stack, type StartOptions, startContender } from './contenders.ts';
 import { createLab, type Lab, SERVER_ADDRESS } from './namespaces.ts';
 import { kill, type Owned, start } from './processes.ts';
 
 /** Port of the TCP echo server for many connections, present in every session. */
 export const CONNECTIONS_PORT = 7001;
 
-/** How to set up. */
-export interface SessionOptions {
+/** How to set up. With `cpu`, the agents are pinned to it too, and a SCHED_IDLE loop keeps it awake. */
+export interface SessionOptions extends StartOptions {
   readonly contender: ContenderName;
-  readonly mtu: number;
-  /** Pin stack and agents to this CPU and keep it awake with a SCHED_IDLE loop. */
-  readonly cpu?: number;
 }
 
 /** What a measurement works with. */

@@ -7,13 +7,14 @@
  */
 import { readFileSync } from 'node:fs';
 import { type ContenderName, GUEST_INTERFACE } from '../contenders.ts';
-import { inside, SERVER_ADDRESS } from '../namespaces.ts';
+import { GUEST_ADDRESS, inside, SERVER_ADDRESS } from '../namespaces.ts';
 import { cpuSeconds, interfaceCounters } from '../proc-stats.ts';
 import { delay, kill, run, start, until } from '../processes.ts';
 import { type Session, withSession } from '../session.ts';
 import type { Cell, Figures, Metric, Timing } from '../workload.ts';
 
-const PORT = 5201;
+/** Where the iperf3 server listens, on whichever side. */
+export const BULK_PORT = 5201;
 /** Ethernet, IPv4 and TCP with timestamps. */
 const HEADER_BYTES = 14 + 20 + 32;
 const SAMPLE_EVERY_MS = 50;
@@ -22,13 +23,23 @@ const STARTED_BYTES = 100_000;
 /** A transfer that stalled moved less than this: CPU time per gigabyte would be rounding only. */
 const LEAST_BYTES = 20_000_000;
 
-const METRICS: readonly Metric[] = [
+/** Figures of a {@link transfer}. */
+export const BULK_METRICS: readonly Metric[] = [
   { id: 'throughput', title: 'throughput', unit: 'Gbit/s', better: 'higher', digits: 2 },
   { id: 'cpu', title: 'stack CPU', unit: 's/GB', better: 'lower', digits: 2 },
 ];
 
 /** Direction of the payload as the guest sees it. */
 export type Direction = 'up' | 'down';
+
+/** What iperf3 is to do. */
+export interface Load {
+  /** `both` is `streams` each way. */
+  readonly direction: Direction | 'both';
+  readonly streams: number;
+  /** The server is in the guest and the client outside connects to this address; otherwise the guest is the client. */
+  readonly into?: string;
+}
 
 interface Sample {
   readonly atMs: number;
@@ -48,61 +59,75 @@ function bulkCell(direction: Direction, mtu: number, streams: number): Cell {
     id: `bulk/${direction}/${mtu}/${streams}`,
     table: 'TCP throughput and CPU time of the stack',
     title: `${direction}, MTU ${mtu}, ${streams === 1 ? '1 stream' : `${streams} streams`}`,
-    metrics: METRICS,
+    metrics: BULK_METRICS,
     measure: (contender: ContenderName, timing: Timing) =>
       withSession({ contender, mtu }, (session) => transfer(session, direction, streams, timing)),
   };
 }
 
-/** One iperf3 run. */
+/** One iperf3 run: what the receiver counted, and CPU time of the stack. */
 export async function transfer(
   session: Session,
   direction: Direction,
   streams: number,
   timing: Timing,
+  into?: string,
 ): Promise<Figures> {
   const { lab, stack } = session;
+  const { warmUp, seconds } = wholeSeconds(timing);
+  const samples: Sample[] = [];
+  const load = { direction, streams, ...(into === undefined ? {} : { into }) };
+  const text = await withLoad(session, load, timing, async (isOver) => {
+    while (!isOver()) {
+      samples.push(sample(lab.guestPid, stack.pid, direction));
+      await delay(SAMPLE_EVERY_MS);
+    }
+  });
+  const figures: Figures = { throughput: receivedBitsPerSecond(text) / 1e9 };
+  if (stack.pid !== undefined) figures['cpu'] = cpuPerGigabyte(samples, warmUp * 1000, seconds * 1000);
+  return figures;
+}
+
+/** iperf3 takes whole seconds only for the warm-up and runs for ever with less than one. */
+function wholeSeconds(timing: Pick<Timing, 'warmUpMs' | 'durationMs'>): { warmUp: number; seconds: number } {
+  return {
+    warmUp: Math.max(1, Math.round(timing.warmUpMs / 1000)),
+    seconds: Math.max(1, Math.round(timing.durationMs / 1000)),
+  };
+}
+
+/** iperf3 with `beside` at the same time; waits for both and returns the report of iperf3. */
+export async function withLoad(
+  session: Session,
+  { direction, streams, into }: Load,
+  timing: Pick<Timing, 'warmUpMs' | 'durationMs'>,
+  beside: (isOver: () => boolean) => Promise<void>,
+): Promise<string> {
+  const { hostPid, guestPid } = session.lab;
+  const [serverPid, clientPid] = into === undefined ? [hostPid, guestPid] : [guestPid, hostPid];
+  const own = into === undefined ? SERVER_ADDRESS : GUEST_ADDRESS;
+  const where = ['--port', String(BULK_PORT)];
   const server = start(
-    inside(lab.hostPid, [
-      'iperf3',
-      '--server',
-      '--one-off',
-      '--bind',
-      SERVER_ADDRESS,
-      '--port',
-      String(PORT),
-    ]),
+    inside(serverPid, ['iperf3', '--server', '--one-off', '--bind', own, ...where]),
     'ignore',
   );
+  let over = false;
   try {
-    await until(() => listens(lab.hostPid, PORT), 'iperf3 server', 3000);
-    // iperf3 takes whole seconds only for the warm-up and runs for ever with less than one.
-    const warmUp = Math.max(1, Math.round(timing.warmUpMs / 1000));
-    const seconds = Math.max(1, Math.round(timing.durationMs / 1000));
+    await until(() => listens(serverPid, BULK_PORT), 'iperf3 server', 3000);
+    const { warmUp, seconds } = wholeSeconds(timing);
+    const towardsClient = into === undefined ? 'down' : 'up';
     const client = [
-      ...['iperf3', '--json', '--client', SERVER_ADDRESS, '--port', String(PORT)],
+      ...['iperf3', '--json', '--client', into ?? SERVER_ADDRESS, ...where],
       ...['--time', String(seconds), '--omit', String(warmUp), '--parallel', String(streams)],
-      ...(direction === 'down' ? ['--reverse'] : []),
+      ...(direction === towardsClient ? ['--reverse'] : direction === 'both' ? ['--bidir'] : []),
     ];
-    const samples: Sample[] = [];
-    let over = false;
-    const watch = (async (): Promise<void> => {
-      while (!over) {
-        samples.push(sample(lab.guestPid, stack.pid, direction));
-        await delay(SAMPLE_EVERY_MS);
-      }
-    })();
-    let text: string;
-    try {
-      text = await run(inside(lab.guestPid, client), (warmUp + seconds + 8) * 1000);
-    } finally {
+    const running = run(inside(clientPid, client), (warmUp + seconds + 8) * 1000).finally(() => {
       over = true;
-      await watch;
-    }
-    const figures: Figures = { throughput: receivedBitsPerSecond(text) / 1e9 };
-    if (stack.pid !== undefined) figures['cpu'] = cpuPerGigabyte(samples, warmUp * 1000, seconds * 1000);
-    return figures;
+    });
+    const [text] = await Promise.all([running, beside(() => over)]);
+    return text;
   } finally {
+    over = true;
     await kill(server);
   }
 }
@@ -129,14 +154,18 @@ function cpuPerGigabyte(samples: readonly Sample[], warmUpMs: number, durationMs
   return (last.cpu - first.cpu) / ((last.bytes - first.bytes) / 1e9);
 }
 
-function receivedBitsPerSecond(text: string): number {
+/** What the receivers counted according to a report of iperf3, both ways together. */
+export function receivedBitsPerSecond(text: string): number {
+  interface Sum {
+    bits_per_second?: number;
+  }
   const report = JSON.parse(text) as {
     error?: string;
-    end?: { sum_received?: { bits_per_second?: number } };
+    end?: { sum_received?: Sum; sum_received_bidir_reverse?: Sum };
   };
   const rate = report.end?.sum_received?.bits_per_second;
   if (rate === undefined) throw new Error(`iperf3: ${report.error ?? 'no figure'}`);
-  return rate;
+  return rate + (report.end?.sum_received_bidir_reverse?.bits_per_second ?? 0);
 }
 
 /** True when something in the network namespace of `pid` listens on TCP `port` (IPv4). */
