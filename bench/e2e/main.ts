@@ -19,6 +19,7 @@ import { datagramCells } from './workloads/datagrams.ts';
 import { footprintCells } from './workloads/footprint.ts';
 import { forwardCells } from './workloads/forward.ts';
 import { latencyCells } from './workloads/latency.ts';
+import { loadCells } from './workloads/load.ts';
 
 const USAGE = `usage: node dist/bench/e2e/main.js [options]        (as root)
   --rounds N          rounds of every sample (default 3)
@@ -47,6 +48,7 @@ const ALL_CELLS: readonly Cell[] = [
   ...connectCells,
   ...datagramCells,
   ...forwardCells,
+  ...loadCells,
   ...footprintCells,
 ];
 
