@@ -13,6 +13,7 @@ import { Results, type Sample } from './results.ts';
 import { rotate } from './statistics.ts';
 import { judge } from './targets.ts';
 import type { Cell, Figures, Timing } from './workload.ts';
+import { apiCells } from './workloads/api.ts';
 import { bulkCells } from './workloads/bulk.ts';
 import { connectCells } from './workloads/connects.ts';
 import { datagramCells } from './workloads/datagrams.ts';
@@ -49,6 +50,7 @@ const ALL_CELLS: readonly Cell[] = [
   ...datagramCells,
   ...forwardCells,
   ...loadCells,
+  ...apiCells,
   ...footprintCells,
 ];
 

@@ -3,6 +3,7 @@
  * JSON line each, with blocking calls, and answers on stdout. Ends when stdin does.
  */
 import { readSync, writeSync } from 'node:fs';
+import { apiCalls } from './api-calls.ts';
 import { connects, hold, reach, release, roundTrips } from './clients.ts';
 import { greet, meet, openSocket, receiveCounted, sendPaced } from './datagrams.ts';
 import type { Operation, Operations } from './protocol.ts';
@@ -23,6 +24,7 @@ const handlers: Handlers = {
   reach,
   'round-trips': roundTrips,
   connects,
+  'api-calls': apiCalls,
   hold,
   release,
   'datagram-open': openSocket,

@@ -34,6 +34,11 @@ export interface Operations {
     };
     reply: { perSecond: number; failed: number };
   };
+  /** Requests to an API socket, a connection each, for `durationMs`: list, add a forward, list, remove it, … */
+  'api-calls': {
+    request: { path: string; address: string; port: number; perSecond: number; durationMs: number };
+    reply: { answered: number; failed: number };
+  };
   /** Open `count` more connections, `atOnce` of them pending at a time, and keep them. */
   hold: {
     request: { addresses: readonly string[]; port: number; count: number; atOnce: number; timeoutMs: number };

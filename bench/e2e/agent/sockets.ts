@@ -2,7 +2,8 @@
  * Blocking sockets for the programs that the benchmark runs at both ends of a stack.
  *
  * Calls go to libc directly, from one thread, because Node's own sockets would add an event loop's delay and allocation
- * to every figure. Addresses and small buffers live in one scratch block whose address is taken once. IPv4 only.
+ * to every figure. Addresses and small buffers live in one scratch block whose address is taken once. IPv4, and unix
+ * sockets for the API.
  */
 import { addressOf, errno, type LibcFunction, libcFunction } from '../../../src/sys/libc.ts';
 
@@ -20,11 +21,16 @@ const AT_TIMESPEC = 80; // struct timespec, 16 bytes
 const AT_EVENT = 112; // struct epoll_event
 /** Where one-byte payloads are. */
 export const AT_BYTE = 160;
+const AT_UNIX_ADDRESS = 256; // struct sockaddr_un, 110 bytes
+/** Where requests and answers in text are, up to 4 KiB. */
+export const AT_TEXT = 16384;
 /** Where `epollWait` writes its events. */
 export const AT_EVENTS = 1024;
 /** Most events taken by one `epollWait`. */
 export const MAX_EVENTS = 256;
 
+const AF_UNIX = 1;
+const UNIX_PATH_MAX = 107;
 const AF_INET = 2;
 /** SOCK_STREAM. */
 export const STREAM = 1;
@@ -58,6 +64,8 @@ const EINPROGRESS = 115;
 const PR_SET_TIMERSLACK = 29;
 const CLOCK_MONOTONIC = 1;
 
+const encoder = new TextEncoder();
+
 const cSocket: LibcFunction = libcFunction('socket', 'int', ['int', 'int', 'int']);
 const cConnect: LibcFunction = libcFunction('connect', 'int', ['int', 'uintptr_t', 'int']);
 const cBind: LibcFunction = libcFunction('bind', 'int', ['int', 'uintptr_t', 'int']);
@@ -81,6 +89,8 @@ export const close: LibcFunction = libcFunction('close', 'int', ['int']);
 export const send: LibcFunction = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
 /** recv(2), at a machine address. */
 export const receive: LibcFunction = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+/** shutdown(2). */
+export const shutdown: LibcFunction = libcFunction('shutdown', 'int', ['int', 'int']);
 /** sendmmsg(2). */
 export const sendMany: LibcFunction = libcFunction('sendmmsg', 'int', ['int', 'uintptr_t', 'uint', 'int']);
 /** recvmmsg(2). */
@@ -138,6 +148,28 @@ export function connectAt(fd: number, offset: number): number {
 export function connect(fd: number, address: string, port: number): number {
   putAddress(address, port);
   return connectAt(fd, AT_ADDRESS);
+}
+
+/** A unix stream socket; returns the descriptor or −1. */
+export function openUnix(): number {
+  return cSocket(AF_UNIX, STREAM, 0);
+}
+
+/** connect(2) to the unix socket at `path`. */
+export function connectUnix(fd: number, path: string): number {
+  view.setUint16(AT_UNIX_ADDRESS, AF_UNIX, true);
+  const { written } = encoder.encodeInto(path, new Uint8Array(scratch, AT_UNIX_ADDRESS + 2, UNIX_PATH_MAX));
+  return cConnect(fd, base + AT_UNIX_ADDRESS, 2 + written);
+}
+
+/** Write `value` to {@link AT_TEXT}; returns its length in bytes. */
+export function putText(value: string): number {
+  return encoder.encodeInto(value, new Uint8Array(scratch, AT_TEXT, 4096)).written;
+}
+
+/** The `length` bytes at {@link AT_TEXT} as text. */
+export function text(length: number): string {
+  return Buffer.from(scratch, AT_TEXT, length).toString('utf8');
 }
 
 /** A socket bound to `port` of `address`; for TCP it listens. */
