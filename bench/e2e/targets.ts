@@ -54,6 +54,7 @@ export const targets: readonly Target[] = [
     { cell: `forward/${way}/65520`, metric: 'throughput', opponent: 'slirp4netns', bound: 1 },
   ]),
   { cell: 'api/1000', metric: 'loss', bound: 5 },
+  { cell: 'footprint/start/slirp4netns', metric: 'ready', bound: 150 },
   { cell: 'footprint/connections', metric: 'opened2000', bound: 2000 },
   { cell: 'footprint/connections', metric: 'descriptors', bound: 0 },
   { cell: 'footprint/connections', metric: 'opened10000', bound: 10_000 },

@@ -3,7 +3,7 @@
  * connections.
  */
 import { Agent } from '../agent-client.ts';
-import { type ContenderName, type Stack, startContender } from '../contenders.ts';
+import { type ContenderName, type Stack, type StartOptions, startContender } from '../contenders.ts';
 import { createLab, SERVER_ADDRESS, SERVER_ADDRESSES } from '../namespaces.ts';
 import { cpuSeconds, memory, openDescriptors } from '../proc-stats.ts';
 import { delay, until } from '../processes.ts';
@@ -22,17 +22,13 @@ const SETTLE_MS = 500;
 
 /** Cells of the footprint workload; the kernel's veth has no process to look at. */
 export const footprintCells: readonly Cell[] = [
-  {
-    id: 'footprint/start',
-    table: 'Start',
-    title: `start (median of ${STARTS})`,
-    metrics: [
-      { id: 'ready', title: 'to its ready signal', unit: 'ms', better: 'lower', digits: 1 },
-      { id: 'connect', title: 'to the first connect', unit: 'ms', better: 'lower', digits: 1 },
-    ],
-    without: ['veth'],
-    measure: startTimes,
-  },
+  startCell('footprint/start', `start (median of ${STARTS})`, ['veth'], {}),
+  startCell('footprint/start/slirp4netns', 'start in the place of slirp4netns', ['pasta', 'veth'], {
+    inPlace: true,
+  }),
+  startCell('footprint/start/no-sandbox', 'start with `--no-sandbox`', ['slirp4netns', 'pasta', 'veth'], {
+    extra: ['--no-sandbox'],
+  }),
   {
     id: 'footprint/memory',
     table: 'Memory',
@@ -79,7 +75,30 @@ function mebibytes(id: string, title: string): Metric {
   return { id, title, unit: 'MiB', better: 'lower', digits: 1 };
 }
 
-async function startTimes(contender: ContenderName, timing: Timing): Promise<Figures> {
+function startCell(
+  id: string,
+  title: string,
+  without: readonly ContenderName[],
+  options: Pick<StartOptions, 'inPlace' | 'extra'>,
+): Cell {
+  return {
+    id,
+    table: 'Start',
+    title,
+    metrics: [
+      { id: 'ready', title: 'to its ready signal', unit: 'ms', better: 'lower', digits: 1 },
+      { id: 'connect', title: 'to the first connect', unit: 'ms', better: 'lower', digits: 1 },
+    ],
+    without,
+    measure: (contender, timing) => startTimes(contender, timing, options),
+  };
+}
+
+async function startTimes(
+  contender: ContenderName,
+  timing: Timing,
+  options: Pick<StartOptions, 'inPlace' | 'extra'>,
+): Promise<Figures> {
   const ready: number[] = [];
   const connect: number[] = [];
   for (let i = 0; i < (timing.quick ? 3 : STARTS); i++) {
@@ -94,7 +113,7 @@ async function startTimes(contender: ContenderName, timing: Timing): Promise<Fig
       await guest.ask('reach', { ...target, timeoutMs: 0 }).catch(() => undefined);
       const reached = guest.ask('reach', target, 12_000);
       reached.catch(() => undefined);
-      stack = await startContender(contender, lab, { mtu: 1500 });
+      stack = await startContender(contender, lab, { mtu: 1500, ...options });
       const from = (await stack.execAtMs) ?? Number.NaN;
       connect.push((await reached).atMs - from);
       if (stack.readyAtMs !== undefined) ready.push((await stack.readyAtMs) - from);
