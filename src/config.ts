@@ -116,6 +116,8 @@ export interface SentDevice {
   /** The socket that it comes through (SCM_RIGHTS). */
   socket: number;
   name: string;
+  /** Number of the interface in its namespace, of which a netlink socket follows; 0: none does. */
+  index: number;
   medium: 'ethernet' | 'ip';
   /** Bytes of IP packet. */
   mtu: number;

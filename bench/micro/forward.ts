@@ -78,6 +78,10 @@ class Flows implements IngressHandler {
   onUnreachable(): boolean {
     return false;
   }
+
+  onLong(): void {
+    return;
+  }
 }
 
 /** The host's end of the flow: descriptors that we read and write ourselves. */

@@ -46,6 +46,10 @@ class NullHandler implements IngressHandler {
   onUnreachable(): boolean {
     return false;
   }
+
+  onLong(): void {
+    return;
+  }
 }
 
 export function pathCases(): CaseGroup {

@@ -25,6 +25,7 @@ export function tcpCases(): CaseGroup {
   const open = (newReno: boolean, timestamps: boolean): [TcpConnection, TcpHeader] => {
     const environment: TcpEnvironment = {
       slab,
+      link: { mtu: 65535 },
       receiveLimit: 1024 * 1024,
       sendLimit: 1024 * 1024,
       outOfOrderRanges: 128,

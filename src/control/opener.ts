@@ -2,7 +2,8 @@
  * A program of its own, started by bin/launcher.pl before we give up our rights: opens the device of a namespace, for
  * which they are needed, and sends it. Descriptor 0 is a socket that keeps messages apart.
  *
- *     → { namespace, interface, addresses }     ← { opened } or { step, error, message }; then the descriptor
+ *     → { namespace, interface, addresses }     ← { opened } or { step, error, message }; then the descriptors, one
+ *                                                 of the TUN and one of the netlink socket that tells of changes
  *
  * The end of the socket is our end.
  */

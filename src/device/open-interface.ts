@@ -48,6 +48,8 @@ export interface InterfaceDescriptors {
 
 export interface OpenedInterface extends TapProperties {
   name: string;
+  /** Number of the interface in its namespace; 0: what MTU it has does not matter. */
+  index: number;
   txQueueLen: number;
   /** What could not be had, one sentence each. */
   notes: string[];
@@ -258,9 +260,11 @@ export function openInterface(
     new Configuration(request, netlink, created.index, notes).apply(plan, descriptors.ipv6Settings);
 
   const { mtu: actualMtu, txQueueLen } = mustExist(lookUp(netlink, name), name, 'vanished');
+  const isGiven = keepMtu && mtu > 0;
   return {
     name,
-    mtu: keepMtu && mtu > 0 ? mtu : actualMtu,
+    index: isGiven ? 0 : created.index,
+    mtu: isGiven ? mtu : actualMtu,
     txQueueLen,
     ...properties(flags, offloads),
     notes,

@@ -27,7 +27,7 @@ const MAX_PIECES = 65;
 /** How a device is to be spoken to. */
 export interface TapProperties {
   medium: 'ethernet' | 'ip';
-  /** Bytes of IP packet, as the interface says. */
+  /** Bytes of IP packet, as the interface says at first. */
   mtu: number;
   /** The device carries a virtio-net header on every frame. */
   vnetHeader: boolean;
@@ -39,7 +39,8 @@ export interface TapProperties {
 
 export class TapLink implements DeviceLink {
   readonly medium: 'ethernet' | 'ip';
-  readonly mtu: number;
+  /** Follows the interface. */
+  mtu: number;
   readonly checksumOffload: boolean;
   readonly tso: boolean;
   readonly uso: boolean;

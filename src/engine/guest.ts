@@ -47,10 +47,12 @@ import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
 import { EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
-import { EAGAIN, EBADFD, ECONNRESET, EINTR, ENODEV } from '../sys/errno.ts';
+import { EAGAIN, EBADFD, ECONNRESET, EINTR, ENODEV, errnoText } from '../sys/errno.ts';
 import { close, duplicate } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
-import type { OpenDevice } from './open-device.ts';
+import { LINK_NEWS_BYTES, LinkNews } from '../sys/netns/link-news.ts';
+import { LinkWatch } from './link-watch.ts';
+import type { InterfaceNews, OpenDevice } from './open-device.ts';
 
 /**
  * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
@@ -111,6 +113,9 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly #device: DeviceLink;
   readonly #capture: CaptureLink | null;
   readonly #ingress: Ingress;
+  readonly #dhcp: DhcpServer | null;
+  readonly #ra: RouterAdvertiser | null;
+  readonly #watch: LinkWatch | null;
   readonly #token: number;
   /** Waits for room in a device that was full: its own descriptor, because the device's is watched already. */
   readonly #drain: IoHandler = { waiting: false, onIo: () => this.#flushDevice() };
@@ -125,7 +130,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   /** The device's other end has closed; what it had sent may still be there to be read. */
   #hungUp = false;
 
-  /** The guest owns the device's descriptor from here on. */
+  /** The guest owns the device's descriptors from here on. */
   constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
     super();
     this.#services = services;
@@ -184,9 +189,13 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       (id, forward) => this.udp.listen(id, forward),
     );
     const onEthernet = link.medium === 'ethernet';
-    const ra =
+    this.#ra =
       spec.autoconfiguration && own.ipv6
         ? new RouterAdvertiser(own, link.mtu, spec.dns ? [own.dns6] : [], rng)
+        : null;
+    this.#dhcp =
+      spec.autoconfiguration && onEthernet
+        ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [])
         : null;
     this.#ingress = new Ingress({
       slab,
@@ -196,11 +205,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       reassembler: new Reassembler(slab, limits),
       icmp,
       egress,
-      dhcp:
-        spec.autoconfiguration && onEthernet
-          ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [])
-          : null,
-      ra,
+      dhcp: this.#dhcp,
+      ra: this.#ra,
       echoLimit: spec.behavior.echo === 'local' ? new RateLimit(ECHO_RATE, ECHO_BURST) : null,
       handler: this,
       counters: this.counters,
@@ -210,7 +216,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const token = services.poller.add(this.#device.fd, events, this, true);
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
-    ra?.start(clock.nowMs);
+    this.#watch = device.news === null ? null : this.#follow(device.news);
+    this.#ra?.start(clock.nowMs);
     if (spec.behavior.askForGuest) context.solicitor.solicit(own.guest4);
     this.#capture?.flush();
     this.#schedule();
@@ -254,6 +261,10 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     return this.tcp.locals.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
   }
 
+  onLong(): void {
+    this.#watch?.onIo();
+  }
+
   onIo(events: number): void {
     if (this.#gone) return;
     this.#hungUp = (events & (EPOLLRDHUP | EPOLLHUP)) !== 0;
@@ -284,6 +295,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.#gone = true;
     this.#forwards.close();
     this.#capture?.close();
+    this.#watch?.close();
     this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);
     if (this.#drainToken >= 0) this.#services.poller.remove(this.#drainToken);
@@ -305,6 +317,21 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       'ping.flows': this.ping.size,
       'dns.outstanding': this.dns.size,
     };
+  }
+
+  /** Go by what MTU the interface has from now on. */
+  #follow({ netlink, index, link }: InterfaceNews): LinkWatch {
+    const { slab, memory, poller, log } = this.#services;
+    const news = new LinkNews(netlink, index, memory, slab.region(LINK_NEWS_BYTES));
+    const watch = new LinkWatch(news, poller, (mtu) => {
+      if (mtu === link.mtu) return;
+      link.mtu = mtu;
+      this.#dhcp?.changeMtu(mtu);
+      this.#ra?.changeMtu(mtu);
+    });
+    const result = watch.start();
+    if (result < 0) log('warn', `changes of the interface's MTU are not followed: ${errnoText(result)}`);
+    return watch;
   }
 
   /** Take up to `most` frames; how many there were. */

@@ -42,11 +42,22 @@ export interface OpenDevice {
   info: LinkInfo;
   /** What could not be had, one sentence each. */
   notes: string[];
+  /** Where changes of the interface are told; null where there is none, or its MTU does not matter. */
+  news: InterfaceNews | null;
 }
 
-/** `tun` is the caller's. */
+export interface InterfaceNews {
+  /** A NETLINK_ROUTE socket of the interface's namespace; the owner of the link closes it. */
+  netlink: number;
+  index: number;
+  link: TapLink;
+}
+
+/** The descriptors are the caller's. */
 export interface AttachedInterface {
   tun: number;
+  /** The namespace's NETLINK_ROUTE socket, or -1 when the interface is not to be followed. */
+  netlink: number;
   opened: OpenedInterface;
 }
 
@@ -70,25 +81,36 @@ export function attachInterface(spec: InterfaceDevice, plan: AddressPlan): Attac
     return own;
   };
   let tun = -1;
+  let netlink = -1;
   try {
-    const netlink = takeOver(spec.descriptors.netlink);
+    netlink = take(holder, spec.descriptors.netlink);
     const ipv6Settings = spec.descriptors.ipv6Settings < 0 ? -1 : takeOver(spec.descriptors.ipv6Settings);
     tun = take(holder, spec.descriptors.tun);
     setNonBlocking(tun);
-    return { tun, opened: openInterface(spec, plan, { tun, netlink, ipv6Settings }) };
+    const opened = openInterface(spec, plan, { tun, netlink, ipv6Settings });
+    if (opened.index === 0) {
+      close(netlink);
+      netlink = -1;
+    }
+    return { tun, netlink, opened };
   } catch (error) {
     if (tun >= 0) close(tun);
+    if (netlink >= 0) close(netlink);
     throw error;
   } finally {
     for (const fd of taken) close(fd);
   }
 }
 
-function receive(spec: SentDevice, slab: Slab, memory: Memory): number {
-  const tun = receiveDescriptor(memory, slab.region(PASS_SCRATCH_BYTES), spec.socket);
+function receive(spec: SentDevice, slab: Slab, memory: Memory): AttachedInterface {
+  const scratch = slab.region(PASS_SCRATCH_BYTES);
+  const tun = receiveDescriptor(memory, scratch, spec.socket);
+  const netlink = tun < 0 || spec.index === 0 ? -1 : receiveDescriptor(memory, scratch, spec.socket);
   close(spec.socket);
-  if (tun < 0) throw new DeviceError('tun', -tun, `the device did not come: ${getSystemErrorName(tun)}`);
-  return tun;
+  const result = tun < 0 || spec.index === 0 ? tun : netlink;
+  if (result >= 0) return { tun, netlink, opened: { ...spec, notes: [] } };
+  if (tun >= 0) close(tun);
+  throw new DeviceError('tun', -result, `the device did not come: ${getSystemErrorName(result)}`);
 }
 
 /** An interface of a namespace. @throws DeviceError */
@@ -98,12 +120,12 @@ export function openDevice(
   slab: Slab,
   memory: Memory,
 ): OpenDevice {
-  const { tun, opened } =
-    spec.kind === 'sent'
-      ? { tun: receive(spec, slab, memory), opened: { ...spec, notes: [] } }
-      : attachInterface(spec, plan);
-  const { name, medium, mtu, txQueueLen, notes } = opened;
-  return { link: new TapLink(tun, opened, slab, memory), info: { name, medium, mtu, txQueueLen }, notes };
+  const attached = spec.kind === 'sent' ? receive(spec, slab, memory) : attachInterface(spec, plan);
+  const { tun, netlink, opened } = attached;
+  const { name, index, medium, mtu, txQueueLen, notes } = opened;
+  const link = new TapLink(tun, opened, slab, memory);
+  const news = netlink < 0 ? null : { netlink, index, link };
+  return { link, info: { name, medium, mtu, txQueueLen }, notes, news };
 }
 
 /** Look what the descriptor is, and take it. It is closed when that fails. @throws DeviceError */
@@ -122,7 +144,12 @@ export function openDescriptor(fd: number, askedMtu: number, slab: Slab, memory:
     const usable = (type === SOCK_DGRAM || type === SOCK_SEQPACKET) && option(SO_DOMAIN) === AF_UNIX;
     if (!usable || option(SO_ACCEPTCONN) !== 0) throw notALink(fd, 'is a socket of another kind');
     const link = new SocketLink(fd, mtu, type === SOCK_SEQPACKET, slab, memory);
-    return { link, info: { name: '', medium: 'ethernet', mtu, txQueueLen: SOCKET_QUEUE }, notes: [] };
+    return {
+      link,
+      info: { name: '', medium: 'ethernet', mtu, txQueueLen: SOCKET_QUEUE },
+      notes: [],
+      news: null,
+    };
   }
   if (!found.isCharacterDevice() || found.rdev !== TUN_DEVICE) throw notALink(fd, 'is something else');
   const { notes, name, ...device } = attachedTap(fd, mtu);
@@ -131,6 +158,7 @@ export function openDescriptor(fd: number, askedMtu: number, slab: Slab, memory:
     link: new TapLink(fd, device, slab, memory),
     info: { name, medium, mtu, txQueueLen: TAP_QUEUE },
     notes,
+    news: null,
   };
 }
 

@@ -6,15 +6,16 @@ import { Memory } from '../sys/memory.ts';
 import { PASS_SCRATCH_BYTES, sendDescriptor } from '../sys/pass-descriptor.ts';
 import { attachInterface } from './open-device.ts';
 
-/** What the interface turned out to be, and the function that sends its descriptor. @throws DeviceError */
+/** What the interface turned out to be, and the function that sends its descriptors. @throws DeviceError */
 export function prepareDevice(
   spec: InterfaceDevice,
   plan: AddressPlan,
 ): { opened: OpenedInterface; send: (socket: number) => void } {
   const memory = new Memory(new ArrayBuffer(PASS_SCRATCH_BYTES));
-  const { tun, opened } = attachInterface(spec, plan);
+  const { tun, netlink, opened } = attachInterface(spec, plan);
   const send = (socket: number): void => {
-    const result = sendDescriptor(memory, 0, socket, tun);
+    let result = sendDescriptor(memory, 0, socket, tun);
+    if (result >= 0 && netlink >= 0) result = sendDescriptor(memory, 0, socket, netlink);
     if (result < 0) throw new DeviceError('tun', -result, 'the device cannot be sent');
   };
   return { opened, send };

@@ -257,6 +257,7 @@ class Engine {
       guest = new Guest(this.#services, spec, device);
     } catch (error) {
       close(device.link.fd);
+      if (device.news !== null) close(device.news.netlink);
       throw error;
     }
     this.#guests.push(guest);

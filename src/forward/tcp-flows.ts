@@ -83,6 +83,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const { link, slab, limits, hash, counters, rng } = context;
     this.environment = {
       slab,
+      link,
       receiveLimit,
       sendLimit,
       outOfOrderRanges: limits.tcpOutOfOrderRanges,

@@ -23,6 +23,7 @@ import {
   emitIpv6,
   IPV6_FRAGMENT_HEADER_LEN,
   IPV6_HEADER_LEN,
+  IPV6_MIN_MTU,
   Ipv6Header,
   NEXT_HEADER_FRAGMENT,
 } from './wire/ipv6.ts';
@@ -258,7 +259,8 @@ export class Egress {
   ): number {
     const view = this.#slab.view;
     const id = this.#rng.u32();
-    const most = (this.#link.mtu - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN) & ~7;
+    // A link with less is none for IPv6; crumbs would only cost work.
+    const most = (Math.max(this.#link.mtu, IPV6_MIN_MTU) - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN) & ~7;
     const total = headerLength + length;
     let result = 0;
     for (let at = 0; at < total && result >= 0; at += most) {

@@ -94,6 +94,8 @@ export interface IngressHandler {
    * meant anything.
    */
   onUnreachable(p: Packet, code: number): boolean;
+  /** A frame is longer than the MTU: if it was raised and that is not known yet, now is the time. */
+  onLong(): void;
 }
 
 export class Ingress {
@@ -195,6 +197,12 @@ export class Ingress {
     }
   }
 
+  #isLong(length: number): boolean {
+    if (this.#packet.gsoSize !== 0 || length <= this.#link.mtu) return false;
+    this.#handler.onLong();
+    return length > this.#link.mtu;
+  }
+
   #receiveFrame(offset: number, length: number, offload: VnetHeader, nowMs: number): number {
     const p = this.#packet;
     p.checksumGood = (offload.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)) !== 0;
@@ -202,7 +210,7 @@ export class Ingress {
     p.reassembled = false;
     if (this.#link.medium === 'ip') {
       if (length < 1) return DropReason.LinkShort;
-      if (p.gsoSize === 0 && length > this.#link.mtu) return DropReason.LinkLong;
+      if (this.#isLong(length)) return DropReason.LinkLong;
       const version = this.#slab.view.getUint8(offset) >>> 4;
       if (version === 4) return this.#receiveIpv4(offset, length, nowMs);
       if (version === 6) return this.#receiveIpv6(offset, length, nowMs);
@@ -216,7 +224,7 @@ export class Ingress {
     if (e.srcHi === own.macHi && e.srcLo === own.macLo && !this.#sharedMac) return DropReason.LinkMac;
     if (!isGroupMac(e.dstHi) && (e.dstHi !== own.macHi || e.dstLo !== own.macLo)) return DropReason.LinkMac;
     const body = length - ETHERNET_HEADER_LEN;
-    if (p.gsoSize === 0 && body > this.#link.mtu + VLAN_TAG) return DropReason.LinkLong;
+    if (this.#isLong(body - VLAN_TAG)) return DropReason.LinkLong;
     switch (e.etherType) {
       case ETHERTYPE_IPV4:
         return this.#receiveIpv4(offset + ETHERNET_HEADER_LEN, body, nowMs);

@@ -25,7 +25,7 @@ export class TxFrame {
 
 export interface Link {
   readonly medium: 'ethernet' | 'ip';
-  /** Bytes of IP packet. */
+  /** Bytes of IP packet. May be another number in the next turn: an interface can be changed while in use. */
   readonly mtu: number;
   /** Checksums of what we send may be left to the device. */
   readonly checksumOffload: boolean;

@@ -199,6 +199,7 @@ class End {
     const mtuRoom = 65535 - 80;
     this.environment = {
       slab,
+      link: options,
       receiveLimit: options.receiveLimit[index] as number,
       sendLimit: options.sendLimit,
       outOfOrderRanges: 128,

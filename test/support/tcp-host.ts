@@ -112,6 +112,8 @@ export class TcpHost {
   readonly #tx: number;
   readonly #out = new TcpSegmentOut();
   readonly #parts = new Parts(64);
+  /** May be changed. */
+  readonly link = { mtu: 65535 };
   readonly #header = new TcpHeader();
   #lastTsVal = 0;
 
@@ -127,6 +129,7 @@ export class TcpHost {
     this.connection = new TcpConnection(
       {
         slab: this.slab,
+        link: this.link,
         receiveLimit: options.receiveLimit ?? 65536,
         sendLimit: options.sendLimit ?? 1 << 20,
         outOfOrderRanges: options.outOfOrderRanges ?? 128,

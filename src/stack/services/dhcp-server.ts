@@ -61,7 +61,7 @@ export class DhcpServer {
   readonly #subnetMask: number;
   readonly #network: number;
   readonly #dns: readonly number[];
-  readonly #mtu: number;
+  #mtu: number;
   readonly #pool: Lease[] = [];
   readonly #message: DhcpMessage = new DhcpMessage();
   readonly #reply: DhcpReply = new DhcpReply();
@@ -84,6 +84,11 @@ export class DhcpServer {
       lease.ip = ip;
       this.#pool.push(lease);
     }
+  }
+
+  /** The link has got another MTU. */
+  changeMtu(mtu: number): void {
+    this.#mtu = mtu;
   }
 
   /**

@@ -15,7 +15,7 @@ import type { Rng } from '../rng.ts';
 import { IpAddress } from '../wire/address.ts';
 import { DropReason } from '../wire/drop-reason.ts';
 import { icmp6Checksum, setIcmpChecksum } from '../wire/icmp.ts';
-import type { Ipv6Header } from '../wire/ipv6.ts';
+import { IPV6_MIN_MTU, type Ipv6Header } from '../wire/ipv6.ts';
 import {
   emitRouterAdvertisement,
   ND_ROUTER_SOLICITATION,
@@ -66,7 +66,7 @@ export class RouterAdvertiser {
     m.routerLifetime = ROUTER_LIFETIME;
     m.macHi = own.macHi;
     m.macLo = own.macLo;
-    m.mtu = mtu;
+    this.changeMtu(mtu);
     maskPrefix(own.gateway6, own.prefix6, m.prefix);
     m.prefixLength = own.prefix6;
     m.onLink = true;
@@ -75,6 +75,11 @@ export class RouterAdvertiser {
     m.preferredLifetime = PREFERRED_LIFETIME;
     m.rdnss = rdnss;
     m.rdnssLifetime = ROUTER_LIFETIME;
+  }
+
+  /** The link has got another MTU; the next advertisement says so. None below what IPv6 needs (RFC 8200 §5). */
+  changeMtu(mtu: number): void {
+    this.#message.mtu = mtu < IPV6_MIN_MTU ? 0 : mtu;
   }
 
   /** The link is up: the first advertisement is due at once. */

@@ -83,7 +83,7 @@ export const EV_BAD_ACK = 128;
 const DEFAULT_MSS_4 = 536;
 const DEFAULT_MSS_6 = 1220;
 /** Least segment we cut however small an MSS the guest claims (T-03): bounds packets per byte. */
-const MIN_MSS = 216;
+export const MIN_MSS = 216;
 /** Shift of the windows we advertise: 16 bits of them reach 8 MiB, above any buffer limit. */
 export const WINDOW_SHIFT = 7;
 const MAX_WINDOW_SHIFT = 14;
@@ -93,6 +93,8 @@ export const TIMESTAMP_OPTION_LENGTH = 12;
 /** What all connections of a guest have in common. */
 export interface TcpEnvironment {
   readonly slab: Slab;
+  /** Its MTU may change. */
+  readonly link: { readonly mtu: number };
   /** Most bytes a connection buffers from the guest: the largest receive window. */
   readonly receiveLimit: number;
   /** Most bytes a connection queues towards the guest. */

@@ -532,7 +532,9 @@ function scheduleAck(c: TcpConnection, nowMs: number): void {
 /** At the end of a batch: is an acknowledgment due before the delay is over? A window of few segments must not wait. */
 export function settleAck(c: TcpConnection): void {
   const unacknowledged = seqDiff(c.rcvNxt, c.lastAckSent);
-  const enough = Math.min(2 * c.rcvMss, windowLimit(c) / 4);
+  // What was announced, or what the guest can send by now: its MTU may have become smaller.
+  const mss = Math.min(c.rcvMss, c.env.link.mtu - (c.isV4 ? 40 : 60));
+  const enough = Math.min(2 * mss, windowLimit(c) / 4);
   if (unacknowledged >= enough || (unacknowledged > 0 && !c.interactive)) c.ackNow = true;
 }
 

@@ -9,7 +9,14 @@
  * Nagle's algorithm is off: what the host sent as one piece is one piece for the guest (RQ-16).
  */
 import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
-import { Recovery, type TcpConnection, TcpState, WINDOW_SHIFT } from './connection.ts';
+import {
+  MIN_MSS,
+  Recovery,
+  type TcpConnection,
+  TcpState,
+  TIMESTAMP_OPTION_LENGTH,
+  WINDOW_SHIFT,
+} from './connection.ts';
 import { close, receiveRoom, windowLimit } from './input.ts';
 import { mustWait, notePaced } from './pacing.ts';
 import { armLossProbe, armRetransmit, congestionLimit, pipe } from './recovery.ts';
@@ -293,8 +300,11 @@ function armPersist(c: TcpConnection, nowMs: number): void {
   c.timers[Timer.Persist] = nowMs + c.persistMs;
 }
 
+/** The MTU may have become smaller since the connection was opened. */
 function segmentCut(c: TcpConnection): number {
-  return Math.min(c.sndMss, Math.max(SMALLEST_CUT, Math.floor(c.maxSndWnd / SEGMENTS_PER_WINDOW)));
+  const options = c.timestampsOk ? TIMESTAMP_OPTION_LENGTH : 0;
+  const fitting = Math.max(MIN_MSS, c.env.link.mtu - (c.isV4 ? 40 : 60)) - options;
+  return Math.min(c.sndMss, fitting, Math.max(SMALLEST_CUT, Math.floor(c.maxSndWnd / SEGMENTS_PER_WINDOW)));
 }
 
 /** Largest payload that one `pollTransmit` gives: a whole number of segments, as many as the device takes at once. */

@@ -15,6 +15,8 @@ import { DropReason } from './drop-reason.ts';
 
 /** Bytes of the fixed header. */
 export const IPV6_HEADER_LEN = 40;
+/** RFC 8200 §5: what every link with IPv6 carries. */
+export const IPV6_MIN_MTU = 1280;
 /** Bytes of a fragment header (RFC 8200 §4.5). */
 export const IPV6_FRAGMENT_HEADER_LEN = 8;
 export const IPV6_MAX_EXTENSION_HEADERS = 8;

@@ -10,6 +10,7 @@ export const RTM_GETLINK = 18;
 export const RTM_NEWADDR = 20;
 export const RTM_NEWROUTE = 24;
 export const NLMSG_ERROR = 2;
+export const IFLA_MTU = 4;
 
 export const NLM_F_REQUEST = 0x001;
 export const NLM_F_ACK = 0x004;

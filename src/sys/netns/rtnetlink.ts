@@ -12,6 +12,7 @@ import {
   attributeText,
   findAttribute,
   IFINFO_BYTES,
+  IFLA_MTU,
   NetlinkMessage,
   NLM_F_ACK,
   NLM_F_CREATE,
@@ -32,7 +33,6 @@ const IFF_UP = 1;
 const IFF_MULTICAST = 0x1000;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
-const IFLA_MTU = 4;
 const IFLA_TXQLEN = 13;
 const IFLA_LINKINFO = 18;
 const IFLA_INFO_KIND = 1;

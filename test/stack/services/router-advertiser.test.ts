@@ -63,6 +63,15 @@ describe('router advertisement', () => {
     });
   });
 
+  test('another MTU is in the next advertisement; one that IPv6 cannot have is in none', () => {
+    const ra = make(1);
+    ra.start(0);
+    ra.changeMtu(9000);
+    assert.equal(options(ra.onTimeout(0, out, OFF))[5], '000000002328');
+    ra.changeMtu(1279);
+    assert.equal(options(ra.onTimeout(ra.nextTimeoutMs(), out, OFF))[5], undefined);
+  });
+
   test('without DNS there is no RDNSS option; a prefix that is not a /64 is not for autoconfiguration', () => {
     const ra = make(1, []);
     ra.start(0);

@@ -55,6 +55,32 @@ describe('cutting segments', () => {
     for (const s of host.sent.slice(1)) assert.equal(s.mss, 1460);
   });
 
+  test('a link whose MTU became smaller gets segments that fit, and the old ones when it grows again', () => {
+    for (const [mtu, timestamps, cut] of [
+      [1280, false, 1240],
+      [1280, true, 1228],
+      [9000, false, 1460],
+      // However small: the least that a guest may ask for.
+      [68, false, 216],
+    ] as const) {
+      const host = established({ timestamps });
+      host.link.mtu = mtu;
+      host.write(3000);
+      assert.equal(host.sent.find((s) => s.length > 0)?.length, cut, `MTU ${mtu}`);
+      host.link.mtu = 1500;
+      host.sent.length = 0;
+      host.write(3000);
+      assert.equal(host.sent[0]?.length, timestamps ? 1448 : 1460);
+    }
+  });
+
+  test('a super-segment is cut for the MTU of now', () => {
+    const host = established({ superSegment: 65455, windowScale: 7, window: 4000 });
+    host.link.mtu = 1280;
+    host.write(150_000);
+    assert.equal(host.sent.find((s) => s.length > 0)?.mss, 1240);
+  });
+
   test('a window of few segments is cut in four: acknowledgments keep coming', () => {
     for (const [window, cut] of [
       [65535, 16383],

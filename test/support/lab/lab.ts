@@ -191,6 +191,7 @@ export class Lab {
       link: new engine.TapLink(this.device.fd, device, this.slab, memory),
       info: { name: 'tap0', ...device },
       notes: [],
+      news: null,
     });
     this.kernel.onDatagram = (d) => this.#answerDatagram(d);
     this.kernel.onConnect = (to, file) => {
