@@ -10,7 +10,7 @@ demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip
 test="$demo busybox:busybox crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
   nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runsc:runsc runuser:util-linux socat:socat
   strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd"
-bench="$demo slirp4netns:slirp4netns pasta:passt taskset:util-linux"
+bench="$demo iperf3:iperf3 pasta:passt slirp4netns:slirp4netns sysctl:procps taskset:util-linux"
 
 case ${1-} in
   build) wanted='' ;;

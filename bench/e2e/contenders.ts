@@ -4,12 +4,9 @@
  * All give the guest an interface `tap0` with 10.0.2.100/24 and a default route by 10.0.2.2. A stack runs in the host
  * namespace and attaches to the guest's.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { call } from './control-socket.ts';
+import { call, socketPath } from './control-socket.ts';
 import { GUEST_ADDRESS, inside, ip, type Lab, SERVER_ADDRESS } from './namespaces.ts';
 import { manyDescriptors, monotonicMs, type Owned, start, stop } from './processes.ts';
 
@@ -132,8 +129,7 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
   const pin = options.cpu === undefined ? [] : ['taskset', '--cpu-list', String(options.cpu)];
   // slirp4netns takes forwards by its API only.
   const wantsApi = options.api === true || (options.forward !== undefined && name === 'slirp4netns');
-  const directory = wantsApi ? mkdtempSync(join(tmpdir(), 'tslirp-bench-')) : undefined;
-  const api = directory === undefined ? undefined : join(directory, 'api');
+  const api = wantsApi ? socketPath() : undefined;
   const owned = start(
     inside(lab.hostPid, [
       ...[...manyDescriptors(), ...pin],
@@ -160,10 +156,7 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
     readyAtMs,
     api,
     assertAlive,
-    stop: async () => {
-      await stop(owned);
-      if (directory !== undefined) rmSync(directory, { recursive: true });
-    },
+    stop: () => stop(owned),
   };
   if (readyAtMs === undefined || options.awaitReady === false) return stack;
   let timer: NodeJS.Timeout | undefined;
@@ -179,7 +172,7 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
       await publish(api as string, options.forward);
     return stack;
   } catch (error) {
-    await stack.stop();
+    await stop(owned);
     throw error;
   } finally {
     clearTimeout(timer);
