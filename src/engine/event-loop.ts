@@ -13,10 +13,10 @@ const MAX_EVENTS = 256;
 const MAX_WAIT_MS = 60_000;
 
 /**
- * Host bytes that flows move towards guests in one turn, all together: half a millisecond's worth. What the guest sends
+ * Host bytes that flows move towards guests in one turn, all together: a quarter of a millisecond's worth. What the guest sends
  * meanwhile, a ping say, waits no longer than that, however many flows there are.
  */
-const TURN_BYTES = 512 * 1024;
+const TURN_BYTES = 256 * 1024;
 
 export class EventLoop implements Poller {
   readonly clock: Clock;

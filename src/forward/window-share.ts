@@ -1,15 +1,15 @@
 /**
  * The receive windows of flows that upload at the same time. What guests have in flight lies in the device's queue,
  * first in, first out, and every frame behind it waits: a ping, an acknowledgment of a download. One flow alone may have
- * its full window; several share `QUEUE_BYTES`, which the data plane takes in a millisecond or two.
+ * its full window; several share `QUEUE_BYTES`, which the data plane takes in about a millisecond.
  *
  * A window that becomes smaller takes nothing back (RFC 9293 §3.8.6): it only opens no further until it fits.
  */
 
 /** Bytes that uploads may have in the device's queue, all together. */
-const QUEUE_BYTES = 2 * 1024 * 1024;
-/** Two frames of 64 KiB: the guest sends one while the other is acknowledged. */
-const LEAST_WINDOW = 128 * 1024;
+const QUEUE_BYTES = 1024 * 1024;
+/** A frame of the largest size. */
+const LEAST_WINDOW = 64 * 1024;
 /** A flow counts for as long after its last burst, and this is how often that is looked at. */
 const BUSY_MS = 100;
 /** Bytes in one batch of frames that make a flow one of those that upload. */

@@ -19,7 +19,7 @@ describe('WindowShare', () => {
   it('divides what may lie in the queue among the flows that upload', () => {
     const share = new WindowShare(MIB);
     for (let i = 0; i < 8; i++) share.note(new Flow(), 0);
-    assert.equal(share.window, MIB / 4);
+    assert.equal(share.window, MIB / 8);
   });
 
   it('counts a flow once, however often it bursts', () => {
@@ -29,10 +29,10 @@ describe('WindowShare', () => {
     assert.equal(share.window, MIB);
   });
 
-  it('never asks a flow to make do with less than two frames', () => {
+  it('never asks a flow to make do with less than a frame', () => {
     const share = new WindowShare(MIB);
     for (let i = 0; i < 1000; i++) share.note(new Flow(), 0);
-    assert.equal(share.window, MIB / 8);
+    assert.equal(share.window, MIB / 16);
   });
 
   it('gives the window back when the others have paused, ended, or both', () => {
@@ -46,6 +46,6 @@ describe('WindowShare', () => {
     assert.equal(share.window, MIB);
     // Those that come back count again.
     for (const other of others) share.note(other, 310);
-    assert.equal(share.window, MIB / 4);
+    assert.equal(share.window, MIB / 8);
   });
 });
