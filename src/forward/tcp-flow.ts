@@ -231,6 +231,11 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
     return events & EV_BAD_ACK;
   }
 
+  /** The bytes of the last segment lie where the next one's may: they cannot wait for the end of the batch. */
+  endGathering(): void {
+    this.#writeGathered();
+  }
+
   /** End of the batch: acknowledge and send. */
   settle(): void {
     this.touched = false;

@@ -172,6 +172,8 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       if (flow.connection.state === TcpState.SynPending) this.#onPending(flow, p, h);
       else if ((flow.onSegment(h, p.offset + h.headerLen, length) & EV_BAD_ACK) !== 0)
         this.#sendReset(p, h, length);
+      // Frames have a slot each, but there is only one place where fragments are put together.
+      if (p.reassembled) flow.endGathering();
       return;
     }
     if (this.#timeWait.onSegment(p.src, p.dst, ports, h)) return;

@@ -373,4 +373,28 @@ describe('hazards F: fragments', () => {
       lab.checkReach();
     }
   });
+
+  for (const [family, part, dst] of families) {
+    test(`${family}: TCP segments in fragments, many in one batch, give the bytes that were sent`, () => {
+      const lab = new Lab();
+      const peer = lab.connect(dst);
+      const data = pattern(1800, 3);
+      const frames: Buffer[] = [];
+      for (let at = 0; at < data.length; at += 36) {
+        const piece = data.subarray(at, at + 36);
+        const segment = peer
+          .packet({ seq: (peer.seq + at) >>> 0 }, piece)
+          .subarray(dst === ALLOWED6 ? 40 : 20);
+        // Every third one comes whole.
+        if (at % 108 === 0) frames.push(frame(peer.packet({ seq: (peer.seq + at) >>> 0 }, piece)));
+        else
+          frames.push(
+            part({ id: at + 1, offset: 0, data: segment.subarray(0, 48), mf: true, protocol: TCP }),
+            part({ id: at + 1, offset: 48, data: segment.subarray(48), mf: false, protocol: TCP }),
+          );
+      }
+      for (let at = 0; at < frames.length; at += 60) lab.inject(...frames.slice(at, at + 60));
+      assert.ok(peer.stream?.received.equals(data));
+    });
+  }
 });
