@@ -322,10 +322,8 @@ describe('an MTU changed while running', () => {
     await echoing?.close();
   });
 
-  // The extremes take the guest's IPv6 addresses away, and segments of such sizes have other bounds.
-  for (const mtu of [1280, 9000, 1500, 68, 65521]) {
-    const ordinary = mtu >= 1280 && mtu <= 9000;
-    test(`${mtu}: datagrams ${ordinary ? 'and new connections ' : ''}go by it`, async () => {
+  for (const mtu of [1280, 9000, 1500]) {
+    test(`${mtu}: datagrams and new connections go by it`, async () => {
       const server = createSocket('udp4');
       server.on('message', (message, peer) => server.send(message, peer.port, peer.address));
       server.bind(0, HOST4);
@@ -336,10 +334,6 @@ describe('an MTU changed while running', () => {
         const { port } = server.address();
         const found = await guest.namespace.evaluate(fragments, [HOST4, port, [fits, fits + 1]]);
         assert.deepEqual(found, [`${fits}: 0 in, 0 out`, `${fits + 1}: 2 in, 2 out`]);
-        if (!ordinary) {
-          await works(guest.namespace, [HOST4]);
-          return;
-        }
         // 12 bytes are timestamps.
         assert.equal(await guest.namespace.evaluate(segmentSize, [HOST4, echoing.port]), mtu - 52);
         assert.equal(await guest.namespace.evaluate(segmentSize, [HOST6, echoing.port]), mtu - 72);
@@ -414,5 +408,12 @@ describe('an MTU changed while running', () => {
       async () => (await guest.namespace.evaluate(segmentSize, [HOST4, echoing.port])) === 8948,
       'an MTU of 9000',
     );
+  });
+
+  // Last: the guest's kernel remembers for ten minutes that its least TCP segment did not fit.
+  test('68, at which TCP comes in fragments, holds up neither streams nor datagrams', async () => {
+    await guest.namespace.ip('link set tap0 mtu 68');
+    await works(guest.namespace, [HOST4]);
+    await guest.namespace.must(['ping', '-n', '-c', '1', '-W', '2', '-s', '300', HOST4]);
   });
 });
