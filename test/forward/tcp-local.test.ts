@@ -1,5 +1,8 @@
 /** Local TCP forwards against a guest that is the test itself, above a fake kernel. */
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type ForwardSpec } from '../../src/config.ts';
 import type { FlowInfo } from '../../src/forward/flow-info.ts';
@@ -417,6 +420,56 @@ describe('accepting', () => {
     bench.check();
   });
 
+  test('takes a long queue in turns, and all of it', () => {
+    const bench = new Bench();
+    for (let i = 0; i < 100; i++) bench.listener.arrive(CLIENT);
+    bench.lab.run();
+    assert.equal(bench.listener.accepted.length, 100);
+    assert.equal(bench.lab.take().filter((d) => d.flags === SYN).length, 100);
+    bench.check();
+  });
+
+  test('a client for whom there is no port left is reset and counted', () => {
+    const bench = new Bench();
+    const { lab } = bench;
+    lab.services.rng.u32 = () => 5;
+    bench.dial();
+    const drops = lab.delta(() => {
+      const { client, out } = bench.arrive();
+      assert.deepEqual(out, []);
+      assert.ok(client.closed && client.lingerReset);
+    });
+    assert.equal(drops['drop.tcp.limit'], 1);
+    bench.check();
+  });
+
+  test('a client that cannot be watched is closed, and nothing is held', () => {
+    for (const proxyHeader of [false, true]) {
+      const bench = new Bench({}, spec({ proxyHeader }));
+      const { open } = bench.lab.kernel;
+      const { used } = bench.lab.services.descriptors;
+      bench.lab.kernel.fault = (name) => (name === 'epoll_ctl' ? -12 : undefined);
+      const { client, out } = bench.arrive();
+      assert.deepEqual(out, []);
+      assert.equal(client.closed, true);
+      assert.deepEqual([bench.lab.kernel.open, bench.lab.services.descriptors.used], [open, used]);
+      bench.lab.kernel.fault = null;
+      if (!proxyHeader) assert.equal(bench.dial().syn.flags, SYN);
+      bench.check();
+    }
+  });
+
+  test('a listener that is broken is a fault of ours, told and not tried for ever', () => {
+    const bench = new Bench();
+    const { lab } = bench;
+    lab.kernel.fault = (name) => (name === 'accept4' ? -22 : undefined);
+    bench.arrive();
+    assert.match(String(lab.errors[0]), /accept: errno 22/);
+    const before = lab.kernel.calls.get('accept4') ?? 0;
+    lab.advance(1000);
+    assert.ok((lab.kernel.calls.get('accept4') ?? 0) - before <= 1);
+  });
+
   test('passes over clients that are gone already', () => {
     const bench = new Bench();
     let failures = 3;
@@ -469,6 +522,50 @@ describe('with a PROXY header', () => {
       bench.check();
     });
   }
+
+  for (const [what, sent] of [
+    ['version 1', Buffer.from('PROXY UNKNOWN\r\n')],
+    ['version 2', Buffer.from('0d0a0d0a000d0a515549540a20000000', 'hex')],
+  ] as const) {
+    test(`${what} without addresses is the proxy's own connection`, () => {
+      const bench = new Bench({}, spec({ proxyHeader: true, target: { address: GUEST4, port: 0 } }));
+      const { out } = bench.arrive(CLIENT, sent);
+      const [syn] = out as [Decoded];
+      // The client that the kernel knows, and the port that it contacted.
+      assert.deepEqual([syn.src, syn.dstPort], [CLIENT.address, 8080]);
+      bench.check();
+    });
+  }
+
+  test('target port 0 is the port that the proxy was asked for', () => {
+    const bench = new Bench({}, spec({ proxyHeader: true, target: { address: GUEST4, port: 0 } }));
+    const { out } = bench.arrive(CLIENT, 'PROXY TCP4 203.0.113.7 4.3.2.1 4242 8443\r\n');
+    assert.equal(out[0]?.dstPort, 8443);
+    bench.check();
+  });
+
+  test('a client that resets before it is complete is told with its errno', () => {
+    const bench = new Bench({}, proxied);
+    const { client } = bench.arrive(CLIENT, 'PROXY');
+    client.reset();
+    bench.lab.run();
+    assert.equal(client.closed, true);
+    const [event] = bench.lab.flowEvents;
+    assert.deepEqual([event?.event, event?.status.leftRead], ['error', 104]);
+    assert.equal(bench.lab.services.descriptors.used, 1);
+    bench.check();
+  });
+
+  test('clients without one hold up the others only up to a bound, and each that ends makes room', () => {
+    const bench = new Bench({}, proxied);
+    for (let i = 0; i < 1030; i++) bench.listener.arrive(CLIENT, 'P');
+    bench.lab.run();
+    assert.equal(bench.listener.accepted.length, 1024);
+    for (let i = 0; i < 3; i++) bench.listener.accepted[i]?.end();
+    bench.lab.run();
+    assert.equal(bench.listener.accepted.length, 1027);
+    bench.check();
+  });
 
   test('5 s without a complete one are the end, whatever drips in meanwhile (P-06)', () => {
     const bench = new Bench({}, proxied);
@@ -551,4 +648,57 @@ test('whatever a guest answers, every client and every descriptor comes to an en
   assert.equal(lab.gauge('tcp.dialing'), 0);
   assert.equal(lab.counter('tcp.accepted'), 400);
   bench.check();
+});
+
+describe('on a unix socket', () => {
+  const listen = { kind: 'unix' as const, path: '/run/tslirp-test/socket' };
+  const unix = spec({ listen });
+  const nobody = { address: 'unix:', port: 0 };
+
+  test('clients are the gateway to the guest, and are told of with the path', () => {
+    const bench = new Bench({}, unix);
+    const { client, syn } = bench.open(nobody);
+    assert.deepEqual([syn.src, syn.dstPort], [GATEWAY4, 80]);
+    client.send('hello');
+    bench.lab.run();
+    assert.equal(Buffer.concat(bench.lab.take().map((d) => d.payload)).toString(), 'hello');
+    const [event] = bench.lab.flowEvents;
+    assert.deepEqual(
+      [event?.event, event?.left, event?.leftLocal],
+      ['open', { address: '', port: 0 }, { address: '/run/tslirp-test/socket', port: 0 }],
+    );
+    bench.check();
+  });
+
+  test('a PROXY header that names nobody leaves no port to go to: the client is reset', () => {
+    const bench = new Bench({}, spec({ listen, proxyHeader: true, target: { address: GUEST4, port: 0 } }));
+    const { client, out } = bench.arrive(nobody, 'PROXY UNKNOWN\r\n');
+    assert.deepEqual(out, []);
+    assert.ok(client.closed && client.lingerReset);
+    const named = bench.arrive(nobody, 'PROXY TCP4 203.0.113.7 4.3.2.1 4242 8443\r\n');
+    assert.deepEqual([named.out[0]?.src, named.out[0]?.dstPort], ['203.0.113.7', 8443]);
+    bench.check();
+  });
+
+  test('the file goes with the forward, unless it is somebody else’s by then', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tslirp-tcp-'));
+    try {
+      for (const replaced of [false, true]) {
+        const path = join(directory, `socket-${replaced}`);
+        // The fake kernel makes none.
+        writeFileSync(path, '');
+        const { lab } = new Bench({}, spec({ listen: { kind: 'unix', path } }));
+        if (replaced) {
+          // Both at the same time, so that the new one cannot have the number of the old one.
+          writeFileSync(`${path}-new`, '');
+          renameSync(`${path}-new`, path);
+        }
+        assert.equal(lab.guest.removeForward(1), true);
+        assert.equal(lab.guest.removeForward(1), false);
+        assert.equal(existsSync(path), replaced);
+      }
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
 });

@@ -99,7 +99,104 @@ describe('a remote forward', () => {
   });
 });
 
+describe('a target that is a unix socket', () => {
+  const path = '/run/service';
+
+  test('is connected to at once and carries bytes both ways', () => {
+    const lab = withForward({ kind: 'unix', path });
+    lab.mayReach = () => true;
+    const peer = lab.connect(GATEWAY4, 80);
+    const stream = lab.kernel.streams[0];
+    assert.equal(stream?.remote.address, `unix:${path}`);
+    peer.sendData(Buffer.from('question'));
+    assert.equal(stream?.received.toString(), 'question');
+    stream?.send('answer');
+    lab.run();
+    peer.absorb(lab.take());
+    assert.equal(peer.data.toString(), 'answer');
+    assert.deepEqual(lab.flowEvents[0]?.right, { address: path, port: 0 });
+    lab.check();
+  });
+
+  for (const [call, errno] of [
+    ['socket', 24],
+    ['connect', 2],
+    ['connect', 11],
+    ['connect', 111],
+    ['epoll_ctl', 12],
+  ] as const) {
+    test(`is refused when ${call} fails with ${errno}, and nothing is held`, () => {
+      const lab = withForward({ kind: 'unix', path });
+      const { open } = lab.kernel;
+      lab.kernel.fault = (name) => (name === call ? -errno : undefined);
+      assert.deepEqual(syn(new Peer(lab, GATEWAY4, 80, {})), [RST | ACK]);
+      lab.kernel.fault = null;
+      assert.equal(lab.kernel.open, open);
+      const [event] = lab.flowEvents;
+      assert.deepEqual(
+        [event?.event, event?.status.rightRead, event?.right],
+        ['error', errno, { address: path, port: 0 }],
+      );
+      assert.equal(lab.gauge('tcp.flows') + lab.gauge('tcp.dialing'), 0);
+    });
+  }
+});
+
 describe('a target given by name', () => {
+  test('may stand for a unix socket, or for the port that was contacted', () => {
+    for (const [end, remote] of [
+      [
+        { kind: 'unix', path: '/run/service' },
+        { address: 'unix:/run/service', port: 0 },
+      ],
+      [
+        { kind: 'ip', address: ALLOWED4, port: 0 },
+        { address: ALLOWED4, port: 80 },
+      ],
+    ] as const) {
+      const lab = withForward({ kind: 'name', label: 'service.example', port: 0 });
+      const peer = new Peer(lab, GATEWAY4, 80, {});
+      assert.deepEqual(syn(peer), []);
+      lab.services.names.answer(lab.questions[0]?.request ?? 0, end, '');
+      lab.run();
+      assert.deepEqual(
+        lab.take().map((d) => d.flags),
+        [SYN | ACK],
+      );
+      assert.deepEqual(lab.kernel.streams[0]?.remote, remote);
+      assert.deepEqual(lab.errors, []);
+    }
+  });
+
+  test('is refused when it cannot be connected to, or when too many questions wait', () => {
+    const lab = withForward(named);
+    for (const [call, errno] of [
+      ['socket', 24],
+      ['connect', 111],
+      ['epoll_ctl', 12],
+    ] as const) {
+      syn(new Peer(lab, GATEWAY4, 80, {}));
+      const { open } = lab.kernel;
+      lab.kernel.fault = (name) => (name === call ? -errno : undefined);
+      const { request } = lab.questions.at(-1)!;
+      lab.services.names.answer(request, { kind: 'ip', address: ALLOWED4, port: 9 }, '');
+      lab.kernel.fault = null;
+      lab.run();
+      assert.deepEqual(
+        lab.take().map((d) => d.flags),
+        [RST | ACK],
+        call,
+      );
+      assert.equal(lab.kernel.open, open, call);
+      assert.equal(lab.flowEvents.at(-1)?.status.rightRead, errno, call);
+    }
+    const waiter = { onResolved: (): void => {} };
+    while (lab.services.names.resolve('other.example', 0, 'tcp', waiter) >= 0);
+    assert.deepEqual(syn(new Peer(lab, GATEWAY4, 80, {})), [RST | ACK]);
+    assert.equal(lab.gauge('tcp.flows') + lab.gauge('tcp.dialing'), 0);
+    assert.deepEqual(lab.errors, []);
+  });
+
   test('is asked for with each flow, and what comes back is connected to', () => {
     const lab = withForward(named);
     const peer = new Peer(lab, GATEWAY4, 80, {});

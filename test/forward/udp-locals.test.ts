@@ -1,5 +1,8 @@
 /** Local UDP forwards, packet by packet, above the fake kernel. */
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type LocalForwardSpec } from '../../src/config.ts';
 import type { FlowEvent, FlowInfo } from '../../src/forward/flow-info.ts';
@@ -12,7 +15,9 @@ import {
   GUEST4,
   GUEST6,
   icmp,
+  ipBytes,
   ipv4,
+  pattern,
   udp,
   udpDatagram,
 } from '../support/lab/packets.ts';
@@ -270,4 +275,344 @@ describe('local UDP forwards', () => {
     assert.equal(events.at(-1)?.event, 'close');
     lab.check();
   });
+});
+
+describe('a listener on all addresses', () => {
+  for (const [listen, target, one, two, client] of [
+    ['0.0.0.0', GUEST4, '192.0.2.1', '127.0.0.1', '203.0.113.5'],
+    ['::', GUEST6, '2001:db8:9::1', '::1', '2001:db8:1::9'],
+  ] as const) {
+    test(`${listen}: who contacts two of them is two clients, each answered from the one it contacted`, () => {
+      const opened = open({
+        listen: { kind: 'ip', address: listen, port: PORT },
+        target: { address: target, port: 0 },
+      });
+      const { lab, socket } = opened;
+      const from = { address: client, port: 1111 };
+      socket.deliver(from, Buffer.from('a'), one);
+      socket.deliver(from, Buffer.from('b'), two);
+      socket.deliver(from, Buffer.from('c'), one);
+      lab.run();
+      const got = lab.take().filter((d) => d.protocol === 17);
+      const [a, b, c] = got as [Decoded, Decoded, Decoded];
+      // Target port 0: the port contacted.
+      assert.deepEqual(
+        got.map((d) => [d.dstPort, d.payload.toString()]),
+        ['a', 'b', 'c'].map((text) => [PORT, text]),
+      );
+      assert.equal(c.srcPort, a.srcPort);
+      assert.notEqual(b.srcPort, a.srcPort);
+      lab.send(answer(a, 'to a'), answer(b, 'to b'));
+      assert.deepEqual(
+        lab.kernel.datagrams.map((d) => [d.source, d.payload.toString()]),
+        [
+          [one, 'to a'],
+          [two, 'to b'],
+        ],
+      );
+      const flows: FlowInfo[] = [];
+      lab.guest.listFlows(flows);
+      assert.deepEqual(
+        flows.map((f) => f.leftLocal),
+        [one, two].map((address) => ({ address, port: PORT })),
+      );
+      lab.check();
+    });
+  }
+});
+
+describe('a listener on a unix socket', () => {
+  const path = '/run/tslirp-test/socket';
+  const unix = { kind: 'unix' as const, path };
+
+  test('answers clients that have a name; one that has none is heard and cannot be answered', () => {
+    const opened = open({ listen: unix });
+    const { lab, events } = opened;
+    const [named] = arrive(opened, 'unix:/run/client', 0, 'x');
+    const [other] = arrive(opened, 'unix:/run/clients', 0, 'x');
+    const [nameless, again] = arrive(opened, 'unix:', 0, 'y', 'z');
+    assert.ok(named !== undefined && other !== undefined && nameless !== undefined);
+    assert.deepEqual([named.src, nameless.src], [GATEWAY4, GATEWAY4]);
+    assert.equal(again?.srcPort, nameless.srcPort);
+    lab.send(answer(named, 'answer'), answer(other, 'other'));
+    const drops = lab.delta(() => lab.send(answer(nameless, 'to nobody')));
+    assert.equal(drops['drop.udp.peer'], 1);
+    assert.deepEqual(sent(lab), ['unix:/run/client 0 answer', 'unix:/run/clients 0 other']);
+    assert.deepEqual(
+      events.map((e) => [e.left, e.leftLocal]),
+      ['/run/client', '/run/clients', ''].map((address) => [
+        { address, port: 0 },
+        { address: path, port: 0 },
+      ]),
+    );
+    lab.check();
+  });
+
+  test('takes its file along when it is removed', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tslirp-udp-'));
+    try {
+      const file = join(directory, 'socket');
+      // The fake kernel makes none.
+      writeFileSync(file, '');
+      const { lab } = open({ listen: { kind: 'unix', path: file } });
+      assert.equal(lab.guest.removeForward(1), true);
+      assert.equal(existsSync(file), false);
+      lab.check();
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test('needs a port of the guest’s', () => {
+    assert.throws(() => open({ listen: unix, target: { address: GUEST4, port: 0 } }), /has no port/);
+  });
+});
+
+describe('with a header that names the client', () => {
+  const spp = (client: string, proxyPort: number, magic = 0x56ec): Buffer => {
+    const header = Buffer.alloc(38);
+    header.writeUInt16BE(magic, 0);
+    header.writeUInt16BE(0xffff, 12);
+    ipBytes(client).copy(header, 14);
+    header.writeUInt16BE(0xffff, 28);
+    ipBytes('192.0.2.1').copy(header, 30);
+    header.writeUInt16BE(4242, 34);
+    header.writeUInt16BE(proxyPort, 36);
+    return header;
+  };
+  const with_ = (header: Buffer, text: string): Buffer => Buffer.concat([header, Buffer.from(text)]);
+
+  test('the guest sees that client and no header; answers carry the first one’s', () => {
+    const opened = open({ proxyHeader: true, target: { address: GUEST4, port: 0 } });
+    const { lab } = opened;
+    const header = spp('203.0.113.7', 5353);
+    const got = arrive(
+      opened,
+      '127.0.0.1',
+      1111,
+      with_(header, 'one'),
+      'too short to have a header',
+      with_(Buffer.alloc(38, 'x'), 'two'),
+      header,
+    );
+    assert.deepEqual(
+      got.map((d) => [d.src, d.dstPort, d.payload.toString()]),
+      ['one', 'two', ''].map((text) => ['203.0.113.7', 5353, text]),
+    );
+    const [question] = got as [Decoded];
+    lab.send(answer(question, 'three'), answer(question, 'fours'), answer(question, ''));
+    assert.deepEqual(
+      lab.kernel.datagrams.map((d) => d.payload),
+      ['three', 'fours', ''].map((text) => with_(header, text)),
+    );
+    lab.check();
+  });
+
+  test('what does not begin with one opens nothing, is counted and told; the next one may be good', () => {
+    const opened = open({ proxyHeader: true });
+    const { lab, events } = opened;
+    let got: Decoded[] = [];
+    const drops = lab.delta(() => {
+      got = arrive(
+        opened,
+        '127.0.0.1',
+        1111,
+        'short',
+        spp('203.0.113.7', 1, 0x56ed),
+        with_(spp('203.0.113.7', 1), 'x'),
+      );
+    });
+    assert.equal(drops['drop.udp.malformed'], 2);
+    assert.deepEqual(
+      got.map((d) => d.payload.toString()),
+      ['x'],
+    );
+    assert.deepEqual(
+      events.map((e) => [e.event, e.reason]),
+      [
+        ['error', 'unexpected EOF'],
+        ['error', 'spp: bad magic number'],
+        ['open', ''],
+      ],
+    );
+    assert.deepEqual(events[0]?.left, { address: '127.0.0.1', port: 1111 });
+    lab.check();
+  });
+});
+
+describe('under load', () => {
+  test('more than a turn’s share arrives whole and in order', () => {
+    const opened = open();
+    const texts = Array.from({ length: 300 }, (_, i) => `${i}`);
+    const got = arrive(opened, '127.0.0.1', 1111, ...texts);
+    assert.deepEqual(
+      got.map((d) => d.payload.toString()),
+      texts,
+    );
+    opened.lab.check();
+  });
+
+  test('equal datagrams go to a device that takes them as one frame, up to the first that is different', () => {
+    const opened = open({}, { device: { vnetHeader: true, checksumOffload: true, uso: true } });
+    const { lab, socket } = opened;
+    const from = { address: '127.0.0.1', port: 1111 };
+    for (const size of [100, 100, 40, 100, 200, 0, 1472, 1473]) socket.deliver(from, pattern(size));
+    lab.run();
+    const frames = lab.device.fromProgram.splice(0);
+    // Of the virtio header: gso_type (UDP_L4 = 5) and gso_size; and the length of the IP packet.
+    const udpFrames = frames.filter((f) => f.readUInt16BE(22) === 0x0800 && f[10 + 14 + 9] === 17);
+    assert.deepEqual(
+      udpFrames.map((f) => [f[1], f.readUInt16LE(4), f.readUInt16BE(10 + 14 + 2)]),
+      [
+        [5, 100, 268],
+        [0, 0, 128],
+        [0, 0, 228],
+        [0, 0, 28],
+        [0, 0, 1500],
+        // Too large for one packet: two fragments.
+        [0, 0, 1500],
+        [0, 0, 21],
+      ],
+    );
+    assert.deepEqual(lab.errors, []);
+  });
+
+  test('an error of the socket in between loses nothing', () => {
+    const opened = open();
+    let failures = 3;
+    opened.lab.kernel.fault = (name) => (name === 'recvmmsg' && failures-- > 0 ? -104 : undefined);
+    const [got] = arrive(opened, '127.0.0.1', 1111, 'x');
+    assert.equal(got?.payload.toString(), 'x');
+    opened.lab.check();
+  });
+
+  test('a client for whom there is no port left is dropped and counted', () => {
+    const opened = open();
+    const { lab } = opened;
+    lab.services.rng.u32 = () => 5;
+    assert.equal(arrive(opened, '127.0.0.1', 1111, 'x').length, 1);
+    const drops = lab.delta(() => assert.deepEqual(arrive(opened, '127.0.0.1', 2222, 'x', 'y'), []));
+    assert.equal(drops['drop.udp.limit'], 2);
+    assert.equal(lab.gauge('udp.flows'), 1);
+  });
+});
+
+test('quotes of a guest that are too short, cut up or of something else end no flow (C-03)', () => {
+  for (const [listen, target] of [
+    ['127.0.0.1', GUEST4],
+    ['::1', GUEST6],
+  ] as const) {
+    const opened = open({
+      listen: { kind: 'ip', address: listen, port: PORT },
+      target: { address: target, port: SERVICE },
+    });
+    const { lab, events } = opened;
+    const [question] = arrive(opened, listen, 1111, 'x');
+    assert.ok(question !== undefined);
+    const { src, dst, srcPort } = question;
+    const isV4 = target === GUEST4;
+    const whole = udp({ src, dst, srcPort, dstPort: SERVICE }, Buffer.from('x'));
+    const changed = (at: number, value: number): Buffer => {
+      const copy = Buffer.from(whole);
+      copy[at] = value;
+      return copy;
+    };
+    const [type, code] = isV4 ? [3, 3] : [1, 4];
+    const header = isV4 ? 20 : 40;
+    const bad = [whole.subarray(0, 7), whole.subarray(0, header + 7), changed(isV4 ? 9 : 6, 6)];
+    if (isV4) bad.push(changed(0, 0x44), changed(7, 1), changed(0, 0x4f));
+    else
+      bad.push(
+        Buffer.concat([
+          whole.subarray(0, 8),
+          Buffer.from('00000000000000000000ffff01020304', 'hex'),
+          whole.subarray(24),
+        ]),
+      );
+    for (const quote of bad) lab.send(icmp({ src: target, dst: src, type, code }, quote));
+    assert.equal(lab.gauge('udp.flows'), 1);
+    lab.send(icmp({ src: target, dst: src, type, code: isV4 ? 0 : 0 }, whole));
+    // Network unreachable, or no route: as a connected socket would be told.
+    assert.equal(events.at(-1)?.status.rightRead, 101);
+    const [anew] = arrive(opened, listen, 1111, 'x');
+    assert.ok(anew !== undefined);
+    const quote = udp({ src, dst, srcPort: anew.srcPort, dstPort: SERVICE }, Buffer.from('x'));
+    lab.send(icmp({ src: target, dst: src, type, code: isV4 ? 1 : 3 }, quote));
+    assert.equal(events.at(-1)?.status.rightRead, 113);
+    assert.equal(lab.gauge('udp.flows'), 0);
+    lab.check();
+  }
+});
+
+test('a flow is cut by its number, and the others go on', () => {
+  const opened = open();
+  const { lab } = opened;
+  for (const port of [1, 2, 3]) arrive(opened, '127.0.0.1', port, 'x');
+  const flows: FlowInfo[] = [];
+  lab.guest.listFlows(flows);
+  assert.equal(lab.guest.closeFlow(flows[1]?.flow ?? 0), true);
+  flows.length = 0;
+  lab.guest.listFlows(flows);
+  assert.deepEqual(
+    flows.map((f) => f.left.port),
+    [1, 3],
+  );
+  lab.check();
+});
+
+test('a place that cannot be listened on is refused in one line, and nothing is held', () => {
+  const { lab } = open();
+  const { descriptors } = lab.services;
+  const before = { open: lab.kernel.open, used: descriptors.used };
+  const refuse = (errno: number, spec: Partial<LocalForwardSpec>, ...words: string[]): void => {
+    assert.throws(
+      () =>
+        lab.guest.addForward(2, {
+          direction: 'local',
+          protocol: 'udp',
+          listen: { kind: 'ip', address: '::1', port: PORT },
+          dualStack: true,
+          target: { address: GUEST4, port: SERVICE },
+          proxyHeader: false,
+          rpc: false,
+          ...spec,
+        }),
+      (error: { errno: number; message: string }) => {
+        for (const word of words) assert.ok(error.message.includes(word), error.message);
+        assert.ok(!error.message.includes('\n'));
+        return error.errno === errno;
+      },
+    );
+    lab.kernel.fault = null;
+    assert.deepEqual({ open: lab.kernel.open, used: descriptors.used }, before);
+  };
+  for (const [call, errno] of [
+    ['socket', 24],
+    ['bind', 98],
+    ['bind', 99],
+    ['bind', 13],
+    ['epoll_ctl', 12],
+  ] as const) {
+    lab.kernel.fault = (name) => (name === call ? -errno : undefined);
+    refuse(errno, {}, 'udp://[::1]:8080');
+    lab.kernel.fault = (name) => (name === call ? -errno : undefined);
+    refuse(errno, { listen: { kind: 'unix', path: '/nowhere/socket' } }, 'unix:/nowhere/socket');
+  }
+  descriptors.limit = descriptors.used;
+  refuse(24, {});
+  descriptors.limit = 1000;
+  const v4only = new Lab({ addresses: { ipv6: false } });
+  assert.throws(
+    () =>
+      v4only.guest.addForward(1, {
+        direction: 'local',
+        protocol: 'udp',
+        listen: { kind: 'ip', address: '127.0.0.1', port: PORT },
+        dualStack: false,
+        target: { address: GUEST6, port: SERVICE },
+        proxyHeader: false,
+        rpc: false,
+      }),
+    /the guest has no IPv6/,
+  );
 });

@@ -4,8 +4,9 @@
  * destination that was never to be reached is looked for here and nowhere else (G-3).
  *
  * Modelled: stream, datagram and ping sockets, non-blocking; edge-triggered epoll (and level-triggered for the device);
- * partial reads and writes; error queues; a descriptor number is given out again as soon as it is free. Everything the tests do not
- * need answers 0. Structures are those of 64-bit Linux.
+ * partial reads and writes; error queues; which address of ours a datagram was sent to; a descriptor number is given out
+ * again as soon as it is free. A unix socket's address is `unix:PATH`, `unix:` for one without a name. Everything the
+ * tests do not need answers 0. Structures are those of 64-bit Linux.
  */
 import { ipBytes, ipText } from './packets.ts';
 
@@ -40,6 +41,10 @@ const MSG_ERRQUEUE = 0x2000;
 const SO_ERROR = 4;
 const SO_LINGER = 13;
 const UDP_SEGMENT = 103;
+const IP_PKTINFO = 8;
+const IPV6_RECVPKTINFO = 49;
+const IPV6_PKTINFO = 50;
+const UNIX = 'unix:';
 const FIRST_FD = 100;
 
 /** How a connect ends: at once, later by the test, or with an errno. */
@@ -254,7 +259,9 @@ export class DatagramFile extends File {
   connected: Endpoint | null = null;
   /** Bound to; null = not yet. */
   local: Endpoint | null = null;
-  readonly inbox: { from: Endpoint; payload: Buffer }[] = [];
+  readonly inbox: { from: Endpoint; payload: Buffer; contacted: string }[] = [];
+  /** Told with each datagram: which address of ours was contacted. */
+  wantsContacted = false;
   readonly errors: QueuedIcmp[] = [];
   pendingError = 0;
   /** Datagrams that left. */
@@ -273,15 +280,15 @@ export class DatagramFile extends File {
     return ready;
   }
 
-  /** A datagram arrives from `from`. */
-  deliver(from: Endpoint, payload: Buffer): void {
+  /** A datagram arrives from `from`, for our address `contacted`. */
+  deliver(from: Endpoint, payload: Buffer, contacted = ''): void {
     if (this.closed) return;
     if (
       this.connected !== null &&
       (from.address !== this.connected.address || from.port !== this.connected.port)
     )
       return;
-    this.inbox.push({ from, payload });
+    this.inbox.push({ from, payload, contacted });
     this.kernel.edge(this);
   }
 
@@ -309,6 +316,8 @@ export interface Datagram extends Endpoint {
   protocol: 'udp' | 'icmp';
   payload: Buffer;
   file: DatagramFile;
+  /** The address of ours that it was to leave from; empty = the kernel's choice. */
+  source: string;
 }
 
 export class FakeKernel {
@@ -392,7 +401,7 @@ export class FakeKernel {
       case 'connect':
         return this.#connect(a[0]!, a[1]!);
       case 'bind':
-        return this.#bind(a[0]!, a[1]!);
+        return this.#bind(a[0]!, a[1]!, a[2]!);
       case 'listen':
         return this.#listen(a[0]!);
       case 'accept4':
@@ -419,9 +428,9 @@ export class FakeKernel {
       case 'writev':
         return this.#write(a[0]!, this.#iovec(a[1]!, a[2]!));
       case 'send':
-        return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], null, 0);
+        return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], null);
       case 'sendto':
-        return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], this.#sockaddr(a[4]!), 0);
+        return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], this.#sockaddr(a[4]!));
       case 'sendmsg':
         return this.#sendmsg(a[0]!, a[1]!);
       case 'recvmsg':
@@ -473,17 +482,23 @@ export class FakeKernel {
       return outcome;
     }
     this.mostDialing = Math.max(this.mostDialing, ++this.dialing);
+    if (to.address.startsWith(UNIX)) {
+      file.accept();
+      return 0;
+    }
     if (outcome === 'accept') file.accept();
     else if (outcome !== 'pending') file.fail(outcome);
     return -EINPROGRESS;
   }
 
-  #bind(fd: number, address: number): number {
+  #bind(fd: number, address: number, length: number): number {
     const file = this.files.get(fd);
-    this.bound.push(this.#sockaddr(address));
+    // A unix socket that leaves its name to the kernel (autobind) gets an abstract one.
+    const local = length === 2 ? { address: `${UNIX}\0${fd}`, port: 0 } : this.#sockaddr(address);
+    this.bound.push(local);
     if (file instanceof StreamFile || file instanceof DatagramFile) {
-      file.local = this.#sockaddr(address);
-      if (file.local.port === 0) file.local.port = 40_000 + fd;
+      file.local = { ...local };
+      if (file.local.port === 0 && !local.address.startsWith(UNIX)) file.local.port = 40_000 + fd;
     }
     if (file instanceof DatagramFile) this.boundDatagrams.push(file);
     return 0;
@@ -565,6 +580,8 @@ export class FakeKernel {
     const file = this.files.get(a[0]!);
     if (file === undefined) return -EBADF;
     if (a[1] === 1 && a[2] === SO_LINGER && file instanceof StreamFile) file.lingerReset = true;
+    if (file instanceof DatagramFile && a[2] === (file.v6 ? IPV6_RECVPKTINFO : IP_PKTINFO))
+      file.wantsContacted = true;
     return 0;
   }
 
@@ -603,7 +620,7 @@ export class FakeKernel {
     return frame.length;
   }
 
-  #send(fd: number, pieces: Buffer[], to: Endpoint | null, segment: number): number {
+  #send(fd: number, pieces: Buffer[], to: Endpoint | null, segment = 0, source = ''): number {
     const file = this.files.get(fd);
     if (file instanceof StreamFile) return file.write(pieces);
     if (!(file instanceof DatagramFile)) return -EBADF;
@@ -623,6 +640,7 @@ export class FakeKernel {
         protocol: file.protocol,
         payload: all.subarray(at, at + size),
         file,
+        source,
       };
       file.sent++;
       if (this.keepDatagrams) this.datagrams.push(datagram);
@@ -633,13 +651,18 @@ export class FakeKernel {
 
   #sendmsg(fd: number, address: number): number {
     const m = this.#msghdr(address);
+    const { view, bytes } = this.#memory!;
     let segment = 0;
-    if (m.controlLength > 0) {
-      const view = this.#memory!.view;
-      if (view.getUint32(m.control + 12, true) === UDP_SEGMENT)
-        segment = view.getUint16(m.control + 16, true);
+    let source = '';
+    const end = m.control + m.controlLength;
+    for (let at = m.control; at < end; at += (view.getUint32(at, true) + 7) & ~7) {
+      const type = view.getUint32(at + 12, true);
+      const data = at + 16;
+      if (type === UDP_SEGMENT) segment = view.getUint16(data, true);
+      else if (type === IP_PKTINFO) source = ipText(bytes.subarray(data + 4, data + 8));
+      else if (type === IPV6_PKTINFO) source = ipText(bytes.subarray(data, data + 16));
     }
-    return this.#send(fd, m.pieces, m.nameLength > 0 ? this.#sockaddr(m.name) : null, segment);
+    return this.#send(fd, m.pieces, m.nameLength > 0 ? this.#sockaddr(m.name) : null, segment, source);
   }
 
   #recvmsg(fd: number, address: number, flags: number): number {
@@ -662,8 +685,24 @@ export class FakeKernel {
     const header = this.#offset(address);
     if (m.nameLength > 0)
       view.setUint32(header + 8, this.#putSockaddr(this.#offset(m.name), next.from), true);
-    view.setUint32(header + 40, 0, true);
+    const told =
+      file.wantsContacted && next.contacted !== '' ? this.#putContacted(m.control, next.contacted) : 0;
+    view.setUint32(header + 40, told, true);
     return next.payload.copy(m.pieces[0] as Buffer);
+  }
+
+  /** Ancillary data that tell which address of ours was contacted; how many bytes they are. */
+  #putContacted(at: number, contacted: string): number {
+    const { view, bytes } = this.#memory!;
+    const address = ipBytes(contacted);
+    const isV4 = address.length === 4;
+    const size = 16 + (isV4 ? 12 : 20);
+    bytes.fill(0, at, at + size);
+    view.setUint32(at, size, true);
+    view.setUint32(at + 8, isV4 ? 0 : 41, true);
+    view.setUint32(at + 12, isV4 ? IP_PKTINFO : IPV6_PKTINFO, true);
+    address.copy(bytes, at + (isV4 ? 20 : 16));
+    return size;
   }
 
   #recvmmsg(fd: number, address: number, count: number): number {
@@ -799,6 +838,10 @@ export class FakeKernel {
   #sockaddr(address: number): Endpoint {
     const at = this.#offset(address);
     const { view, bytes } = this.#memory!;
+    if (view.getUint16(at, true) === 1) {
+      const path = bytes.subarray(at + 2, bytes.indexOf(0, at + 2));
+      return { address: UNIX + path.toString(), port: 0 };
+    }
     const v4 = view.getUint16(at, true) === 2;
     return {
       address: ipText(v4 ? bytes.subarray(at + 4, at + 8) : bytes.subarray(at + 8, at + 24)),
@@ -808,6 +851,13 @@ export class FakeKernel {
 
   #putSockaddr(at: number, from: Endpoint): number {
     const { view, bytes } = this.#memory!;
+    if (from.address.startsWith(UNIX)) {
+      const path = Buffer.from(from.address.slice(UNIX.length));
+      view.setUint16(at, 1, true);
+      path.copy(bytes, at + 2);
+      bytes[at + 2 + path.length] = 0;
+      return path.length === 0 ? 2 : 3 + path.length;
+    }
     const address = ipBytes(from.address);
     view.setUint16(at, address.length === 4 ? 2 : 10, true);
     view.setUint16(at + 2, from.port);
