@@ -58,4 +58,22 @@ describe('ClientTable', () => {
       );
     });
   }
+
+  test('any of those that collide can go, the others are found', () => {
+    for (let gone = 0; gone < 3; gone++) {
+      const table = new ClientTable<Named>({ bytes: () => 7 } as unknown as HalfSipHash);
+      const view = new DataView(new ArrayBuffer(4));
+      const clients = [1, 2, 3].map((byte) => new Named(Uint8Array.of(byte), 0));
+      for (const client of clients) table.add(client, view, 0);
+      table.remove(clients[gone] as Named);
+      clients.forEach((client, i) => {
+        view.setUint8(0, client.name[0] as number);
+        const found = table.find(view, 0, 1, client.contacted);
+        assert.equal(found, i === gone ? null : client);
+        // The last one found is remembered.
+        assert.equal(table.find(view, 0, 1, client.contacted), found);
+      });
+      assert.equal(table.size, 2);
+    }
+  });
 });

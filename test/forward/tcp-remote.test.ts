@@ -11,8 +11,10 @@ import {
   type Decoded,
   echo,
   GATEWAY4,
+  pattern,
   RST,
   SYN,
+  tcpOptions,
   udp,
 } from '../support/lab/packets.ts';
 
@@ -97,6 +99,127 @@ describe('a remote forward', () => {
       else assert.equal(got.subarray(28).toString(), 'body');
     }
   });
+});
+
+describe('a service that wants a PROXY header', () => {
+  for (const [what, result, errno] of [
+    ['is gone already', -32, 32],
+    ['takes only a part of it', 5, 104],
+  ] as const) {
+    test(`and ${what}: the guest is refused, nothing is held`, () => {
+      const lab = withForward({ kind: 'ip', address: ALLOWED4, port: 9 }, 1);
+      const { open } = lab.kernel;
+      lab.kernel.fault = (name) => (name === 'send' ? result : undefined);
+      assert.deepEqual(syn(new Peer(lab, GATEWAY4, 80, {})), [RST | ACK]);
+      lab.kernel.fault = null;
+      assert.equal(lab.kernel.open, open);
+      assert.equal(lab.flowEvents.at(-1)?.status.rightRead, errno);
+      assert.deepEqual(lab.errors, []);
+    });
+  }
+});
+
+describe('the host’s end', () => {
+  test('that spoke, and ended, before it was looked at is heard whole', () => {
+    const lab = withForward({ kind: 'ip', address: ALLOWED4, port: 9 });
+    lab.kernel.onConnect = (_to, file) => {
+      file.send('greeting');
+      file.peerEnded = true;
+      return 'accept';
+    };
+    const peer = lab.connect(GATEWAY4, 80);
+    assert.equal(peer.data.toString(), 'greeting');
+    assert.equal(peer.finReceived, true);
+    peer.fin();
+    assert.equal(lab.gauge('tcp.flows'), 0);
+    assert.deepEqual(lab.errors, []);
+  });
+
+  test('that is interrupted by signals, or full for a while, loses nothing of the guest’s', () => {
+    const lab = withForward({ kind: 'ip', address: ALLOWED4, port: 9 });
+    const peer = lab.connect(GATEWAY4, 80);
+    const { stream } = peer;
+    assert.ok(stream !== null);
+    let interruptions = 3;
+    const interrupt = (name: string): number | undefined =>
+      (name === 'send' || name === 'writev') && interruptions-- > 0 ? -4 : undefined;
+    lab.kernel.fault = interrupt;
+    const first = pattern(5000, 1);
+    peer.sendData(first);
+    assert.ok(stream.received.equals(first));
+    stream.setRoom(1000);
+    const second = pattern(20_000, 2);
+    peer.sendData(second);
+    assert.equal(stream.received.length, 6000);
+    interruptions = 3;
+    stream.setRoom(0);
+    stream.setRoom(Number.POSITIVE_INFINITY);
+    lab.run();
+    peer.absorb(lab.take());
+    assert.ok(stream.received.equals(Buffer.concat([first, second])));
+    assert.deepEqual(lab.errors, []);
+  });
+
+  test('that reads no more ends the guest’s connection when the guest has what it sent (P-03)', () => {
+    const lab = withForward({ kind: 'ip', address: ALLOWED4, port: 9 });
+    const peer = new Peer(lab, GATEWAY4, 80, { window: 1000 });
+    peer.open();
+    const { stream } = peer;
+    assert.ok(stream !== null);
+    const data = pattern(3000);
+    stream.send(data);
+    stream.end();
+    lab.run();
+    lab.kernel.fault = (name, [fd]) =>
+      (name === 'send' || name === 'writev') && fd === stream.fd ? -32 : undefined;
+    // Writes are refused from here on, and the guest goes on writing.
+    for (let i = 0; i < 3; i++) peer.sendData(pattern(100));
+    peer.absorb(lab.take());
+    assert.ok(peer.data.equals(data));
+    assert.ok(peer.finReceived || peer.resetReceived);
+    peer.sendData(pattern(100));
+    lab.run();
+    assert.equal(lab.gauge('tcp.flows'), 0);
+    assert.equal(lab.flowEvents.at(-1)?.status.rightWrite, 32);
+    assert.deepEqual(lab.errors, []);
+  });
+});
+
+describe('TIME-WAIT', () => {
+  /** A connection that we closed first. */
+  function waiting(lab: Lab, timestamp = -1): Peer {
+    const peer = new Peer(lab, ALLOWED4, 80, { timestamp, window: 65535 });
+    peer.open();
+    peer.stream?.end();
+    lab.run();
+    peer.absorb(lab.take());
+    assert.equal(peer.finReceived, true);
+    peer.fin();
+    return peer;
+  }
+
+  const stamped = (value: number): Buffer =>
+    tcpOptions({ mss: 1460, ...(value < 0 ? {} : { ts: [value, 0] as [number, number] }) });
+
+  for (const timestamp of [-1, 1000]) {
+    const how = timestamp < 0 ? 'by sequence numbers' : 'by timestamps';
+    test(`a reset does not end it early (RFC 1337), a newer SYN does, ${how}`, () => {
+      const lab = labWith();
+      const peer = waiting(lab, timestamp);
+      assert.deepEqual(peer.raw({ flags: RST, seq: peer.seq }), []);
+      // An old SYN is answered with where we are.
+      const [ack] = peer.raw({ flags: SYN, seq: peer.seq - 50, ack: 0, options: stamped(timestamp - 1) });
+      assert.equal(ack?.flags, ACK);
+      // The same timestamp: the sequence number decides.
+      const [again] = peer.raw({ flags: SYN, seq: peer.seq + 50, ack: 0, options: stamped(timestamp) });
+      assert.equal(again?.flags, SYN | ACK);
+      lab.send(peer.packet({ flags: RST, seq: peer.seq + 51 }));
+      const other = waiting(lab, timestamp);
+      lab.advance(60_000);
+      assert.equal(other.raw({ flags: ACK })[0]?.flags, RST);
+      assert.deepEqual(lab.errors, []);
+    });
+  }
 });
 
 describe('a target that is a unix socket', () => {

@@ -1,0 +1,121 @@
+/** Pings to the outside, packet by packet, above the fake kernel. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { EACCES, EHOSTUNREACH, EMFILE, EMSGSIZE, ENETUNREACH, ENOBUFS, EPERM } from '../../src/sys/errno.ts';
+import type { DatagramFile } from '../support/lab/fake-kernel.ts';
+import { Lab } from '../support/lab/lab.ts';
+import { ALLOWED4, ALLOWED6, type Decoded, echo, frame, pattern } from '../support/lab/packets.ts';
+
+const ID = 321;
+
+/** The socket of a ping that was answered. */
+function pinged(lab: Lab, dst: string = ALLOWED4): DatagramFile {
+  assert.equal(lab.send(echo(dst, ID, 1, Buffer.from('x'))).length, 1);
+  return lab.kernel.datagrams.at(-1)?.file as DatagramFile;
+}
+
+function reply(seq: number, type = 0): Buffer {
+  const message = Buffer.alloc(12);
+  message[0] = type;
+  message.writeUInt16BE(0xbeef, 4);
+  message.writeUInt16BE(seq, 6);
+  return message;
+}
+
+test('more replies than a turn’s share all arrive, in order, under the guest’s identifier', () => {
+  const lab = new Lab();
+  const file = pinged(lab);
+  for (let seq = 0; seq < 100; seq++) file.deliver({ address: ALLOWED4, port: 0 }, reply(seq));
+  lab.run();
+  assert.deepEqual(
+    lab.take().map((d) => d.icmpRest),
+    Array.from({ length: 100 }, (_, seq) => ((ID << 16) | seq) >>> 0),
+  );
+  lab.check();
+});
+
+test('what is no reply, or comes from where the policy lets nothing in, stays outside', () => {
+  for (const [dst, stranger, request] of [
+    [ALLOWED4, '192.0.2.1', 8],
+    [ALLOWED6, '2001:db8:2::1', 128],
+  ] as const) {
+    const lab = new Lab();
+    const file = pinged(lab, dst);
+    const from = { address: dst, port: 0 };
+    file.deliver(from, reply(1, request));
+    file.deliver(from, reply(1, dst === ALLOWED4 ? 0 : 129).subarray(0, 7));
+    lab.run();
+    assert.deepEqual(lab.take(), []);
+    const drops = lab.delta(() => {
+      file.deliver({ address: stranger, port: 0 }, reply(1, dst === ALLOWED4 ? 0 : 129));
+      lab.run();
+    });
+    assert.deepEqual(lab.take(), []);
+    assert.equal(drops['drop.policy.deny'], 1);
+    lab.check();
+  }
+});
+
+for (const [errno, expected, counted] of [
+  [ENETUNREACH, [[3, 0]], 0],
+  [EHOSTUNREACH, [[3, 1]], 0],
+  [EACCES, [[3, 13]], 0],
+  [EPERM, [[3, 13]], 0],
+  // Told through the error queue.
+  [EMSGSIZE, [], 0],
+  [ENOBUFS, [], 1],
+] as const) {
+  test(`sending that fails with ${errno} answers ${JSON.stringify(expected)}`, () => {
+    const lab = new Lab();
+    pinged(lab);
+    lab.kernel.fault = (name) => (name === 'sendto' ? -errno : undefined);
+    let out: Decoded[] = [];
+    const drops = lab.delta(() => {
+      out = lab.send(echo(ALLOWED4, ID, 2, pattern(8)));
+    });
+    lab.kernel.fault = null;
+    assert.deepEqual(
+      out.map((d) => [d.icmpType, d.icmpCode]),
+      expected,
+    );
+    assert.equal(drops['drop.icmp.limit'] ?? 0, counted);
+    lab.check();
+  });
+}
+
+test('without a descriptor, and without a flow that could give way, it is dropped and counted', () => {
+  const lab = new Lab();
+  const { descriptors } = lab.services;
+  const { limit } = descriptors;
+  descriptors.limit = descriptors.used;
+  lab.expectDrop('icmp.limit', 'no descriptor', frame(echo(ALLOWED4, ID, 1)));
+  descriptors.limit = limit;
+  lab.kernel.fault = (name) => (name === 'socket' ? -EMFILE : undefined);
+  lab.expectDrop('icmp.limit', 'no socket', frame(echo(ALLOWED4, ID, 1)));
+  lab.kernel.fault = null;
+  lab.check();
+});
+
+test('an error that quotes less than an echo request tells the guest nothing', () => {
+  const lab = new Lab();
+  const file = pinged(lab);
+  const error = {
+    errno: EHOSTUNREACH,
+    origin: 2,
+    type: 3,
+    code: 1,
+    info: 0,
+    offender: '192.0.2.254',
+    destination: { address: ALLOWED4, port: 0 },
+  };
+  file.queueError({ ...error, payload: Buffer.alloc(7) });
+  lab.run();
+  assert.deepEqual(lab.take(), []);
+  file.queueError({ ...error, payload: reply(1, 8) });
+  lab.run();
+  assert.deepEqual(
+    lab.take().map((d) => [d.icmpType, d.icmpCode]),
+    [[3, 1]],
+  );
+  lab.check();
+});
