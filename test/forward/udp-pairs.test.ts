@@ -247,6 +247,7 @@ describe('remote UDP forwards', () => {
 
     test('a flow that is cut while it waits takes no answer any more', () => {
       const lab = withForward({ address: GATEWAY, port: 7 }, name);
+      const { open } = lab.kernel;
       lab.send(packet('one'));
       const flows: FlowInfo[] = [];
       lab.guest.listFlows(flows);
@@ -258,6 +259,7 @@ describe('remote UDP forwards', () => {
       lab.services.names.answer(1, echoEnd, '');
       lab.run();
       assert.deepEqual(lab.kernel.datagrams, []);
+      assert.equal(lab.kernel.open, open);
       assert.equal(lab.gauge('udp.flows'), 0);
       lab.check();
     });
@@ -372,7 +374,7 @@ describe('remote UDP forwards to a unix socket', () => {
     state.errno = 0;
     lab.send(packet('two'));
     assert.deepEqual(sent(lab), ['one', 'two']);
-    assert.equal(lab.gauge('udp.flows'), 1);
+    assert.equal(file.closed, false);
     lab.check();
   });
 
@@ -493,6 +495,26 @@ describe('connected mapping', () => {
     descriptors.limit = descriptors.used;
     lab.expectDrop('udp.limit', 'no descriptor', frame(udp({ srcPort: 4000, dstPort: 9 })));
     descriptors.limit = 1000;
+    lab.check();
+  });
+
+  test('a flow is listed with its destination', () => {
+    const lab = new Lab({ guest: { behavior } });
+    lab.send(udp({ srcPort: 4000, dstPort: 9 }, Buffer.from('four')));
+    const flows: FlowInfo[] = [];
+    lab.guest.listFlows(flows);
+    assert.deepEqual(
+      flows.map((f) => [f.state, f.left, f.leftLocal, f.right, f.bytesOut]),
+      [
+        [
+          'OPEN',
+          { address: GUEST4, port: 4000 },
+          { address: ALLOWED4, port: 9 },
+          { address: ALLOWED4, port: 9 },
+          4,
+        ],
+      ],
+    );
     lab.check();
   });
 
