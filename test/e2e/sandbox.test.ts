@@ -13,6 +13,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import {
   attach,
   bareNamespace,
@@ -41,6 +42,11 @@ function field(status: string, name: string): string {
   return new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
 }
 
+/** The first directory on the way to the built program, which a tree that is not minimal shows. */
+const [, ownPlace = ''] = fileURLToPath(import.meta.url).split('/');
+/** What is not there in a closed tree. */
+const hidden = ['dev', 'root', 'run', 'sys', 'tmp', 'var', 'bin', '.old'].filter((name) => name !== ownPlace);
+
 function assertConfined(pid: number): void {
   const all = threads(pid);
   assert.ok(all.length > 4);
@@ -50,8 +56,7 @@ function assertConfined(pid: number): void {
       assert.equal(field(status, set), NET_BIND_SERVICE, set);
     assert.equal(field(status, 'CapAmb'), '0000000000000000');
     for (const name of ['etc', 'proc']) assert.ok(root.includes(name), name);
-    for (const name of ['dev', 'root', 'run', 'sys', 'tmp', 'var', 'bin', '.old'])
-      assert.ok(!root.includes(name), name);
+    for (const name of hidden) assert.ok(!root.includes(name), name);
   }
   // By /proc/PID/root of another process, such as the command, its file system would be back.
   assert.deepEqual(readdirSync(`/proc/${pid}/root/proc`).sort(), [String(pid), 'self']);
@@ -153,7 +158,7 @@ describe('the sandbox', () => {
         until(() => stack.stderr.includes(`"servers":["${server}"]`), `${server}: ${stack.stderr}`);
       await reads('192.0.2.1');
       await until(() => stack.stderr.includes('guest may reach'), 'ready');
-      await until(() => !existsSync(`/proc/${stack.pid}/root/tmp`), 'the tree is closed');
+      await until(() => !existsSync(`/proc/${stack.pid}/root/sys`), 'the tree is closed');
       assert.deepEqual(readdirSync(`/proc/${stack.pid}/root/run`), ['resolve']);
       stack.child.stdin?.write('next\n');
       await reads('192.0.2.2');
