@@ -423,7 +423,11 @@ export class TcpFlow extends TimerNode implements IoHandler, Keyed, LruNode, Upl
         this.record.ended(Half.GuestRead, this.dialing ? ECONNREFUSED : ECONNRESET);
       else this.record.ended(Half.GuestWrite, ECONNRESET);
       this.flush();
-      this.#end(true);
+      // What the guest sent before its own end still reaches the host (P-03): a reset would take it back, here and in
+      // the host's kernel.
+      const mayLose = this.record.bytesOut > 0 || c.rcvQueue.readable > 0;
+      if (this.#guestFin && !this.#hostBroken && mayLose) this.#endWhenRead();
+      else this.#end(true);
       return;
     }
     if ((events & EV_ESTABLISHED) !== 0) {

@@ -377,6 +377,38 @@ describe('hazards T: every connection ends', () => {
     lab.check({ heapMiB: 24 });
   });
 
+  test('P-03: a guest that has forgotten its closed connection takes nothing back from a slow host (RFC 1337)', () => {
+    const lab = new Lab();
+    // Less than the window: the peer here does not look at it.
+    const total = 256 * 1024;
+    const data = pattern(total);
+    for (const hostEndsFirst of [true, false]) {
+      const peer = lab.connect(ALLOWED4);
+      const { stream } = peer;
+      assert.ok(stream);
+      if (hostEndsFirst) {
+        stream.end();
+        lab.run();
+        peer.absorb(lab.take());
+      }
+      stream.setRoom(64 * 1024);
+      peer.sendData(data);
+      peer.fin();
+      lab.send(peer.packet({ flags: RST, seq: peer.seq }));
+      assert.equal(stream.closed, false, 'the host has not read everything');
+      while (stream.writtenBytes < total) {
+        const before = stream.writtenBytes;
+        stream.setRoom(64 * 1024);
+        lab.run();
+        assert.ok(stream.writtenBytes > before, 'the rest is passed on as the host reads');
+      }
+      assert.ok(stream.received.equals(data));
+      assert.equal(stream.closed, true);
+      assert.equal(stream.lingerReset, false);
+    }
+    lab.check({ heapMiB: 24 });
+  });
+
   test('P-03: a sender that closes at once, or is reset: what came before an orderly end is delivered, then FIN', () => {
     for (const size of [500 * 1024, 16385, 1]) {
       const lab = new Lab();

@@ -67,6 +67,8 @@ export function onSegment(
   // Second, but valid whatever the window is (§3.10.7.4): RST (RFC 5961 §3.2).
   if ((flags & TCP_RST) !== 0) {
     if (h.seq === c.rcvNxt) {
+      // RFC 1337: a guest that has forgotten the connection answers our last acknowledgment so. It is no reset.
+      if (c.state === TcpState.TimeWait) return 0;
       close(c);
       return EV_RESET | EV_CLOSED;
     }
@@ -198,10 +200,10 @@ export function windowLimit(c: TcpConnection): number {
   return Math.min(c.rcvLimit, 65535 * 2 ** c.rcvWindowShift);
 }
 
-/** The connection was cut: forget everything. */
+/** The connection is over: forget everything but what came before the guest's FIN, which is still the owner's (P-03). */
 export function close(c: TcpConnection): void {
   finish(c, TcpState.Closed);
-  c.rcvQueue.clear();
+  if (!c.finReceived) c.rcvQueue.clear();
   c.ackNow = false;
 }
 

@@ -134,7 +134,15 @@ const table: [TcpState, (n: Numbers) => Record<string, Cell>][] = [
       'empty segment before the window': [S.Closed, [], EV_CLOSED],
     }),
   ],
-  [S.TimeWait, (n) => halfClosed(S.TimeWait, n)],
+  [
+    S.TimeWait,
+    (n) => ({
+      ...halfClosed(S.TimeWait, n),
+      // RFC 1337: the answer of a guest that has forgotten the connection.
+      'RST at RCV.NXT': [S.TimeWait, []],
+      'RST at RCV.NXT with data': [S.TimeWait, []],
+    }),
+  ],
 ];
 
 function numbers(host: TcpHost): Numbers {
