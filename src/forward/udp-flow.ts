@@ -13,7 +13,6 @@ import type { Endpoint } from '../config.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../sys/errno.ts';
-import { recvmmsg } from '../sys/socket.ts';
 import type { IoHandler } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
@@ -132,11 +131,8 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
 
   #receive(): void {
     const { context, slots } = this.#owner;
-    const { memory, poller } = context;
-    const { fd } = this.#socket;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
-      slots.prepare();
-      const count = recvmmsg(memory, fd, slots.headers, slots.count);
+      const count = this.#socket.receive(slots);
       if (count < 0) {
         if (count === -EINTR || count === -ECONNREFUSED || count === -EHOSTUNREACH) continue;
         return;
@@ -145,6 +141,6 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
       this.record.bytesIn += slots.deliver(count, this.guest, this.guestPort, this.#owner);
       if (count < slots.count) return;
     }
-    poller.ready(this);
+    context.poller.ready(this);
   }
 }

@@ -21,7 +21,7 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN } from '../sys/errno.ts';
 import { packetInfoAddress, packetInfoSpace, putPacketInfo, wantPacketInfo } from '../sys/packet-info.ts';
-import { AF_INET, AF_UNIX, recvmmsg, SOCK_DGRAM } from '../sys/socket.ts';
+import { AF_INET, AF_UNIX, SOCK_DGRAM } from '../sys/socket.ts';
 import { ClientTable } from './client-table.ts';
 import type { FlowContext, IoHandler } from './context.ts';
 import { endpoint, localEnd } from './flow-record.ts';
@@ -109,10 +109,8 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
     const { slots, context } = this.#taker;
     let count = 0;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
-      const { fd } = this.#socket;
-      if (fd < 0) return;
-      slots.prepare();
-      count = recvmmsg(context.memory, fd, slots.headers, slots.count);
+      if (this.#socket.fd < 0) return;
+      count = this.#socket.receive(slots);
       if (count === -EAGAIN) return;
       // Anything else is over when it was told.
       if (count < 0) continue;

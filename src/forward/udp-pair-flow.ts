@@ -21,7 +21,7 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import { EPOLLERR, EPOLLIN, EPOLLOUT } from '../sys/epoll.ts';
 import { EAGAIN, EINTR, EMFILE, EMSGSIZE } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
-import { AF_UNIX, bind, connect, putSockaddrAutobind, recvmmsg, SOCK_DGRAM, socket } from '../sys/socket.ts';
+import { AF_UNIX, bind, connect, putSockaddrAutobind, SOCK_DGRAM, socket } from '../sys/socket.ts';
 import type { FlowContext, IoHandler } from './context.ts';
 import { DatagramQueue, type QueuedTotal } from './datagram-queue.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
@@ -249,12 +249,9 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
 
   #receive(events: number): void {
     const { slots } = this.#owner;
-    const { memory, poller } = this.context;
-    const { fd } = this.#socket;
     let failed = 0;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
-      slots.prepare();
-      const count = recvmmsg(memory, fd, slots.headers, slots.count);
+      const count = this.#socket.receive(slots);
       if (count === -EAGAIN) break;
       if (count < 0) {
         // Told before what came in earlier: that is read first.
@@ -264,7 +261,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
       if (!this.#deliver(count)) return;
       if (count < slots.count && failed === 0 && (events & EPOLLERR) === 0) return;
       if (turn === RECEIVES_PER_TURN - 1 && failed === 0) {
-        poller.ready(this);
+        this.context.poller.ready(this);
         return;
       }
     }

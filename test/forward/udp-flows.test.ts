@@ -118,6 +118,23 @@ test('more than a turn’s share arrives whole, in order and past interruptions'
   lab.check();
 });
 
+test('a socket that has more to give than one call takes gets a larger receive buffer', () => {
+  const lab = labWith({});
+  lab.send(udp({ srcPort: 4000, dstPort: 9 }));
+  const file = lab.kernel.datagrams.at(-1)?.file;
+  assert.ok(file !== undefined);
+  const answers = (count: number): void => {
+    for (let i = 0; i < count; i++) file.deliver({ address: ALLOWED4, port: 9 }, Buffer.from('answer'));
+    lab.run();
+  };
+  answers(8);
+  assert.equal(file.receiveBytes, 0);
+  answers(100);
+  assert.equal(file.receiveBytes, 2 ** 20);
+  lab.take();
+  lab.check();
+});
+
 test('flows give way only so fast: the rest of a flood is dropped and counted (U-04)', () => {
   const lab = labWith({}, { limits: { udpMaxFlows: 4 } });
   const flood: Buffer[] = [];

@@ -39,6 +39,7 @@ const STREAM = 1;
 const MSG_PEEK = 2;
 const MSG_ERRQUEUE = 0x2000;
 const SO_ERROR = 4;
+const SO_RCVBUF = 8;
 const SO_LINGER = 13;
 const UDP_SEGMENT = 103;
 const IP_PKTINFO = 8;
@@ -261,6 +262,8 @@ export class DatagramFile extends File {
   local: Endpoint | null = null;
   readonly inbox: { from: Endpoint; payload: Buffer; contacted: string }[] = [];
   /** Told with each datagram: which address of ours was contacted. */
+  /** SO_RCVBUF as the program set it; 0 = it did not. */
+  receiveBytes = 0;
   wantsContacted = false;
   readonly errors: QueuedIcmp[] = [];
   pendingError = 0;
@@ -580,6 +583,8 @@ export class FakeKernel {
     const file = this.files.get(a[0]!);
     if (file === undefined) return -EBADF;
     if (a[1] === 1 && a[2] === SO_LINGER && file instanceof StreamFile) file.lingerReset = true;
+    if (file instanceof DatagramFile && a[1] === 1 && a[2] === SO_RCVBUF)
+      file.receiveBytes = this.#memory!.view.getInt32(this.#offset(a[3]!), true);
     if (file instanceof DatagramFile && a[2] === (file.v6 ? IPV6_RECVPKTINFO : IP_PKTINFO))
       file.wantsContacted = true;
     return 0;
