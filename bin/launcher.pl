@@ -1,4 +1,7 @@
-# What is done before Node starts, because a process with threads cannot do it any more. `require`d by the programs here.
+# What is done before Node starts, because a process with threads cannot do it any more, or to have it done sooner.
+# `require`d by the programs here.
+#
+# have_device(PID, NAME) makes the TAP before Node is there, in another process beside us: the keeper.
 #
 # confine(MAIN, ATTACH) makes this process one that can become `node MAIN …`:
 #
@@ -33,11 +36,19 @@ sub AT_FDCWD() { -100 }
 sub AT_RECURSIVE() { 0x8000 }
 sub CAP_NET_BIND_SERVICE() { 10 }
 sub CAP_SYS_ADMIN() { 21 }
+sub PR_SET_DUMPABLE() { 4 }
 sub PR_CAPBSET_DROP() { 24 }
 sub PR_SET_NO_NEW_PRIVS() { 38 }
 sub AF_UNIX() { 1 }
 sub SOCK_SEQPACKET() { 5 }
 sub F_DUPFD() { 0 }
+sub O_RDWR_NONBLOCK() { 2050 }
+sub TUNSETIFF() { 0x400454ca }
+# IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+sub TAP_FLAGS() { 0x5002 }
+sub AF_NETLINK() { 16 }
+sub SOCK_RAW() { 3 }
+sub NETLINK_ROUTE() { 0 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
 sub OUR_DESCRIPTORS() { 10 }
 sub MESSAGE_MAX() { 65536 }
@@ -46,7 +57,7 @@ sub WATCH_SECONDS() { 0.2 }
 # Numbers of x86-64 and arm64.
 my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
-  capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442],
+  setns => [308, 268], capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442],
 );
 my %column = (62 => 0, 183 => 1);
 my $column;
@@ -279,10 +290,44 @@ sub arrange {
   return join(' ', map { "$_=$end{$_}" } sort keys %end);
 }
 
+# Descriptors 0 to 2 that are closed would be taken by what we open.
+sub fill_standard_streams {
+  while (open(my $null, '+<', '/dev/null')) { last if fileno($null) > 2 }
+}
+
+# Attaches to the interface, which is created if it is not there, and keeps what src/control/namespace-opener.ts would
+# have opened in the namespace until that has taken it over. Says `PID NETWORK TUN NETLINK SETTINGS` (-1 = none); whatever
+# goes wrong here is left to be found out, and told, there.
+sub keep_device {
+  my ($pid, $name) = @_;
+  open(my $network, '<', "/proc/$pid/ns/net") or return;
+  open(my $user, '<', "/proc/$pid/ns/user") or return;
+  # It fails for the one that we are in.
+  kernel('setns', fileno($user), CLONE_NEWUSER);
+  kernel('setns', fileno($network), CLONE_NEWNET) or return;
+  # New credentials have made us a process whose descriptors nobody may take.
+  kernel('prctl', PR_SET_DUMPABLE, 1, 0, 0, 0) or return;
+  sysopen(my $tun, '/dev/net/tun', O_RDWR_NONBLOCK) or return;
+  my $request = pack('a16 S x22', $name, TAP_FLAGS);
+  ioctl($tun, TUNSETIFF, $request) or return;
+  socket(my $netlink, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) or return;
+  my $directory;
+  my $settings = sysopen($directory, '/proc/sys/net/ipv6/conf', 0) ? fileno($directory) : -1;
+  syswrite(STDIN, join(' ', $$, identity(stat $network), fileno($tun), fileno($netlink), $settings));
+  receive();
+}
+
+sub have_device {
+  my (@what) = @_;
+  fill_standard_streams();
+  defined($column = processor()) or return;
+  my $end = aside(sub { keep_device(@what) });
+  $ENV{TSLIRP_LAUNCHER} = "keeper=$end" if defined $end;
+}
+
 sub confine {
   my ($main, $attach) = @_;
-  # Descriptors 0 to 2 that are closed would be taken by what we open.
-  while (open(my $null, '+<', '/dev/null')) { last if fileno($null) > 2 }
+  fill_standard_streams();
   my $ends = arrange($main, $attach);
   $ENV{TSLIRP_LAUNCHER} = $ends if defined $ends;
 }

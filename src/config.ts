@@ -91,7 +91,7 @@ export const defaultAddresses: AddressPlan = {
 export interface NamespaceDescriptors {
   /** The process that holds them until the guest is ready (pidfd_getfd(2)). */
   holder: number;
-  /** /dev/net/tun, not attached to an interface yet. */
+  /** /dev/net/tun; not attached to an interface yet, or to the one that is meant. */
   tun: number;
   /** A NETLINK_ROUTE socket. */
   netlink: number;

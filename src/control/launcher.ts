@@ -61,6 +61,35 @@ export async function closeTree(order: readonly string[]): Promise<void> {
   if (result !== 'closed') throw new Error(result.trim() || 'the builder has ended');
 }
 
+/** What the keeper holds, opened before we were there; the device is attached to its interface. */
+interface Kept {
+  pid: number;
+  /** Identity of the network namespace. */
+  network: string;
+  tun: number;
+  netlink: number;
+  ipv6Settings: number;
+}
+
+/** Undefined when there is no keeper, or it could not have the device. */
+export function askKeeper(): Kept | undefined {
+  const socket = ends.get('keeper');
+  if (socket === undefined) return undefined;
+  const buffer = Buffer.allocUnsafe(MESSAGE_MAX);
+  const [pid = '', network = '', ...rest] = text(buffer, readSync(socket, buffer)).split(' ');
+  const [tun = -1, netlink = -1, ipv6Settings = -1] = rest.map(Number);
+  return network === '' ? undefined : { pid: Number(pid), network, tun, netlink, ipv6Settings };
+}
+
+/** Returns when it has let go of what it holds. */
+export function releaseKeeper(): void {
+  const socket = ends.get('keeper');
+  if (socket === undefined) return;
+  ends.delete('keeper');
+  awaitEnd(socket);
+  closeSync(socket);
+}
+
 /** Have the opener open the device. Rejects with a DeviceError. */
 export async function openElsewhere(request: OpenRequest): Promise<SentDevice & { notes: string[] }> {
   const socket = ends.get('opener') ?? -1;
@@ -94,7 +123,7 @@ export interface Outside {
 }
 
 /** Device and inode of a file. */
-function identity({ dev, ino }: Stats): string {
+export function identity({ dev, ino }: Stats): string {
   return `${dev}:${ino}`;
 }
 
@@ -103,14 +132,14 @@ function watchLine({ pid, startTime, netPath }: NamespaceRef): string {
   return `process ${identity(statSync(processNetwork(pid)))} ${pid} ${startTime} ${process.pid}`;
 }
 
-/** When we end by ourselves, the sockets are gone before we are. */
-function awaitRemoval(socket: number): void {
+/** Until the other end has ended, for which a word from us is the sign. */
+function awaitEnd(socket: number): void {
   try {
     writeSync(socket, 'end');
     // A word about the namespace may come first.
     while (readSync(socket, Buffer.allocUnsafe(16)) > 0);
   } catch {
-    // The janitor has ended.
+    // It has ended.
   }
 }
 
@@ -122,6 +151,7 @@ export function leaveOutside({ sockets, namespace }: Outside): number {
   if (namespace !== undefined) lines.push(watchLine(namespace));
   if (lines.length === 0) closeSync(socket);
   else writeSync(socket, lines.join('\n'));
-  if (sockets.length > 0) process.on('exit', () => awaitRemoval(socket));
+  // When we end by ourselves, the sockets are gone before we are.
+  if (sockets.length > 0) process.on('exit', () => awaitEnd(socket));
   return namespace === undefined ? -1 : socket;
 }

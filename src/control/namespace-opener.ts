@@ -11,11 +11,11 @@
  * at: a process number that is reused in between (setns(2) knows only names and descriptors) is noticed by its start time.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, statfsSync, statSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import type { NamespaceDescriptors } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
-import { isConfined } from './launcher.ts';
+import { askKeeper, identity, isConfined, releaseKeeper } from './launcher.ts';
 import { type NamespaceRef, processStartTime } from './namespace.ts';
 
 /** Descriptors opened in a namespace, held by a child process until `release`. */
@@ -94,13 +94,28 @@ export function openInNamespace(namespace: NamespaceRef): Promise<HeldDescriptor
     if (namespace.pid !== 0 && processStartTime(namespace.pid) !== namespace.startTime) {
       throw new DeviceError('namespace', 0, `there is no process ${namespace.pid} any more`);
     }
-    return startHelper(enter, fds);
+    const kept = takeKept(fds[0] ?? -1);
+    return kept === undefined ? startHelper(enter, fds) : Promise.resolve(kept);
   } catch (error) {
     return Promise.reject(error);
   } finally {
     // Ours would keep the namespace alive for as long as we run.
     for (const fd of fds) closeSync(fd);
   }
+}
+
+/** What bin/launcher.pl has had opened already, if it was in this very namespace. */
+function takeKept(network: number): HeldDescriptors | undefined {
+  const kept = askKeeper();
+  if (kept === undefined || kept.network !== identity(fstatSync(network))) {
+    releaseKeeper();
+    return undefined;
+  }
+  const { pid: holder, tun, netlink, ipv6Settings } = kept;
+  return {
+    descriptors: { holder, tun, netlink, ipv6Settings },
+    release: async () => releaseKeeper(),
+  };
 }
 
 function explain(step: string, errno: number): DeviceError {

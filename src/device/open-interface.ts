@@ -68,6 +68,8 @@ function addressBytes(text: string): number[] {
 
 /** Attach with the richest flags that the device takes; returns the flags in force. */
 function attach(tun: TunDevice, name: string, found: InterfaceInfo | null, notes: string[]): number {
+  const before = tun.flags();
+  if (before >= 0) return before;
   const queues = found?.tunMultiQueue === true ? IFF_MULTI_QUEUE : 0;
   const types =
     found === null

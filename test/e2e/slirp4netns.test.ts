@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -364,6 +364,39 @@ describe('slirp4netns without -c', () => {
     const server = await listen(echo);
     assert.equal(await reach(guest, HOST4, server.port), 'ok');
     await server.close();
+  });
+
+  test('the device does not wait for Node, because scripts do not wait for the device', async () => {
+    const guest = bare.namespace;
+    const place = join(directory, 'no-node');
+    mkdirSync(place);
+    writeFileSync(join(place, 'node'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+    const path = `PATH=${place}:${process.env['PATH']}`;
+    const program = programPath('slirp4netns');
+    const stack = start(asOwner('env', path, program, '-m', '1400', String(guest.pid), 'tap5'));
+    try {
+      await until(async () => (await link(guest, 'tap5')) !== undefined, 'the device');
+    } finally {
+      await stack.stop('SIGKILL');
+    }
+    await until(async () => (await link(guest, 'tap5')) === undefined, 'the device gone');
+  });
+
+  test('a device that was there before Node is the one that is served', async () => {
+    const guest = bare.namespace;
+    const argv = [programPath('slirp4netns'), '-6', '-r3', '--exit-fd=4', String(guest.pid), 'tap6'];
+    const stack = start(asOwner(...argv), { stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'] });
+    try {
+      await ready(stack);
+      assert.equal((await link(guest, 'tap6'))?.flags.includes('UP'), false);
+      await guest.ip('address add 10.0.2.100/24 dev tap6', 'link set tap6 up');
+      await guest.must(['ping', '-c1', '-W2', GATEWAY4]);
+    } finally {
+      (stack.child.stdio[4] as NodeJS.WritableStream & { destroy: () => void }).destroy();
+    }
+    const { status, stderr } = await stack.end();
+    assert.deepEqual([status, stderr], [0, 'exitfd event\ndo_slirp is exiting\n']);
+    assert.equal(await link(guest, 'tap6'), undefined);
   });
 
   test('a device that others made and set up (RootlessKit) is taken as it is, and stays', async () => {
