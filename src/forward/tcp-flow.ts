@@ -30,16 +30,16 @@ import {
   TcpState,
   tcpStateNames,
 } from '../stack/tcp/connection.ts';
+import { onSegment } from '../stack/tcp/input.ts';
+import { pollTransmit, TcpSegmentOut, transmitUnit } from '../stack/tcp/output.ts';
 import {
   consumeReceived,
   giveBackDelivered,
   keepDelivered,
-  onSegment,
   settleAck,
   takeDelivered,
   windowLimit,
-} from '../stack/tcp/input.ts';
-import { pollTransmit, TcpSegmentOut, transmitUnit } from '../stack/tcp/output.ts';
+} from '../stack/tcp/receive.ts';
 import { seqDiff } from '../stack/tcp/seq.ts';
 import { armKeepalive, nextTimeout, onTimeout } from '../stack/tcp/timeout.ts';
 import type { IpAddress } from '../stack/wire/address.ts';

@@ -4,8 +4,8 @@
  * the limit the oldest is forgotten (R-02).
  */
 import { Counter } from '../stack/counters.ts';
+import { TIME_WAIT_MS } from '../stack/tcp/closing.ts';
 import type { TcpConnection } from '../stack/tcp/connection.ts';
-import { TIME_WAIT_MS } from '../stack/tcp/input.ts';
 import { type Seq, seqLt } from '../stack/tcp/seq.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../stack/wire/tcp.ts';

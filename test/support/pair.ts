@@ -26,8 +26,9 @@ import {
   TcpState,
   tcpStateNames,
 } from '../../src/stack/tcp/connection.ts';
-import { consumeReceived, onSegment, settleAck, takeDelivered } from '../../src/stack/tcp/input.ts';
+import { onSegment } from '../../src/stack/tcp/input.ts';
 import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
+import { consumeReceived, settleAck, takeDelivered } from '../../src/stack/tcp/receive.ts';
 import { seqAdd, seqDiff } from '../../src/stack/tcp/seq.ts';
 import { nextTimeout, onTimeout } from '../../src/stack/tcp/timeout.ts';
 import { Timer } from '../../src/stack/tcp/timers.ts';

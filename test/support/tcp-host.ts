@@ -12,8 +12,9 @@ import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { EV_CLOSED, EV_DELIVER, TcpConnection, TcpState } from '../../src/stack/tcp/connection.ts';
-import { consumeReceived, onSegment, settleAck, takeDelivered } from '../../src/stack/tcp/input.ts';
+import { onSegment } from '../../src/stack/tcp/input.ts';
 import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
+import { consumeReceived, settleAck, takeDelivered } from '../../src/stack/tcp/receive.ts';
 import { seqAdd, seqDiff } from '../../src/stack/tcp/seq.ts';
 import { nextTimeout, onTimeout } from '../../src/stack/tcp/timeout.ts';
 import {

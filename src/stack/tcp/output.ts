@@ -9,6 +9,7 @@
  * Nagle's algorithm is off: what the host sent as one piece is one piece for the guest (RQ-16).
  */
 import { TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TcpHeader } from '../wire/tcp.ts';
+import { close } from './closing.ts';
 import {
   MIN_MSS,
   Recovery,
@@ -17,8 +18,8 @@ import {
   TIMESTAMP_OPTION_LENGTH,
   WINDOW_SHIFT,
 } from './connection.ts';
-import { close, receiveRoom, windowLimit } from './input.ts';
 import { mustWait, notePaced } from './pacing.ts';
+import { receiveRoom, windowLimit } from './receive.ts';
 import { armLossProbe, armRetransmit, congestionLimit, pipe } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
 import { Timer } from './timers.ts';

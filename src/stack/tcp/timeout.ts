@@ -1,6 +1,6 @@
 /** Deadlines of a connection: what happens when one passes (RFC 9293 §3.8, RFC 6298, RFC 8985 §7). */
+import { close } from './closing.ts';
 import { EV_CLOSED, EV_RESET, type TcpConnection, TcpState } from './connection.ts';
-import { close } from './input.ts';
 import { detectLosses, onRetransmitTimeout } from './recovery.ts';
 import { RTO_MAX_MS } from './rtt.ts';
 import { earliest, Timer } from './timers.ts';
