@@ -18,7 +18,7 @@ import { RemoteForwards } from '../../src/forward/remote-forwards.ts';
 import { Resolvers } from '../../src/forward/resolvers.ts';
 import { TcpFlows } from '../../src/forward/tcp-flows.ts';
 import { UdpFlows } from '../../src/forward/udp-flows.ts';
-import type { IngressHandler } from '../../src/stack/ingress.ts';
+import type { IngressHandler } from '../../src/stack/ingress-parts.ts';
 import type { Packet } from '../../src/stack/packet.ts';
 import { Solicitor } from '../../src/stack/solicitor.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';

@@ -2,7 +2,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { defaultAddresses } from '../../src/config.ts';
 import { TapLink } from '../../src/device/tap-link.ts';
-import type { IngressHandler } from '../../src/stack/ingress.ts';
+import type { IngressHandler } from '../../src/stack/ingress-parts.ts';
 import { TxFrame } from '../../src/stack/link.ts';
 import type { Packet } from '../../src/stack/packet.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';

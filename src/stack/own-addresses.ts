@@ -56,6 +56,8 @@ export interface OwnAddresses {
   disclaim(addr: IpAddress): void;
   /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
   onLink(addr: IpAddress): boolean;
+  /** The broadcast or network address of the guest's own IPv4 network. */
+  isLinkBroadcast(addr: IpAddress): boolean;
 }
 
 /**
@@ -120,11 +122,10 @@ class PlannedAddresses implements OwnAddresses {
     return (
       this.#proxyNeighbors &&
       !addr.isUnspecified &&
-      !addr.isMulticast &&
+      !addr.isGroup &&
       !addr.isLoopback &&
       !addr.equals(this.guest4) &&
-      !addr.equals(this.guest6) &&
-      !(addr.isV4 && addr.w3 >>> 28 === 15)
+      !addr.equals(this.guest6)
     );
   }
 
@@ -140,6 +141,13 @@ class PlannedAddresses implements OwnAddresses {
   onLink(addr: IpAddress): boolean {
     if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
     return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.gateway6, this.prefix6));
+  }
+
+  isLinkBroadcast(addr: IpAddress): boolean {
+    if (!addr.isV4 || !this.onLink(addr) || this.prefix4 >= 31) return false;
+    const hostMask = 0xffffffff >>> this.prefix4;
+    const host = addr.w3 & hostMask;
+    return host === 0 || host === (hostMask | 0);
   }
 }
 

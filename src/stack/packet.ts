@@ -1,5 +1,6 @@
 /** A parsed packet from the guest. One instance, filled for each packet: whatever outlives the call must be copied. */
 import { IpAddress } from './wire/address.ts';
+import { foldSum, pseudoHeaderSum, sumBytes } from './wire/checksum.ts';
 
 export class Packet {
   isV4 = true;
@@ -23,4 +24,10 @@ export class Packet {
   gsoSize = 0;
   /** Arrived in fragments; `ipOffset` then shows the header of the last one only. */
   reassembled = false;
+}
+
+/** Whether the sum over pseudo-header, transport header and payload is right (RFC 9293 §3.1, RFC 768, RFC 4443 §2.3). */
+export function hasGoodSum(view: DataView, p: Packet, protocol: number): boolean {
+  const pseudo = pseudoHeaderSum(p.src, p.dst, protocol, p.length);
+  return foldSum(sumBytes(view, p.offset, p.length, pseudo)) === 0xffff;
 }

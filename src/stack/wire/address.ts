@@ -30,6 +30,11 @@ export class IpAddress {
     return this.isV4 ? this.w3 >>> 28 === 0xe : this.w0 >>> 24 === 0xff;
   }
 
+  /** Nobody's unicast address: multicast, limited broadcast, class E (RFC 1112 §4). */
+  get isGroup(): boolean {
+    return this.isV4 ? this.w3 >>> 29 === 7 : this.isMulticast;
+  }
+
   /** 169.254.0.0/16 (RFC 3927) or fe80::/10 (RFC 4291 §2.5.6). */
   get isLinkLocal(): boolean {
     return this.isV4 ? this.w3 >>> 16 === 0xa9fe : this.w0 >>> 22 === 0x3fa;
