@@ -3,7 +3,7 @@
  * close. It counts in the flows' budget of descriptors from `open` to `close`, and `close` may be called at any time.
  */
 import { controlSpace, putControlMessage } from '../sys/control-message.ts';
-import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
+import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import {
@@ -31,8 +31,9 @@ import {
   socket,
   UDP_SEGMENT,
 } from '../sys/socket.ts';
-import type { FlowContext, IoHandler } from './context.ts';
+import type { IoHandler } from './context.ts';
 import { QueuedError, readError } from './error-queue.ts';
+import { HostDescriptor } from './host-descriptor.ts';
 import { bindSource } from './host-socket.ts';
 import type { DatagramBatch, ReceiveSlots } from './udp-batch.ts';
 
@@ -54,33 +55,21 @@ export interface ErrorSink {
   onHostError(error: QueuedError): void;
 }
 
-export class HostDatagramSocket {
-  readonly #context: FlowContext;
-  #fd = -1;
-  #token = -1;
+export class HostDatagramSocket extends HostDescriptor {
   #isV4 = true;
   /** Hop limit that was set; 0 = the system's own. */
   #hopLimit = 0;
   #segmentation = true;
   #isEnlarged = false;
 
-  constructor(context: FlowContext) {
-    this.#context = context;
-  }
-
-  /** -1 when not open. */
-  get fd(): number {
-    return this.#fd;
-  }
-
   /** Open and watch (readable and errors, edge-triggered); 0 or `-errno`, and then nothing is held. */
   open(isV4: boolean, protocol: number, handler: IoHandler): number {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     const fd = socket(isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, protocol);
     if (fd < 0) return fd;
     // Or an IPv6 socket would let IPv4 datagrams in as mapped addresses.
     if (!isV4) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, scratch.option);
-    const bound = bindSource(this.#context, fd, isV4);
+    const bound = bindSource(this.context, fd, isV4);
     if (bound < 0) {
       close(fd);
       return bound;
@@ -90,15 +79,8 @@ export class HostDatagramSocket {
 
   /** Take over and watch `fd`, a socket for datagrams; 0, or `-errno` and `fd` is closed. */
   adopt(fd: number, family: number, events: number, handler: IoHandler): number {
-    const { poller, descriptors } = this.#context;
-    const token = poller.add(fd, events | EPOLLET, handler);
-    if (token < 0) {
-      close(fd);
-      return token;
-    }
-    descriptors.used++;
-    this.#fd = fd;
-    this.#token = token;
+    const result = this.hold(fd, events, handler);
+    if (result < 0) return result;
     this.#isV4 = family === AF_INET;
     this.#hopLimit = 0;
     this.#isEnlarged = false;
@@ -114,15 +96,15 @@ export class HostDatagramSocket {
 
   /** Set an integer option of the IP level, whose number depends on the family. */
   setOption(name4: number, name6: number, value: number): void {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     const level = this.#isV4 ? IPPROTO_IP : IPPROTO_IPV6;
-    setsockoptInt(memory, this.#fd, level, this.#isV4 ? name4 : name6, value, scratch.option);
+    setsockoptInt(memory, this.fd, level, this.#isV4 ? name4 : name6, value, scratch.option);
   }
 
   /** Connect to the address in `scratch.sockaddr`: only it may answer. */
   connect(): number {
-    const { memory, scratch } = this.#context;
-    return connect(memory, this.#fd, scratch.sockaddr, scratch.sockaddrLength);
+    const { memory, scratch } = this.context;
+    return connect(memory, this.fd, scratch.sockaddr, scratch.sockaddrLength);
   }
 
   /** 0 = the system's own. */
@@ -159,7 +141,7 @@ export class HostDatagramSocket {
 
   /** Send one datagram, as `send` does; what sendmsg(2) returned, or `-errno`. */
   sendOne(offset: number, length: number, controlLength = 0, prefixLength = 0): number {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     let pieces = 0;
     if (prefixLength > 0) memory.putIovec(scratch.iovec, pieces++, scratch.message, prefixLength);
     memory.putIovec(scratch.iovec, pieces++, offset, length);
@@ -168,45 +150,36 @@ export class HostDatagramSocket {
 
   /** Receive into `slots` without waiting; how many datagrams there were, or `-errno`. */
   receive(slots: ReceiveSlots): number {
-    const { memory } = this.#context;
+    const { memory } = this.context;
     slots.prepare();
-    const count = recvmmsg(memory, this.#fd, slots.headers, slots.count);
+    const count = recvmmsg(memory, this.fd, slots.headers, slots.count);
     if (count === slots.count && !this.#isEnlarged) this.#enlarge();
     return count;
   }
 
   /** Tell `sink` what the network said, a turn's share of it. */
   readErrors(sink: ErrorSink): void {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     for (let i = 0; i < ERRORS_PER_TURN; i++) {
-      const result = readError(this.#fd, scratch, queuedError);
+      const result = readError(this.fd, scratch, queuedError);
       if (result < 0) break;
       if (result > 0) sink.onHostError(queuedError);
     }
     // Take the pending error off the socket too, or the next call would fail with it.
-    getsockoptInt(memory, this.#fd, SOL_SOCKET, SO_ERROR, scratch.option);
-  }
-
-  close(): void {
-    if (this.#fd < 0) return;
-    const { poller, descriptors } = this.#context;
-    poller.forget(this.#token);
-    close(this.#fd);
-    descriptors.used--;
-    this.#fd = -1;
+    getsockoptInt(memory, this.fd, SOL_SOCKET, SO_ERROR, scratch.option);
   }
 
   #enlarge(): void {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     this.#isEnlarged = true;
     // Not smaller than a system whose default is larger has made it.
-    getsockoptInt(memory, this.#fd, SOL_SOCKET, SO_RCVBUF, scratch.option);
+    getsockoptInt(memory, this.fd, SOL_SOCKET, SO_RCVBUF, scratch.option);
     if (memory.view.getInt32(scratch.option, true) >= BUSY_RECEIVE_BYTES) return;
-    setsockoptInt(memory, this.#fd, SOL_SOCKET, SO_RCVBUF, BUSY_RECEIVE_BYTES, scratch.option);
+    setsockoptInt(memory, this.fd, SOL_SOCKET, SO_RCVBUF, BUSY_RECEIVE_BYTES, scratch.option);
   }
 
   #sendSegmented(batch: DatagramBatch, controlLength: number): number {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     const at = putControlMessage(memory, scratch.control + controlLength, IPPROTO_UDP, UDP_SEGMENT, 2);
     memory.view.setUint16(at, batch.size, true);
     scratch.putParts(batch.parts);
@@ -215,7 +188,7 @@ export class HostDatagramSocket {
 
   /** Send what the first `pieces` I/O vectors name. */
   #sendPieces(pieces: number, controlLength: number): number {
-    const { memory, scratch } = this.#context;
+    const { memory, scratch } = this.context;
     putMsghdr(
       memory,
       scratch.msghdr,
@@ -226,7 +199,7 @@ export class HostDatagramSocket {
       scratch.control,
       controlLength,
     );
-    return sendmsg(memory, this.#fd, scratch.msghdr);
+    return sendmsg(memory, this.fd, scratch.msghdr);
   }
 }
 

@@ -13,13 +13,12 @@ import {
   ProxyHeader,
   parseProxyHeader,
 } from '../stack/wire/proxy-protocol.ts';
-import { EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../sys/errno.ts';
-import { close } from '../sys/io.ts';
 import { peek, recv } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import { END_OF_FILE, endpoint, FlowRecord, Half, localEnd, remoteEnd } from './flow-record.ts';
-import { resetClient } from './tcp-dial.ts';
+import { HostDescriptor } from './host-descriptor.ts';
 import type { TcpListener } from './tcp-listener.ts';
 
 const HEADER_MS = 5000;
@@ -42,37 +41,32 @@ export class ProxyClient extends TimerNode implements IoHandler {
   waiting = false;
   readonly #owner: ProxyClientOwner;
   readonly #record: FlowRecord;
-  #fd = -1;
-  #token = -1;
+  readonly #descriptor: HostDescriptor;
 
   constructor(owner: ProxyClientOwner, listener: TcpListener) {
     super();
     this.#owner = owner;
     this.listener = listener;
+    this.#descriptor = new HostDescriptor(owner.context);
     this.#record = new FlowRecord(owner.context, 'tcp', listener);
   }
 
   /** Take over the client `fd`; 0 or `-errno`, and then it is closed. */
   attach(fd: number): number {
-    const { poller, descriptors, timers, clock } = this.#owner.context;
-    const token = poller.add(fd, EPOLLIN | EPOLLRDHUP | EPOLLET, this);
-    if (token < 0) {
-      close(fd);
-      return token;
-    }
-    descriptors.used++;
-    this.#fd = fd;
-    this.#token = token;
+    const result = this.#descriptor.hold(fd, EPOLLIN | EPOLLRDHUP, this);
+    if (result < 0) return result;
+    const { timers, clock } = this.#owner.context;
     this.deadline = clock.nowMs + HEADER_MS;
     timers.update(this);
     return 0;
   }
 
   onIo(events: number): void {
-    if (this.#fd < 0) return;
-    const { memory, scratch } = this.#owner.context;
+    const { fd } = this.#descriptor;
+    if (fd < 0) return;
+    const { memory, scratch, timers } = this.#owner.context;
     let n: number;
-    do n = peek(memory, this.#fd, scratch.message, PROXY_MAX);
+    do n = peek(memory, fd, scratch.message, PROXY_MAX);
     while (n === -EINTR);
     if (n === -EAGAIN) return;
     if (n <= 0) {
@@ -81,8 +75,9 @@ export class ProxyClient extends TimerNode implements IoHandler {
     }
     const length = parseProxyHeader(memory.view, scratch.message, n, header);
     if (length > 0) {
-      recv(memory, this.#fd, scratch.message, length);
-      this.#owner.proxied(this, this.#release(), header);
+      recv(memory, fd, scratch.message, length);
+      timers.cancel(this);
+      this.#owner.proxied(this, this.#descriptor.release(), header);
     } else if (length !== PROXY_MORE) {
       this.#fail(0, length === PROXY_BAD ? BAD : CUT_SHORT);
     } else if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) {
@@ -92,7 +87,7 @@ export class ProxyClient extends TimerNode implements IoHandler {
   }
 
   onTimer(_nowMs: number): void {
-    if (this.#fd >= 0) this.#fail(0, CUT_SHORT);
+    if (this.#descriptor.fd >= 0) this.#fail(0, CUT_SHORT);
   }
 
   #fail(code: number, reason: string): void {
@@ -102,25 +97,15 @@ export class ProxyClient extends TimerNode implements IoHandler {
     this.#record.closed(
       context,
       () => ({
-        left: remoteEnd(context, this.#fd),
-        leftLocal: localEnd(context, this.#fd),
+        left: remoteEnd(context, this.#descriptor.fd),
+        leftLocal: localEnd(context, this.#descriptor.fd),
         right: endpoint(target, targetPort),
         rightLocal: { address: '', port: 0 },
       }),
       reason,
     );
-    resetClient(context, this.#release());
+    context.timers.cancel(this);
+    this.#descriptor.close(true);
     this.#owner.proxyFailed(this);
-  }
-
-  /** Stop watching; the descriptor. */
-  #release(): number {
-    const { poller, descriptors, timers } = this.#owner.context;
-    const fd = this.#fd;
-    poller.remove(this.#token);
-    timers.cancel(this);
-    descriptors.used--;
-    this.#fd = -1;
-    return fd;
   }
 }

@@ -12,14 +12,14 @@
 import type { HostEnd, LocalForwardSpec } from '../config.ts';
 import { Counter } from '../stack/counters.ts';
 import { IpAddress } from '../stack/wire/address.ts';
-import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
+import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from '../sys/errno.ts';
-import { close } from '../sys/io.ts';
 import { accept, SOCK_STREAM } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import { localEnd } from './flow-record.ts';
 import { listenError } from './forward-error.ts';
 import type { Listener } from './forwards.ts';
+import { HostDescriptor } from './host-descriptor.ts';
 import { readSockaddr } from './host-scratch.ts';
 import { guestTarget, listenPlace, openListenSocket } from './listen-socket.ts';
 import { fileIdentity, removeSocketFile } from './unix-path.ts';
@@ -52,8 +52,7 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   unproxied = 0;
   waiting = false;
   readonly #taker: ClientTaker;
-  readonly #fd: number;
-  readonly #token: number;
+  readonly #descriptor: HostDescriptor;
   readonly #client = new IpAddress();
   /** Of a unix socket's file; empty = there is none. */
   readonly #file: string;
@@ -70,15 +69,12 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     this.target = guestTarget(context, spec);
     this.targetPort = spec.target.port;
     this.proxyHeader = spec.proxyHeader;
-    this.#fd = openListenSocket(context, spec, SOCK_STREAM);
+    const fd = openListenSocket(context, spec, SOCK_STREAM);
     this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
-    this.bound = spec.listen.kind === 'unix' ? spec.listen : { kind: 'ip', ...localEnd(context, this.#fd) };
-    this.#token = context.poller.add(this.#fd, EPOLLIN | EPOLLET, this);
-    if (this.#token < 0) {
-      close(this.#fd);
-      throw listenError(listenPlace(spec), this.#token);
-    }
-    context.descriptors.used++;
+    this.bound = spec.listen.kind === 'unix' ? spec.listen : { kind: 'ip', ...localEnd(context, fd) };
+    this.#descriptor = new HostDescriptor(context);
+    const result = this.#descriptor.hold(fd, EPOLLIN, this);
+    if (result < 0) throw listenError(listenPlace(spec), result);
   }
 
   onIo(events: number): void {
@@ -106,12 +102,9 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    const { poller, timers, descriptors } = this.#taker.context;
-    poller.forget(this.#token);
-    timers.cancel(this);
+    this.#taker.context.timers.cancel(this);
     if (this.bound.kind === 'unix') removeSocketFile(this.bound.path, this.#file);
-    close(this.#fd);
-    descriptors.used--;
+    this.#descriptor.close();
     this.#taker.closed(this);
   }
 
@@ -123,7 +116,7 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
         this.#retryLater();
         return;
       }
-      const fd = accept(memory, this.#fd, scratch.sockaddr);
+      const fd = accept(memory, this.#descriptor.fd, scratch.sockaddr);
       if (fd >= 0) {
         counters.add(Counter.TcpAccepted, 1);
         const hasAddress = readSockaddr(memory, scratch.sockaddr, this.#client) >= 0;
