@@ -4,7 +4,6 @@
  */
 
 import type { HostEnd } from '../config.ts';
-import { Parts } from '../stack/buffer/byte-queue.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp-limit.ts';
@@ -24,10 +23,12 @@ import { LruList } from './lru.ts';
 import { cutStalled, isStalled } from './memory-pressure.ts';
 import { Refusals } from './refusals.ts';
 import { splitZone } from './remote-forwards.ts';
+import { SpareParts } from './spare-parts.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { dialAddress, dialUnix } from './tcp-dial.ts';
-import { GATHER_PARTS, TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
+import { TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
 import { TcpLocals, type TcpLocalsOwner } from './tcp-locals.ts';
+import { GATHER_PARTS } from './tcp-upload.ts';
 import { TimeWaitTable } from './time-wait.ts';
 import { BURST_BYTES, type WindowShare } from './window-share.ts';
 
@@ -51,6 +52,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly context: FlowContext;
   readonly locals: TcpLocals;
   readonly environment: TcpEnvironment;
+  readonly spareParts: SpareParts = new SpareParts(GATHER_PARTS);
   readonly #table: FlowTable<TcpFlow>;
   readonly #timeWait: TimeWaitTable;
   readonly #target = new Target();
@@ -59,8 +61,6 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   #settling: (TcpFlow | null)[] = [];
   /** Counts instead of lengths here too: an emptied array would lose its storage after every batch. */
   #touchedCount = 0;
-  readonly #spareParts: Parts[] = [];
-  #sparePartsCount = 0;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
   readonly #halfOpen = new LruList();
@@ -303,16 +303,6 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   ended(flow: TcpFlow): void {
     this.#table.remove(flow);
     if (flow.connection.state === TcpState.TimeWait) this.#timeWait.add(flow, flow.connection);
-  }
-
-  borrowParts(): Parts {
-    if (this.#sparePartsCount === 0) return new Parts(GATHER_PARTS);
-    return this.#spareParts[--this.#sparePartsCount] as Parts;
-  }
-
-  giveBackParts(parts: Parts): void {
-    parts.count = 0;
-    this.#spareParts[this.#sparePartsCount++] = parts;
   }
 
   /** The guest repeats itself while the host has not answered (T-06). */

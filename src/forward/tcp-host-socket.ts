@@ -1,0 +1,108 @@
+/**
+ * The host's side of a TCP flow: a stream socket, what its edges said, and what it said last.
+ *
+ * Events are edge-triggered: `readable` and `writable` remember an edge until the socket says EAGAIN, or takes or gives
+ * less than it could. A signal does not end a call here: it is made again.
+ */
+import type { Parts } from '../stack/buffer/byte-queue.ts';
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
+import { EINTR } from '../sys/errno.ts';
+import { readv, writev } from '../sys/io.ts';
+import {
+  getsockoptInt,
+  IPPROTO_TCP,
+  SHUT_WR,
+  SO_ERROR,
+  SOL_SOCKET,
+  send,
+  setsockoptInt,
+  shutdown,
+  TCP_NODELAY,
+} from '../sys/socket.ts';
+import type { IoHandler } from './context.ts';
+import { HostDescriptor } from './host-descriptor.ts';
+
+export class TcpHostSocket extends HostDescriptor {
+  readable = false;
+  writable = true;
+  /** The host said end of file. */
+  eof = false;
+  /** The host takes no more bytes, but what it sent before is still on its way to the guest. */
+  broken = false;
+  /** The host hung up in its sending direction at least: read to the end without waiting for another edge. */
+  hungUp = false;
+  /** TCP_NODELAY is set before the second write; the first is never held back (RFC 9293 §3.7.4). */
+  #writes = 0;
+
+  /** Take over `fd`, which is connecting or connected; 0 or `-errno`, and then it is closed. */
+  attach(fd: number, handler: IoHandler): number {
+    return this.hold(fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP, handler);
+  }
+
+  /** What epoll(7) said of reading. */
+  noteReadable(events: number): void {
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.hungUp = true;
+    if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) !== 0) this.readable = true;
+  }
+
+  /** Take the pending error off the socket: a positive errno, or 0. What connect(2) ended with is one. */
+  takeError(): number {
+    const { memory, scratch } = this.context;
+    getsockoptInt(memory, this.fd, SOL_SOCKET, SO_ERROR, scratch.option);
+    return memory.view.getInt32(scratch.option, true);
+  }
+
+  /**
+   * Read into `parts`, which have room for `room` bytes; how many came, 0 at the end of file, or `-errno` (EAGAIN: none
+   * for the moment).
+   */
+  read(parts: Parts, room: number): number {
+    const { memory, scratch } = this.context;
+    scratch.putParts(parts);
+    let n: number;
+    do n = readv(memory, this.fd, scratch.iovec, parts.count);
+    while (n === -EINTR);
+    if (n === 0) this.eof = true;
+    if (n <= 0 || (n < room && !this.hungUp)) this.readable = false;
+    return n;
+  }
+
+  /** Write the `total` bytes of `parts`; how many were taken, or `-errno` (EAGAIN: none for the moment). */
+  write(parts: Parts, total: number): number {
+    if (parts.count === 1) return this.writeBytes(parts.offset[0] as number, total);
+    const { memory, scratch } = this.context;
+    this.#beforeWrite();
+    scratch.putParts(parts);
+    let n: number;
+    do n = writev(memory, this.fd, scratch.iovec, parts.count);
+    while (n === -EINTR);
+    if (n < total) this.writable = false;
+    return n;
+  }
+
+  /** As `write`, for bytes in one place. */
+  writeBytes(offset: number, length: number): number {
+    const { memory } = this.context;
+    this.#beforeWrite();
+    let n: number;
+    do n = send(memory, this.fd, offset, length);
+    while (n === -EINTR);
+    if (n < length) this.writable = false;
+    return n;
+  }
+
+  /** FIN: no more bytes will be written. */
+  endWriting(): void {
+    shutdown(this.fd, SHUT_WR);
+  }
+
+  /** Nagle's algorithm would hold back a small second write; the guest has its own. */
+  #beforeWrite(): void {
+    if (this.#writes === 2) return;
+    if (this.#writes === 1) {
+      const { memory, scratch } = this.context;
+      setsockoptInt(memory, this.fd, IPPROTO_TCP, TCP_NODELAY, 1, scratch.option);
+    }
+    this.#writes++;
+  }
+}
