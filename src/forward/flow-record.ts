@@ -23,6 +23,12 @@ export type Half = (typeof Half)[keyof typeof Half];
 /** What ended a half that ended well. */
 export const END_OF_FILE = -1;
 
+/** A flow as its record sees it. */
+export interface EndsSource {
+  /** Where it leads. Asked only when somebody is told. */
+  ends(): FlowEnds;
+}
+
 /** No address, or not one in particular. */
 export const NOWHERE: Endpoint = { address: '', port: 0 };
 
@@ -75,25 +81,25 @@ export class FlowRecord {
   }
 
   /** Both sides are open: tell it, if anybody wants to know. */
-  opened(context: FlowContext, ends: () => FlowEnds): void {
+  opened(context: FlowContext, source: EndsSource): void {
     if (!context.behavior.flowEvents) return;
-    this.#ends = ends();
+    this.#ends = source.ends();
     this.#report(context, 'open', this.#ends, '');
   }
 
   /**
-   * The flow is over: told as `close` when its opening was, else as `error`, with `reason` where no errno says it. `ends`
+   * The flow is over: told as `close` when its opening was, else as `error`, with `reason` where no errno says it. `source`
    * is asked only in the second case.
    */
-  closed(context: FlowContext, ends: () => FlowEnds, reason = ''): void {
+  closed(context: FlowContext, source: EndsSource, reason = ''): void {
     if (!context.behavior.flowEvents) return;
     if (this.#ends !== null) this.#report(context, 'close', this.#ends, reason);
-    else this.#report(context, 'error', ends(), reason);
+    else this.#report(context, 'error', source.ends(), reason);
   }
 
-  info(nowMs: number, state: string, ends: () => FlowEnds): FlowInfo {
+  info(nowMs: number, state: string, source: EndsSource): FlowInfo {
     return {
-      ...(this.#ends ?? ends()),
+      ...(this.#ends ?? source.ends()),
       flow: this.id,
       protocol: this.protocol,
       kind: this.forward === null ? 'routed' : this.forward.kind,

@@ -23,8 +23,8 @@ import {
 } from '../sys/socket.ts';
 import type { FlowContext, IoHandler } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
-import type { FlowInfo } from './flow-info.ts';
-import { endpoint, FlowRecord, localEnd, NOWHERE } from './flow-record.ts';
+import type { FlowEnds, FlowInfo } from './flow-info.ts';
+import { type EndsSource, endpoint, FlowRecord, localEnd, NOWHERE } from './flow-record.ts';
 import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
 import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
 import { readSockaddr } from './host-scratch.ts';
@@ -47,7 +47,7 @@ export interface PingFlowOwner {
   reportError(flow: PingFlow, error: QueuedError): void;
 }
 
-export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, ErrorSink {
+export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource, ErrorSink {
   readonly guest: IpAddress;
   readonly remote: IpAddress = ANY_ADDRESS;
   readonly ports: number;
@@ -104,14 +104,18 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Er
     this.#owner.reportError(this, error);
   }
 
-  /** The identifier stands where others have a port. */
   info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, 'OPEN', () => ({
+    return this.record.info(nowMs, 'OPEN', this);
+  }
+
+  /** The identifier stands where others have a port. */
+  ends(): FlowEnds {
+    return {
       left: endpoint(this.guest, this.identifier),
       leftLocal: NOWHERE,
       right: NOWHERE,
       rightLocal: localEnd(this.context, this.#socket.fd),
-    }));
+    };
   }
 
   close(): void {

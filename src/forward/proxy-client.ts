@@ -17,7 +17,17 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../sys/errno.ts';
 import { peek, recv } from '../sys/socket.ts';
 import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
-import { END_OF_FILE, endpoint, FlowRecord, Half, localEnd, remoteEnd } from './flow-record.ts';
+import type { FlowEnds } from './flow-info.ts';
+import {
+  END_OF_FILE,
+  type EndsSource,
+  endpoint,
+  FlowRecord,
+  Half,
+  localEnd,
+  NOWHERE,
+  remoteEnd,
+} from './flow-record.ts';
 import { HostDescriptor } from './host-descriptor.ts';
 import type { TcpListener } from './tcp-listener.ts';
 
@@ -36,7 +46,7 @@ export interface ProxyClientOwner {
   proxyFailed(client: ProxyClient): void;
 }
 
-export class ProxyClient extends TimerNode implements IoHandler {
+export class ProxyClient extends TimerNode implements IoHandler, EndsSource {
   readonly listener: TcpListener;
   waiting = false;
   readonly #owner: ProxyClientOwner;
@@ -86,24 +96,26 @@ export class ProxyClient extends TimerNode implements IoHandler {
     }
   }
 
+  ends(): FlowEnds {
+    const { context } = this.#owner;
+    const { fd } = this.#descriptor;
+    const { target, targetPort } = this.listener;
+    return {
+      left: remoteEnd(context, fd),
+      leftLocal: localEnd(context, fd),
+      right: endpoint(target, targetPort),
+      rightLocal: NOWHERE,
+    };
+  }
+
   onTimer(_nowMs: number): void {
     if (this.#descriptor.fd >= 0) this.#fail(0, CUT_SHORT);
   }
 
   #fail(code: number, reason: string): void {
     const { context } = this.#owner;
-    const { target, targetPort } = this.listener;
     this.#record.ended(Half.HostRead, code);
-    this.#record.closed(
-      context,
-      () => ({
-        left: remoteEnd(context, this.#descriptor.fd),
-        leftLocal: localEnd(context, this.#descriptor.fd),
-        right: endpoint(target, targetPort),
-        rightLocal: { address: '', port: 0 },
-      }),
-      reason,
-    );
+    this.#record.closed(context, this, reason);
     context.timers.cancel(this);
     this.#descriptor.close(true);
     this.#owner.proxyFailed(this);

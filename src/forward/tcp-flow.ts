@@ -38,6 +38,7 @@ import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
 import {
   END_OF_FILE,
+  type EndsSource,
   endpoint,
   FlowRecord,
   Half,
@@ -79,7 +80,7 @@ const segment = new TcpSegmentOut();
 
 export class TcpFlow
   extends TimerNode
-  implements IoHandler, Keyed, LruNode, Uploader, TcpUploadOwner, TcpDownloadOwner
+  implements IoHandler, Keyed, LruNode, EndsSource, Uploader, TcpUploadOwner, TcpDownloadOwner
 {
   readonly guest: IpAddress;
   readonly remote: IpAddress;
@@ -259,7 +260,7 @@ export class TcpFlow
     this.over = true;
     const context = this.#owner.context;
     this.#upload.drop();
-    this.record.closed(context, () => this.#ends(), reason);
+    this.record.closed(context, this, reason);
     if (this.dialing) {
       this.dialing = false;
       this.#owner.dialEnded(this);
@@ -319,7 +320,7 @@ export class TcpFlow
     this.connection.accept(this.#owner.context.clock.nowMs);
     this.#isHalfOpen = true;
     this.#owner.halfOpen(this);
-    this.record.opened(this.#owner.context, () => this.#ends());
+    this.record.opened(this.#owner.context, this);
     this.flush();
   }
 
@@ -366,7 +367,7 @@ export class TcpFlow
       if (this.dialing) {
         this.dialing = false;
         this.#owner.dialEnded(this);
-        this.record.opened(this.#owner.context, () => this.#ends());
+        this.record.opened(this.#owner.context, this);
       }
     }
     if ((events & EV_FIN) !== 0) this.record.ended(Half.GuestRead, END_OF_FILE);
@@ -422,10 +423,10 @@ export class TcpFlow
 
   /** What there is to tell of the flow now. */
   info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, tcpStateNames[this.connection.state] as string, () => this.#ends());
+    return this.record.info(nowMs, tcpStateNames[this.connection.state] as string, this);
   }
 
-  #ends(): FlowEnds {
+  ends(): FlowEnds {
     const { context } = this.#owner;
     const { forward, isLocal } = this.record;
     const guest = endpoint(this.guest, this.guestPort);

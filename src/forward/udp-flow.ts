@@ -9,14 +9,21 @@
  * Receiving. recvmmsg(2) of up to 32 datagrams; those that follow each other with the same sender and size go to the
  * guest as one batch where the device takes it.
  */
-import type { Endpoint } from '../config.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../sys/errno.ts';
 import type { IoHandler } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
-import { END_OF_FILE, endpoint, FlowRecord, Half, localEnd, NOWHERE } from './flow-record.ts';
+import {
+  END_OF_FILE,
+  type EndsSource,
+  endpoint,
+  FlowRecord,
+  Half,
+  localEnd,
+  NOWHERE,
+} from './flow-record.ts';
 import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
 import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
 import { IdleTimer } from './idle-timer.ts';
@@ -42,7 +49,7 @@ export interface UdpFlowOwner extends SenderJudge {
   reportError(flow: UdpFlow, error: QueuedError): void;
 }
 
-export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, ErrorSink {
+export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource, ErrorSink {
   readonly guest: IpAddress;
   readonly remote: IpAddress = ANY_ADDRESS;
   readonly ports: number;
@@ -53,6 +60,8 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
   readonly record: FlowRecord;
   readonly #owner: UdpFlowOwner;
   readonly #socket: HostDatagramSocket;
+  /** While the flow is told to be open: where the guest sends first. */
+  #opening: Target | null = null;
 
   constructor(owner: UdpFlowOwner, guest: IpAddress, port: number, dstPort: number) {
     super(owner.context, dstPort === DNS_PORT ? DNS_IDLE_MS : IDLE_MS);
@@ -72,12 +81,14 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
     const result = this.#socket.open(this.guest.isV4, 0, this);
     if (result < 0) return result;
     this.#socket.receiveErrors();
-    this.record.opened(this.context, () => this.#ends(endpoint(first.address, first.port)));
+    this.#opening = first;
+    this.record.opened(this.context, this);
+    this.#opening = null;
     return result;
   }
 
   info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, 'OPEN', () => this.#ends(NOWHERE));
+    return this.record.info(nowMs, 'OPEN', this);
   }
 
   /** Send the datagrams of `batch` to `target`. */
@@ -102,7 +113,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
 
   close(): void {
     if (this.#socket.fd < 0) return;
-    this.record.closed(this.context, () => this.#ends(NOWHERE));
+    this.record.closed(this.context, this);
     this.#socket.close();
     this.context.timers.cancel(this);
     this.#owner.ended(this);
@@ -114,8 +125,10 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, Err
     this.close();
   }
 
-  /** The mapping serves all destinations: `right` is one of them, or nowhere. */
-  #ends(right: Endpoint): FlowEnds {
+  /** The mapping serves all destinations: what is told is the first, or nowhere. */
+  ends(): FlowEnds {
+    const first = this.#opening;
+    const right = first === null ? NOWHERE : endpoint(first.address, first.port);
     return {
       left: endpoint(this.guest, this.guestPort),
       leftLocal: right,

@@ -12,7 +12,14 @@ import type { Client } from './client-table.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramSink } from './datagram-sink.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
-import { END_OF_FILE, endpoint, FlowRecord, Half, type LocalForward } from './flow-record.ts';
+import {
+  END_OF_FILE,
+  type EndsSource,
+  endpoint,
+  FlowRecord,
+  Half,
+  type LocalForward,
+} from './flow-record.ts';
 import { IdleTimer } from './idle-timer.ts';
 import type { LruNode } from './lru.ts';
 import type { Target } from './target.ts';
@@ -37,7 +44,7 @@ export interface UdpLocalOwner {
   ended(flow: UdpLocalFlow): void;
 }
 
-export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, LruNode {
+export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, LruNode, EndsSource {
   readonly listener: AnswerPath;
   readonly name: Uint8Array;
   readonly contacted: IpAddress;
@@ -82,7 +89,7 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   }
 
   opened(): void {
-    this.record.opened(this.context, () => this.#ends());
+    this.record.opened(this.context, this);
   }
 
   /** Pass datagrams `first` … `end` - 1 of the client on. */
@@ -113,7 +120,7 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   }
 
   info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, 'OPEN', () => this.#ends());
+    return this.record.info(nowMs, 'OPEN', this);
   }
 
   /** `half` ended, and so the other side does. */
@@ -127,7 +134,7 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   close(): void {
     if (this.#over) return;
     this.#over = true;
-    this.record.closed(this.context, () => this.#ends());
+    this.record.closed(this.context, this);
     this.context.timers.cancel(this);
     this.listener.ended(this);
     this.#owner.ended(this);
@@ -137,7 +144,7 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
     this.end(Half.HostRead, END_OF_FILE);
   }
 
-  #ends(): FlowEnds {
+  ends(): FlowEnds {
     return {
       left: this.listener.clientEnd(this),
       leftLocal: this.listener.contactedEnd(this),

@@ -180,12 +180,14 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     const { context, slots } = this;
     new FlowRecord(context, 'udp', listener).closed(
       context,
-      () => ({
-        left: readEndpoint(context.memory, slots.nameAt(i), slots.nameLengthAt(i)),
-        leftLocal: endpoint(contacted, listener.port),
-        right: endpoint(listener.target, listener.targetPort || listener.port),
-        rightLocal: NOWHERE,
-      }),
+      {
+        ends: () => ({
+          left: readEndpoint(context.memory, slots.nameAt(i), slots.nameLengthAt(i)),
+          leftLocal: endpoint(contacted, listener.port),
+          right: endpoint(listener.target, listener.targetPort || listener.port),
+          rightLocal: NOWHERE,
+        }),
+      },
       reason,
     );
   }

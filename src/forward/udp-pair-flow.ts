@@ -25,7 +25,16 @@ import { AF_UNIX, bind, connect, putSockaddrAutobind, SOCK_DGRAM, socket } from 
 import type { FlowContext, IoHandler } from './context.ts';
 import { DatagramQueue, type QueuedTotal } from './datagram-queue.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
-import { END_OF_FILE, endpoint, FlowRecord, Half, localEnd, remoteEnd, targetEnd } from './flow-record.ts';
+import {
+  END_OF_FILE,
+  type EndsSource,
+  endpoint,
+  FlowRecord,
+  Half,
+  localEnd,
+  remoteEnd,
+  targetEnd,
+} from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
 import { HostDatagramSocket } from './host-datagram-socket.ts';
 import type { NameWaiter } from './host-names.ts';
@@ -52,7 +61,7 @@ export interface UdpPairOwner {
   ended(flow: UdpPairFlow): void;
 }
 
-export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode, NameWaiter {
+export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource, NameWaiter {
   readonly guest: IpAddress;
   /** The destination as the guest knows it. */
   readonly remote: IpAddress;
@@ -164,7 +173,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
   }
 
   info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, this.#request >= 0 ? 'RESOLVING' : 'OPEN', () => this.#ends());
+    return this.record.info(nowMs, this.#request >= 0 ? 'RESOLVING' : 'OPEN', this);
   }
 
   /** End it without a word to anybody. */
@@ -172,7 +181,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     if (this.#over) return;
     this.#over = true;
     if (this.#request >= 0) this.context.names.cancel(this.#request);
-    this.record.closed(this.context, () => this.#ends());
+    this.record.closed(this.context, this);
     this.#release();
   }
 
@@ -215,7 +224,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
   }
 
   #opened(): void {
-    this.record.opened(this.context, () => this.#ends());
+    this.record.opened(this.context, this);
   }
 
   #sendOrKeep(queue: DatagramQueue, offset: number, length: number): void {
@@ -305,7 +314,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     this.#over = true;
     if (errno !== 0) this.record.ended(Half.HostRead, errno);
     this.#owner.refused(this, errno);
-    this.record.closed(this.context, () => this.#ends(), reason);
+    this.record.closed(this.context, this, reason);
     this.#release();
   }
 
@@ -316,7 +325,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     this.#owner.ended(this);
   }
 
-  #ends(): FlowEnds {
+  ends(): FlowEnds {
     const { fd } = this.#socket;
     let right = remoteEnd(this.context, fd);
     if (right.address === '') {
