@@ -16,8 +16,8 @@ import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno
 import type { FlowContext } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { FlowInfo } from './flow-info.ts';
-import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
-import { LruList } from './lru.ts';
+import { FlowSet } from './flow-set.ts';
+import { ANY_ADDRESS } from './flow-table.ts';
 import { PingFlow, type PingFlowOwner } from './ping-flow.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 
@@ -28,33 +28,34 @@ export class PingFlows implements PingFlowOwner {
   readonly buffer: number;
   readonly bufferSize: number = BUFFER_SIZE;
   readonly peer: IpAddress = new IpAddress();
-  readonly #table: FlowTable<PingFlow>;
-  readonly #lru = new LruList();
+  readonly #flows: FlowSet<PingFlow>;
   readonly #target = new Target();
   #deniedLogged = false;
 
   constructor(context: FlowContext) {
     this.context = context;
     this.buffer = context.slab.region(BUFFER_SIZE);
-    this.#table = new FlowTable(context.hash, PROTOCOL_ICMP);
+    this.#flows = new FlowSet(context, {
+      protocol: PROTOCOL_ICMP,
+      most: context.limits.pingMaxFlows,
+      evicted: Counter.PingEvicted,
+      // Each of a burst of echo requests is answered, whatever identifiers it uses (C-01).
+      evictionsPerSecond: Number.POSITIVE_INFINITY,
+    });
   }
 
   get size(): number {
-    return this.#table.size;
+    return this.#flows.size;
   }
 
   /** Add what there is to tell of each flow to `out`. */
   listFlows(out: FlowInfo[]): void {
-    this.#table.forEach((flow) => {
-      out.push(flow.info(this.context.clock.nowMs));
-    });
+    this.#flows.list(out);
   }
 
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
-    const flow = this.#table.withId(id);
-    flow?.close();
-    return flow !== null;
+    return this.#flows.close(id);
   }
 
   onEcho(p: Packet): void {
@@ -63,7 +64,7 @@ export class PingFlows implements PingFlowOwner {
     const target = this.#target;
     const identifier = memory.view.getUint16(p.offset + 4);
     const ports = (identifier << 16) >>> 0;
-    let flow = this.#table.find(p.src, ANY_ADDRESS, ports);
+    let flow = this.#flows.find(p.src, ANY_ADDRESS, ports);
     if (findTarget(context, Protocol.Icmp, p.dst, 0, flow === null, target) !== TargetKind.Outside) {
       counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
       icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
@@ -71,7 +72,7 @@ export class PingFlows implements PingFlowOwner {
     }
     flow ??= this.#open(p, identifier);
     if (flow === null) return;
-    this.#lru.touch(flow);
+    this.#flows.touch(flow);
     scratch.putAddress(target.address, 0, 0);
     const result = flow.send(p.offset, p.length, p.ttl);
     if (result === -ENETUNREACH) icmp.unreachable(p, Unreachable.Net, clock.nowMs);
@@ -82,7 +83,7 @@ export class PingFlows implements PingFlowOwner {
   }
 
   touch(flow: PingFlow): void {
-    this.#lru.touch(flow);
+    this.#flows.touch(flow);
   }
 
   mayReceive(src: IpAddress): boolean {
@@ -93,8 +94,7 @@ export class PingFlows implements PingFlowOwner {
   }
 
   ended(flow: PingFlow): void {
-    this.#table.remove(flow);
-    this.#lru.remove(flow);
+    this.#flows.remove(flow);
   }
 
   reportError(flow: PingFlow, error: QueuedError): void {
@@ -122,14 +122,10 @@ export class PingFlows implements PingFlowOwner {
   }
 
   #open(p: Packet, identifier: number): PingFlow | null {
-    const { limits, counters, descriptors, icmp, clock } = this.context;
-    if (this.#table.size >= limits.pingMaxFlows || descriptors.used >= descriptors.limit) {
-      const oldest = this.#lru.oldest as PingFlow | null;
-      if (oldest === null) {
-        counters.drop(DropReason.IcmpLimit);
-        return null;
-      }
-      oldest.close();
+    const { counters, icmp, clock } = this.context;
+    if (!this.#flows.makeRoom()) {
+      counters.drop(DropReason.IcmpLimit);
+      return null;
     }
     const flow = new PingFlow(this, p.src, identifier);
     const result = flow.open();
@@ -149,8 +145,7 @@ export class PingFlows implements PingFlowOwner {
       return null;
     }
     counters.add(Counter.PingOpened, 1);
-    this.#table.add(flow);
-    this.#lru.add(flow);
+    this.#flows.add(flow);
     return flow;
   }
 }

@@ -13,10 +13,10 @@ import type { DatagramSink } from './datagram-sink.ts';
 import type { DnsFlows } from './dns-flows.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { FlowInfo } from './flow-info.ts';
-import { ANY_ADDRESS, FlowTable } from './flow-table.ts';
+import { FlowSet } from './flow-set.ts';
+import { ANY_ADDRESS } from './flow-table.ts';
 import type { Listener } from './forwards.ts';
-import { LruList } from './lru.ts';
-import { MAX_EVICTIONS_PER_SECOND, RateWindow } from './rate-window.ts';
+import { MAX_EVICTIONS_PER_SECOND } from './rate-window.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
@@ -29,9 +29,7 @@ export class UdpFlows implements UdpFlowOwner {
   readonly context: FlowContext;
   readonly slots: ReceiveSlots;
   readonly #dns: DnsFlows;
-  readonly #table: FlowTable<UdpFlow>;
-  readonly #lru = new LruList();
-  readonly #evictions = new RateWindow(MAX_EVICTIONS_PER_SECOND);
+  readonly #flows: FlowSet<UdpFlow>;
   readonly #pairs: UdpPairs;
   readonly #locals: UdpLocals;
   // The last datagram's ends, where it went, and the state of the world at that time.
@@ -58,29 +56,30 @@ export class UdpFlows implements UdpFlowOwner {
     this.#dns = dns;
     const payloads = payloadRegion(context.slab);
     this.slots = new ReceiveSlots(context.slab, context.memory, payloads, SOCKADDR_SIZE, 0);
-    this.#table = new FlowTable(context.hash, PROTOCOL_UDP);
+    this.#flows = new FlowSet(context, {
+      protocol: PROTOCOL_UDP,
+      most: context.limits.udpMaxFlows,
+      evicted: Counter.UdpEvicted,
+      evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
+    });
     this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
     this.#locals = new UdpLocals(context, payloads, (flow) => this.#forget(flow));
   }
 
   get size(): number {
-    return this.#table.size + this.#pairs.size + this.#locals.size;
+    return this.#flows.size + this.#pairs.size + this.#locals.size;
   }
 
   /** Add what there is to tell of each flow to `out`. */
   listFlows(out: FlowInfo[]): void {
-    this.#table.forEach((flow) => {
-      out.push(flow.info(this.context.clock.nowMs));
-    });
+    this.#flows.list(out);
     this.#pairs.listFlows(out);
     this.#locals.listFlows(out);
   }
 
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
-    const flow = this.#table.withId(id);
-    flow?.close();
-    return flow !== null || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
+    return this.#flows.close(id) || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
   }
 
   /** Open local forward `id`. Throws `ForwardError`. */
@@ -153,7 +152,7 @@ export class UdpFlows implements UdpFlowOwner {
     // A forward's flow goes on, also when the forward is gone.
     if (pair !== null && pair.record.forward !== null) return pair;
     const isConnected = behavior.udpMapping === 'connected';
-    const flow = isConnected ? pair : this.#table.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
+    const flow = isConnected ? pair : this.#flows.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
     const target = this.#target;
     const kind = findTarget(context, Protocol.Udp, p.dst, h.dstPort, flow === null, target);
     if (h.dstPort === 0 && kind !== TargetKind.Forward) {
@@ -217,13 +216,12 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   touch(flow: UdpFlow): void {
-    this.#lru.touch(flow);
+    this.#flows.touch(flow);
   }
 
   ended(flow: UdpFlow): void {
     this.#forget(flow);
-    this.#table.remove(flow);
-    this.#lru.remove(flow);
+    this.#flows.remove(flow);
   }
 
   /** `sink` takes nothing any more. */
@@ -254,15 +252,10 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   #open(p: Packet, h: UdpHeader): UdpFlow | null {
-    const { limits, counters, descriptors, clock } = this.context;
-    if (this.#table.size >= limits.udpMaxFlows || descriptors.used >= descriptors.limit) {
-      const oldest = this.#lru.oldest as UdpFlow | null;
-      if (oldest === null || !this.#evictions.allow(clock.nowMs)) {
-        counters.drop(DropReason.UdpLimit);
-        return null;
-      }
-      counters.add(Counter.UdpEvicted, 1);
-      oldest.close();
+    const { counters } = this.context;
+    if (!this.#flows.makeRoom()) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
     }
     const flow = new UdpFlow(this, p.src, h.srcPort, h.dstPort);
     const result = flow.open(this.#target);
@@ -271,8 +264,7 @@ export class UdpFlows implements UdpFlowOwner {
       return null;
     }
     counters.add(Counter.UdpOpened, 1);
-    this.#table.add(flow);
-    this.#lru.add(flow);
+    this.#flows.add(flow);
     return flow;
   }
 }

@@ -12,10 +12,9 @@ import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import { QueuedTotal } from './datagram-queue.ts';
 import type { FlowInfo } from './flow-info.ts';
-import { FlowTable } from './flow-table.ts';
+import { FlowSet } from './flow-set.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
-import { LruList } from './lru.ts';
-import { MAX_EVICTIONS_PER_SECOND, RateWindow } from './rate-window.ts';
+import { MAX_EVICTIONS_PER_SECOND } from './rate-window.ts';
 import { Protocol, type Target } from './target.ts';
 import type { ReceiveSlots } from './udp-batch.ts';
 import { UdpPairFlow, type UdpPairOwner } from './udp-pair-flow.ts';
@@ -24,61 +23,54 @@ export class UdpPairs implements UdpPairOwner {
   readonly context: FlowContext;
   readonly slots: ReceiveSlots;
   readonly queued: QueuedTotal = new QueuedTotal();
-  readonly #table: FlowTable<UdpPairFlow>;
-  readonly #lru = new LruList();
-  readonly #evictions = new RateWindow(MAX_EVICTIONS_PER_SECOND);
+  readonly #flows: FlowSet<UdpPairFlow>;
   readonly #onEnd: (flow: UdpPairFlow) => void;
 
   /** `onEnd` hears of every flow that is over. */
   constructor(context: FlowContext, slots: ReceiveSlots, onEnd: (flow: UdpPairFlow) => void) {
     this.context = context;
     this.slots = slots;
-    this.#table = new FlowTable(context.hash, PROTOCOL_UDP);
+    this.#flows = new FlowSet(context, {
+      protocol: PROTOCOL_UDP,
+      most: context.limits.udpMaxFlows,
+      evicted: Counter.UdpEvicted,
+      evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
+    });
     this.#onEnd = onEnd;
   }
 
   get size(): number {
-    return this.#table.size;
+    return this.#flows.size;
   }
 
   find(guest: IpAddress, remote: IpAddress, ports: number): UdpPairFlow | null {
-    return this.#table.size === 0 ? null : this.#table.find(guest, remote, ports);
+    return this.#flows.find(guest, remote, ports);
   }
 
   /** Open a flow from the guest's end to `target`, which the guest knows as (`remote`, lower half of `ports`); or null. */
   open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): UdpPairFlow | null {
-    const { limits, counters, descriptors, clock } = this.context;
-    if (this.#table.size >= limits.udpMaxFlows || descriptors.used >= descriptors.limit) {
-      const oldest = this.#lru.oldest as UdpPairFlow | null;
-      if (oldest === null || !this.#evictions.allow(clock.nowMs)) {
-        counters.drop(DropReason.UdpLimit);
-        return null;
-      }
-      counters.add(Counter.UdpEvicted, 1);
-      oldest.close();
+    const { counters } = this.context;
+    if (!this.#flows.makeRoom()) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
     }
     const flow = new UdpPairFlow(this, guest, remote, ports, target.forward);
-    this.#table.add(flow);
-    this.#lru.add(flow);
+    this.#flows.add(flow);
     if (flow.open(target) < 0) return null;
     counters.add(Counter.UdpOpened, 1);
     return flow;
   }
 
   listFlows(out: FlowInfo[]): void {
-    this.#table.forEach((flow) => {
-      out.push(flow.info(this.context.clock.nowMs));
-    });
+    this.#flows.list(out);
   }
 
   closeFlow(id: number): boolean {
-    const flow = this.#table.withId(id);
-    flow?.close();
-    return flow !== null;
+    return this.#flows.close(id);
   }
 
   touch(flow: UdpPairFlow): void {
-    this.#lru.touch(flow);
+    this.#flows.touch(flow);
   }
 
   mayAnswer(flow: UdpPairFlow): boolean {
@@ -109,8 +101,7 @@ export class UdpPairs implements UdpPairOwner {
   }
 
   ended(flow: UdpPairFlow): void {
-    this.#table.remove(flow);
-    this.#lru.remove(flow);
+    this.#flows.remove(flow);
     this.#onEnd(flow);
   }
 }

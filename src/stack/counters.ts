@@ -35,6 +35,7 @@ export const Counter = {
   TcpHalfOpenDropped: 26,
   TcpAccepted: 27,
   TcpMemoryPressure: 28,
+  PingEvicted: 29,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -68,6 +69,7 @@ const counterNames: readonly string[] = [
   'tcp.half_open_dropped',
   'tcp.accepted',
   'tcp.memory_pressure',
+  'ping.evicted',
 ];
 
 export class Counters {

@@ -1,0 +1,92 @@
+/**
+ * The datagram flows of one kind: found by their ends, told of, and giving way to newer ones when there are too many,
+ * those first that were used longest ago.
+ */
+import type { Counter } from '../stack/counters.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import type { FlowContext } from './context.ts';
+import type { FlowInfo } from './flow-info.ts';
+import { FlowTable, type Keyed } from './flow-table.ts';
+import { LruList, type LruNode } from './lru.ts';
+import { RateWindow } from './rate-window.ts';
+
+export interface SetFlow extends Keyed, LruNode {
+  info(nowMs: number): FlowInfo;
+  /** End it without a word to anybody; it leaves the set by that. */
+  close(): void;
+}
+
+export interface FlowSetOptions {
+  /** Of the IP header. */
+  protocol: number;
+  /** Flows there may be. */
+  most: number;
+  /** What counts those that gave way, and how many may in a second. */
+  evicted: Counter;
+  evictionsPerSecond: number;
+}
+
+export class FlowSet<F extends SetFlow> {
+  readonly #context: FlowContext;
+  readonly #table: FlowTable<F>;
+  readonly #lru = new LruList();
+  readonly #most: number;
+  readonly #evicted: Counter;
+  readonly #evictions: RateWindow;
+
+  constructor(context: FlowContext, { protocol, most, evicted, evictionsPerSecond }: FlowSetOptions) {
+    this.#context = context;
+    this.#table = new FlowTable(context.hash, protocol);
+    this.#most = most;
+    this.#evicted = evicted;
+    this.#evictions = new RateWindow(evictionsPerSecond);
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  find(guest: IpAddress, remote: IpAddress, ports: number): F | null {
+    return this.#table.size === 0 ? null : this.#table.find(guest, remote, ports);
+  }
+
+  /** Make room for one more; false: not now. */
+  makeRoom(): boolean {
+    const { counters, descriptors, clock } = this.#context;
+    if (this.#table.size < this.#most && descriptors.used < descriptors.limit) return true;
+    const oldest = this.#lru.oldest as F | null;
+    if (oldest === null || !this.#evictions.allow(clock.nowMs)) return false;
+    counters.add(this.#evicted, 1);
+    oldest.close();
+    return true;
+  }
+
+  add(flow: F): void {
+    this.#table.add(flow);
+    this.#lru.add(flow);
+  }
+
+  /** `flow` was used. */
+  touch(flow: F): void {
+    this.#lru.touch(flow);
+  }
+
+  remove(flow: F): void {
+    this.#table.remove(flow);
+    this.#lru.remove(flow);
+  }
+
+  /** Add what there is to tell of each flow to `out`. */
+  list(out: FlowInfo[]): void {
+    this.#table.forEach((flow) => {
+      out.push(flow.info(this.#context.clock.nowMs));
+    });
+  }
+
+  /** End the flow that the control plane knows by this number; false: there is none. */
+  close(id: number): boolean {
+    const flow = this.#table.withId(id);
+    flow?.close();
+    return flow !== null;
+  }
+}
