@@ -1,6 +1,6 @@
 /**
- * All TCP flows of a guest: finding the flow of a segment, opening flows, refusing them, and the limits that keep a
- * guest from using up the host (T-22, R-01, R-02). Refusal is always an answer, never silence.
+ * All TCP flows of a guest: finding the flow of a segment, opening flows, settling them at the end of a batch, and what
+ * has to go where there are too many. Refusal is always an answer, never silence.
  */
 
 import type { HostEnd } from '../config.ts';
@@ -13,21 +13,29 @@ import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connecti
 import { seqAdd } from '../stack/tcp/seq.ts';
 import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
-import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TCP_URG, TcpHeader } from '../stack/wire/tcp.ts';
+import {
+  PROTOCOL_TCP,
+  TCP_ACK,
+  TCP_FIN,
+  TCP_RST,
+  TCP_SYN,
+  TCP_URG,
+  type TcpHeader,
+} from '../stack/wire/tcp.ts';
 import { ECONNREFUSED, EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { FlowInfo } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
-import { REFUSE, unreachableFor } from './host-error.ts';
 import { LruList } from './lru.ts';
 import { cutStalled, isStalled } from './memory-pressure.ts';
-import { Refusals } from './refusals.ts';
 import { splitZone } from './remote-forwards.ts';
 import { SpareParts } from './spare-parts.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { dialAddress, dialUnix } from './tcp-dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
+import { TcpLimits } from './tcp-limits.ts';
 import { TcpLocals, type TcpLocalsOwner } from './tcp-locals.ts';
+import { TcpRefuser } from './tcp-refuser.ts';
 import { GATHER_PARTS } from './tcp-upload.ts';
 import { TimeWaitTable } from './time-wait.ts';
 import { BURST_BYTES, type WindowShare } from './window-share.ts';
@@ -45,8 +53,6 @@ const CHALLENGES_PER_SECOND = 1000;
 /** Share of packet memory that is enough again after a shortage, and how often it is seen to. */
 const MEMORY_COMFORT = 7 / 8;
 const MAKE_ROOM_INTERVAL_MS = 1000;
-/** TCP bytes an ICMP error quotes: ports and sequence number (RFC 792). */
-const QUOTE_BYTES = 8;
 
 export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly context: FlowContext;
@@ -56,18 +62,15 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly #table: FlowTable<TcpFlow>;
   readonly #timeWait: TimeWaitTable;
   readonly #target = new Target();
-  readonly #reset = new TcpHeader();
+  readonly #limits: TcpLimits;
+  readonly #refuser: TcpRefuser;
   #touched: (TcpFlow | null)[] = [];
   #settling: (TcpFlow | null)[] = [];
   /** Counts instead of lengths here too: an emptied array would lose its storage after every batch. */
   #touchedCount = 0;
-  #dials = 0;
-  readonly #dialsTo = new Map<number, number>();
   readonly #halfOpen = new LruList();
   #halfOpenCount = 0;
-  readonly #refusals = new Refusals();
   #roomMadeAt = Number.NEGATIVE_INFINITY;
-  #limitLoggedAt = Number.NEGATIVE_INFINITY;
   readonly #share: WindowShare | null;
 
   /** `share`: what uploads at the same time divide among them; null = each may have its `receiveLimit`. */
@@ -94,6 +97,8 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       challenges: new ErrorLimiter(CHALLENGES_PER_SECOND, CHALLENGES_PER_SECOND, rng),
       newCongestionControl,
     };
+    this.#limits = new TcpLimits(context);
+    this.#refuser = new TcpRefuser(context);
     this.#table = new FlowTable(hash, PROTOCOL_TCP);
     this.#timeWait = new TimeWaitTable(context);
     this.locals = new TcpLocals(this);
@@ -108,7 +113,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   }
 
   get dialing(): number {
-    return this.#dials;
+    return this.#limits.dials;
   }
 
   get halfOpenCount(): number {
@@ -130,13 +135,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   }
 
   hasRoom(): boolean {
-    const { limits, descriptors } = this.context;
-    const room =
-      this.#table.size < limits.tcpMaxFlows &&
-      this.#dials < limits.tcpMaxPendingDials &&
-      descriptors.used < descriptors.limit;
-    if (!room) this.#logLimit();
-    return room;
+    return this.#limits.hasRoom(this.#table.size);
   }
 
   isInUse(guest: IpAddress, remote: IpAddress, ports: number): boolean {
@@ -154,7 +153,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   enter(flow: TcpFlow): void {
     this.#table.add(flow);
     flow.dialing = true;
-    this.#dials++;
+    this.#limits.dialBegun();
   }
 
   onTcp(p: Packet, h: TcpHeader): void {
@@ -171,7 +170,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     if (flow !== null) {
       if (flow.connection.state === TcpState.SynPending) this.#onPending(flow, p, h);
       else if ((flow.onSegment(h, p.offset + h.headerLen, length) & EV_BAD_ACK) !== 0)
-        this.#sendReset(p, h, length);
+        this.#refuser.reset(p, h, length);
       // Frames have a slot each, but there is only one place where fragments are put together.
       if (p.reassembled) flow.endGathering();
       return;
@@ -179,12 +178,12 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     if (this.#timeWait.onSegment(p.src, p.dst, ports, h)) return;
     if (h.srcPort === 0 || h.dstPort === 0) {
       counters.drop(DropReason.TcpPort0);
-      this.#sendReset(p, h, length);
+      this.#refuser.reset(p, h, length);
     } else if ((flags & (TCP_SYN | TCP_ACK)) === TCP_SYN) {
       this.#open(p, h, ports, length);
     } else {
       counters.drop(DropReason.TcpNoFlow);
-      this.#sendReset(p, h, length);
+      this.#refuser.reset(p, h, length);
     }
   }
 
@@ -221,7 +220,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   }
 
   dialEnded(flow: TcpFlow): void {
-    this.#dials--;
+    this.#limits.dialEnded();
     if (flow.record.isLocal) {
       this.locals.dialEnded(flow);
       return;
@@ -230,43 +229,13 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       this.context.names.cancel(flow.nameRequest);
       flow.nameRequest = -1;
     }
-    const key = destinationKey(flow.remote, flow.remotePort);
-    const count = (this.#dialsTo.get(key) ?? 1) - 1;
-    if (count === 0) this.#dialsTo.delete(key);
-    else this.#dialsTo.set(key, count);
+    this.#limits.dialToEnded(flow.remote, flow.remotePort);
   }
 
   refuse(flow: TcpFlow, error: number): void {
-    if (error === -EMFILE) this.#logLimit();
-    const c = flow.connection;
-    const { icmp, scratch, memory, clock, counters } = this.context;
-    counters.add(Counter.TcpRefused, 1);
-    const why = unreachableFor(error);
-    if (why === REFUSE) {
-      if (error === -ECONNREFUSED) {
-        this.#refusals.note(destinationKey(flow.remote, flow.remotePort), clock.nowMs);
-      }
-      const h = this.#reset;
-      h.srcPort = flow.remotePort;
-      h.dstPort = flow.guestPort;
-      h.seq = 0;
-      h.ack = c.rcvNxt;
-      h.flags = TCP_RST | TCP_ACK;
-      this.#transmitReset(flow.remote, flow.guest, h);
-      return;
-    }
-    const view = memory.view;
-    view.setUint32(scratch.message, flow.ports);
-    view.setUint32(scratch.message + 4, c.irs);
-    icmp.unreachableFlow(
-      flow.guest,
-      flow.remote,
-      PROTOCOL_TCP,
-      scratch.message,
-      QUOTE_BYTES,
-      why,
-      clock.nowMs,
-    );
+    if (error === -EMFILE) this.#limits.log(this.#table.size);
+    if (error === -ECONNREFUSED) this.#limits.noteRefusal(flow.remote, flow.remotePort);
+    this.#refuser.refuse(flow, error);
   }
 
   halfOpen(flow: TcpFlow): void {
@@ -324,7 +293,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
 
   #open(p: Packet, h: TcpHeader, ports: number, length: number): void {
     const { context } = this;
-    const { counters, clock, link, rng, limits, descriptors } = context;
+    const { counters, clock, link, rng } = context;
     const target = this.#target;
     switch (findTarget(context, Protocol.Tcp, p.dst, h.dstPort, true, target)) {
       case TargetKind.Outside:
@@ -332,7 +301,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
         break;
       case TargetKind.Dns:
         if (context.resolvers.count === 0) {
-          this.#sendReset(p, h, length);
+          this.#refuser.reset(p, h, length);
           return;
         }
         target.address.copyFrom(context.resolvers.at(0).address);
@@ -340,7 +309,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
         break;
       case TargetKind.Denied:
         counters.drop(DropReason.PolicyDeny);
-        this.#sendReset(p, h, length);
+        this.#refuser.reset(p, h, length);
         return;
       case TargetKind.Unreachable:
         counters.add(Counter.TcpRefused, 1);
@@ -348,31 +317,23 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
         return;
       default:
         counters.add(Counter.TcpRefused, 1);
-        this.#sendReset(p, h, length);
+        this.#refuser.reset(p, h, length);
         return;
     }
-    const key = destinationKey(p.dst, h.dstPort);
-    if (this.#refusals.isKnown(key, clock.nowMs)) {
+    if (this.#limits.isRefused(p.dst, h.dstPort)) {
       counters.add(Counter.TcpRefused, 1);
-      this.#sendReset(p, h, length);
+      this.#refuser.reset(p, h, length);
       return;
     }
-    const dialsToIt = this.#dialsTo.get(key) ?? 0;
-    if (
-      this.#table.size >= limits.tcpMaxFlows ||
-      this.#dials >= limits.tcpMaxPendingDials ||
-      dialsToIt >= limits.tcpMaxPendingDialsPerDestination ||
-      descriptors.used >= descriptors.limit
-    ) {
+    if (!this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size)) {
       counters.drop(DropReason.TcpLimit);
-      this.#logLimit();
-      this.#sendReset(p, h, length);
+      this.#refuser.reset(p, h, length);
       return;
     }
     const flow = new TcpFlow(this, this.environment, p.src, p.dst, ports, target.forward);
     flow.connection.openPassive(h, link.mtu, this.initialSeq(flow), rng.u32(), clock.nowMs);
     this.enter(flow);
-    this.#dialsTo.set(key, dialsToIt + 1);
+    this.#limits.dialToBegun(p.dst, h.dstPort);
     const result = this.#dial(flow, target);
     if (result < 0) flow.refuse(-result);
     else counters.add(Counter.TcpOpened, 1);
@@ -418,55 +379,4 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const result = fd < 0 ? fd : flow.attach(fd);
     if (result < 0) flow.refuse(-result);
   }
-
-  /** RFC 9293 §3.10.7.1: the answer of a closed port. */
-  #sendReset(p: Packet, segment: TcpHeader, length: number): void {
-    if ((segment.flags & TCP_RST) !== 0) return;
-    const h = this.#reset;
-    h.srcPort = segment.dstPort;
-    h.dstPort = segment.srcPort;
-    if ((segment.flags & TCP_ACK) !== 0) {
-      h.seq = segment.ack;
-      h.ack = 0;
-      h.flags = TCP_RST;
-    } else {
-      const syn = (segment.flags & TCP_SYN) !== 0 ? 1 : 0;
-      const fin = (segment.flags & TCP_FIN) !== 0 ? 1 : 0;
-      h.seq = 0;
-      h.ack = seqAdd(segment.seq, length + syn + fin);
-      h.flags = TCP_RST | TCP_ACK;
-    }
-    this.#transmitReset(p.dst, p.src, h);
-  }
-
-  #transmitReset(src: IpAddress, dst: IpAddress, h: TcpHeader): void {
-    h.window = 0;
-    h.hasTimestamps = false;
-    this.context.counters.add(Counter.TcpResetSent, 1);
-    this.context.egress.parts.count = 0;
-    this.context.egress.sendTcp(src, dst, h, 0, 0);
-  }
-
-  #logLimit(): void {
-    const { clock, descriptors, limits } = this.context;
-    if (clock.nowMs - this.#limitLoggedAt < 1000) return;
-    this.#limitLoggedAt = clock.nowMs;
-    this.context.log('warn', 'TCP limit reached, new connections are refused', {
-      flows: this.#table.size,
-      maxFlows: limits.tcpMaxFlows,
-      dials: this.#dials,
-      maxDials: limits.tcpMaxPendingDials,
-      descriptors: descriptors.used,
-      maxDescriptors: descriptors.limit,
-    });
-  }
-}
-
-/** For counting only: a collision merely shares a limit. */
-function destinationKey(address: IpAddress, port: number): number {
-  return (
-    (Math.imul(address.w0 ^ Math.imul(address.w1, 31) ^ Math.imul(address.w2, 37) ^ address.w3, 65599) ^
-      port) >>>
-    0
-  );
 }
