@@ -4,9 +4,11 @@
  */
 import type { Clock, IoHandler, Poller, TimerNode, Timers } from '../forward/context.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
+import { readThreadCpuTime, TIMESPEC_SIZE } from '../sys/clock.ts';
 import { Epoll, epollScratchSize } from '../sys/epoll.ts';
 import { EINTR } from '../sys/errno.ts';
 import type { Memory } from '../sys/memory.ts';
+import { TurnMeter } from './turn-meter.ts';
 
 const MAX_EVENTS = 256;
 /** epoll_wait takes an int of milliseconds; longer waits are simply made again. */
@@ -21,6 +23,7 @@ const TURN_BYTES = 256 * 1024;
 export class EventLoop implements Poller {
   readonly clock: Clock;
   readonly timers: TimerHeap = new TimerHeap();
+  readonly meter: TurnMeter;
   readonly #epoll: Epoll;
   #handlers: (IoHandler | null)[] = [];
   #generations: number[] = [];
@@ -50,6 +53,12 @@ export class EventLoop implements Poller {
     this.clock = { nowMs: Math.floor(now()), turn: 0, bytesLeft: TURN_BYTES };
     this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
     this.#onError = onError;
+    const timespec = slab.region(TIMESPEC_SIZE);
+    this.meter = new TurnMeter(now(), () => {
+      readThreadCpuTime(memory, timespec);
+      const seconds = slab.view.getUint32(timespec, true);
+      return seconds * 1e3 + slab.view.getUint32(timespec + 8, true) / 1e6;
+    });
   }
 
   add(fd: number, events: number, handler: IoHandler, first = false): number {
@@ -93,14 +102,20 @@ export class EventLoop implements Poller {
   turn(): number {
     const clock = this.clock;
     let timeout = 0;
-    if (this.#readyCount === 0) {
-      const next = this.timers.next - this.#now();
+    const mayWait = this.#readyCount === 0;
+    if (mayWait) {
+      const before = this.#now();
+      this.meter.end(before);
+      const next = this.timers.next - before;
       timeout = next <= 0 ? 0 : Math.min(MAX_WAIT_MS, Math.ceil(next));
     }
     const count = this.#epoll.wait(timeout);
     if (count < 0 && count !== -EINTR) throw new Error(`epoll_wait failed: errno ${-count}`);
+    const now = this.#now();
+    if (!mayWait) this.meter.end(now);
+    this.meter.begin(now);
     // Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call.
-    clock.nowMs = Math.floor(this.#now());
+    clock.nowMs = Math.floor(now);
     clock.turn++;
     clock.bytesLeft = TURN_BYTES;
     // Handlers asked for in the last turn, before this turn's events may ask again.

@@ -300,6 +300,8 @@ class Engine {
       'memory.pages_used': this.#slab.pagesUsed,
       'descriptors.used': this.#services.descriptors.used,
       timers: this.#loop.timers.size,
+      'loop.turn_max_ms': this.#loop.meter.longestMs,
+      'loop.turn_cpu_max_ms': this.#loop.meter.longestCpuMs,
     };
     for (const guest of this.#guests) {
       for (const [name, value] of Object.entries(guest.counters.snapshot()))
