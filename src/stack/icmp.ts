@@ -25,8 +25,10 @@ import {
   ICMP6_ADMIN_PROHIBITED,
   ICMP6_ECHO_REPLY,
   ICMP6_NO_ROUTE,
+  ICMP6_PARAMETER_PROBLEM,
   ICMP6_PORT_UNREACHABLE,
   ICMP6_TIME_EXCEEDED,
+  ICMP6_UNKNOWN_OPTION,
   ICMP6_UNREACHABLE,
   IcmpHeader,
   icmp4Checksum,
@@ -144,7 +146,9 @@ export class Icmp {
 
   /** An error about the packet `p`, which is quoted as it lies in the arena. */
   error(p: Packet, type: number, code: number, rest: number, nowMs: number): void {
-    if (!this.#mayAnswer(p.src, p.dst, nowMs)) return;
+    // Unknown options are told whatever the destination (RFC 4443 §2.4 (e.3)).
+    const anyDestination = !p.isV4 && type === ICMP6_PARAMETER_PROBLEM && code === ICMP6_UNKNOWN_OPTION;
+    if (!this.#mayAnswer(p.src, p.dst, anyDestination, nowMs)) return;
     this.#send(this.#gateway(p.isV4), p.src, type, code, rest, p.ipOffset, p.ipLength);
   }
 
@@ -194,7 +198,7 @@ export class Icmp {
     rest: number,
     nowMs: number,
   ): void {
-    if (!this.#mayAnswer(src, dst, nowMs)) return;
+    if (!this.#mayAnswer(src, dst, false, nowMs)) return;
     const view = this.#slab.view;
     const quote = this.#egress.transport + ICMP_HEADER_LEN;
     let headerLength: number;
@@ -231,8 +235,8 @@ export class Icmp {
   }
 
   /** RFC 1122 §3.2.2, RFC 4443 §2.4 (e): no error to or about groups and unspecified sources; and a rate. */
-  #mayAnswer(src: IpAddress, dst: IpAddress, nowMs: number): boolean {
-    if (src.isUnspecified || src.isMulticast || dst.isMulticast) return false;
+  #mayAnswer(src: IpAddress, dst: IpAddress, anyDestination: boolean, nowMs: number): boolean {
+    if (src.isUnspecified || src.isMulticast || (dst.isMulticast && !anyDestination)) return false;
     if (dst.isV4 && dst.w3 === 0xffffffff) return false;
     if (this.#limiter.allow(nowMs)) return true;
     this.#counters.add(Counter.IcmpErrorsSuppressed, 1);
