@@ -1,7 +1,7 @@
 # The two commands to know: `make demo` shows the program at work, `make test` runs every test.
 # Both install what they need: npm packages always, Debian packages when run as root.
 
-.PHONY: sim bench-badlink fuzz attack soak demo test test-unit test-e2e build check bench clean
+.PHONY: sim bench-badlink fuzz attack hazards soak demo test test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -39,7 +39,11 @@ bench-badlink: build
 	scripts/need.sh test
 	unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/badlink/main.js
 
-# Floods of hazards from a real guest, each for ATTACK_SECONDS, while a neighbour flow is measured.
+# The hazard tests with the counts that are too large for `make test`: some minutes.
+hazards: build
+	HAZARDS_FULL=1 node --test --test-reporter=spec dist/test/hazards/*.test.js
+
+# Floods of hazards from a real guest, each for ATTACK_SECONDS (60), while neighbours of the same guest are measured.
 attack: build
 	scripts/need.sh test
 	test/run.sh attack

@@ -7,17 +7,29 @@ import { parseIpAddress } from '../../src/stack/wire/address.ts';
 import { Lab, type LabOptions, summary } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
+  AT_IP4_DST,
+  AT_IP4_SUM,
+  AT_IP6_DST,
+  AT_TRANSPORT4,
+  AT_TRANSPORT6,
   type Decoded,
   DNS4,
+  DNS6,
   echo,
+  frame,
   GATEWAY4,
   GATEWAY6,
   GUEST4,
+  ICMP_SUM,
   type Ip,
   isV6,
+  putLong,
+  putWord,
   RST,
   SYN,
+  TCP_SUM,
   tcp,
+  UDP_SUM,
   udp,
 } from '../support/lab/packets.ts';
 
@@ -165,18 +177,20 @@ describe('hazards A: addresses and policy', () => {
   test('A-04: no port of the gateway, and no port but 53 of the DNS address, leads to the host', () => {
     for (const [name, policy] of policies) {
       const lab = new Lab(policy);
-      const addresses: Ip[] = [GATEWAY4, GATEWAY6, DNS4];
+      const addresses: Ip[] = [GATEWAY4, GATEWAY6, DNS4, DNS6];
       for (const dst of addresses) {
-        // Every port once; the rest is a sample, which for the others is as good.
-        const step = dst === GATEWAY4 && name === 'allow all' ? 256 : 4096;
-        for (let port = 1; port < 65536; port += step) {
-          const ports = Array.from({ length: Math.min(256, 65536 - port) }, (_, i) => port + i).filter(
-            (p) => dst !== DNS4 || p !== 53,
-          );
-          const out = lab.send(...ports.map((dstPort) => tcp({ dst, dstPort })));
-          assert.equal(out.filter((d) => (d.flags & RST) !== 0).length, ports.length);
-        }
-        for (let port = 1; port < 65536; port += 97) if (port !== 53) lab.send(udp({ dst, dstPort: port }));
+        const at = isV6(dst) ? AT_TRANSPORT6 : AT_TRANSPORT4;
+        // 53 of the DNS addresses is what they are for.
+        const port = (i: number): number => (i + 1 === 53 && (dst === DNS4 || dst === DNS6) ? 54 : i + 1);
+        const syns = lab.flood(65_535, [frame(tcp({ dst }))], (f, i) =>
+          putWord(f, at + 2, port(i), at + TCP_SUM),
+        );
+        assert.equal(syns.answers, 65_535, `${name}: ${dst}`);
+        assert.ok(syns.sample.every((d) => (d.flags & RST) !== 0));
+        const datagrams = lab.flood(65_535, [frame(udp({ dst }, Buffer.alloc(40)))], (f, i) =>
+          putWord(f, at + 2, port(i), at + UDP_SUM),
+        );
+        assert.ok(datagrams.sample.every((d) => d.icmpType === (isV6(dst) ? 1 : 3)));
       }
       assert.deepEqual(lab.kernel.reached, []);
       lab.check({ amplification: 1 });
@@ -207,6 +221,65 @@ describe('hazards A: addresses and policy', () => {
       'fe80::a9fe:a9fe',
       'febf::1',
     ]);
+  });
+
+  test('A-05: all of 169.254.0.0/16, and as much of fe80::/10, over TCP, UDP and ping', () => {
+    for (const [name, policy] of policies) {
+      const lab = new Lab(policy);
+      const v4 = '169.254.0.0';
+      const v6 = 'fe80::';
+      lab.flood(
+        6 * 65_536,
+        [
+          frame(tcp({ dst: v4 })),
+          frame(udp({ dst: v4 })),
+          frame(echo(v4, 1, 1)),
+          frame(tcp({ dst: v6 })),
+          frame(udp({ dst: v6 })),
+          frame(echo(v6, 1, 1)),
+        ],
+        (f, i) => {
+          const sum = [TCP_SUM, UDP_SUM, ICMP_SUM][i % 3] as number;
+          const n = Math.floor(i / 6);
+          if (i % 6 < 2) putWord(f, AT_IP4_DST + 2, n, AT_IP4_SUM, AT_TRANSPORT4 + sum);
+          else if (i % 6 === 2) putWord(f, AT_IP4_DST + 2, n, AT_IP4_SUM);
+          else {
+            putWord(f, AT_IP6_DST, 0xfe80 + (n & 63), AT_TRANSPORT6 + sum);
+            putWord(f, AT_IP6_DST + 14, n, AT_TRANSPORT6 + sum);
+          }
+        },
+      );
+      assert.deepEqual(lab.kernel.reached, [], name);
+      assert.equal(
+        lab.counter('drop.tcp.csum') + lab.counter('drop.udp.csum') + lab.counter('drop.icmp.csum'),
+        0,
+      );
+      lab.check();
+    }
+  });
+
+  test('A-06: all of 224.0.0.0/3 by samples, every other address of the link: closed, and TCP to groups not answered', () => {
+    for (const [name, policy] of policies) {
+      const lab = new Lab(policy);
+      const template = [frame(tcp({ dst: '224.0.0.0' })), frame(udp({ dst: '224.0.0.0' }))];
+      const groups = lab.flood(131_072, template, (f, i) =>
+        // A large odd step goes everywhere.
+        putLong(
+          f,
+          AT_IP4_DST,
+          (0xe0000000 | (Math.imul(i, 0x9e3779b1) >>> 3)) >>> 0,
+          AT_IP4_SUM,
+          AT_TRANSPORT4 + (i % 2 === 0 ? TCP_SUM : UDP_SUM),
+        ),
+      );
+      assert.ok(
+        groups.sample.every((d) => d.protocol !== 6),
+        `${name}: TCP was answered`,
+      );
+      for (let i = 0; i < 256; i++) if (i !== 2 && i !== 3 && i !== 100) attempt(lab, `10.0.2.${i}`);
+      assert.deepEqual(lab.kernel.reached, [], name);
+      lab.check();
+    }
   });
 
   test('A-06, RQ-19, RQ-85 (RFC 9293 §3.9.2.3, RFC 6890): groups, class E, the network and broadcast addresses of the link: closed, and TCP not answered', () => {

@@ -6,6 +6,8 @@ import { Lab } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
   ALLOWED6,
+  AT_TRANSPORT4,
+  AT_TRANSPORT6,
   type Decoded,
   echo,
   fragmentHeader,
@@ -13,6 +15,7 @@ import {
   GATEWAY4,
   GATEWAY6,
   ICMP,
+  ICMP_SUM,
   ICMPV6,
   type Ip,
   icmp,
@@ -41,9 +44,19 @@ describe('hazards C: ICMP', () => {
     test(`C-01 (${family}): echo that is cut short, or has a wrong checksum`, () => {
       const lab = new Lab();
       const body = echo(dst, 1, 1).subarray(v6 ? 40 : 20);
-      for (let n = 1; n < 8; n++) lab.expectDrop('icmp.malformed', `${n} bytes`, wrap(body.subarray(0, n)));
-      for (const to of [dst, gateway])
-        lab.expectDrop('icmp.csum', to, frame(icmp({ dst: to, checksum: 0x1234 }, pattern(8))));
+      // An IPv6 packet with nothing in it is S-01's.
+      for (let n = v6 ? 1 : 0; n < 8; n++)
+        lab.expectDrop('icmp.malformed', `${n} bytes`, wrap(body.subarray(0, n)));
+      for (const to of [dst, gateway]) {
+        const right = frame(icmp({ dst: to }, pattern(8)));
+        const at = (v6 ? AT_TRANSPORT6 : AT_TRANSPORT4) + ICMP_SUM;
+        const sum = right.readUInt16BE(at);
+        const drops = lab.delta(() => {
+          const flood = lab.flood(65_535, [right], (f, i) => f.writeUInt16BE(sum ^ (i + 1), at));
+          assert.equal(flood.answers, 0);
+        });
+        assert.equal(drops['drop.icmp.csum'], 65_535, 'every sum but the right one');
+      }
       lab.expectDrop('icmp.malformed', 'code', frame(icmp({ dst: gateway, code: 1 }, pattern(8))));
       lab.check();
     });

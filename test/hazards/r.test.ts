@@ -1,6 +1,7 @@
 /** Hazards R: resources. R-04 is the forwards' (test/control/descriptor-check.test.ts, test/control/forward-log.test.ts). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { FULL } from '../support/full.ts';
 import { Lab, type Peer } from '../support/lab/lab.ts';
 import {
   ACK,
@@ -15,6 +16,9 @@ import {
   tcpOptions,
   udp,
 } from '../support/lab/packets.ts';
+
+/** Connections that are deaf at the same time. */
+const FLOWS = FULL ? 10_000 : 300;
 
 describe('hazards R: resources', () => {
   test('R-01: out of descriptors in every call that makes one: answers, no spin, and recovery at once', () => {
@@ -95,14 +99,15 @@ describe('hazards R: resources', () => {
     lab.check({ heapMiB: 16 });
   });
 
-  test('R-03, RQ-47 (RFC 6429): a thousand guests that never read, then hosts that never read: memory has its bound, nobody starves', () => {
+  test(`R-03, RQ-47 (RFC 6429): ${FLOWS} guests that never read, then hosts that never read: memory has its bound, nobody starves`, () => {
     const memory = 16 * 1024 * 1024;
     const lab = new Lab({ memory });
     const options = tcpOptions({ mss: 1460, scale: 7 });
-    const quiet = Array.from({ length: 300 }, () => lab.connect(ALLOWED4, 80, { options, window: 0 }));
+    const bulk = pattern(256 * 1024);
+    const quiet = Array.from({ length: FLOWS }, () => lab.connect(ALLOWED4, 80, { options, window: 0 }));
     for (const peer of quiet) {
       peer.raw({ window: 0 });
-      peer.stream?.send(pattern(256 * 1024, peer.srcPort));
+      peer.stream?.send(bulk);
     }
     lab.run();
     lab.take();
@@ -119,11 +124,12 @@ describe('hazards R: resources', () => {
     reader.reset();
     assert.equal(lab.slab.pagesUsed, 0, 'idle flows hold nothing');
 
-    const deaf = Array.from({ length: 300 }, () => lab.connect(ALLOWED4, 80, { options }));
+    const deaf = Array.from({ length: FLOWS }, () => lab.connect(ALLOWED4, 80, { options }));
     for (const peer of deaf) peer.stream?.setRoom(0);
-    for (let round = 0; round < 60; round++) {
+    const piece = pattern(1400, 5);
+    for (let round = 0; round < (FULL ? 20 : 60); round++) {
       for (const peer of deaf) {
-        const packet = peer.packet({}, pattern(1400, round));
+        const packet = peer.packet({}, piece);
         const [reply] = lab.send(packet).filter((d) => peer.isMine(d));
         if (reply === undefined || ((reply.ack - peer.seq) | 0) > 0) peer.seq += 1400;
       }

@@ -7,13 +7,18 @@ import {
   ACK,
   ALLOWED4,
   ALLOWED6,
+  AT_IP4_DST,
+  AT_IP4_SUM,
+  AT_TRANSPORT4,
   type Decoded,
   FIN,
   frame,
   PSH,
   pattern,
+  putWord,
   RST,
   SYN,
+  TCP_SUM,
   tcp,
   tcpOptions,
 } from '../support/lab/packets.ts';
@@ -144,7 +149,7 @@ describe('hazards T: windows and loss', () => {
 
   test('T-15: one-byte segments at every second offset, shuffled, then filled; and a gap that is never filled', () => {
     const lab = new Lab();
-    const size = 20_000;
+    const size = 200_000;
     const data = pattern(size, 15);
     const rng = seededRng(15);
     const order = Array.from({ length: size / 2 }, (_, i) => 2 * i + 1);
@@ -152,14 +157,14 @@ describe('hazards T: windows and loss', () => {
       const j = rng.u32() % (i + 1);
       [order[i], order[j]] = [order[j] as number, order[i] as number];
     }
-    const peer = lab.connect(ALLOWED4, 80, { options: tcpOptions({ mss: 1400, sack: true }) });
+    const peer = lab.connect(ALLOWED4, 80, { options: tcpOptions({ mss: 1400, sack: true, scale: 7 }) });
     const at = peer.seq;
     const packets = order.map((o) => frame(peer.packet({ seq: (at + o) >>> 0 }, data.subarray(o, o + 1))));
     const from = performance.now();
     for (let i = 0; i < packets.length; i += 500) lab.inject(...packets.slice(i, i + 500));
     const shuffled = performance.now() - from;
     assert.ok(lab.counter('tcp.not_kept') > 0, 'ranges beyond the limit are not kept');
-    assert.ok(lab.slab.pagesUsed <= 4, `${lab.slab.pagesUsed} pages for 20 KB`);
+    assert.ok(lab.slab.pagesUsed <= 20, `${lab.slab.pagesUsed} pages for 200 KB`);
     const control = lab.connect(ALLOWED4);
     const plain = Array.from({ length: packets.length }, (_, i) =>
       frame(control.packet({ seq: (control.seq + i) >>> 0 }, data.subarray(i, i + 1))),
@@ -167,7 +172,7 @@ describe('hazards T: windows and loss', () => {
     const begin = performance.now();
     for (let i = 0; i < plain.length; i += 500) lab.inject(...plain.slice(i, i + 500));
     const inOrder = performance.now() - begin;
-    assert.ok(shuffled < 8 * inOrder + 300, `${shuffled} ms beside ${inOrder} ms in order`);
+    assert.ok(shuffled < 5 * inOrder + 300, `${shuffled} ms beside ${inOrder} ms in order`);
     // The whole once more, in order: everything arrives.
     peer.sendData(data);
     assert.ok(peer.stream?.received.equals(data));
@@ -178,6 +183,9 @@ describe('hazards T: windows and loss', () => {
     assert.ok(lab.slab.pagesUsed * 16384 < 1024 * 1024);
     gap.raw({}, Buffer.alloc(1));
     assert.ok((gap.stream?.writtenBytes as number) > 60_000);
+    // What the test holds is not the program's.
+    packets.length = 0;
+    plain.length = 0;
     lab.check({ heapMiB: 16 });
   });
 
@@ -488,16 +496,16 @@ describe('hazards T: every connection ends', () => {
     lab.kernel.onConnect = (to, file) => (to.port === 7 ? onConnect(to, file) : 'pending');
     const open = lab.kernel.open;
     const denied = lab.delta(() => {
-      for (let i = 0; i < 50_000; i += 1000) {
-        const out = lab.send(
-          ...Array.from({ length: 1000 }, (_, j) =>
-            tcp({ dst: `192.0.2.${j & 255}`, srcPort: 1024 + i + j, dstPort: 1 + ((i + j) % 60_000) }),
-          ),
-        );
-        assert.equal(out.filter((d) => (d.flags & RST) !== 0).length, 1000);
-      }
+      const flood = lab.flood(500_000, [frame(tcp({ dst: '192.0.2.0' }))], (f, i) => {
+        const sum = AT_TRANSPORT4 + TCP_SUM;
+        putWord(f, AT_IP4_DST + 2, 0x0200 + (i & 255), AT_IP4_SUM, sum);
+        putWord(f, AT_TRANSPORT4, 1024 + (i % 60_000), sum);
+        putWord(f, AT_TRANSPORT4 + 2, 1 + ((i >> 8) % 60_000), sum);
+      });
+      assert.equal(flood.answers, 500_000);
+      assert.ok(flood.sample.every((d) => d.flags === (RST | ACK)));
     });
-    assert.equal(denied['drop.policy.deny'], 50_000);
+    assert.equal(denied['drop.policy.deny'], 500_000);
     assert.equal(lab.kernel.open, open, 'no state');
 
     // One destination: at most 256 at a time, the others are refused.
@@ -507,16 +515,12 @@ describe('hazards T: every connection ends', () => {
       );
     assert.equal(lab.gauge('tcp.dialing'), 256);
     // All destinations: 4096.
-    for (let i = 0; i < 50_000; i += 1000)
-      lab.send(
-        ...Array.from({ length: 1000 }, (_, j) =>
-          tcp({
-            dst: `198.51.100.${1 + ((i + j) % 200)}`,
-            srcPort: 1024 + i + j,
-            dstPort: 100 + ((i + j) % 1000),
-          }),
-        ),
-      );
+    lab.flood(500_000, [frame(tcp({}))], (f, i) => {
+      const sum = AT_TRANSPORT4 + TCP_SUM;
+      putWord(f, AT_IP4_DST + 2, 0x6401 + (i % 200), AT_IP4_SUM, sum);
+      putWord(f, AT_TRANSPORT4, 1024 + (i % 60_000), sum);
+      putWord(f, AT_TRANSPORT4 + 2, 100 + ((i >> 8) % 1000), sum);
+    });
     assert.ok(lab.kernel.mostDialing <= 4096, `${lab.kernel.mostDialing}`);
     assert.equal(lab.gauge('tcp.dialing'), 4096);
     assert.ok(lab.logs.filter((l) => /TCP limit/.test(l.message)).length <= 2, 'one line a second');
@@ -534,11 +538,12 @@ describe('hazards T: every connection ends', () => {
     const lab = new Lab();
     const { onConnect } = lab.kernel;
     lab.kernel.onConnect = (to, file) => (to.port === 7 ? onConnect(to, file) : 111);
-    for (let i = 0; i < 100_000; i += 200) {
-      const out = lab.send(
-        ...Array.from({ length: 200 }, (_, j) => tcp({ srcPort: 1024 + ((i + j) % 60_000), dstPort: 81 })),
+    for (let i = 0; i < 100_000; i += 2000) {
+      const flood = lab.flood(2000, [frame(tcp({ dstPort: 81 }))], (f, j) =>
+        putWord(f, AT_TRANSPORT4, 1024 + ((i + j) % 60_000), AT_TRANSPORT4 + TCP_SUM),
       );
-      assert.equal(out.filter((d) => (d.flags & RST) !== 0).length, 200);
+      assert.equal(flood.answers, 2000);
+      assert.ok(flood.sample.every((d) => (d.flags & RST) !== 0));
       lab.kernel.forget();
     }
     nothingLeft(lab);
@@ -561,9 +566,9 @@ describe('hazards T: every connection ends', () => {
 
   test('T-21, RQ-05, RQ-44 (RFC 9293 §3.4.1, RFC 6528 §3): initial sequence numbers: keyed by the tuple, moved by the clock, other ones in the next run', () => {
     const numbers = (seed: number, step: number): number[] => {
-      const lab = new Lab({ seed, limits: { tcpMaxHalfOpen: 10_000 } });
+      const lab = new Lab({ seed, limits: { tcpMaxHalfOpen: 20_000 } });
       const list: number[] = [];
-      for (let i = 0; i < 4000; i++) {
+      for (let i = 0; i < 10_000; i++) {
         const [reply] = lab.send(tcp({ srcPort: 1024 + i, dst: i % 2 === 0 ? ALLOWED4 : ALLOWED6 }));
         list.push((reply as Decoded).seq);
         lab.now += step;
@@ -572,8 +577,9 @@ describe('hazards T: every connection ends', () => {
     };
     const first = numbers(1, 0);
     const second = numbers(2, 0);
-    assert.equal(first.filter((n, i) => n === second[i]).length, 0, 'another secret');
-    assert.equal(new Set(first).size, first.length);
+    assert.ok(first.filter((n, i) => n === second[i]).length <= 1, 'another secret');
+    // Of ten thousand numbers of 32 bits one in a hundred runs has a pair.
+    assert.ok(new Set(first).size >= first.length - 1);
     // No trend: signed differences of neighbours average to nothing, and each bit is one half of the time.
     for (const list of [first, numbers(3, 10)]) {
       let mean = 0;

@@ -39,6 +39,13 @@ function answers(lab: Lab): number {
 }
 
 describe('V-01: the device', () => {
+  test('a read of nothing costs nothing', () => {
+    const lab = new Lab();
+    for (let i = 0; i < 100; i++) lab.device.toProgram.push(Buffer.alloc(0));
+    assert.equal(answers(lab), 1);
+    assert.equal(lab.linkGone, '');
+  });
+
   test('read errors that pass cost nothing but that read', () => {
     const lab = new Lab();
     for (const errno of [EIO, EAGAIN, EINTR, EINVAL, ENOBUFS]) {
@@ -82,6 +89,13 @@ describe('V-02: virtio-net headers', () => {
     [
       'TSO with gso_size 0',
       Buffer.concat([vnet({ flags: 1, gsoType: 1, csumStart: 34, csumOffset: 16 }), FRAME]),
+    ],
+    [
+      'TSO with gso_size 65535 and a header that is longer than the packet',
+      Buffer.concat([
+        vnet({ flags: 1, gsoType: 1, gsoSize: 65_535, hdrLen: 65_535, csumStart: 34, csumOffset: 16 }),
+        FRAME,
+      ]),
     ],
     ['an unknown gso type', Buffer.concat([vnet({ gsoType: 9, gsoSize: 1000 }), FRAME])],
     ['csum_start beyond the packet', Buffer.concat([vnet({ flags: 1, csumStart: 65535 }), FRAME])],

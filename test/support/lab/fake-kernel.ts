@@ -92,8 +92,12 @@ export class DeviceFile extends File {
   /** What the next reads and writes return instead, in order; 0 = nothing special. */
   readonly readErrors: number[] = [];
   readonly writeErrors: number[] = [];
+  /** For floods: makes the next frame where it is read to, and returns its length; 0 = no more. After `toProgram`. */
+  source: ((target: Buffer) => number) | null = null;
+  /** Gets what the program sends instead of `fromProgram`. */
+  sink: ((frame: Buffer) => void) | null = null;
   readiness(): number {
-    return this.toProgram.length > 0 || this.readErrors.length > 0 ? IN | OUT : OUT;
+    return this.toProgram.length > 0 || this.readErrors.length > 0 || this.source !== null ? IN | OUT : OUT;
   }
 }
 
@@ -597,8 +601,11 @@ export class FakeKernel {
     const error = file.readErrors.shift();
     if (error !== undefined && error !== 0) return error;
     const frame = file.toProgram.shift();
-    if (frame === undefined) return -EAGAIN;
-    return frame.copy(targets[0] as Buffer);
+    if (frame !== undefined) return frame.copy(targets[0] as Buffer);
+    const made = file.source?.(targets[0] as Buffer) ?? 0;
+    if (made > 0) return made;
+    file.source = null;
+    return -EAGAIN;
   }
 
   #recv(fd: number, target: Buffer, peek: boolean): number {
@@ -621,7 +628,8 @@ export class FakeKernel {
     const error = file.writeErrors.shift();
     if (error !== undefined && error !== 0) return error;
     const frame = Buffer.concat(pieces);
-    file.fromProgram.push(frame);
+    if (file.sink === null) file.fromProgram.push(frame);
+    else file.sink(frame);
     return frame.length;
   }
 

@@ -79,6 +79,38 @@ export function internetSum(...parts: Buffer[]): number {
   return ~sum & 0xffff;
 }
 
+/** Put a 16-bit word into a frame and mend the one or two checksums that cover it (RFC 1624). */
+export function putWord(f: Buffer, at: number, value: number, sum: number, otherSum = -1): void {
+  const old = f.readUInt16BE(at);
+  f.writeUInt16BE(value, at);
+  for (let place = sum; place >= 0; place = place === sum ? otherSum : -1) {
+    let x = (~f.readUInt16BE(place) & 0xffff) + (~old & 0xffff) + value;
+    x = (x & 0xffff) + (x >>> 16);
+    x = (x & 0xffff) + (x >>> 16);
+    // Zero and all ones are the same number; for UDP zero would mean that there is no checksum.
+    f.writeUInt16BE(x === 0xffff ? 0xffff : ~x & 0xffff, place);
+  }
+}
+
+/** The same for 32 bits. */
+export function putLong(f: Buffer, at: number, value: number, sum: number, otherSum = -1): void {
+  putWord(f, at, value >>> 16, sum, otherSum);
+  putWord(f, at + 2, value & 0xffff, sum, otherSum);
+}
+
+// Where things are in an Ethernet frame without IP options and extension headers.
+export const AT_IP4_SUM = 24;
+export const AT_IP4_SRC = 26;
+export const AT_IP4_DST = 30;
+export const AT_TRANSPORT4 = 34;
+export const AT_IP6_SRC = 22;
+export const AT_IP6_DST = 38;
+export const AT_TRANSPORT6 = 54;
+/** Checksums behind the beginning of the transport header. */
+export const TCP_SUM = 16;
+export const UDP_SUM = 6;
+export const ICMP_SUM = 2;
+
 function pseudoHeader(src: Ip, dst: Ip, protocol: number, length: number): Buffer {
   const tail = Buffer.alloc(isV6(src) ? 8 : 4);
   if (isV6(src)) tail.writeUInt32BE(length, 0);
