@@ -1,23 +1,36 @@
-/** One flood from a real guest, while a neighbour flow of the same guest is measured. */
+/** One flood from a real guest, while neighbours of the same guest and a client of the API are measured. */
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type Guest, HOST4 } from '../support/namespaces.ts';
-import type { Flood } from './floods.ts';
-import { type Measured, measure } from './neighbour.ts';
+import { apiRequest } from '../support/api-request.ts';
+import { directory, HOST4, OPEN, startGuest } from '../support/namespaces.ts';
+import type { Flood, Ports } from './floods.ts';
+import { type Measured, measure, type Waits, waits } from './neighbour.ts';
 
 export interface Attack extends Measured {
+  /** Requests of the API, every 100 ms. */
+  api: Waits;
   sent: number;
+  /** Frames that the program has read, all of the guest's. */
+  received: number;
+  /** The data plane's longest turn in milliseconds, and the most that one has taken of the CPU. */
+  turn: number;
+  turnCpu: number;
+  exceptions: number;
   /** Resident memory of the program, in MiB, before and after. */
   before: number;
   after: number;
 }
 
-/** Servers for the neighbour: one that sends for ever, one that echoes. */
+/** Servers for the neighbours: one that sends for ever, one that takes everything, one that echoes, one for datagrams. */
 export class NeighbourServers {
-  readonly ports: { source: number; echo: number } = { source: 0, echo: 0 };
+  readonly ports: Ports & { sink: number } = { source: 0, sink: 0, echo: 0, udpEcho: 0 };
   readonly #servers: Server[] = [];
   readonly #sockets = new Set<Socket>();
+  #datagrams: DatagramSocket | null = null;
 
   async open(): Promise<void> {
     const block = Buffer.alloc(65_536, 7);
@@ -28,12 +41,19 @@ export class NeighbourServers {
       socket.on('drain', pour);
       pour();
     });
+    this.ports.sink = await this.#listen((socket) => socket.resume());
     this.ports.echo = await this.#listen((socket) => socket.setNoDelay(true).pipe(socket));
+    const datagrams = createSocket('udp4', (data, from) => datagrams.send(data, from.port, from.address));
+    datagrams.on('error', () => undefined);
+    this.#datagrams = datagrams;
+    await new Promise<void>((resolve) => datagrams.bind(0, HOST4, resolve));
+    this.ports.udpEcho = datagrams.address().port;
   }
 
   close(): void {
     for (const socket of this.#sockets) socket.destroy();
     for (const server of this.#servers) server.close();
+    this.#datagrams?.close();
   }
 
   #listen(serve: (socket: Socket) => void): Promise<number> {
@@ -54,13 +74,41 @@ export function residentMiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024;
 }
 
+/** A `list` or `info` of the API every 100 ms until `until` is over. */
+async function askApi(path: string, until: Promise<unknown>): Promise<Waits> {
+  const times: number[] = [];
+  let failed = 0;
+  let over = false;
+  void until.finally(() => {
+    over = true;
+  });
+  for (let i = 0; !over; i++) {
+    const from = performance.now();
+    const answer = await Promise.race([
+      apiRequest(path, i % 2 === 0 ? 'list_hostfwd' : 'info').catch(() => null),
+      sleep(1000, null),
+    ]);
+    if (answer !== null && 'return' in answer) times.push(performance.now() - from);
+    else failed++;
+    await sleep(Math.max(0, 100 - (performance.now() - from)));
+  }
+  return waits(times, failed);
+}
+
+interface Stats {
+  counters: Record<string, number>;
+  gauges: Record<string, number>;
+}
+
+/** A fresh guest, and the flood on it for `seconds`; null = none. */
 export async function attack(
-  guest: Guest,
   servers: NeighbourServers,
   flood: Flood | null,
   rate: number,
   seconds: number,
 ): Promise<Attack> {
+  const apiPath = join(directory, 'attack.api');
+  await using guest = await startGuest(...OPEN, '--api-socket', apiPath);
   const before = residentMiB(guest.stack.pid);
   const sender = fileURLToPath(new URL('./sender.js', import.meta.url));
   const running =
@@ -73,10 +121,23 @@ export async function attack(
           flood.name,
           String(rate),
           String(seconds + 1),
+          JSON.stringify(servers.ports),
         ]);
-  const measured = await measure(guest.namespace, HOST4, servers.ports, seconds);
+  const measuring = measure(guest.namespace, HOST4, servers.ports, seconds);
+  const [measured, api] = await Promise.all([measuring, askApi(apiPath, measuring)]);
   const ended = await running?.end((seconds + 30) * 1000);
   if (ended !== undefined && ended.status !== 0) throw new Error(`the sender failed: ${ended.stderr}`);
   const sent = ended === undefined ? 0 : (JSON.parse(ended.stdout) as { sent: number }).sent;
-  return { ...measured, sent, before, after: residentMiB(guest.stack.pid) };
+  const { counters, gauges } = (await apiRequest(apiPath, 'stats'))['return'] as Stats;
+  return {
+    ...measured,
+    api,
+    sent,
+    received: counters['rx.packets'] ?? 0,
+    turn: gauges['loop.turn_max_ms'] ?? Number.NaN,
+    turnCpu: gauges['loop.turn_cpu_max_ms'] ?? Number.NaN,
+    exceptions: counters['drop.bug.exception'] ?? 0,
+    before,
+    after: residentMiB(guest.stack.pid),
+  };
 }

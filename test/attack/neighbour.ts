@@ -1,73 +1,180 @@
-/** The flow beside the attack: what it gets through, and how long it ever has to wait. Runs inside the guest. */
+/**
+ * What the same guest does beside the attack: what it gets through, and how long it ever has to wait. Two programs inside
+ * the guest, so that moving bulk data does not disturb the clock of the other.
+ */
 import type { Namespace } from '../support/namespaces.ts';
+import type { Ports } from './floods.ts';
 
-export interface Measured {
-  /** Of a download that runs all the time. */
-  megabytesPerSecond: number;
-  /** Of 64-byte echoes, one after the other, in milliseconds. */
+/** Of things done one after the other, in milliseconds. What was not there after a second has failed. */
+export interface Waits {
+  count: number;
+  failed: number;
   p50: number;
   p99: number;
   max: number;
-  echoes: number;
 }
 
-/** Download and echo for `seconds`. `source` sends for ever, `echo` echoes. */
-export function measure(
+export interface Measured {
+  /** MB/s of a download and of an upload that run all the time. */
+  down: number;
+  up: number;
+  /** 64-byte echoes over one connection, every 5 ms; datagrams, every 20 ms; a new connection, every 100 ms. */
+  tcp: Waits;
+  udp: Waits;
+  connect: Waits;
+}
+
+export function waits(times: number[], failed: number): Waits {
+  times.sort((a, b) => a - b);
+  const at = (share: number): number =>
+    times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? Number.NaN;
+  return { count: times.length + failed, failed, p50: at(0.5), p99: at(0.99), max: at(1) };
+}
+
+async function bulk(
+  host: string,
+  source: number,
+  sink: number,
+  seconds: number,
+): Promise<{ down: number; up: number }> {
+  const { connect } = await import('node:net');
+  let down = 0;
+  const download = connect({ host, port: source });
+  download.on('data', (part: Buffer) => {
+    down += part.length;
+  });
+  const upload = connect({ host, port: sink });
+  const block = Buffer.alloc(65_536, 3);
+  const pour = (): void => {
+    while (!upload.destroyed && upload.write(block));
+  };
+  upload.on('connect', pour).on('drain', pour);
+  for (const socket of [download, upload]) socket.on('error', () => undefined);
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  const up = upload.bytesWritten - upload.writableLength;
+  download.destroy();
+  upload.destroy();
+  return { down: down / 1e6 / seconds, up: up / 1e6 / seconds };
+}
+
+type Times = { times: number[]; failed: number };
+
+async function talk(
+  host: string,
+  echo: number,
+  udpEcho: number,
+  seconds: number,
+): Promise<{ tcp: Times; udp: Times; connect: Times }> {
+  const net = await import('node:net');
+  const dgram = await import('node:dgram');
+  const limit = 1000;
+  const end = performance.now() + seconds * 1000;
+  const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+  const size = 64;
+
+  /** Do `action` every `interval` ms, or as soon as the last one is over. */
+  const repeat = async (interval: number, action: () => Promise<boolean>): Promise<Times> => {
+    const result: Times = { times: [], failed: 0 };
+    while (performance.now() < end) {
+      const from = performance.now();
+      if (await action()) result.times.push(performance.now() - from);
+      else result.failed++;
+      await sleep(Math.max(0, interval - (performance.now() - from)));
+    }
+    return result;
+  };
+
+  const line = net.connect({ host, port: echo });
+  await new Promise<void>((resolve, reject) => {
+    line.once('connect', resolve);
+    line.once('error', reject);
+  });
+  line.setNoDelay(true);
+  line.on('error', () => undefined);
+  let got = 0;
+  let wanted = 0;
+  let arrived: (() => void) | null = null;
+  line.on('data', (part: Buffer) => {
+    got += part.length;
+    if (got >= wanted) arrived?.();
+  });
+  const echoOnce = async (): Promise<boolean> => {
+    wanted += size;
+    line.write(Buffer.alloc(size, 1));
+    // Late is late, not lost: the time is taken when it is there.
+    const from = performance.now();
+    await Promise.race([
+      new Promise<void>((resolve) => {
+        arrived = resolve;
+      }),
+      sleep(10_000),
+    ]);
+    return performance.now() - from < limit;
+  };
+
+  const datagrams = dgram.createSocket('udp4');
+  datagrams.on('error', () => undefined);
+  let number = 0;
+  let answered: (() => void) | null = null;
+  datagrams.on('message', (data: Buffer) => {
+    if (data.readUInt32BE() === number) answered?.();
+  });
+  const datagramOnce = (): Promise<boolean> =>
+    new Promise((resolve) => {
+      const data = Buffer.alloc(size);
+      data.writeUInt32BE(++number);
+      const timer = setTimeout(() => resolve(false), limit);
+      answered = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+      datagrams.send(data, udpEcho, host);
+    });
+
+  const connectOnce = (): Promise<boolean> =>
+    new Promise((resolve) => {
+      const socket = net.connect({ host, port: echo });
+      const timer = setTimeout(() => {
+        socket.destroy();
+        resolve(false);
+      }, limit);
+      socket.on('connect', () => {
+        clearTimeout(timer);
+        socket.destroy();
+        resolve(true);
+      });
+      socket.on('error', () => {
+        clearTimeout(timer);
+        resolve(false);
+      });
+    });
+
+  const [tcp, udp, connect] = await Promise.all([
+    repeat(5, echoOnce),
+    repeat(20, datagramOnce),
+    repeat(100, connectOnce),
+  ]);
+  line.destroy();
+  datagrams.close();
+  return { tcp, udp, connect };
+}
+
+/** All of it for `seconds`. */
+export async function measure(
   guest: Namespace,
   host: string,
-  ports: { source: number; echo: number },
+  ports: Ports & { sink: number },
   seconds: number,
 ): Promise<Measured> {
-  return guest.evaluate(
-    async (to: string, source: number, echo: number, limit: number): Promise<Measured> => {
-      const { connect } = await import('node:net');
-      let bytes = 0;
-      const download = connect({ host: to, port: source });
-      download.on('data', (part: Buffer) => {
-        bytes += part.length;
-      });
-      download.on('error', () => undefined);
-      const times: number[] = [];
-      const talk = connect({ host: to, port: echo });
-      await new Promise<void>((resolve, reject) => {
-        talk.once('connect', resolve);
-        talk.once('error', reject);
-      });
-      talk.setNoDelay(true);
-      const message = Buffer.alloc(64, 1);
-      const start = performance.now();
-      while (performance.now() - start < limit * 1000) {
-        const from = performance.now();
-        talk.write(message);
-        await new Promise<void>((resolve, reject) => {
-          let got = 0;
-          const take = (part: Buffer): void => {
-            got += part.length;
-            if (got < message.length) return;
-            talk.off('data', take);
-            resolve();
-          };
-          talk.on('data', take);
-          talk.once('close', () => reject(new Error('the echo connection was cut')));
-        });
-        talk.removeAllListeners('close');
-        times.push(performance.now() - from);
-      }
-      const elapsed = (performance.now() - start) / 1000;
-      download.destroy();
-      talk.destroy();
-      times.sort((a, b) => a - b);
-      const at = (share: number): number =>
-        times[Math.min(times.length - 1, Math.floor(times.length * share))] as number;
-      return {
-        megabytesPerSecond: bytes / 1e6 / elapsed,
-        p50: at(0.5),
-        p99: at(0.99),
-        max: times.at(-1) as number,
-        echoes: times.length,
-      };
-    },
-    [host, ports.source, ports.echo, seconds],
-    (seconds + 30) * 1000,
-  );
+  const limitMs = (seconds + 40) * 1000;
+  const [moved, spoken] = await Promise.all([
+    guest.evaluate(bulk, [host, ports.source, ports.sink, seconds], limitMs),
+    guest.evaluate(talk, [host, ports.echo, ports.udpEcho, seconds], limitMs),
+  ]);
+  return {
+    ...moved,
+    tcp: waits(spoken.tcp.times, spoken.tcp.failed),
+    udp: waits(spoken.udp.times, spoken.udp.failed),
+    connect: waits(spoken.connect.times, spoken.connect.failed),
+  };
 }
