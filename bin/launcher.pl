@@ -8,9 +8,9 @@
 #   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
 #     in which nothing is changed yet;
 #   - of all capabilities with CAP_NET_BIND_SERVICE only, and for ATTACH with no_new_privs;
-#   - and at the other ends of sockets, gone when we are: the opener (ATTACH), a Node that keeps all rights and opens the
-#     device; the holder (not ATTACH) of the namespaces for the command; the janitor, who removes socket files; and the
-#     builder, who closes the file system at our word.
+#   - and at the other ends of sockets, gone when we are: the opener (ATTACH), who keeps all rights and opens the device;
+#     the holder (not ATTACH) of the namespaces for the command; the janitor, who removes socket files; and the builder, who
+#     closes the file system at our word.
 #
 # A mount namespace can be had only before there are threads, but pivot_root(2), called by anybody inside, moves the root
 # of all its processes and threads. So we start with all files in sight, and the tree is closed when everything is open.
@@ -43,12 +43,16 @@ sub AF_UNIX() { 1 }
 sub SOCK_SEQPACKET() { 5 }
 sub F_DUPFD() { 0 }
 sub O_RDWR_NONBLOCK() { 2050 }
+sub EINVAL() { 22 }
 sub TUNSETIFF() { 0x400454ca }
 # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 sub TAP_FLAGS() { 0x5002 }
 sub AF_NETLINK() { 16 }
 sub SOCK_RAW() { 3 }
 sub NETLINK_ROUTE() { 0 }
+sub SOL_SOCKET() { 1 }
+sub SCM_RIGHTS() { 1 }
+sub MSG_NOSIGNAL() { 0x4000 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
 sub OUR_DESCRIPTORS() { 10 }
 sub MESSAGE_MAX() { 65536 }
@@ -57,7 +61,7 @@ sub WATCH_SECONDS() { 0.2 }
 # Numbers of x86-64 and arm64.
 my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
-  setns => [308, 268], capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442],
+  setns => [308, 268], capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442], sendmsg => [46, 211],
 );
 my %column = (62 => 0, 183 => 1);
 my $column;
@@ -131,6 +135,76 @@ sub close_slowly {
 sub receive {
   sysread(STDIN, my $message, MESSAGE_MAX) or exit 0;
   return $message;
+}
+
+# Give up: STEP, errno and what went wrong, in which %m stands for the name of the errno.
+sub give_up {
+  my ($step, $what, $errno) = @_;
+  syswrite(STDIN, "$step $errno $what");
+  exit 0;
+}
+
+# The namespace file PATH; undefined where we are in that namespace already.
+sub namespace_file {
+  my ($kind, $path, $ours) = @_;
+  open(my $file, '<', $path) or give_up('namespace', "the $kind namespace $path cannot be opened: %m", $! + 0);
+  return identity(stat $file) eq identity(stat "/proc/self/ns/$ours") ? undef : $file;
+}
+
+sub enter {
+  my ($network, $user, $pid, $start) = @_;
+  my $network_file = namespace_file('network', $network, 'net');
+  my $user_file = $user eq '' ? undef : namespace_file('user', $user, 'user');
+  # What is entered is what was opened, and that was the process's if it runs still.
+  give_up('namespace', "there is no process $pid any more", 0) if $pid && start_time($pid) ne $start;
+  # The right to one of them may come with the other.
+  my $inside = !$network_file || kernel('setns', fileno($network_file), CLONE_NEWNET);
+  for ([user => $user, $user_file, CLONE_NEWUSER], [network => $network, $inside ? undef : $network_file, CLONE_NEWNET]) {
+    my ($kind, $path, $file, $type) = @$_;
+    next if !$file || kernel('setns', fileno($file), $type);
+    my $what = $! == EINVAL ? "$path is not a $kind namespace" : "the $kind namespace cannot be entered: %m";
+    give_up('namespace', $what, $! + 0);
+  }
+}
+
+# One byte with a descriptor: struct msghdr, iovec and cmsghdr.
+sub send_descriptor {
+  my ($fd) = @_;
+  my $byte = '.';
+  my $vector = pack('P Q', $byte, 1);
+  my $control = pack('Q l3 x4', 20, SOL_SOCKET, SCM_RIGHTS, $fd);
+  my $header = pack('Q2 P Q P Q2', 0, 0, $vector, 1, $control, length($control), 0);
+  kernel('sendmsg', 0, $header, MSG_NOSIGNAL) or exit 1;
+}
+
+# Opens the device in the namespaces `NETWORK USER PID START` (a NUL between them) and sends its descriptor and that of a
+# netlink socket; then does what only somebody inside may do: netlink messages pass both ways as they are. An order of
+# ours begins with a word of zero, unlike those: `T` and a struct ifreq, `S` and `NAME/SETTING VALUE` of IPv6; the
+# answer is an errno.
+sub open_device {
+  enter(split /\0/, receive(), -1);
+  sysopen(my $tun, '/dev/net/tun', O_RDWR_NONBLOCK)
+    or give_up('tun', '/dev/net/tun cannot be opened for reading and writing: %m', $! + 0);
+  socket(my $netlink, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    or give_up('namespace', 'no netlink socket in the namespace: %m', $! + 0);
+  syswrite(STDIN, 'open');
+  send_descriptor(fileno($_)) for $tun, $netlink;
+  my $bits = '';
+  vec($bits, $_, 1) = 1 for 0, fileno($netlink);
+  while (select(my $readable = $bits, undef, undef, undef)) {
+    if (vec($readable, fileno($netlink), 1)) {
+      sysread($netlink, my $answer, MESSAGE_MAX) or exit 1;
+      syswrite(STDIN, $answer);
+    }
+    next if !vec($readable, 0, 1);
+    my $message = receive();
+    my ($word, $order, $rest) = unpack('L a a*', $message);
+    if ($word) { syswrite($netlink, $message) or exit 1 }
+    else {
+      my $done = $order eq 'T' ? ioctl($tun, TUNSETIFF, $rest) : put(split(/ /, "/proc/sys/net/ipv6/conf/$rest"));
+      syswrite(STDIN, pack('l', $done ? 0 : $!));
+    }
+  }
 }
 
 # Keeps the namespaces of the command to come until somebody is in them; tells its number.
@@ -273,10 +347,7 @@ sub arrange {
   defined($column = processor()) or return;
   my $privileged = $> == 0 && has_capability(CAP_SYS_ADMIN);
   my %end;
-  if ($attach) {
-    (my $opener = $main) =~ s{/src/.*}{/bundle/control/opener.js};
-    $end{opener} = aside(sub { exec('node', $opener) });
-  }
+  $end{opener} = aside(\&open_device) if $attach;
   # Without its power over permissions, root may be unable to read our own files.
   succeeds(sub {
     enter_mount_namespace($privileged) && drop_capabilities() && open(my $file, '<', $main);

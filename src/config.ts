@@ -99,34 +99,24 @@ export interface NamespaceDescriptors {
   ipv6Settings: number;
 }
 
-/** An interface of the guest's network namespace. */
-export interface InterfaceDevice {
-  kind: 'interface';
-  descriptors: NamespaceDescriptors;
-  /** These four as in `Config`. */
+/** An interface of the guest's network namespace; as in `Config`. */
+interface InterfaceWish {
   name: string;
   mtu: number;
   configure: Config['configure'];
   setup: InterfaceSetup;
 }
 
-/** An interface that another process has opened, attached to and configured, and whose descriptor it sends. */
-export interface SentDevice {
+export interface InterfaceDevice extends InterfaceWish {
+  kind: 'interface';
+  descriptors: NamespaceDescriptors;
+}
+
+/** An interface over which we have no rights: another process sends the descriptors and does what needs rights. */
+export interface SentDevice extends InterfaceWish {
   kind: 'sent';
-  /** The socket that it comes through (SCM_RIGHTS). */
+  /** The socket to that process, which has been told the namespaces (bin/launcher.pl); closed when the device is there. */
   socket: number;
-  name: string;
-  /** Number of the interface in its namespace, of which a netlink socket follows; 0: none does. */
-  index: number;
-  medium: 'ethernet' | 'ip';
-  /** Bytes of IP packet. */
-  mtu: number;
-  txQueueLen: number;
-  /** The device carries a virtio-net header on every frame; what the kernel accepted with TUNSETOFFLOAD. */
-  vnetHeader: boolean;
-  checksumOffload: boolean;
-  tso: boolean;
-  uso: boolean;
 }
 
 /**

@@ -7,10 +7,7 @@
 import { closeSync, lstatSync, read, readSync, type Stats, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
-import type { SentDevice } from '../config.ts';
-import { DeviceError } from '../device-error.ts';
 import { type NamespaceRef, processNetwork } from './namespace.ts';
-import type { OpenAnswer, OpenRequest } from './opener.ts';
 
 const MESSAGE_MAX = 65536;
 const readAsync = promisify(read);
@@ -90,14 +87,18 @@ export function releaseKeeper(): void {
   closeSync(socket);
 }
 
-/** Have the opener open the device. Rejects with a DeviceError. */
-export async function openElsewhere(request: OpenRequest): Promise<SentDevice & { notes: string[] }> {
+/** Have the opener open the device in there; the socket through which it sends it to the data plane. */
+export function openElsewhere({ netPath, userPath, pid, startTime }: NamespaceRef): number {
   const socket = ends.get('opener') ?? -1;
-  const result = await ask(socket, JSON.stringify(request));
-  if (result === '') throw new DeviceError('namespace', 0, 'the process that opens the device has ended');
-  const answer = JSON.parse(result) as OpenAnswer;
-  if ('message' in answer) throw new DeviceError(answer.step, answer.error, answer.message);
-  return { kind: 'sent', socket, ...answer.opened };
+  writeSync(socket, [netPath, userPath, pid, startTime].join('\0'));
+  return socket;
+}
+
+/** There is no device to be opened. */
+export function releaseOpener(): void {
+  const socket = ends.get('opener');
+  if (socket !== undefined) closeSync(socket);
+  ends.delete('opener');
 }
 
 /** The process in the namespaces that were made for the command, or 0; they are there until `releaseHolder`. */

@@ -14,7 +14,7 @@ import { Confinement } from './confinement.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
 import type { ForwardTargets } from './forward-targets.ts';
-import { hasOpener, openElsewhere } from './launcher.ts';
+import { hasOpener, openElsewhere, releaseOpener } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import type { NamespaceRef } from './namespace.ts';
 import { openInNamespace } from './namespace-opener.ts';
@@ -86,26 +86,23 @@ export class Session {
 
   /** The first half: resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
   async attach(from: NamespaceRef | DescriptorTarget | BessTarget): Promise<LinkInfo> {
-    const { link, notes } =
-      'kind' in from ? await this.addGuest({ ...from, mtu: this.config.mtu }) : await this.openDevice(from);
+    const { link, notes } = 'kind' in from ? await this.useDescriptor(from) : await this.openDevice(from);
     for (const note of notes) this.logger.log('warn', note, { interface: link.name });
     return link;
   }
 
+  private useDescriptor(from: DescriptorTarget | BessTarget): Promise<GuestReady> {
+    releaseOpener();
+    return this.addGuest({ ...from, mtu: this.config.mtu });
+  }
+
   private async openDevice(namespace: NamespaceRef): Promise<GuestReady> {
-    const { interfaceName: name, mtu, configure, setup, guest } = this.config;
-    const wanted = { kind: 'interface', name, mtu, configure, setup } as const;
-    if (hasOpener) {
-      const { notes, ...device } = await openElsewhere({
-        namespace,
-        interface: wanted,
-        addresses: guest.addresses,
-      });
-      return { ...(await this.addGuest(device)), notes };
-    }
+    const { interfaceName: name, mtu, configure, setup } = this.config;
+    const wanted = { name, mtu, configure, setup };
+    if (hasOpener) return this.addGuest({ kind: 'sent', socket: openElsewhere(namespace), ...wanted });
     const { descriptors, release } = await openInNamespace(namespace);
     try {
-      return await this.addGuest({ ...wanted, descriptors });
+      return await this.addGuest({ kind: 'interface', descriptors, ...wanted });
     } finally {
       await release();
     }

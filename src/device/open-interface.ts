@@ -1,17 +1,18 @@
 /**
  * Making an interface of a network namespace ours: attach to it (or create it), say what we can take over from the kernel,
  * and where asked configure it. Needs nothing but descriptors that somebody opened inside the namespace, and the rights
- * that the owner of a namespace has over it.
+ * that the owner of a namespace has over it, or a socket to somebody who has them.
  *
  * Read: Linux Documentation/networking/tuntap.rst, rtnetlink(7), ip-sysctl.rst (accept_ra, autoconf).
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
 import { writeFileSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceDevice } from '../config.ts';
+import type { AddressPlan, SentDevice } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
-import { EBUSY, EINVAL, ENODEV, EPERM } from '../sys/errno.ts';
+import { EBUSY, EINVAL, ENODEV, ENOENT, EPERM } from '../sys/errno.ts';
+import { orderSetting } from '../sys/netns/opener.ts';
 import { type InterfaceInfo, LOOPBACK_INDEX, Rtnetlink } from '../sys/netns/rtnetlink.ts';
 import {
   IFF_MULTI_QUEUE,
@@ -34,16 +35,18 @@ const CREATED_MTU = 65520;
 const ARPHRD_NONE = 0xfffe;
 
 /** What is asked for. */
-export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'descriptors'>;
+export type InterfaceRequest = Omit<SentDevice, 'kind' | 'socket'>;
 
 /** Descriptors of this process, opened inside the namespace; they stay the caller's. */
 export interface InterfaceDescriptors {
   /** /dev/net/tun. */
   tun: number;
-  /** A NETLINK_ROUTE socket. */
+  /** A NETLINK_ROUTE socket; not used with `opener`. */
   netlink: number;
   /** The directory /proc/sys/net/ipv6/conf, or -1. */
   ipv6Settings: number;
+  /** Socket to somebody who has rights over the namespace (sys/netns/opener); -1 = we have them. */
+  opener: number;
 }
 
 export interface OpenedInterface extends TapProperties {
@@ -122,13 +125,20 @@ function setOffloads(tun: TunDevice, flags: number, segmentation: boolean, notes
   return 0;
 }
 
-function writeSetting(path: string, value: string, notes: string[]): void {
+/** Write a setting of IPv6; 0 or -errno. */
+function writeSetting(
+  { ipv6Settings, opener }: InterfaceDescriptors,
+  name: string,
+  setting: string,
+  value: string,
+): number {
+  if (opener >= 0) return orderSetting(opener, name, setting, value);
   try {
-    writeFileSync(path, value);
+    // A path that goes through an open directory is of the namespace in which that was opened.
+    if (ipv6Settings >= 0) writeFileSync(`/proc/self/fd/${ipv6Settings}/${name}/${setting}`, value);
+    return 0;
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    // Without IPv6 in the kernel there is nothing to set.
-    if (code !== 'ENOENT') notes.push(`${path} cannot be set to ${value}: ${code}`);
+    return (error as NodeJS.ErrnoException).errno ?? -EPERM;
   }
 }
 
@@ -158,17 +168,17 @@ class Configuration {
     this.notes = notes;
   }
 
-  apply(plan: AddressPlan, ipv6Settings: number): void {
+  apply(plan: AddressPlan, descriptors: InterfaceDescriptors): void {
     const { netlink, index } = this;
     const { name, setup } = this.request;
     const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
     check(netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
-    if (ipv6 && ipv6Settings >= 0) {
-      // We set addresses and routes ourselves; a router advertisement would add a second default route. A path that goes
-      // through an open directory is of the namespace in which that was opened.
-      const directory = `/proc/self/fd/${ipv6Settings}/${name}`;
-      writeSetting(`${directory}/accept_ra`, '0', this.notes);
-      writeSetting(`${directory}/autoconf`, '0', this.notes);
+    // We set addresses and routes ourselves; a router advertisement would add a second default route.
+    for (const setting of ipv6 ? ['accept_ra', 'autoconf'] : []) {
+      const result = writeSetting(descriptors, name, setting, '0');
+      // Without IPv6 in the kernel there is nothing to set.
+      if (result < 0 && result !== -ENOENT)
+        this.notes.push(`${setting} of ${name} cannot be set to 0: ${getSystemErrorName(result)}`);
     }
     if (setup.mac !== '') {
       const mac = setup.mac.split(':').map((octet) => Number.parseInt(octet, 16));
@@ -231,7 +241,8 @@ export function openInterface(
 ): OpenedInterface {
   const notes: string[] = [];
   const { name, mtu, configure, setup } = request;
-  const netlink = new Rtnetlink(descriptors.netlink);
+  const { opener } = descriptors;
+  const netlink = new Rtnetlink(opener >= 0 ? opener : descriptors.netlink);
   const before = lookUp(netlink, name);
   if (!setup.create) mustExist(before, name, 'does not exist');
   if (before !== null && before.kind !== 'tun' && before.kind !== '') {
@@ -241,7 +252,7 @@ export function openInterface(
       `interface ${name} exists but is no TAP or TUN device (it is a ${before.kind})`,
     );
   }
-  const tun = new TunDevice(descriptors.tun);
+  const tun = new TunDevice(descriptors.tun, opener);
   const flags = attach(tun, name, before, notes);
   const offloads = setOffloads(tun, flags, setup.segmentation, notes);
 
@@ -258,8 +269,7 @@ export function openInterface(
   const wanted = keepMtu ? 0 : mtu > 0 || before !== null ? mtu : CREATED_MTU;
   if (wanted > 0)
     check(netlink.setLink(created.index, { mtu: wanted }), 'configure', `cannot set the MTU to ${wanted}`);
-  if (configured)
-    new Configuration(request, netlink, created.index, notes).apply(plan, descriptors.ipv6Settings);
+  if (configured) new Configuration(request, netlink, created.index, notes).apply(plan, descriptors);
 
   const { mtu: actualMtu, txQueueLen } = mustExist(lookUp(netlink, name), name, 'vanished');
   const isGiven = keepMtu && mtu > 0;

@@ -3,13 +3,13 @@ import { fstatSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import type { AddressPlan, InterfaceDevice, SentDevice } from '../config.ts';
 import type { DeviceLink } from '../device/device-link.ts';
-import { attachedTap, type OpenedInterface, openInterface } from '../device/open-interface.ts';
+import { attachedTap, type InterfaceDescriptors, openInterface } from '../device/open-interface.ts';
 import { SocketLink } from '../device/socket-link.ts';
 import { TapLink } from '../device/tap-link.ts';
-import { DeviceError } from '../device-error.ts';
+import { DeviceError, type DeviceStep } from '../device-error.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { EINVAL } from '../sys/errno.ts';
-import { close, setNonBlocking } from '../sys/io.ts';
+import { close, read, setNonBlocking } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 import { PASS_SCRATCH_BYTES, receiveDescriptor } from '../sys/pass-descriptor.ts';
 import { takeDescriptor } from '../sys/pidfd.ts';
@@ -33,6 +33,8 @@ const DEFAULT_MTU = 1500;
  */
 const TAP_QUEUE = 500;
 const SOCKET_QUEUE = 90;
+/** Bytes; a line with a path. */
+const OPENER_ANSWER_MAX = 8192;
 /** Character device 10:200 as stat(2) packs it. */
 const TUN_DEVICE = (10 << 8) | 200;
 
@@ -53,14 +55,6 @@ export interface InterfaceNews {
   link: TapLink;
 }
 
-/** The descriptors are the caller's. */
-export interface AttachedInterface {
-  tun: number;
-  /** The namespace's NETLINK_ROUTE socket, or -1 when the interface is not to be followed. */
-  netlink: number;
-  opened: OpenedInterface;
-}
-
 function take(holder: number, fd: number): number {
   const taken = takeDescriptor(holder, fd);
   if (taken >= 0) return taken;
@@ -71,46 +65,38 @@ function take(holder: number, fd: number): number {
   );
 }
 
-/** Attach to an interface and configure it, with what a helper has opened in its namespace. @throws DeviceError */
-export function attachInterface(spec: InterfaceDevice, plan: AddressPlan): AttachedInterface {
-  const { holder } = spec.descriptors;
+/** What is needed of a namespace, ours now: the TUN and the netlink socket for as long as the guest lives. */
+function takeOver({ descriptors }: InterfaceDevice): InterfaceDescriptors {
+  const { holder } = descriptors;
   const taken: number[] = [];
-  const takeOver = (fd: number): number => {
-    const own = take(holder, fd);
-    taken.push(own);
-    return own;
-  };
-  let tun = -1;
-  let netlink = -1;
   try {
-    netlink = take(holder, spec.descriptors.netlink);
-    const ipv6Settings = spec.descriptors.ipv6Settings < 0 ? -1 : takeOver(spec.descriptors.ipv6Settings);
-    tun = take(holder, spec.descriptors.tun);
-    setNonBlocking(tun);
-    const opened = openInterface(spec, plan, { tun, netlink, ipv6Settings });
-    if (opened.index === 0) {
-      close(netlink);
-      netlink = -1;
-    }
-    return { tun, netlink, opened };
+    for (const fd of [descriptors.netlink, descriptors.tun, descriptors.ipv6Settings])
+      taken.push(fd < 0 ? -1 : take(holder, fd));
   } catch (error) {
-    if (tun >= 0) close(tun);
-    if (netlink >= 0) close(netlink);
-    throw error;
-  } finally {
     for (const fd of taken) close(fd);
+    throw error;
   }
+  const [netlink = -1, tun = -1, ipv6Settings = -1] = taken;
+  return { tun, netlink, ipv6Settings, opener: -1 };
 }
 
-function receive(spec: SentDevice, slab: Slab, memory: Memory): AttachedInterface {
+/** The same, from somebody who has the rights for it. The socket is closed when it does not come. */
+function receive({ socket }: SentDevice, slab: Slab, memory: Memory): InterfaceDescriptors {
+  const answer = slab.region(OPENER_ANSWER_MAX);
+  const length = read(memory, socket, answer, OPENER_ANSWER_MAX);
+  const text = Buffer.from(memory.view.buffer, answer, Math.max(0, length)).toString();
   const scratch = slab.region(PASS_SCRATCH_BYTES);
-  const tun = receiveDescriptor(memory, scratch, spec.socket);
-  const netlink = tun < 0 || spec.index === 0 ? -1 : receiveDescriptor(memory, scratch, spec.socket);
-  close(spec.socket);
-  const result = tun < 0 || spec.index === 0 ? tun : netlink;
-  if (result >= 0) return { tun, netlink, opened: { ...spec, notes: [] } };
+  const tun = text === 'open' ? receiveDescriptor(memory, scratch, socket) : -1;
+  const netlink = tun < 0 ? tun : receiveDescriptor(memory, scratch, socket);
+  if (netlink >= 0) return { tun, netlink, ipv6Settings: -1, opener: socket };
   if (tun >= 0) close(tun);
-  throw new DeviceError('tun', -result, `the device did not come: ${getSystemErrorName(result)}`);
+  close(socket);
+  if (text === 'open')
+    throw new DeviceError('tun', -netlink, `the device did not come: ${getSystemErrorName(netlink)}`);
+  const [, step = 'namespace', errno = '0', what = 'the process that opens the device has ended'] =
+    /^(\w+) (\d+) (.*)$/s.exec(text) ?? [];
+  const message = what.replace(/%m$/, () => getSystemErrorName(-Number(errno)));
+  throw new DeviceError(step as DeviceStep, Number(errno), message);
 }
 
 /** An interface of a namespace. @throws DeviceError */
@@ -120,12 +106,27 @@ export function openDevice(
   slab: Slab,
   memory: Memory,
 ): OpenDevice {
-  const attached = spec.kind === 'sent' ? receive(spec, slab, memory) : attachInterface(spec, plan);
-  const { tun, netlink, opened } = attached;
-  const { name, index, medium, mtu, txQueueLen, notes } = opened;
-  const link = new TapLink(tun, opened, slab, memory);
-  const news = netlink < 0 ? null : { netlink, index, link };
-  return { link, info: { name, medium, mtu, txQueueLen }, notes, news };
+  const descriptors = spec.kind === 'sent' ? receive(spec, slab, memory) : takeOver(spec);
+  const { tun, netlink, ipv6Settings, opener } = descriptors;
+  try {
+    setNonBlocking(tun);
+    const { name, index, medium, mtu, txQueueLen, notes, ...properties } = openInterface(
+      spec,
+      plan,
+      descriptors,
+    );
+    const link = new TapLink(tun, { medium, mtu, ...properties }, slab, memory);
+    if (index === 0) close(netlink);
+    const news = index === 0 ? null : { netlink, index, link };
+    return { link, info: { name, medium, mtu, txQueueLen }, notes, news };
+  } catch (error) {
+    close(tun);
+    close(netlink);
+    throw error;
+  } finally {
+    if (ipv6Settings >= 0) close(ipv6Settings);
+    if (opener >= 0) close(opener);
+  }
 }
 
 /** Look what the descriptor is, and take it. It is closed when that fails. @throws DeviceError */

@@ -1,12 +1,11 @@
-/** A descriptor from one process to another, by SCM_RIGHTS (unix(7), cmsg(3)), through a socket that both have. */
+/** A descriptor from another process, by SCM_RIGHTS (unix(7), cmsg(3)), through a socket that both have. */
 import { CMSGHDR_SIZE } from './control-message.ts';
 import { EPROTO } from './errno.ts';
 import { errno, libcFunction } from './libc.ts';
 import { IOVEC_SIZE, type Memory } from './memory.ts';
-import { MSG_NOSIGNAL, MSGHDR_SIZE, putMsghdr, SOL_SOCKET } from './socket.ts';
+import { MSGHDR_SIZE, putMsghdr, SOL_SOCKET } from './socket.ts';
 
-// Unlike those of sys/socket these may block: the other side has begun to send when they are called.
-const cSendmsg = libcFunction('sendmsg', 'intptr_t', ['int', 'uintptr_t', 'int']);
+// Unlike that of sys/socket this one may block: the other side has begun to send when it is called.
 const cRecvmsg = libcFunction('recvmsg', 'intptr_t', ['int', 'uintptr_t', 'int']);
 
 const SCM_RIGHTS = 1;
@@ -18,32 +17,16 @@ const CONTROL = IOVEC + IOVEC_SIZE;
 const CONTROL_BYTES = CMSGHDR_SIZE + 8;
 const PAYLOAD = CONTROL + CONTROL_BYTES;
 
-/** Room that either function needs. */
+/** Room that is needed. */
 export const PASS_SCRATCH_BYTES = 128;
-
-function prepare(memory: Memory, scratch: number): number {
-  memory.putIovec(scratch + IOVEC, 0, scratch + PAYLOAD, 1);
-  putMsghdr(memory, scratch, 0, 0, scratch + IOVEC, 1, scratch + CONTROL, CONTROL_BYTES);
-  return memory.address(scratch, PASS_SCRATCH_BYTES);
-}
-
-/** Send `fd` and one byte through `socket`. 0 or `-errno`. */
-export function sendDescriptor(memory: Memory, scratch: number, socket: number, fd: number): number {
-  const msghdr = prepare(memory, scratch);
-  const at = scratch + CONTROL;
-  memory.putSize(at, CMSGHDR_SIZE + 4);
-  memory.view.setUint32(at + 8, SOL_SOCKET, true);
-  memory.view.setUint32(at + 12, SCM_RIGHTS, true);
-  memory.view.setInt32(at + 16, fd, true);
-  return cSendmsg(socket, msghdr, MSG_NOSIGNAL) < 0 ? -errno() : 0;
-}
 
 /** The descriptor that comes next through `socket`, close-on-exec, or `-errno`. */
 export function receiveDescriptor(memory: Memory, scratch: number, socket: number): number {
-  const msghdr = prepare(memory, scratch);
+  memory.putIovec(scratch + IOVEC, 0, scratch + PAYLOAD, 1);
+  putMsghdr(memory, scratch, 0, 0, scratch + IOVEC, 1, scratch + CONTROL, CONTROL_BYTES);
   const at = scratch + CONTROL;
   memory.putSize(at, 0);
-  const received = cRecvmsg(socket, msghdr, MSG_CMSG_CLOEXEC);
+  const received = cRecvmsg(socket, memory.address(scratch, PASS_SCRATCH_BYTES), MSG_CMSG_CLOEXEC);
   if (received < 0) return -errno();
   const { view } = memory;
   const isDescriptor =

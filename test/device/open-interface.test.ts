@@ -82,7 +82,7 @@ class Namespace {
     try {
       const setup = { ...defaultSetup, ...change.setup };
       const request = { name: 'tap0', mtu: 0, configure: 'auto' as const, ...change, setup };
-      await during(openInterface(request, defaultAddresses, { tun, netlink, ipv6Settings }));
+      await during(openInterface(request, defaultAddresses, { tun, netlink, ipv6Settings, opener: -1 }));
     } finally {
       for (const fd of [tun, netlink, ipv6Settings]) close(fd);
     }

@@ -11,6 +11,7 @@
  */
 import { errno, libcFunction } from '../libc.ts';
 import { Memory } from '../memory.ts';
+import { orderAttach } from './opener.ts';
 
 const TUNSETIFF = 0x400454ca;
 const TUNGETIFF = 0x800454d2;
@@ -57,10 +58,13 @@ function call(fd: number, command: number, argument: number): number {
 /** One open /dev/net/tun, which stays the caller's. */
 export class TunDevice {
   private readonly fd: number;
+  private readonly opener: number;
   private readonly memory = new Memory(new ArrayBuffer(4096));
 
-  constructor(fd: number) {
+  /** @param opener socket to whoever has the rights to attach it (see ./opener); -1 = we have them */
+  constructor(fd: number, opener = -1) {
     this.fd = fd;
+    this.opener = opener;
   }
 
   /** Attach to `name`, which is created when it does not exist. */
@@ -69,6 +73,7 @@ export class TunDevice {
     const { view } = this.memory;
     for (let i = 0; i < IFREQ_BYTES; i++) view.setUint8(i, i < name.length ? name.charCodeAt(i) & 0x7f : 0);
     view.setUint16(IFREQ_FLAGS, flags, true);
+    if (this.opener >= 0) return orderAttach(this.opener, new Uint8Array(view.buffer, 0, IFREQ_BYTES));
     return call(this.fd, TUNSETIFF, this.memory.address(0, IFREQ_BYTES));
   }
 
