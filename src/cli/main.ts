@@ -2,19 +2,13 @@
  * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
-import { readFileSync } from 'node:fs';
 import { defaultLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
+import { packageVersion } from '../package-root.ts';
 import type { Invocation } from './options.ts';
 
 /** Exit status of a command line that cannot be used. */
 const EXIT_USAGE = 2;
-
-function version(): string {
-  const manifest = new URL('../../../package.json', import.meta.url);
-  const { version: text } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
-  return text;
-}
 
 function tell(error: Error): void {
   process.stderr.write(`tslirp: ${error.message}\n`);
@@ -80,7 +74,7 @@ async function main(): Promise<void> {
   const { parseArguments } = await import('./options.ts');
   let invocation: ReturnType<typeof parseArguments>;
   try {
-    invocation = parseArguments(args, version());
+    invocation = parseArguments(args, packageVersion());
   } catch (error) {
     refuse(error);
     await supervisor?.stop();
@@ -96,4 +90,4 @@ async function main(): Promise<void> {
   await serve(invocation, supervisor);
 }
 
-await main();
+void main();

@@ -19,6 +19,7 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
 import type { Config } from '../config.ts';
+import { packageRoot } from '../package-root.ts';
 import { closeTree, isConfined, leaveOutside } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
@@ -59,7 +60,7 @@ class Order {
 
   /** The built program. */
   addProgram(): void {
-    const own = fileURLToPath(new URL('../../..', import.meta.url)).replace(/\/$/, '');
+    const own = fileURLToPath(packageRoot).replace(/\/$/, '');
     for (const part of ['dist', 'package.json']) this.add('load', `${own}/${part}`);
   }
 

@@ -9,6 +9,7 @@
 import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { Command, EngineOptions, Event } from '../engine/messages.ts';
+import { packageRoot } from '../package-root.ts';
 
 const STOP_FLAG = 0;
 const WAKE_FD_PLUS_ONE = 1;
@@ -55,7 +56,7 @@ export class Supervisor {
   private ended = false;
 
   constructor(options: SupervisorOptions) {
-    const workerUrl = options.workerUrl ?? new URL('../../bundle/engine/worker.js', import.meta.url);
+    const workerUrl = options.workerUrl ?? new URL('dist/bundle/worker.cjs', packageRoot);
     const workerData: EngineOptions = {
       limits: options.limits,
       debug: options.debug,

@@ -2,7 +2,7 @@
  * `slirp4netns`: the command line of that program, its network and its words, on our engine. What callers read from it is
  * here: the summary on standard output, reasons on standard error, exit status 1 for whatever goes wrong.
  */
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { Config } from '../../config.ts';
 import { SocketFileError } from '../../control/api/socket-file.ts';
@@ -11,6 +11,7 @@ import { isConfined } from '../../control/launcher.ts';
 import { sayError, sayOut } from '../../control/say.ts';
 import type { Voice } from '../../control/serve.ts';
 import { Supervisor } from '../../control/supervisor.ts';
+import { packageVersion } from '../../package-root.ts';
 import { isInherited } from '../inherited.ts';
 import { configuration } from './configuration.ts';
 import { parseOptions } from './options.ts';
@@ -18,11 +19,6 @@ import { summary } from './texts.ts';
 import { ValueError } from './values.ts';
 
 const EXIT_FAILURE = 1;
-
-function release(): string {
-  const manifest = new URL('../../../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version;
-}
 
 function refuse(stderr: string): void {
   sayError(stderr);
@@ -57,7 +53,7 @@ function failure(error: unknown): string {
 async function main(): Promise<void> {
   // bin/launcher.pl leaves the name by which we were called there.
   const program = basename(process.argv0);
-  const parsed = parseOptions(process.argv.slice(2), program, release());
+  const parsed = parseOptions(process.argv.slice(2), program, packageVersion());
   sayOut(parsed.stdout);
   sayError(parsed.stderr);
   process.exitCode = parsed.status;
@@ -100,4 +96,4 @@ async function main(): Promise<void> {
     await serveAttach(config, target, supervisor, new Logger(config.logLevel), voice);
 }
 
-await main();
+void main();

@@ -2,5 +2,4 @@
 import { EndSignals } from './signals.ts';
 
 const signals = new EndSignals();
-const { run } = await import('./program.ts');
-await run(signals);
+void import('./program.ts').then(({ run }) => run(signals));

@@ -3,14 +3,11 @@
  * beside the compiled code (scripts/build-stamp.mjs).
  */
 import { readFileSync } from 'node:fs';
-
-function readJson<T>(path: string): T {
-  return JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as T;
-}
+import { packageRoot, packageVersion } from '../../package-root.ts';
 
 export function versionText(): string {
-  const { version } = readJson<{ version: string }>('../../../../package.json');
-  const { builtAt } = readJson<{ builtAt: string }>('../../build-stamp.json');
+  const stamp = readFileSync(new URL('dist/src/build-stamp.json', packageRoot), 'utf8');
+  const { builtAt } = JSON.parse(stamp) as { builtAt: string };
   const [date = '', time = ''] = new Date(builtAt).toISOString().split('T');
-  return `slirpnetstack version ${version}\nbuild time ${date}-${time.slice(0, 5)}UTC\n`;
+  return `slirpnetstack version ${packageVersion()}\nbuild time ${date}-${time.slice(0, 5)}UTC\n`;
 }

@@ -1,0 +1,13 @@
+/**
+ * The directory of the package, for the few files that are read at run time. Our modules may be where the compiler puts
+ * them or in a bundle: this file is two directories below the root either way (dist/src, dist/bundle).
+ */
+import { readFileSync } from 'node:fs';
+
+export const packageRoot: URL = new URL('../../', import.meta.url);
+
+/** Version of the release, from package.json. */
+export function packageVersion(): string {
+  return (JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string })
+    .version;
+}
