@@ -14,7 +14,9 @@ export type ApiEngine = Pick<
   'addForward' | 'removeForward' | 'listForwards' | 'listFlows' | 'closeFlow' | 'snapshot'
 >;
 
-type Handler = (args: JsonObject) => object | Promise<object>;
+/** What is to be sent: a Buffer as it is, anything else as JSON. */
+type Answer = Buffer | object;
+type Handler = (args: JsonObject) => Answer | Promise<Answer>;
 
 const NO_ARGUMENTS: JsonObject = {};
 
@@ -26,14 +28,7 @@ export class ApiCommands {
     this.handlers = new Map<string, Handler>([
       ['add_hostfwd', async (args) => ({ return: await forwards.add(args) })],
       ['remove_hostfwd', async (args) => ({ return: await forwards.remove(args) })],
-      [
-        'list_hostfwd',
-        () => {
-          // The manual of slirp4netns documents the first shape, the program sends the second.
-          const entries = forwards.list();
-          return { return: { entries }, entries };
-        },
-      ],
+      ['list_hostfwd', () => forwards.list()],
       ['info', () => ({ return: info })],
       ['stats', async () => ({ return: await engine.snapshot() })],
       ['list_flows', async () => ({ return: { flows: await engine.listFlows() } })],
@@ -49,14 +44,22 @@ export class ApiCommands {
     ]);
   }
 
-  /** Answers one request: anything JSON.parse may give. Rejects with `ApiError`. */
-  async run(request: unknown): Promise<object> {
+  /**
+   * Answers one request, anything JSON.parse may give: at once when the data plane need not be asked. Throws or rejects
+   * with `ApiError`.
+   */
+  run(request: unknown): string | Buffer | Promise<string | Buffer> {
     if (!isObject(request)) throw new ApiError('json_object() failed');
     const name = field(request, 'execute');
     if (typeof name !== 'string') throw new ApiError('no execute found');
     const handler = this.handlers.get(name);
     if (handler === undefined) throw new ApiError('unknown execute');
     const args = field(request, 'arguments');
-    return handler(isObject(args) ? args : NO_ARGUMENTS);
+    const answer = handler(isObject(args) ? args : NO_ARGUMENTS);
+    return answer instanceof Promise ? answer.then(encode) : encode(answer);
   }
+}
+
+function encode(answer: Answer): string | Buffer {
+  return Buffer.isBuffer(answer) ? answer : JSON.stringify(answer);
 }

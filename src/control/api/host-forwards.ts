@@ -32,16 +32,17 @@ const protocols = ['tcp', 'udp', 'tcp6', 'udp6'] as const;
 export class HostForwards {
   private readonly engine: ForwardEngine;
   private readonly defaults: ForwardDefaults;
-  /** Number here of each number of the data plane's, and the reverse. */
-  private readonly ids = new Map<number, number>();
+  /** The data plane's number of each of ours. */
   private readonly numbers = new Map<number, number>();
+  /** Each that `list_hostfwd` shows, as JSON, by its number and so in order. */
+  private readonly shown = new Map<number, string>();
+  private listing: Buffer | undefined;
   private nextId = 1;
 
   constructor(engine: ForwardEngine, defaults: ForwardDefaults) {
     this.engine = engine;
     this.defaults = defaults;
-    for (const forward of engine.listForwards())
-      if (forward.spec.direction === 'local') this.number(forward.id);
+    for (const forward of engine.listForwards()) if (forward.spec.direction === 'local') this.enter(forward);
   }
 
   /** The answer to `add_hostfwd`. */
@@ -54,16 +55,20 @@ export class HostForwards {
       if (error instanceof ForwardRefused) throw new ApiError('add_hostfwd: slirp_add_hostfwd failed');
       throw error;
     }
-    const id = this.number(open.id);
+    const id = this.enter(open);
     return anyPort && open.listen.kind === 'ip' ? { id, host_port: open.listen.port } : { id };
   }
 
-  list(): HostForward[] {
-    // Those that are just being removed, and remote ones, have no number.
-    return this.engine
-      .listForwards()
-      .flatMap((forward) => describe(forward, this.ids.get(forward.id)) ?? [])
-      .sort((a, b) => a.id - b.id);
+  /**
+   * The answer to `list_hostfwd`, as JSON: the manual of slirp4netns documents the first shape, the program sends the
+   * second. There may be thousands, so it is made once for all who ask before it changes.
+   */
+  list(): Buffer {
+    if (this.listing === undefined) {
+      const entries = `[${[...this.shown.values()].join(',')}]`;
+      this.listing = Buffer.from(`{"return":{"entries":${entries}},"entries":${entries}}`);
+    }
+    return this.listing;
   }
 
   async remove(args: JsonObject): Promise<Record<string, never>> {
@@ -71,16 +76,20 @@ export class HostForwards {
     const number = this.numbers.get(id);
     if (number === undefined) throw new ApiError('remove_hostfwd: bad arguments.id');
     // Gone from here on: a second request for it is told so.
-    this.ids.delete(number);
     this.numbers.delete(id);
+    this.shown.delete(id);
+    this.listing = undefined;
     if (await this.engine.removeForward(number)) return {};
     throw new ApiError('remove_hostfwd: slirp_remove_hostfwd failed');
   }
 
-  private number(forward: number): number {
+  /** Gives it its number. */
+  private enter(forward: OpenForward): number {
     const id = this.nextId++;
-    this.ids.set(forward, id);
-    this.numbers.set(id, forward);
+    this.numbers.set(id, forward.id);
+    const entry = describe(forward, id);
+    if (entry !== undefined) this.shown.set(id, JSON.stringify(entry));
+    this.listing = undefined;
     return id;
   }
 
@@ -112,8 +121,8 @@ export class HostForwards {
   }
 }
 
-function describe({ spec, listen }: OpenForward, id: number | undefined): HostForward | undefined {
-  if (id === undefined || spec.direction !== 'local' || listen.kind !== 'ip') return undefined;
+function describe({ spec, listen }: OpenForward, id: number): HostForward | undefined {
+  if (spec.direction !== 'local' || listen.kind !== 'ip') return undefined;
   const { protocol, target } = spec;
   return {
     id,

@@ -194,10 +194,12 @@ class Client {
     if (this.answering) return;
     this.answering = true;
     this.events.settled();
-    void this.answer().then((text) => this.reply(text));
+    const answer = this.answer();
+    if (answer instanceof Promise) void answer.then((text) => this.reply(text));
+    else this.reply(answer);
   }
 
-  private reply(text: string): void {
+  private reply(text: string | Buffer): void {
     const { socket } = this;
     if (socket.destroyed) return;
     socket.end(text, () => {
@@ -219,17 +221,22 @@ class Client {
     this.events.gone();
   }
 
-  private async answer(): Promise<string> {
+  private answer(): string | Buffer | Promise<string | Buffer> {
     const { request } = this;
     if (this.options.spec.echo)
       sayError(`apifd event\napi_handler: got request: ${printable(request.text() ?? '')}\n`);
     if (request.state === TextState.TooLarge) return refusal('too large message');
     try {
-      return JSON.stringify(await this.options.commands.run(parse(request)));
+      const answer = this.options.commands.run(parse(request));
+      return answer instanceof Promise ? answer.catch((error) => this.failure(error)) : answer;
     } catch (error) {
-      if (!(error instanceof ApiError)) this.options.onError(error);
-      return refusal(error instanceof ApiError ? error.message : 'failed');
+      return this.failure(error);
     }
+  }
+
+  private failure(error: unknown): string {
+    if (!(error instanceof ApiError)) this.options.onError(error);
+    return refusal(error instanceof ApiError ? error.message : 'failed');
   }
 }
 

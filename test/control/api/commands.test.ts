@@ -56,7 +56,7 @@ beforeEach(() => {
 /** The answer, or what the error says. */
 async function ask(request: unknown): Promise<unknown> {
   try {
-    return await commands.run(request);
+    return JSON.parse(String(await commands.run(request)));
   } catch (error) {
     assert.equal((error as Error).name, 'ApiError');
     return (error as Error).message;
