@@ -12,6 +12,7 @@ import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy } from '../../src/firewall/verdict.ts';
 import type { FlowContext, IoHandler, Poller } from '../../src/forward/context.ts';
 import { DnsFlows } from '../../src/forward/dns-flows.ts';
+import { FlowReports } from '../../src/forward/flow-reports.ts';
 import { HostNames } from '../../src/forward/host-names.ts';
 import { HostScratch } from '../../src/forward/host-scratch.ts';
 import { RemoteForwards } from '../../src/forward/remote-forwards.ts';
@@ -151,7 +152,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     dnsEnabled: false,
     refreshHostRoutes: () => true,
     newFlowId: () => 0,
-    report: () => {},
+    reports: new FlowReports({ clock, timers: loop.timers, report: () => {} }, counters),
     onError: () => {},
     log: () => {},
   };

@@ -39,6 +39,8 @@ export interface SessionHandlers {
   forwardOpen?: (forward: OpenForward) => void;
   /** A flow opened, closed or failed; only with `GuestBehavior.flowEvents`. */
   flow?: (event: FlowEvent) => void;
+  /** So many flows more than can be told of. */
+  flowsLeftOut?: (flows: number) => void;
 }
 
 export class Session {
@@ -183,6 +185,9 @@ export class Session {
         break;
       case 'flow':
         this.handlers.flow?.(event);
+        break;
+      case 'flowsLeftOut':
+        this.handlers.flowsLeftOut?.(event.flows);
         break;
       case 'resolveHost':
         void this.resolve(event);

@@ -10,7 +10,8 @@ import { Policy } from '../firewall/verdict.ts';
 import type { Clock, DescriptorBudget, FlowContext, IoHandler, Poller, Timers } from '../forward/context.ts';
 import { TimerNode } from '../forward/context.ts';
 import { DnsFlows } from '../forward/dns-flows.ts';
-import type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
+import type { FlowEvent, FlowInfo, FlowsLeftOut } from '../forward/flow-info.ts';
+import { FlowReports } from '../forward/flow-reports.ts';
 import { Forwards } from '../forward/forwards.ts';
 import type { HostNames } from '../forward/host-names.ts';
 import type { HostScratch } from '../forward/host-scratch.ts';
@@ -95,7 +96,7 @@ export interface EngineServices {
   readonly hostRoutes: HostRouteTable;
   refreshHostRoutes(): boolean;
   newFlowId(): number;
-  report(event: FlowEvent): void;
+  report(event: FlowEvent | FlowsLeftOut): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
   /** A handler let an exception out: log it, count it. */
   onError(error: unknown): void;
@@ -167,7 +168,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       dnsEnabled: spec.dns,
       refreshHostRoutes: () => services.refreshHostRoutes(),
       newFlowId: () => services.newFlowId(),
-      report: (event) => services.report(event),
+      reports: new FlowReports(services, this.counters),
       log: (level, message, fields) => services.log(level, message, fields),
     };
     const queueBytes = (device.info.txQueueLen * device.info.mtu) / QUEUE_SHARE;

@@ -5,7 +5,7 @@
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
 import type { DeviceStep } from '../device-error.ts';
-import type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
+import type { FlowEvent, FlowInfo, FlowsLeftOut } from '../forward/flow-info.ts';
 
 export type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
 
@@ -84,4 +84,5 @@ export type Event =
   | { type: 'resolveHost'; request: number; label: string; port: number; protocol: 'tcp' | 'udp' }
   | { type: 'flows'; request: number; flows: FlowInfo[] }
   | { type: 'flowClosed'; request: number; existed: boolean }
-  | FlowEvent;
+  | FlowEvent
+  | FlowsLeftOut;

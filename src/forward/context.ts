@@ -12,7 +12,7 @@ import type { Rng } from '../stack/rng.ts';
 import type { Solicitor } from '../stack/solicitor.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { Memory } from '../sys/memory.ts';
-import type { FlowEvent } from './flow-info.ts';
+import type { FlowReports } from './flow-reports.ts';
 import type { HostNames } from './host-names.ts';
 import type { HostScratch } from './host-scratch.ts';
 import type { RemoteForwards } from './remote-forwards.ts';
@@ -104,8 +104,8 @@ export interface FlowContext {
   refreshHostRoutes(): boolean;
   /** A number for a flow, never used again. */
   newFlowId(): number;
-  /** Tell of a flow; only when `behavior.flowEvents` is on. */
-  report(event: FlowEvent): void;
+  /** Used only when `behavior.flowEvents` is on. */
+  readonly reports: FlowReports;
   /** An exception that must not end more than the flow that met it: it is logged once for each place. */
   onError(error: unknown): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;

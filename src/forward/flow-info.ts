@@ -40,6 +40,12 @@ export interface FlowEvent extends FlowEnds {
   reason: string;
 }
 
+/** So many flows have no events, because there were more of them than can be told of: posted once a second at most. */
+export interface FlowsLeftOut {
+  type: 'flowsLeftOut';
+  flows: number;
+}
+
 export interface FlowInfo extends FlowEnds {
   flow: number;
   protocol: 'tcp' | 'udp' | 'icmp';

@@ -43,6 +43,8 @@ export class FlowRecord {
   bytesIn = 0;
   /** As told in the `open` event, because a socket that was cut has forgotten; null = none was sent. */
   #ends: FlowEnds | null = null;
+  /** There was no telling of its opening, so nor is there of its end. */
+  #leftOut = false;
   // What ended each half, see `FlowStatus`, and which came first.
   #guestRead = 0;
   #guestWrite = 0;
@@ -83,6 +85,8 @@ export class FlowRecord {
   /** Both sides are open: tell it, if anybody wants to know. */
   opened(context: FlowContext, source: EndsSource): void {
     if (!context.behavior.flowEvents) return;
+    this.#leftOut = !context.reports.mayTell();
+    if (this.#leftOut) return;
     this.#ends = source.ends();
     this.#report(context, 'open', this.#ends, '');
   }
@@ -92,9 +96,9 @@ export class FlowRecord {
    * is asked only in the second case.
    */
   closed(context: FlowContext, source: EndsSource, reason = ''): void {
-    if (!context.behavior.flowEvents) return;
+    if (!context.behavior.flowEvents || this.#leftOut) return;
     if (this.#ends !== null) this.#report(context, 'close', this.#ends, reason);
-    else this.#report(context, 'error', source.ends(), reason);
+    else if (context.reports.mayTell()) this.#report(context, 'error', source.ends(), reason);
   }
 
   info(nowMs: number, state: string, source: EndsSource): FlowInfo {
@@ -115,7 +119,7 @@ export class FlowRecord {
     const { protocol } = this;
     // Pings are listed, but there is no event for them.
     if (protocol === 'icmp') return;
-    context.report({
+    context.reports.tell({
       type: 'flow',
       event,
       flow: this.id,

@@ -36,6 +36,7 @@ export const Counter = {
   TcpAccepted: 27,
   TcpMemoryPressure: 28,
   PingEvicted: 29,
+  FlowsLeftOut: 30,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -70,6 +71,7 @@ const counterNames: readonly string[] = [
   'tcp.accepted',
   'tcp.memory_pressure',
   'ping.evicted',
+  'flows.left_out',
 ];
 
 export class Counters {

@@ -38,8 +38,6 @@ function open(spec: Partial<LocalForwardSpec> = {}, options: LabOptions = {}): O
   const lab = new Lab({ guest: { behavior }, ...options });
   // The clients are who may be answered.
   lab.mayReach = () => true;
-  const events: FlowEvent[] = [];
-  lab.services.report = (event) => events.push(event);
   lab.guest.addForward(1, {
     direction: 'local',
     protocol: 'udp',
@@ -50,7 +48,7 @@ function open(spec: Partial<LocalForwardSpec> = {}, options: LabOptions = {}): O
     rpc: false,
     ...spec,
   });
-  return { lab, socket: lab.kernel.boundDatagrams.at(-1) as DatagramFile, events };
+  return { lab, socket: lab.kernel.boundDatagrams.at(-1) as DatagramFile, events: lab.flowEvents };
 }
 
 /** Client datagrams arrive: what the guest gets. */

@@ -309,7 +309,6 @@ describe('remote UDP forwards to a unix socket', () => {
 
   function withUnix(): Lab {
     const lab = withForward({ address: GATEWAY, port: 80 }, { kind: 'unix', path });
-    lab.services.report = (event) => lab.flowEvents.push(event);
     lab.mayReach = () => true;
     return lab;
   }

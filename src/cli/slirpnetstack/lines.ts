@@ -56,6 +56,11 @@ export function flowLine(event: FlowEvent, forward: FlowForward): string {
   }
 }
 
+/** Ours: the original prints every flow, whatever becomes of its reader. */
+export function leftOutLine(flows: number): string {
+  return `[!] ${flows} more conns, too many to be told of`;
+}
+
 /** The name of a remote forward's target could not be found; printed even when nothing else is. */
 export function isLookupError(event: FlowEvent): boolean {
   return event.kind === 'remote' && event.event === 'error' && event.reason !== '';

@@ -19,7 +19,7 @@ import { ForwardOpener } from './forward-opener.ts';
 import { goErrorOf } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
 import { LineOutput } from './line-output.ts';
-import { announcement, flowLine, isLookupError, joinHostPort, oneLine } from './lines.ts';
+import { announcement, flowLine, isLookupError, joinHostPort, leftOutLine, oneLine } from './lines.ts';
 import { type MetricsAddress, type Options, parseOptions } from './options.ts';
 import type { EndSignals } from './signals.ts';
 import { checkMtu, ExitStatus, linkError, namespaceError, StartError } from './start-error.ts';
@@ -86,6 +86,9 @@ class Program {
         this.#ending.finish(EXIT_BROKEN);
       },
       flow: (event) => this.#tell(event),
+      flowsLeftOut: (flows) => {
+        if (!options.quiet) this.#output.line(leftOutLine(flows));
+      },
     });
   }
 

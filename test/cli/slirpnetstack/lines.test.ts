@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parseSlirpnetstackForward } from '../../../src/cli/forward-rule.ts';
 import { toForwardSpec } from '../../../src/cli/forward-spec.ts';
-import { announcement, flowLine, isLookupError } from '../../../src/cli/slirpnetstack/lines.ts';
+import { announcement, flowLine, isLookupError, leftOutLine } from '../../../src/cli/slirpnetstack/lines.ts';
 import type { Endpoint, ForwardSpec } from '../../../src/config.ts';
 import type { FlowEvent } from '../../../src/engine/messages.ts';
 
@@ -195,4 +195,8 @@ describe('announcements', () => {
       '[+] local-fwd Local listen tcp://unix:/run/a.sock',
     );
   });
+});
+
+test('R-04: flows that are not told of are one line', () => {
+  assert.equal(leftOutLine(200), '[!] 200 more conns, too many to be told of');
 });

@@ -124,6 +124,8 @@ export class Lab {
   readonly errors: unknown[] = [];
   /** What was told of flows; only with `behavior.flowEvents`. */
   readonly flowEvents: FlowEvent[] = [];
+  /** Of how many more there was no telling, one number each time it was said. */
+  readonly flowsLeftOut: number[] = [];
   /** Names that the program wants resolved. */
   readonly questions: { request: number; label: string; port: number; protocol: string }[] = [];
   linkGone = '';
@@ -174,7 +176,10 @@ export class Lab {
         this.loop.timers,
       ),
       newFlowId: () => ++this.#flows,
-      report: (event) => this.flowEvents.push(event),
+      report: (event) => {
+        if (event.type === 'flow') this.flowEvents.push(event);
+        else this.flowsLeftOut.push(event.flows);
+      },
       hostRoutes: new HostRouteTable(),
       refreshHostRoutes: () => true,
       log: (level, message) => this.logs.push({ level, message }),
