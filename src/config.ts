@@ -202,10 +202,14 @@ export interface GuestBehavior {
   flowEvents: boolean;
   /** Our MAC address as text, or empty: made from the gateway's address. */
   mac: string;
-  /** Frames from a MAC address that is ours as well are taken: on a link between programs it may not mean anything. */
+  /** MAC addresses say nothing, as on a link between programs: frames from ours and to any other are taken as well. */
   sharedMac: boolean;
+  /** Packets from any address that a host can have are taken and answered, not only from the guest's network. */
+  anySource: boolean;
   /** Ask the link for the guest's MAC address (ARP) as soon as it is there. */
   askForGuest: boolean;
+  /** TCP to a remote forward whose name cannot be resolved: refused, or accepted and ended at once. */
+  unresolved: 'refuse' | 'end';
 }
 
 export const defaultBehavior: GuestBehavior = {
@@ -218,7 +222,9 @@ export const defaultBehavior: GuestBehavior = {
   flowEvents: false,
   mac: '',
   sharedMac: false,
+  anySource: false,
   askForGuest: false,
+  unresolved: 'refuse',
 };
 
 /**

@@ -137,7 +137,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     super();
     this.#services = services;
     const { slab, rng, limits, clock } = services;
-    const own = ownAddresses(spec.addresses, spec.behavior.mac, spec.behavior.proxyNeighbors);
+    const own = ownAddresses(spec.addresses, spec.behavior);
     this.#device = device.link;
     this.#capture =
       spec.pcapPath === ''

@@ -43,8 +43,8 @@ export class FlowRecord {
   bytesIn = 0;
   /** As told in the `open` event, because a socket that was cut has forgotten; null = none was sent. */
   #ends: FlowEnds | null = null;
-  /** There was no telling of its opening, so nor is there of its end. */
-  #leftOut = false;
+  /** No more is told: its opening could not be, or its end was. */
+  #isSilent = false;
   // What ended each half, see `FlowStatus`, and which came first.
   #guestRead = 0;
   #guestWrite = 0;
@@ -84,9 +84,9 @@ export class FlowRecord {
 
   /** Both sides are open: tell it, if anybody wants to know. */
   opened(context: FlowContext, source: EndsSource): void {
-    if (!context.behavior.flowEvents) return;
-    this.#leftOut = !context.reports.mayTell();
-    if (this.#leftOut) return;
+    if (!context.behavior.flowEvents || this.#isSilent) return;
+    this.#isSilent = !context.reports.mayTell();
+    if (this.#isSilent) return;
     this.#ends = source.ends();
     this.#report(context, 'open', this.#ends, '');
   }
@@ -96,7 +96,8 @@ export class FlowRecord {
    * is asked only in the second case.
    */
   closed(context: FlowContext, source: EndsSource, reason = ''): void {
-    if (!context.behavior.flowEvents || this.#leftOut) return;
+    if (!context.behavior.flowEvents || this.#isSilent) return;
+    this.#isSilent = true;
     if (this.#ends !== null) this.#report(context, 'close', this.#ends, reason);
     else if (context.reports.mayTell()) this.#report(context, 'error', source.ends(), reason);
   }

@@ -11,6 +11,7 @@ import {
   SOCK_STREAM,
   setLingerZero,
   socket,
+  socketpair,
 } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
@@ -37,6 +38,14 @@ export function dialUnix(context: FlowContext, path: string): number {
   scratch.putUnixPath(path);
   const result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
   return result < 0 ? fail(fd, result) : fd;
+}
+
+/** A socket whose other end has closed already, or `-errno`. */
+export function dialNobody({ memory, scratch }: FlowContext): number {
+  const result = socketpair(memory, AF_UNIX, SOCK_STREAM, scratch.sockaddr);
+  if (result < 0) return result;
+  close(memory.view.getInt32(scratch.sockaddr + 4, true));
+  return memory.view.getInt32(scratch.sockaddr, true);
 }
 
 function fail(fd: number, result: number): number {

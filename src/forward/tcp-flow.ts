@@ -286,6 +286,11 @@ export class TcpFlow
     this.#end(false, reason);
   }
 
+  /** There is no host, and that is all that is told of the flow; the guest may yet see a connection. */
+  tellFailure(reason: string): void {
+    this.record.closed(this.#owner.context, this, reason);
+  }
+
   /** Our SYN may have gone nowhere: send it again without waiting for its timer. */
   repeatSyn(): void {
     this.connection.synPending = true;

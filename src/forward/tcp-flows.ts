@@ -31,7 +31,7 @@ import { cutStalled, isStalled } from './memory-pressure.ts';
 import { splitZone } from './remote-forwards.ts';
 import { SpareParts } from './spare-parts.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
-import { dialAddress, dialUnix } from './tcp-dial.ts';
+import { dialAddress, dialNobody, dialUnix } from './tcp-dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './tcp-flow.ts';
 import { TcpLimits } from './tcp-limits.ts';
 import { TcpLocals, type TcpLocalsOwner } from './tcp-locals.ts';
@@ -365,12 +365,15 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   /** The name that a flow waits for is known, or never will be. */
   #onResolved(flow: TcpFlow, to: HostEnd | null, reason: string): void {
     flow.nameRequest = -1;
-    if (to === null) {
-      flow.refuse(0, reason);
-      return;
-    }
     let fd: number;
-    if (to.kind === 'unix') {
+    if (to === null) {
+      if (this.context.behavior.unresolved === 'refuse') {
+        flow.refuse(0, reason);
+        return;
+      }
+      flow.tellFailure(reason);
+      fd = dialNobody(this.context);
+    } else if (to.kind === 'unix') {
       fd = dialUnix(this.context, to.path);
     } else {
       const { address, scopeId } = splitZone(to.address);

@@ -106,7 +106,8 @@ export class Ingress {
     const own = this.#own;
     if (isGroupMac(e.srcHi)) return DropReason.LinkMac;
     if (e.srcHi === own.macHi && e.srcLo === own.macLo && !this.#sharedMac) return DropReason.LinkMac;
-    if (!isGroupMac(e.dstHi) && (e.dstHi !== own.macHi || e.dstLo !== own.macLo)) return DropReason.LinkMac;
+    const isOurs = isGroupMac(e.dstHi) || (e.dstHi === own.macHi && e.dstLo === own.macLo);
+    if (!isOurs && !this.#sharedMac) return DropReason.LinkMac;
     this.#sender.set(e.srcHi, e.srcLo);
     const body = length - ETHERNET_HEADER_LEN;
     if (this.#isLong(body - VLAN_TAG)) return DropReason.LinkLong;

@@ -240,7 +240,7 @@ export class IpInput {
     return 1;
   }
 
-  /** I-03, I-04, S-05: only the guest's own network speaks, and no group, and not we ourselves. */
+  /** I-03, I-04, S-05: only the guest's own network speaks, or whoever may, and no group, and not we ourselves. */
   #checkSource(src: IpAddress, dst: IpAddress): number {
     const own = this.#own;
     if (src.isV4) {
@@ -253,13 +253,13 @@ export class IpInput {
       ) {
         return DropReason.Ip4Src;
       }
-      if (!own.onLink(src)) return DropReason.Ip4Spoof;
+      if (!own.mayBeGuest(src)) return DropReason.Ip4Spoof;
       if (own.owns(src)) return DropReason.Ip4Src;
       return own.isLinkBroadcast(src) ? DropReason.Ip4Src : 0;
     }
     if (src.isMulticast || src.isUnspecified || src.isLoopback || src.equals(dst)) return DropReason.Ip6Addr;
     if (own.owns(src)) return DropReason.Ip6Addr;
-    if (!own.onLink(src)) return DropReason.Ip6Spoof;
+    if (!own.mayBeGuest(src)) return DropReason.Ip6Spoof;
     // RFC 4291 §2.5.6: a router does not pass link-local sources on.
     if (src.isLinkLocal && !dst.isLinkLocal && !dst.isMulticast && !own.owns(dst)) return DropReason.Ip6Scope;
     return 0;

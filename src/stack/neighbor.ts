@@ -77,7 +77,7 @@ export class NeighborTable {
   /** Note that `addr` is at this MAC. Addresses that are ours, not on the link or no single host's are ignored. */
   learn(addr: IpAddress, macHi: number, macLo: number, nowMs: number): void {
     if (isGroupMac(macHi) || (macHi === 0 && macLo === 0)) return;
-    if (addr.isUnspecified || addr.isMulticast || this.#own.owns(addr) || !this.#own.onLink(addr)) return;
+    if (addr.isUnspecified || addr.isMulticast || this.#own.owns(addr) || !this.#own.mayBeGuest(addr)) return;
     let slot = this.#find(addr);
     const isNew = slot < 0;
     if (slot >= 0) {

@@ -58,14 +58,22 @@ export interface OwnAddresses {
   onLink(addr: IpAddress): boolean;
   /** The broadcast or network address of the guest's own IPv4 network. */
   isLinkBroadcast(addr: IpAddress): boolean;
+  /** May the guest speak from this address: one on the link, or with `anySource` any that a host can have? */
+  mayBeGuest(addr: IpAddress): boolean;
 }
 
-/**
- * Read the plan. `mac` as text, or empty: made from the gateway's address. `proxyNeighbors`: see `proxies`. Throws RangeError for text that is no address of
- * the family it should be of.
- */
-export function ownAddresses(plan: AddressPlanText, mac = '', proxyNeighbors = false): OwnAddresses {
-  return new PlannedAddresses(plan, mac, proxyNeighbors);
+export interface LinkManners {
+  /** As text, or empty: made from the gateway's address. */
+  mac?: string;
+  /** See `proxies`. */
+  proxyNeighbors?: boolean;
+  /** See `mayBeGuest`. */
+  anySource?: boolean;
+}
+
+/** Read the plan. Throws RangeError for text that is no address of the family it should be of. */
+export function ownAddresses(plan: AddressPlanText, manners: LinkManners = {}): OwnAddresses {
+  return new PlannedAddresses(plan, manners);
 }
 
 class PlannedAddresses implements OwnAddresses {
@@ -85,9 +93,11 @@ class PlannedAddresses implements OwnAddresses {
   readonly #claimed: IpAddress[] = [];
 
   readonly #proxyNeighbors: boolean;
+  readonly #anySource: boolean;
 
-  constructor(plan: AddressPlanText, mac: string, proxyNeighbors: boolean) {
+  constructor(plan: AddressPlanText, { mac = '', proxyNeighbors = false, anySource = false }: LinkManners) {
     this.#proxyNeighbors = proxyNeighbors;
+    this.#anySource = anySource;
     this.gateway4 = parseFamily(plan.gateway4, true);
     this.dns4 = parseFamily(plan.dns4, true);
     this.guest4 = parseFamily(plan.guest4, true);
@@ -148,6 +158,11 @@ class PlannedAddresses implements OwnAddresses {
     const hostMask = 0xffffffff >>> this.prefix4;
     const host = addr.w3 & hostMask;
     return host === 0 || host === (hostMask | 0);
+  }
+
+  mayBeGuest(addr: IpAddress): boolean {
+    if (!this.#anySource) return this.onLink(addr);
+    return !addr.isUnspecified && !addr.isGroup && !addr.isLoopback && (addr.isV4 || this.ipv6);
   }
 }
 

@@ -36,7 +36,7 @@ export class Solicitor {
 
   /** Ask for the link address of `target`, unless it is known or there is no such thing on this link. */
   solicit(target: IpAddress): void {
-    if (this.#link.medium !== 'ethernet' || !this.#own.onLink(target)) return;
+    if (this.#link.medium !== 'ethernet' || !this.#own.mayBeGuest(target)) return;
     if (this.#neighbors.lookup(target, this.#neighbor)) return;
     if (target.isV4) this.#sendArp(target);
     else this.#sendSolicitation(target);

@@ -63,6 +63,7 @@ const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 
 const cSocket = libcFunction('socket', 'int', ['int', 'int', 'int']);
+const cSocketpair = libcFunction('socketpair', 'int', ['int', 'int', 'int', 'uintptr_t']);
 const cConnect = libcFunction('connect', 'int', ['int', 'uintptr_t', 'uint']);
 const cBind = libcFunction('bind', 'int', ['int', 'uintptr_t', 'uint']);
 const cGetsockname = libcFunction('getsockname', 'int', ['int', 'uintptr_t', 'uintptr_t']);
@@ -90,6 +91,12 @@ const cRecvmmsg = libcFunction('recvmmsg', 'int', ['int', 'uintptr_t', 'uint', '
 export function socket(family: number, type: number, protocol: number): number {
   const fd = cSocket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
   return fd < 0 ? -errno() : fd;
+}
+
+/** Two sockets connected to each other, non-blocking and close-on-exec, as two 32-bit numbers at `at`; 0 or −errno. */
+export function socketpair(memory: Memory, family: number, type: number, at: number): number {
+  const result = cSocketpair(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, memory.address(at, 8));
+  return result < 0 ? -errno() : result;
 }
 
 /** Write a struct sockaddr_in at `at`; its length. `address` is the IPv4 address as an unsigned word. */

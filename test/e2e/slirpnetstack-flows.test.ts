@@ -304,13 +304,19 @@ describe('names', () => {
     assert.equal(server.asked.filter(({ type }) => type === 'SRV').length, 2);
     assert.match(await program.line(/new/), new RegExp(`-127\\.0\\.0\\.1:${tcp} remote-fwd conn new$`));
     await server[Symbol.asyncDispose]();
-    assert.notEqual(await guestTcpTo(GATEWAY4, 2222), 'hello');
+    // As with the original, the guest has its connection by then; nothing comes through it, and it ends.
+    assert.equal(await guest.namespace.must(['socat', '-u', `TCP4:${GATEWAY4}:2222`, '-']), '');
     assert.match(
       await program.line(/lookup/),
       new RegExp(
         `^\\[!\\] tcp://${GUEST4}:\\d+-10\\.0\\.2\\.2:2222/${label}-failed remote-fwd dns lookup error of tcp addr: Failed to lookup SRV "tcp\\.echo\\.server" on "127\\.0\\.0\\.1:${server.port}"$`,
       ),
     );
+    const sent = await guest.agent.call('talkTcp', GATEWAY4, 2222, ['hello']);
+    assert.equal(sent.text, '');
+    // Each failure is one line, and none is of a flow that opened.
+    await until(() => program.lines(/lookup/).length === 2, 'the second failure');
+    assert.equal(program.lines(/remote-fwd conn/).length, 4);
   });
 
   test('with a time to live the last good answer outlives the server; a quiet program still tells of failures', async () => {
@@ -535,5 +541,34 @@ describe('the link', () => {
       return !text.includes('tentative');
     }, 'the end of duplicate address detection');
     await guest.namespace.ip('address del fd00::99/64 dev tun0');
+  });
+
+  test('a guest with addresses of its own choice is served and reached', async () => {
+    const own4 = '192.168.77.7';
+    const own6 = '2001:db8:77::7';
+    await guest.namespace.ip(`address add ${own4}/24 dev tun0`, `address add ${own6}/32 dev tun0 nodad`);
+    const rules = ['-L', `0:${own4}:${guestTcp}`, '-L', `0:[${own6}]:${guestTcp}`];
+    try {
+      await using program = await startSlirpnetstack(guest, '-enable-host', ...rules);
+      for (const [own, to, near] of [
+        [own4, HOST4, '192.168.77.1'],
+        [own6, `[${HOST6}]`, '2001:db8:77::1'],
+      ] as const) {
+        await guest.namespace.must(['ping', '-c1', '-W2', '-I', own, near]);
+        const from = own.includes(':') ? `[${own}]` : own;
+        const text = await guest.namespace.must(['socat', '-t3', '-', `TCP:${to}:${tcp},bind=${from}`], {
+          input: 'hello',
+        });
+        assert.equal(text, 'hello');
+        await program.line(new RegExp(`tcp://${from.replace(/[[\]]/g, '\\$&')}:\\d+/.* Routing conn new`));
+      }
+      for (const line of program.lines(/Local listen/)) {
+        const [bind = '', port = ''] = /tcp:\/\/(.*):(\d+)$/.exec(line)?.slice(1) ?? [];
+        const reply = await host.talkTcp(bind.replace(/[[\]]/g, ''), Number(port), ['hi']);
+        assert.equal(reply.text, 'hi', line);
+      }
+    } finally {
+      await guest.namespace.ip(`address del ${own4}/24 dev tun0`, `address del ${own6}/32 dev tun0`);
+    }
   });
 });

@@ -413,7 +413,7 @@ describe('-fd', () => {
     kill 15, $pid; waitpid $pid, 0; exit $? >> 8;
   `;
 
-  test('carries one frame per datagram: our ARP request first, answers to the peer, whose MAC address may be ours', async () => {
+  test('carries one frame per datagram: our ARP request first, answers to the peer, whatever MAC addresses it uses', async () => {
     const command = [process.execPath, programPath('slirpnetstack'), '-fd', 'FD', '-mtu', '1400'];
     const peer = start(asOwner('perl', '-e', PEER, '--', ...command));
     try {
@@ -432,6 +432,13 @@ describe('-fd', () => {
         peer.stdout.split('\n')[1],
         `7071aa4b29aa7071aa4b29aa0806${'0001080006040002'}7071aa4b29aa0a00020a${asker}`,
       );
+      // An echo request to a router with the MAC address that libslirp has, from an address that never asked for anything.
+      peer.child.stdin?.write(
+        '52550a0002027071aa4b29aa0800' + '4500001c00004000400122d10a00020f0a000202' + '0800f7fe00000001\n',
+      );
+      await until(() => peer.stdout.split('\n').length > 3, 'the echo reply');
+      const reply = peer.stdout.split('\n')[2] ?? '';
+      assert.match(reply, /^7071aa4b29aa7071aa4b29aa0800.{24}0a0002020a00020f0000fffe00000001/);
       await until(() => peer.stderr.includes('started'), 'the start');
       assert.match(peer.stderr, /^\[\+\] #\d+ Slirpnetstack started\n$/);
       // The peer going away ends nothing.

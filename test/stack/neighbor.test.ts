@@ -149,7 +149,7 @@ describe('ARP', () => {
 });
 
 describe('answers for everybody', () => {
-  const proxying = ownAddresses(plan, '', true);
+  const proxying = ownAddresses(plan, { proxyNeighbors: true });
   const inView = new DataView(new ArrayBuffer(64));
   const outView = new DataView(new ArrayBuffer(64));
 

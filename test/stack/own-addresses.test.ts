@@ -39,6 +39,21 @@ test('on the link: inside the prefixes, and IPv6 link-local', () => {
     assert.equal(own.onLink(parseIpAddress(text)), false, text);
 });
 
+test('the guest speaks from the link, or where it may, from any address of a host', () => {
+  const strict = ownAddresses(plan);
+  const open = ownAddresses(plan, { anySource: true });
+  for (const own of [strict, open]) {
+    for (const text of ['10.0.2.100', 'fd00::100', 'fe80::abcd'])
+      assert.equal(own.mayBeGuest(parseIpAddress(text)), true, text);
+    for (const text of ['192.168.7.7', '2001:2::100'])
+      assert.equal(own.mayBeGuest(parseIpAddress(text)), own === open, text);
+    for (const text of ['0.0.0.0', '127.0.0.1', '224.0.0.1', '255.255.255.255', '::', '::1', 'ff02::1'])
+      assert.equal(own.mayBeGuest(parseIpAddress(text)), false, text);
+  }
+  const v4Only = { ...plan, ipv6: false, gateway6: '', dns6: '', guest6: '' };
+  assert.equal(ownAddresses(v4Only, { anySource: true }).mayBeGuest(parseIpAddress('2001:2::100')), false);
+});
+
 test('the MAC is unicast, locally administered and ends in the gateway address', () => {
   const own = ownAddresses(plan);
   assert.equal(formatMac(own.macHi, own.macLo), '52:55:0a:00:02:02');
