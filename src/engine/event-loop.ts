@@ -36,6 +36,8 @@ export class EventLoop implements Poller {
   #ready: (IoHandler | null)[] = [];
   #readyCount = 0;
   #running: (IoHandler | null)[] = [];
+  /** Of the handlers that asked, how many had done so when the turn's bytes were used up; -1 = they were not. */
+  #served = -1;
   readonly #onError: (error: unknown) => void;
   readonly #now: () => number;
 
@@ -96,8 +98,10 @@ export class EventLoop implements Poller {
 
   /**
    * One turn: wait (at most until the next deadline); then devices, work left over from the last turn, everybody else's
-   * events, and deadlines. Leftovers come before new events, so that flows share a turn's bytes in the order in which
-   * they asked. Returns how many events and leftovers there were.
+   * events, and deadlines. Returns how many events and leftovers there were.
+   *
+   * Flows share a turn's bytes. Where those of the last turn did not suffice, the ones that were cut short come first:
+   * before those that had their share, and before what the guest's acknowledgments in this turn make room for.
    */
   turn(): number {
     const clock = this.clock;
@@ -117,17 +121,25 @@ export class EventLoop implements Poller {
     // Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call.
     clock.nowMs = Math.floor(now);
     clock.turn++;
-    clock.bytesLeft = TURN_BYTES;
+    const wasShort = this.#served >= 0 && this.#readyCount > 0;
+    const first = this.#served < this.#readyCount ? Math.max(0, this.#served) : 0;
+    this.#served = -1;
     // Handlers asked for in the last turn, before this turn's events may ask again.
     const running = this.#ready;
     const leftovers = this.#readyCount;
     this.#ready = this.#running;
     this.#readyCount = 0;
     this.#running = running;
+    clock.bytesLeft = wasShort ? 0 : TURN_BYTES;
     this.#dispatch(count, true);
+    if (wasShort) {
+      clock.bytesLeft = TURN_BYTES;
+      this.#served = -1;
+    }
     for (let i = 0; i < leftovers; i++) {
-      const handler = running[i] as IoHandler;
-      running[i] = null;
+      const index = (first + i) % leftovers;
+      const handler = running[index] as IoHandler;
+      running[index] = null;
       handler.waiting = false;
       this.#call(handler, 0);
     }
@@ -152,6 +164,7 @@ export class EventLoop implements Poller {
     } catch (error) {
       this.#onError(error);
     }
+    if (this.#served < 0 && this.clock.bytesLeft <= 0) this.#served = this.#readyCount;
   }
 }
 
