@@ -1,24 +1,53 @@
 // Puts each program into one file of dist/bundle, and the data-plane thread too: finding, reading and linking a hundred
 // modules is most of what the start would take. CommonJS, because Node has that ready earlier. What stays outside is native
-// (koffi) or loaded late (the log and metrics libraries).
+// or loaded late.
+//
+// Compiling is the next most: V8's result is kept beside each file (NAME.cache), and NAME.cjs is what loads both. V8 looks
+// whether it is its own, so with another Node it is compiled again.
+import { readFileSync, writeFileSync } from 'node:fs';
+import { Script } from 'node:vm';
 import { build } from 'esbuild';
 
 const source = new URL('../dist/src/', import.meta.url).pathname;
+const target = new URL('../dist/bundle/', import.meta.url).pathname;
+const entryPoints = {
+  tslirp: `${source}cli/main.js`,
+  slirp4netns: `${source}cli/slirp4netns/main.js`,
+  slirpnetstack: `${source}cli/slirpnetstack/main.js`,
+  worker: `${source}engine/worker.js`,
+};
 
 await build({
-  entryPoints: {
-    tslirp: `${source}cli/main.js`,
-    slirp4netns: `${source}cli/slirp4netns/main.js`,
-    slirpnetstack: `${source}cli/slirpnetstack/main.js`,
-    worker: `${source}engine/worker.js`,
-  },
-  outdir: new URL('../dist/bundle/', import.meta.url).pathname,
-  outExtension: { '.js': '.cjs' },
+  entryPoints,
+  outdir: target,
   bundle: true,
   platform: 'node',
   format: 'cjs',
-  external: ['koffi', 'pino', 'pino-pretty', 'prom-client'],
+  external: ['@koromix/*', 'pino', 'pino-pretty', 'prom-client'],
   define: { 'import.meta.url': 'moduleUrl' },
-  banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+  banner: {
+    js: "(function (exports, require, module, __filename, __dirname) { const moduleUrl = require('node:url').pathToFileURL(__filename).href;",
+  },
+  footer: { js: '})' },
   logLevel: 'warning',
 });
+
+const loader = `const { readFileSync } = require('node:fs');
+const { Script } = require('node:vm');
+const filename = __filename.replace(/cjs$/, 'js');
+let cachedData;
+try {
+  cachedData = readFileSync(filename.replace(/js$/, 'cache'));
+} catch {
+  // Then without.
+}
+const script = new Script(readFileSync(filename, 'utf8'), { filename, cachedData });
+script.runInThisContext()(exports, require, module, filename, __dirname);
+`;
+
+for (const name of Object.keys(entryPoints)) {
+  const filename = `${target}${name}.js`;
+  const script = new Script(readFileSync(filename, 'utf8'), { filename });
+  writeFileSync(`${target}${name}.cache`, script.createCachedData());
+  writeFileSync(`${target}${name}.cjs`, loader);
+}

@@ -13,9 +13,11 @@ const MESSAGE_MAX = 65536;
 const readAsync = promisify(read);
 
 function takeEnds(): Map<string, number> {
-  const { TSLIRP_LAUNCHER: text = '' } = process.env;
-  // Not for the programs that we start.
+  const { TSLIRP_LAUNCHER: text = '', TSLIRP_EXTRA_CA_CERTS: certificates } = process.env;
+  // For the programs that we start, the environment is as it was.
   delete process.env['TSLIRP_LAUNCHER'];
+  delete process.env['TSLIRP_EXTRA_CA_CERTS'];
+  if (certificates !== undefined) process.env['NODE_EXTRA_CA_CERTS'] = certificates;
   const pairs = [...text.matchAll(/(\w+)=(\d+)/g)];
   return new Map(pairs.map(([, name = '', number]) => [name, Number(number)]));
 }

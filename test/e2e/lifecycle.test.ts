@@ -102,6 +102,13 @@ describe('the end of `run`', () => {
     });
   }
 
+  test('the environment of the command is ours', async () => {
+    const set = ['env', 'NODE_EXTRA_CA_CERTS=/nonexistent/x'];
+    const { stdout } = await run([...set, ...tslirpCommand(...QUIET, '--', 'env')]);
+    assert.match(stdout, /^NODE_EXTRA_CA_CERTS=\/nonexistent\/x$/m);
+    assert.doesNotMatch(stdout, /^TSLIRP_(LAUNCHER|EXTRA)/m);
+  });
+
   test('a command that treats SIGTERM itself decides its status', async () => {
     const script = 'trap "echo bye; exit 7" TERM; echo here; while :; do sleep 0.05; done';
     const stack = start(tslirpCommand(...QUIET, '--', 'sh', '-c', script));
