@@ -4,6 +4,7 @@
  * All give the guest an interface `tap0` with 10.0.2.100/24 and a default route by 10.0.2.2. A stack runs in the host
  * namespace and attaches to the guest's.
  */
+import { openSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { call, socketPath } from './control-socket.ts';
@@ -135,7 +136,8 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
       ...[...manyDescriptors(), ...pin],
       ...['perl', '-e', STAMP_AND_EXEC, ...command(name, lab, options, api)],
     ]),
-    ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
+    // A line for each API call, which a pipe would have us wake up for: like Podman, have them in a file.
+    ['ignore', 'ignore', options.api === true ? openSync(`${api}.log`, 'w') : 'pipe', 'pipe', 'pipe'],
   );
   const assertAlive = (): void => {
     if (owned.child.exitCode !== null || owned.child.signalCode !== null) {

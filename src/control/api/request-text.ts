@@ -65,6 +65,7 @@ export class RequestText {
   /** Letters of a word that are still to come. */
   private word = '';
   private colons = 0;
+  private decoded: string | undefined;
 
   /** @param limit a request of this many bytes is too large, whatever is in it */
   constructor(limit: number) {
@@ -86,16 +87,10 @@ export class RequestText {
     return this.state;
   }
 
-  /** What has been collected of the value, as text; undefined when it is not UTF-8. */
+  /** What has been collected of the value, as text; undefined when it is not UTF-8. To be asked once no more comes. */
   text(): string | undefined {
-    const end = this.state === TextState.Complete ? this.end : this.size;
-    const [only, ...others] = this.parts;
-    const bytes = only !== undefined && others.length === 0 ? only : Buffer.concat(this.parts);
-    try {
-      return decoder.decode(bytes.subarray(0, end));
-    } catch {
-      return undefined;
-    }
+    this.decoded ??= this.decode();
+    return this.decoded;
   }
 
   /** The value. Throws SyntaxError when there is none. */
@@ -106,6 +101,17 @@ export class RequestText {
     // Of keys that come twice, JSON.parse keeps the last without a word; another reader may keep the first.
     if (countKeys(value) !== this.colons) throw new SyntaxError('a key comes twice');
     return value;
+  }
+
+  private decode(): string | undefined {
+    const end = this.state === TextState.Complete ? this.end : this.size;
+    const [only, ...others] = this.parts;
+    const bytes = only !== undefined && others.length === 0 ? only : Buffer.concat(this.parts);
+    try {
+      return decoder.decode(bytes.subarray(0, end));
+    } catch {
+      return undefined;
+    }
   }
 
   private step(byte: number, at: number): void {

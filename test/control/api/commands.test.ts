@@ -168,6 +168,20 @@ describe('add_hostfwd', () => {
     assert.deepEqual(await add({ host_port: 9 }), { return: { id: 2 } });
   });
 
+  test('the list follows every change', async () => {
+    const ids = async (): Promise<number[]> => {
+      const { entries } = (await ask({ execute: 'list_hostfwd' })) as { entries: { id: number }[] };
+      return entries.map(({ id }) => id);
+    };
+    assert.deepEqual(await ids(), []);
+    for (const host_port of [2, 3, 4]) await add({ host_port });
+    assert.deepEqual(await ids(), [1, 2, 3]);
+    await ask({ execute: 'remove_hostfwd', arguments: { id: 2 } });
+    assert.deepEqual(await ids(), [1, 3]);
+    await add({ host_port: 5 });
+    assert.deepEqual(await ids(), [1, 3, 4]);
+  });
+
   test('what the data plane does not know any more cannot be removed', async () => {
     await add();
     engine.removeForward = () => Promise.resolve(false);
