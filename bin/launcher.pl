@@ -178,17 +178,19 @@ sub send_descriptor {
 }
 
 # Opens the device in the namespaces `NETWORK USER PID START` (a NUL between them) and sends its descriptor and that of a
-# netlink socket; then does what only somebody inside may do: netlink messages pass both ways as they are. An order of
-# ours begins with a word of zero, unlike those: `T` and a struct ifreq, `S` and `NAME/SETTING VALUE` of IPv6; the
-# answer is an errno.
+# netlink socket; then does what only somebody inside may do: netlink messages pass both ways as they are, by a socket of
+# its own, lest we take what comes for the other. An order of ours begins with a word of zero, unlike those: `T` and a
+# struct ifreq, `S` and `NAME/SETTING VALUE` of IPv6; the answer is an errno.
 sub open_device {
   enter(split /\0/, receive(), -1);
   sysopen(my $tun, '/dev/net/tun', O_RDWR_NONBLOCK)
     or give_up('tun', '/dev/net/tun cannot be opened for reading and writing: %m', $! + 0);
-  socket(my $netlink, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+  my ($netlink, $news);
+  socket($netlink, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) && socket($news, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
     or give_up('namespace', 'no netlink socket in the namespace: %m', $! + 0);
   syswrite(STDIN, 'open');
-  send_descriptor(fileno($_)) for $tun, $netlink;
+  send_descriptor(fileno($_)) for $tun, $news;
+  close($news);
   my $bits = '';
   vec($bits, $_, 1) = 1 for 0, fileno($netlink);
   while (select(my $readable = $bits, undef, undef, undef)) {
