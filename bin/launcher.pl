@@ -348,13 +348,12 @@ sub arrange {
   my ($main, $attach) = @_;
   defined($column = processor()) or return;
   my $privileged = $> == 0 && has_capability(CAP_SYS_ADMIN);
-  my %end;
-  $end{opener} = aside(\&open_device) if $attach;
   # Without its power over permissions, root may be unable to read our own files.
   succeeds(sub {
     enter_mount_namespace($privileged) && drop_capabilities() && open(my $file, '<', $main);
   }) or return;
-  $end{janitor} = aside(\&tidy);
+  my %end = (janitor => aside(\&tidy));
+  $end{opener} = aside(\&open_device) if $attach;
   enter_mount_namespace($privileged) or return;
   $end{holder} = aside(\&hold) if !$attach;
   $end{builder} = aside(\&build);
