@@ -15,21 +15,34 @@ function percent(part: number, whole: number): string {
   return `${((100 * part) / Math.max(1, whole)).toFixed(3)} %`;
 }
 
-function line(kind: Kind, t: Totals, seconds: number): string {
+function lines(kind: Kind, t: Totals, seconds: number): string {
   return (
-    `${kind}: ${t.seeds} seeds in ${seconds.toFixed(1)} s, ${t.packets} packets, ${t.hours.toFixed(1)} h of their time; ` +
-    `${t.stalls} stalls, ${t.timeouts} timeouts, sent again ${percent(t.resentBytes, t.sentBytes)}, ` +
+    `${kind}: ${t.seeds} seeds in ${seconds.toFixed(1)} s, ${t.packets} packets, ${t.hours.toFixed(1)} h of their time\n` +
+    `  links: ${t.dropped} packets lost, of these ${t.queueDrops} by full queues and ${t.dipDrops} as too large; ` +
+    `${t.damaged} damaged, ${t.copied} copied, ${t.late} late; MTU changed ${t.mtuChanges} times\n` +
+    `  ends: ${t.timeouts} timeouts, sent again ${percent(t.resentBytes, t.sentBytes)}, ` +
     `needlessly ${percent(t.needlessBytes, t.sentBytes)}; ${t.resets} reset on purpose, ${t.gaveUp} given up\n`
   );
 }
 
+let ran = 0;
+let stalls = 0;
+let needlessBytes = 0;
+let faultless = 0;
+let failed = 0;
 for (const kind of ['clean', 'network', 'lossy'] as const) {
   const start = performance.now();
-  try {
-    const totals = simulate(kind, first, Math.ceil(seeds / 3));
-    process.stdout.write(line(kind, totals, (performance.now() - start) / 1000));
-  } catch (error) {
-    process.stderr.write(`${(error as Error).message}\n`);
-    process.exitCode = 1;
-  }
+  const totals = simulate(kind, first, Math.ceil(seeds / 3));
+  ran += totals.seeds;
+  stalls += totals.stalls;
+  needlessBytes += totals.faultlessResentBytes;
+  faultless += totals.faultless;
+  failed += totals.failed;
+  process.stdout.write(lines(kind, totals, (performance.now() - start) / 1000));
+  for (const failure of totals.failures) process.stderr.write(`${failure}\n`);
 }
+process.stdout.write(
+  `all: ${ran} seeds, ${stalls} stalls without a loss, ${needlessBytes} bytes sent again without need ` +
+    `on ${faultless} links without a fault, ${failed} failed\n`,
+);
+if (failed > 0) process.exitCode = 1;

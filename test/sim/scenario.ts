@@ -18,7 +18,7 @@ const limits = [1500, 2048, 4096, 5000, 16384, 65536, 262_144, 1 << 20];
 export function drawClean(seed: number): PairOptions {
   const choose = choices(seed);
   const nearWrap = choose(0, 0xffffff00, 0xfffffffe, 0x7fffff00, 12345);
-  return {
+  const options: PairOptions = {
     seed,
     isV4: choose(true, false),
     mtu: choose(576, 1280, 1500, 9000, 65520),
@@ -33,8 +33,11 @@ export function drawClean(seed: number): PairOptions {
     dipEveryMs: 0,
     dipForMs: 0,
     dipMtu: 0,
+    mtuEveryMs: 0,
+    mtus: [],
     receiveLimit: [choose(...limits), choose(...limits)],
     sendLimit: choose(2000, 4096, 16384, 262144, 1 << 20),
+    outOfOrderRanges: 128,
     superSegments: choose(true, false),
     linkCuts: choose(true, false),
     congestion: choose('none', 'newReno', 'cubic'),
@@ -48,6 +51,16 @@ export function drawClean(seed: number): PairOptions {
     pages: 1024,
     initialSeq: [nearWrap, choose(nearWrap, 0xffff0000, 1)],
   };
+  // Changed by whoever administers the link, under the eyes of both ends: no reason to lose anything.
+  options.mtuEveryMs = choose(0, 0, 0, 5, 30, 700);
+  if (options.mtuEveryMs > 0) options.mtus = [choose(300, 576, 1280), choose(options.mtu, 1500, 65520)];
+  return options;
+}
+
+/** Nothing about this link excuses a byte that is sent twice. */
+export function isFaultless(options: PairOptions): boolean {
+  const { loss, duplication, reorder, corruption, rate, dipEveryMs } = options;
+  return loss + duplication + reorder + corruption + rate + dipEveryMs === 0;
 }
 
 /** A network: delay, a rate with a queue, losses, another order, copies, damage, times with a smaller MTU. */
@@ -69,7 +82,7 @@ export function drawNetwork(seed: number): PairOptions {
   // Congestion control is for links with a rate, and the other way round.
   if (options.congestion !== 'none') {
     options.rate = choose(0, 12, 125, 1250);
-    options.queueBytes = choose(10, 30, 100) * options.mtu;
+    options.queueBytes = choose(1.5, 3, 10) * options.mtu;
     options.superSegments = false;
   }
   if (choose(true, false, false, false)) {
@@ -91,7 +104,7 @@ export function drawLossy(seed: number): PairOptions {
   options.loss = choose(0.001, 0.01, 0.03, 0.1, 0.2, 0.3);
   options.delayMs = choose(1, 10, 50);
   options.rate = choose(125, 1250);
-  options.queueBytes = 200 * options.mtu;
+  options.queueBytes = choose(12, 200) * options.mtu;
   options.superSegments = false;
   options.congestion = choose('newReno', 'cubic');
   options.sack = true;

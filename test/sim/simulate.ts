@@ -1,21 +1,41 @@
 /** Runs seeds, adds up what came of them, and says which one failed. */
-import { type PairOptions, runPair } from '../support/pair.ts';
-import { choices, drawClean, drawLossy, drawNetwork, onlySeed } from './scenario.ts';
+import { type PairOptions, type PairResult, runPair } from '../support/pair.ts';
+import { choices, drawClean, drawLossy, drawNetwork, isFaultless, onlySeed } from './scenario.ts';
 
-export interface Totals {
+/** What is added up over all seeds. */
+type Count = Exclude<keyof PairResult, 'elapsedMs' | 'longestIdleMs' | 'gaveUp' | 'reset'>;
+
+const counts: readonly Count[] = [
+  'packets',
+  'dropped',
+  'queueDrops',
+  'dipDrops',
+  'damaged',
+  'copied',
+  'late',
+  'mtuChanges',
+  'sentBytes',
+  'resentBytes',
+  'needlessBytes',
+  'timeouts',
+  'stalls',
+];
+
+export interface Totals extends Record<Count, number> {
   seeds: number;
-  packets: number;
   /** Simulated time. */
   hours: number;
-  sentBytes: number;
-  resentBytes: number;
-  /** Sent again although an earlier copy was not lost. */
-  needlessBytes: number;
-  timeouts: number;
-  stalls: number;
   gaveUp: number;
   resets: number;
+  /** Seeds whose link has no fault, and bytes that were sent again there (but for window probes). */
+  faultless: number;
+  faultlessResentBytes: number;
+  /** What went wrong, the first few of them, each with the seed to replay. */
+  failed: number;
+  failures: string[];
 }
+
+const FAILURES_KEPT = 10;
 
 export type Kind = 'clean' | 'network' | 'lossy';
 
@@ -36,40 +56,51 @@ function withPauses(options: PairOptions): PairOptions {
   return options;
 }
 
-/** @throws an Error that begins with the seed to replay */
+/**
+ * Run `count` seeds from `first` on, or only the one asked for, whatever it is. A seed fails when a byte is wrong or
+ * missing, when somebody waits for a timer although nothing was lost, or when something is sent again on a link that did
+ * not give the least reason.
+ */
 export function simulate(kind: Kind, first: number, count: number): Totals {
   const totals: Totals = {
+    ...(Object.fromEntries(counts.map((name) => [name, 0])) as Record<Count, number>),
     seeds: 0,
-    packets: 0,
     hours: 0,
-    sentBytes: 0,
-    resentBytes: 0,
-    needlessBytes: 0,
-    timeouts: 0,
-    stalls: 0,
     gaveUp: 0,
     resets: 0,
+    faultless: 0,
+    faultlessResentBytes: 0,
+    failed: 0,
+    failures: [],
   };
-  for (let seed = first; seed < first + count; seed++) {
-    if (onlySeed >= 0 && seed !== onlySeed) continue;
+  const [from, to] = onlySeed >= 0 ? [onlySeed, onlySeed + 1] : [first, first + count];
+  for (let seed = from; seed < to; seed++) {
     const options = kind === 'clean' ? withPauses(drawClean(seed)) : draws[kind](seed);
+    let failure = '';
     try {
       const result = runPair(options);
-      if (result.stalls > 0) {
-        throw new Error(`idle for ${result.longestIdleMs} ms with work to do: ${JSON.stringify(options)}`);
-      }
-      totals.seeds++;
-      totals.packets += result.packets;
+      for (const name of counts) totals[name] += result[name];
       totals.hours += result.elapsedMs / 3_600_000;
-      totals.sentBytes += result.sentBytes;
-      totals.resentBytes += result.resentBytes;
-      totals.needlessBytes += result.needlessBytes;
-      totals.timeouts += result.timeouts;
-      totals.stalls += result.stalls;
       if (result.gaveUp) totals.gaveUp++;
       if (result.reset) totals.resets++;
+      if (result.stalls > 0) {
+        failure = `idle for ${result.longestIdleMs} ms with work to do: ${JSON.stringify(options)}`;
+      }
+      if (isFaultless(options)) {
+        totals.faultless++;
+        totals.faultlessResentBytes += result.resentBytes;
+        if (result.resentBytes > 0) {
+          failure ||= `${result.resentBytes} bytes sent twice without need: ${JSON.stringify(options)}`;
+        }
+      }
     } catch (error) {
-      throw new Error(`SIM_SEED=${seed} (${kind}): ${(error as Error).message}`, { cause: error });
+      failure = (error as Error).message;
+    }
+    totals.seeds++;
+    if (failure === '') continue;
+    totals.failed++;
+    if (totals.failures.length < FAILURES_KEPT) {
+      totals.failures.push(`SIM_SEED=${seed} (${kind}): ${failure}`);
     }
   }
   return totals;

@@ -66,8 +66,12 @@ export interface PairOptions {
   dipEveryMs: number;
   dipForMs: number;
   dipMtu: number;
+  /** Every so many ms the link gets another MTU, of which both ends hear at once: the next of these. 0 = never. */
+  mtuEveryMs: number;
+  mtus: number[];
   receiveLimit: [number, number];
   sendLimit: number;
+  outOfOrderRanges: number;
   /** The ends hand over super-segments; the link cuts them (as a device does) or passes them on whole. */
   superSegments: boolean;
   linkCuts: boolean;
@@ -90,7 +94,14 @@ export interface PairOptions {
 export interface PairResult {
   elapsedMs: number;
   packets: number;
+  /** What the link did to them: lost for any reason, of these for want of queue and above `dipMtu`; and the rest. */
   dropped: number;
+  queueDrops: number;
+  dipDrops: number;
+  damaged: number;
+  copied: number;
+  late: number;
+  mtuChanges: number;
   /** Payload bytes sent, and sent more than once, not counting window probes. */
   sentBytes: number;
   resentBytes: number;
@@ -194,16 +205,16 @@ class End {
   /** When the link has carried what this end has sent so far. */
   linkFreeAt = 0;
 
-  constructor(index: number, options: PairOptions, slab: Slab) {
+  constructor(index: number, options: PairOptions, slab: Slab, link: { readonly mtu: number }) {
     this.index = index;
     this.options = options;
     const mtuRoom = 65535 - 80;
     this.environment = {
       slab,
-      link: options,
+      link,
       receiveLimit: options.receiveLimit[index] as number,
       sendLimit: options.sendLimit,
-      outOfOrderRanges: 128,
+      outOfOrderRanges: options.outOfOrderRanges,
       superSegment4: options.superSegments ? mtuRoom : 0,
       superSegment6: options.superSegments ? mtuRoom : 0,
       delayedAckMs: 2,
@@ -225,6 +236,12 @@ export class Pair {
     elapsedMs: 0,
     packets: 0,
     dropped: 0,
+    queueDrops: 0,
+    dipDrops: 0,
+    damaged: 0,
+    copied: 0,
+    late: 0,
+    mtuChanges: 0,
     sentBytes: 0,
     resentBytes: 0,
     needlessBytes: 0,
@@ -238,6 +255,8 @@ export class Pair {
   #order = 0;
   #inFlight = 0;
   #idleSince = -1;
+  readonly #link: { mtu: number };
+  #nextMtuAt: number;
   readonly #rng;
   readonly #events: Event[] = [];
   readonly #rx: number;
@@ -256,13 +275,15 @@ export class Pair {
     this.slab.bytes.fill(POISON);
     this.#rx = this.slab.region(80 * 1024);
     this.#tx = this.slab.region(TCP_HEADER_ROOM);
-    this.ends = [new End(0, options, this.slab), new End(1, options, this.slab)];
+    this.#link = { mtu: options.mtu };
+    this.#nextMtuAt = options.mtuEveryMs > 0 ? this.#now + options.mtuEveryMs : Number.POSITIVE_INFINITY;
+    this.ends = [new End(0, options, this.slab, this.#link), new End(1, options, this.slab, this.#link)];
   }
 
   /** Run until both ends have everything and are closed. Throws an Error that tells what went wrong. */
   run(): PairResult {
     const [a] = this.ends;
-    a.connection.openActive(this.options.mtu, this.options.initialSeq[0], this.#rng.u32(), this.#now);
+    a.connection.openActive(this.#link.mtu, this.options.initialSeq[0], this.#rng.u32(), this.#now);
     a.accepted = true;
     this.#flush(a);
     const limit =
@@ -300,6 +321,7 @@ export class Pair {
     if (next === Number.POSITIVE_INFINITY) this.#fail('nothing will ever happen again');
     this.#watchIdle(next);
     this.#now = Math.max(this.#now, next);
+    while (this.#nextMtuAt <= this.#now) this.#changeMtu();
     // One batch: everything that is due now, for both ends.
     while (this.#events[0] !== undefined && this.#events[0].at <= this.#now) {
       const event = this.#events.shift() as Event;
@@ -323,6 +345,12 @@ export class Pair {
       }
       this.#settle(end);
     }
+  }
+
+  #changeMtu(): void {
+    const { mtus, mtuEveryMs } = this.options;
+    this.#link.mtu = mtus[this.result.mtuChanges++ % mtus.length] as number;
+    this.#nextMtuAt += mtuEveryMs;
   }
 
   /** How long does the link lie idle although somebody could send? */
@@ -369,7 +397,7 @@ export class Pair {
     const c = end.connection;
     if (c.state === TcpState.Closed && end.index === 1 && !end.closed) {
       if ((h.flags & TCP_SYN) === 0) return;
-      c.openPassive(h, this.options.mtu, this.options.initialSeq[1], this.#rng.u32(), this.#now);
+      c.openPassive(h, this.#link.mtu, this.options.initialSeq[1], this.#rng.u32(), this.#now);
       this.#push(this.#now + this.#below(20), end.index, null);
       return;
     }
@@ -569,7 +597,7 @@ export class Pair {
       const packet = this.#packet(h, payload, from, size);
       const headerLength = packet.length - size;
       const wire = Math.min(size, mss) + headerLength - 20 + (this.options.isV4 ? HEADERS_4 : HEADERS_6);
-      if (wire > this.options.mtu) this.#fail(`packet of ${wire} bytes on a link of ${this.options.mtu}`);
+      if (wire > this.#link.mtu) this.#fail(`packet of ${wire} bytes on a link of ${this.#link.mtu}`);
       this.#launch(end, h, size, packet);
       from += size;
     } while (from < length);
@@ -630,7 +658,8 @@ export class Pair {
     const copies = this.#chance(duplication) ? 2 : 1;
     const damaged = this.#chance(corruption);
     const inTime = this.#queue(end, packet.length);
-    const lost = this.#chance(loss) || inTime < 0 || this.#dips(packet.length);
+    const dipped = this.#dips(packet.length);
+    const lost = this.#chance(loss) || inTime < 0 || dipped;
     if ((h.flags & TCP_RST) === 0) this.#noteFate(end, h, size, lost || damaged);
     if (lost || damaged) {
       if (!end.unheard || seqDiff(h.seq, end.unheardSeq) > 0) end.unheardSeq = h.seq;
@@ -645,14 +674,19 @@ export class Pair {
     }
     if (lost) {
       this.result.dropped++;
+      if (inTime < 0) this.result.queueDrops++;
+      else if (dipped) this.result.dipDrops++;
       return;
     }
     if (damaged) {
+      this.result.damaged++;
       const bit = this.#below(packet.length * 8);
       (packet[bit >> 3] as number) ^= 1 << (bit & 7);
     }
+    this.result.copied += copies - 1;
     for (let i = 0; i < copies; i++) {
       const late = this.#chance(reorder) ? this.#below(jitterMs * 10) / 10 : 0;
+      if (late > 0) this.result.late++;
       this.#inFlight++;
       this.#push(this.#now + inTime + delayMs + late, 1 - end.index, packet);
     }

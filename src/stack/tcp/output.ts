@@ -183,9 +183,10 @@ function sendNew(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
   if (flight === 0 && unsent > 0 && nowMs - c.lastDataSentAt > c.rtt.rtoMs) c.congestion.onIdle(nowMs);
   // Duplicate ACKs and SACK make the pipe smaller than the flight: that is limited transmit (RFC 3042).
   const congested = congestionLimit(c) - pipe(c);
-  const usable = Math.min(c.sndWnd - flight, congested);
+  const offered = c.sndWnd - flight;
+  const usable = Math.min(offered, congested);
   const waits = unsent > 0 && mustWait(c, nowMs);
-  if (waits || unsent > congested) c.limitedUntil = c.sndNxt;
+  if (congested <= offered && (waits || unsent > congested)) c.limitedUntil = c.sndNxt;
   if (waits) return false;
   // FIN takes a place in the window; alone before a shut one it goes out all the same and is its own probe.
   if (unsent === 0) return c.finQueued && (usable > 0 || flight === 0) && sendFin(c, nowMs, out);

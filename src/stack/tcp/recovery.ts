@@ -103,11 +103,12 @@ export function echoed(c: TcpConnection, h: TcpHeader, nowMs: number): number {
 
 export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
   c.dupAcks++;
-  // With SACK, only where the peer has nothing to report: it need not keep what came ahead of a gap.
-  if (c.recovery !== Recovery.None || c.dupAcks < DUP_ACK_THRESHOLD || !c.scoreboard.isEmpty) return;
-  // RFC 6582 §3.2 step 2: without SACK these may be answers to what was needlessly sent again before `recover`.
+  // With SACK a segment counts by what it reports (RFC 6675 §2), in the scoreboard. One that reports nothing tells of no
+  // loss: a guest answers so to an empty segment that a window probe has overtaken.
+  if (c.sackOk || c.recovery !== Recovery.None || c.dupAcks < DUP_ACK_THRESHOLD) return;
+  // RFC 6582 §3.2 step 2: these may be answers to what was needlessly sent again before `recover`.
   // (Outside recovery SND.UNA is never below it; an old value may lie any distance behind, so it must not be ordered.)
-  if (!c.sackOk && c.sndUna === c.recover) return;
+  if (c.sndUna === c.recover) return;
   c.scoreboard.loseFirst(c.sndMss);
   enterRecovery(c, nowMs);
 }

@@ -108,6 +108,13 @@ describe('three duplicate ACKs (RQ-31, RFC 5681 §3.2)', () => {
     for (let i = 0; i < 5; i++) assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), []);
   });
 
+  test('with SACK only what is reported counts (RFC 6675 §2): an empty ACK may answer anything', () => {
+    const host = established({ newReno: true, sack: true });
+    host.write(10_000);
+    for (let i = 0; i < 5; i++) assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), []);
+    assert.equal(host.connection.inRecovery, false);
+  });
+
   for (const [name, segment] of [
     ['with data', { data: 'x' }],
     ['that change the window', { window: 9000 }],
@@ -296,5 +303,21 @@ describe('NewReno growth (RQ-30, T-09)', () => {
     for (let i = 0; i < 10; i++) host.segment({ flags: 'A', ack: 20_001 + i });
     assert.equal(reno(host).cwnd, 10_000);
     assert.equal(host.connection.flight, 10_000);
+  });
+});
+
+describe('what a congestion window learns from (RFC 7661, RFC 9438 §5.8)', () => {
+  test('a guest whose window is the smaller one does not make it grow, paced or not', () => {
+    const host = established({ congestion: 'cubic', timestamps: true, windowScale: 0, window: 12_000 });
+    host.write(400_000);
+    const c = host.connection;
+    for (let i = 0; i < 30; i++) {
+      host.advance(50);
+      host.segment({ flags: 'A', ack: 1 + Math.min(400_000, (i + 1) * 10_000) });
+    }
+    assert.ok(
+      c.congestion.cwnd <= 30_000,
+      `${c.congestion.cwnd} although never more than 12,000 were in flight`,
+    );
   });
 });
