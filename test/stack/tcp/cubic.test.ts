@@ -109,12 +109,20 @@ describe('CUBIC (RFC 9438)', () => {
 });
 
 describe('slow start (RQ-30, RFC 9406)', () => {
-  test('doubles while the round trip stays, by at most two segments for an acknowledgment', () => {
+  test('doubles while the round trip stays, in however few acknowledgments (RFC 9406 §4.2: L is infinite)', () => {
     const c = new Cubic(MSS);
     for (let i = 0; i < 4; i++) round(c, i * RTT);
     assert.equal(c.cwnd, 160 * MSS);
     c.onAck(50 * MSS, true, 500, RTT);
-    assert.equal(c.cwnd, 162 * MSS);
+    assert.equal(c.cwnd, 210 * MSS);
+  });
+
+  test('after a timeout ends exactly at ssthresh', () => {
+    const c = new Cubic(MSS);
+    c.cwnd = 100 * MSS;
+    c.onTimeout(0, 0, false);
+    c.onAck(500 * MSS, true, 100, RTT);
+    assert.equal(c.cwnd, 70 * MSS);
   });
 
   test('a round trip that grows ends it before there is a loss', () => {
@@ -125,17 +133,36 @@ describe('slow start (RQ-30, RFC 9406)', () => {
     assert.equal(c.cwnd >= c.ssthresh, true);
   });
 
-  test('acknowledgments without a pause for half a round trip slow it down, a queue that stays ends it', () => {
+  test('acknowledgments spread by our own pace, over two thirds of a round trip, do not slow it down', () => {
+    const c = new Cubic(MSS);
+    for (let i = 0; i < 6; i++) round(c, i * RTT, { spreadMs: 70 });
+    assert.equal(c.cwnd, 640 * MSS);
+  });
+
+  test('acknowledgments without a pause for a round trip slow it down, a queue that stays ends it', () => {
     const c = new Cubic(MSS);
     for (let i = 0; i < 4; i++) round(c, i * RTT);
-    round(c, 4 * RTT, { spreadMs: 80 });
+    round(c, 4 * RTT, { spreadMs: 110 });
     const slow = c.cwnd;
-    assert.ok(slow > 200 * MSS && slow < 320 * MSS, `${slow}`);
-    round(c, 5 * RTT, { spreadMs: 80 });
+    assert.ok(slow > 280 * MSS && slow < 320 * MSS, `${slow}`);
+    round(c, 5 * RTT, { spreadMs: 110 });
     assert.ok(c.cwnd < 1.3 * slow, `${slow} to ${c.cwnd}`);
     assert.equal(c.ssthresh, Number.POSITIVE_INFINITY);
-    round(c, 6 * RTT, { spreadMs: 80, rttMs: RTT + 20 });
+    round(c, 6 * RTT, { spreadMs: 110, rttMs: RTT + 20 });
     assert.ok(c.ssthresh < 1.4 * slow, `${slow} to ${c.ssthresh}`);
+  });
+
+  test('that ended without a loss goes on by a twentieth per round trip until there is one', () => {
+    const c = new Cubic(MSS);
+    c.cwnd = 100 * MSS;
+    c.ssthresh = c.cwnd;
+    for (let i = 0; i < 20; i++) round(c, i * RTT);
+    assert.ok(c.cwnd > 250 * MSS && c.cwnd < 280 * MSS, `${c.cwnd}`);
+    c.onLoss();
+    c.onRecovered();
+    const reduced = c.cwnd;
+    for (let i = 20; i < 22; i++) round(c, i * RTT);
+    assert.ok(c.cwnd < 1.05 * reduced, `${reduced} to ${c.cwnd}`);
   });
 
   test('one that shrinks again was a burst: on with it', () => {

@@ -3,7 +3,9 @@
  * RFC; times are in milliseconds here and in seconds there.
  *
  * Differences: the multiplicative decrease starts from cwnd (§4.6 allows it where the window does not grow while it is
- * not filled, which is so here), and time in which the window was not filled does not count (§5.8).
+ * not filled, which is so here), and time in which the window was not filled does not count (§5.8). A slow start that
+ * ends without a loss may have ended too early: until the first loss the window grows by a twentieth per round trip, where
+ * §4.8 has the convex half of the cubic function, which hardly grows for seconds. Both as in Linux.
  */
 import { type CongestionControl, initialWindow } from './congestion.ts';
 import { HyStart } from './hystart.ts';
@@ -12,6 +14,8 @@ import { HyStart } from './hystart.ts';
 const BETA = 0.7;
 /** Segments per second cubed. */
 const C = 0.4;
+/** Growth per round trip, at least, while no loss has told where the plateau is. */
+const SEARCH_GROWTH = 1.05;
 /** §4.3: what makes the Reno-friendly window grow as fast as Reno's with this BETA; 1 once it has caught up. */
 const ALPHA = (3 * (1 - BETA)) / (1 + BETA);
 
@@ -56,7 +60,8 @@ export class Cubic implements CongestionControl {
       return;
     }
     if (this.#epochStart < 0) this.#startEpoch(nowMs);
-    const target = this.#target(nowMs + Math.max(0, rttMs));
+    let target = this.#target(nowMs + Math.max(0, rttMs));
+    if (this.#wMax === 0) target = Math.max(target, SEARCH_GROWTH * this.cwnd);
     const alpha = this.#wEstimate < this.#cwndPrior ? ALPHA : 1;
     this.#wEstimate += (alpha * this.#mss * acked) / this.cwnd;
     if (target > this.cwnd) this.cwnd += ((target - this.cwnd) * acked) / this.cwnd;
@@ -96,13 +101,14 @@ export class Cubic implements CongestionControl {
   }
 
   #slowStart(acked: number, nowMs: number, rttMs: number): void {
-    const growth = Math.min(acked, 2 * this.#mss);
+    // RFC 9406 §4.2: L is infinite for a sender that paces. RFC 3465's two segments would make us pay for every
+    // acknowledgment that a guest saves or the network loses.
     if (this.ssthresh !== Number.POSITIVE_INFINITY) {
-      this.cwnd += growth;
+      this.cwnd = Math.min(this.cwnd + acked, this.ssthresh);
       return;
     }
     const divisor = this.#hystart.onAck(acked, this.cwnd, nowMs, rttMs);
-    if (divisor > 0) this.cwnd += growth / divisor;
+    if (divisor > 0) this.cwnd += acked / divisor;
     else this.ssthresh = this.cwnd;
   }
 

@@ -2,10 +2,11 @@
  * Leaving slow start before the queue on the way overflows: HyStart++ (RFC 9406), and before it the acknowledgment train
  * of the first HyStart (Ha and Rhee, 2011), as Linux has it. Milliseconds and bytes.
  *
- * Nothing is paced here, so a window goes out at twice the rate of the narrowest place on the way, and needs a queue of
- * half its size there although it would fit in the network; a growing round trip tells too late. So when the
- * acknowledgments of one round come without a pause for half a round trip, growth becomes that of Conservative Slow
- * Start. That goes on until a queue stays (the round trip has grown for good), or its rounds are over.
+ * A growing round trip tells of a full network one round trip too late, and by then the window has doubled. So when the
+ * acknowledgments of one round come without a pause for a whole round trip, which is when the network has no gap left,
+ * growth becomes that of Conservative Slow Start. That goes on until a queue stays (the round trip has grown for good),
+ * or its rounds are over. Half a round trip, as Linux has it for senders that do not pace, would tell of nothing but our
+ * own pace: at twice the window per round trip (pacing.ts) a round's acknowledgments always take two thirds of one.
  *
  * A round is as many acknowledged bytes as the window had when it began.
  */
@@ -68,7 +69,7 @@ export class HyStart {
   #judge(nowMs: number): void {
     if (this.#samples < RTT_SAMPLES) return;
     if (this.#roundMinMs >= this.#lastRoundMinMs + this.#thresholdMs) this.#slowDown(Phase.AfterDelay);
-    else if (this.#trainEnd === nowMs && nowMs - this.#roundStart >= this.#minRttMs / 2) {
+    else if (this.#trainEnd === nowMs && nowMs - this.#roundStart >= this.#minRttMs) {
       this.#slowDown(Phase.AfterTrain);
     }
   }
