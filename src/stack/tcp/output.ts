@@ -60,9 +60,12 @@ export function pollTransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut
       return false;
     case TcpState.SynSent:
     case TcpState.SynReceived:
-      if (!c.synPending) return false;
-      sendSyn(c, nowMs, out);
-      return true;
+      if (c.synPending) {
+        sendSyn(c, nowMs, out);
+        return true;
+      }
+      // What a segment outside the window gets, or a challenge (RFC 9293 §3.10.7.4).
+      return c.ackNow && c.state === TcpState.SynReceived && sendAck(c, nowMs, out);
     case TcpState.TimeWait:
       return c.ackNow && sendAck(c, nowMs, out);
     default:
