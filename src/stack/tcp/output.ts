@@ -82,6 +82,7 @@ export function pollTransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut
 
 function sendSyn(c: TcpConnection, nowMs: number, out: TcpSegmentOut): void {
   c.synPending = false;
+  const edge = c.rcvAdv;
   prepare(c, out, c.iss, nowMs);
   const h = out.header;
   const passive = c.state === TcpState.SynReceived;
@@ -93,7 +94,7 @@ function sendSyn(c: TcpConnection, nowMs: number, out: TcpSegmentOut): void {
   // RFC 7323 §2.2: the window of a SYN is not scaled.
   const window = Math.min(65535, receiveRoom(c));
   h.window = window;
-  if (passive) c.rcvAdv = seqMax(c.rcvAdv, seqAdd(c.rcvNxt, window));
+  c.rcvAdv = passive ? seqMax(edge, seqAdd(c.rcvNxt, window)) : edge;
   if (c.sndNxt === c.iss) {
     c.sndNxt = seqAdd(c.iss, 1);
     if (!c.timestampsOk) {

@@ -44,6 +44,15 @@ describe('passive open', () => {
     assert.equal(host.last.header.window, 65535, 'unscaled');
   });
 
+  test('the window begins as the SYN-ACK says it, however much there is room for (RFC 7323 §2.2)', () => {
+    const host = hostIn(TcpState.SynReceived, { receiveLimit: 1 << 20 });
+    assert.deepEqual(host.segment({ flags: 'A', seq: 65536, data: 'x' }), ['. 1:1 ack 1']);
+    assert.equal(host.connection.rcvQueue.outOfOrder, 0, 'not taken');
+    // That acknowledgment has told of all of it.
+    host.segment({ flags: 'A', seq: 65536, data: 'x' });
+    assert.equal(host.connection.rcvQueue.outOfOrder, 1);
+  });
+
   test('later segments carry no MSS and no window scale (MUST-15, RFC 7323 §2.2)', () => {
     const host = hostIn(TcpState.Established);
     host.write('hello');
