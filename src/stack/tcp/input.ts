@@ -131,6 +131,8 @@ export function onSegment(
     if (seqLeq(c.rcvNxt, finSeq) && seqLeq(finSeq, c.rcvAdv)) {
       c.finKnown = true;
       c.finSeq = finSeq;
+      // Beyond a gap it is a segment out of order (RFC 5681 §4.2).
+      if (finSeq !== c.rcvNxt) c.ackNow = true;
     }
   }
   if ((events & EV_DELIVER) === 0) events |= checkFin(c, nowMs);

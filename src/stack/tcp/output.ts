@@ -280,7 +280,7 @@ function sendWindowProbe(c: TcpConnection, nowMs: number, out: TcpSegmentOut): b
 
 /** There is something to say that only a bare ACK can: a gap, or a duplicate. */
 function tellsOfGap(c: TcpConnection): boolean {
-  return c.rcvQueue.outOfOrder > 0 || c.dsackLeft !== c.dsackRight;
+  return c.rcvQueue.outOfOrder > 0 || (c.finKnown && !c.finReceived) || c.dsackLeft !== c.dsackRight;
 }
 
 function sendAck(c: TcpConnection, nowMs: number, out: TcpSegmentOut): boolean {
@@ -396,9 +396,21 @@ function addSackBlocks(c: TcpConnection, out: TcpSegmentOut): void {
     h.sackRight[count] = seqAdd(base, queue.rangeEndAt(i));
     count++;
   }
-  // FIN is a number like any other: what ends with it holds it.
-  for (let i = first; c.finKnown && i < count; i++) {
-    if (h.sackRight[i] === c.finSeq) h.sackRight[i] = seqAdd(c.finSeq, 1);
-  }
+  if (c.finKnown && !c.finReceived) count = addFinBlock(c, h, first, count, most);
   h.sackCount = count;
+}
+
+/** FIN beyond a gap is a number like any other: what ends with it holds it, and otherwise it is a block by itself. */
+function addFinBlock(c: TcpConnection, h: TcpHeader, first: number, count: number, most: number): number {
+  const right = seqAdd(c.finSeq, 1);
+  for (let i = first; i < count; i++) {
+    if (h.sackRight[i] === c.finSeq) {
+      h.sackRight[i] = right;
+      return count;
+    }
+  }
+  if (count === most) return count;
+  h.sackLeft[count] = c.finSeq;
+  h.sackRight[count] = right;
+  return count + 1;
 }

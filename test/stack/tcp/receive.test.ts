@@ -108,6 +108,19 @@ describe('FIN (T-19)', () => {
     assert.equal(host.received, 'abcdef');
   });
 
+  test('alone before missing data: acknowledged at once, and reported (RFC 5681 §4.2, RFC 2018)', () => {
+    const host = established();
+    assert.deepEqual(host.segment({ flags: 'FA', seq: 11 }), ['. 1:1 ack 1']);
+    assert.deepEqual(blocks(host), [[11, 12]]);
+    host.segment({ flags: 'A', seq: 5, data: 'ef' });
+    assert.deepEqual(blocks(host), [
+      [5, 7],
+      [11, 12],
+    ]);
+    assert.deepEqual(host.segment({ flags: 'A', seq: 1, data: 'abcdefghij' }), ['. 1:1 ack 12']);
+    assert.deepEqual(blocks(host), []);
+  });
+
   test('text behind FIN does not exist, and does not hide the FIN', () => {
     const host = established();
     host.segment({ flags: 'FA', seq: 4, data: 'def' });
