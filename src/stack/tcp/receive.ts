@@ -76,6 +76,7 @@ export function processText(
     return EV_READABLE;
   }
   // Ahead of a gap: keep it, and say so at once (RFC 5681 §4.2).
+  noteKept(c, at, size);
   const kept = hasRoom(c) && c.rcvQueue.insert(c.rcvQueue.readable + at, from, size, c.env.outOfOrderRanges);
   if (!kept) c.env.counters.add(Counter.TcpNotKept, 1);
   c.sackRecent = seqAdd(c.rcvNxt, at);
@@ -149,10 +150,24 @@ export function settleAck(c: TcpConnection): void {
 /** Report what of the segment we have already: only that, or the guest would take the rest for received. */
 export function noteDuplicate(c: TcpConnection, seq: Seq, length: number): void {
   const known = Math.min(length, seqDiff(c.rcvNxt, seq));
-  if (!c.sackOk || known <= 0) return;
+  // Before the handshake is over there is nothing that could have come before.
+  if (!c.sackOk || known <= 0 || !c.isSynchronized) return;
   c.dsackLeft = seq;
   c.dsackRight = seqAdd(seq, known);
   c.ackNow = true;
+}
+
+/** As above, for what is beyond a gap (RFC 2883 §4.2): all of it, or it is no duplicate. */
+function noteKept(c: TcpConnection, at: number, size: number): void {
+  if (!c.sackOk) return;
+  const queue = c.rcvQueue;
+  const start = queue.readable + at;
+  for (let i = 0; i < queue.rangeCount; i++) {
+    if (queue.rangeStartAt(i) > start || queue.rangeEndAt(i) < start + size) continue;
+    c.dsackLeft = seqAdd(c.rcvNxt, at);
+    c.dsackRight = seqAdd(c.dsackLeft, size);
+    return;
+  }
 }
 
 /**

@@ -456,3 +456,24 @@ describe('challenges (RFC 5961, RQ-43, T-07, T-09)', () => {
     assert.deepEqual(host.advance(1_000_000), []);
   });
 });
+
+describe('duplicates are reported (RFC 2883)', () => {
+  test('beyond a gap: the copy, then what holds it (§4.2), and only if all of it was there', () => {
+    const host = established();
+    host.segment({ flags: 'A', seq: 11, data: 10 });
+    assert.deepEqual(blocks(host), [[11, 21]]);
+    host.segment({ flags: 'A', seq: 13, data: 5 });
+    assert.deepEqual(blocks(host), [
+      [13, 18],
+      [11, 21],
+    ]);
+    host.segment({ flags: 'A', seq: 15, data: 10 });
+    assert.deepEqual(blocks(host), [[11, 25]]);
+  });
+
+  test('nothing is one before the handshake is over', () => {
+    const host = hostIn(TcpState.SynReceived);
+    assert.deepEqual(host.segment({ flags: 'A', seq: -9, data: 5 }), ['. 1:1 ack 1']);
+    assert.deepEqual(blocks(host), []);
+  });
+});
