@@ -378,11 +378,7 @@ export class TcpFlow
     if ((events & EV_FIN) !== 0) this.record.ended(Half.GuestRead, END_OF_FILE);
     if ((events & EV_READABLE) !== 0) this.#drain();
     else if ((events & EV_FIN) !== 0) this.#upload.passFinOn();
-    if (this.over) return;
-    if ((events & EV_CLOSED) !== 0) {
-      this.flush();
-      this.#endWhenRead();
-    }
+    if ((events & EV_CLOSED) !== 0) this.#endWhenRead();
   }
 
   makeRoom(): void {
@@ -409,8 +405,10 @@ export class TcpFlow
   /** The guest's connection is over: so is the flow, when the host has read everything. */
   #endWhenRead(): void {
     const state = this.connection.state;
-    if (state !== TcpState.Closed && state !== TcpState.TimeWait) return;
+    if (this.over || (state !== TcpState.Closed && state !== TcpState.TimeWait)) return;
     if (this.connection.rcvQueue.readable > 0 && !this.#socket.broken) return;
+    // The acknowledgment of the guest's FIN may still be due.
+    this.flush();
     this.#end(this.#socket.broken);
   }
 

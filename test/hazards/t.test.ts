@@ -555,6 +555,16 @@ describe('hazards T: TCP segments', () => {
       assert.equal(lab.gauge('tcp.time_wait'), 1);
       assert.equal(lab.gauge('tcp.flows'), 0);
 
+      // What fills the gap before it ends the connection: that is acknowledged all the same.
+      const late = lab.connect(dst);
+      late.stream?.end();
+      lab.run();
+      late.absorb(lab.take());
+      late.raw({ flags: FIN | ACK, seq: late.seq + 5 }, Buffer.from('world'));
+      const [whole] = late.raw({}, Buffer.from('hello'));
+      assert.equal(whole?.ack, (late.seq + 11) >>> 0);
+      assert.equal(late.stream?.received.toString(), 'helloworld');
+
       // FIN in SYN-RECEIVED.
       const srcPort = lab.port();
       const [synAck] = lab.send(tcp({ dst, srcPort, seq: 1 }));
