@@ -7,7 +7,7 @@
  * the last byte.
  */
 import { Parts } from '../stack/buffer/byte-queue.ts';
-import type { TcpConnection } from '../stack/tcp/connection.ts';
+import { type TcpConnection, TcpState } from '../stack/tcp/connection.ts';
 import { consumeReceived, giveBackDelivered, keepDelivered } from '../stack/tcp/receive.ts';
 import { EAGAIN } from '../sys/errno.ts';
 import type { FlowRecord } from './flow-record.ts';
@@ -120,8 +120,8 @@ export class TcpUpload {
     this.writeGathered();
     if (socket.fd < 0 || c.rcvQueue.readable > 0) return;
     this.#finPassedOn = true;
-    // With the host's own end passed on already, close(2) follows as soon as the guest acknowledges it.
-    const closing = socket.eof && c.sndQueue.length === 0;
+    // When both sides are done close(2) follows at once, and says the same. FINs that cross (CLOSING) are not that far.
+    const closing = c.state === TcpState.TimeWait;
     if (!socket.broken && !closing) socket.endWriting();
   }
 

@@ -551,6 +551,7 @@ describe('hazards T: TCP segments', () => {
       const [again] = lab.advance(2000).filter((d) => cross.isMine(d));
       assert.equal(again?.flags, FIN | ACK, 'retransmitted in CLOSING');
       assert.equal(again?.seq, fin?.seq);
+      assert.equal(cross.stream?.shutWrite, true, 'the host need not wait for the guest to acknowledge');
       cross.raw({ seq: cross.seq + 1, ack: ((fin as Decoded).seq + 1) >>> 0 });
       assert.equal(lab.gauge('tcp.time_wait'), 1);
       assert.equal(lab.gauge('tcp.flows'), 0);
