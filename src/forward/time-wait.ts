@@ -98,7 +98,8 @@ export class TimeWaitTable extends TimerNode {
       }
     }
     // An acceptable segment without SYN or FIN says nothing new; answering it could go back and forth for ever (T-12).
-    if ((flags & (TCP_SYN | TCP_FIN)) === 0 && h.seq === entry.rcvNxt) return true;
+    const isOld = entry.timestampsOk && h.hasTimestamps && ((h.tsVal - entry.tsRecent) | 0) < 0;
+    if ((flags & (TCP_SYN | TCP_FIN)) === 0 && h.seq === entry.rcvNxt && !isOld) return true;
     this.#acknowledge(entry);
     return true;
   }

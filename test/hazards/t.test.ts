@@ -855,6 +855,15 @@ describe('hazards T: TCP segments', () => {
       lab.expectDrop('tcp.ts', `length ${length}`, frame(peer.packet({ options: odd }, Buffer.from('x'))));
     }
     assert.equal(peer.stream?.received.toString(), 'a');
+    // In TIME-WAIT too: silence for what says nothing new, an answer for what is old.
+    const done = lab.connect(ALLOWED4, 80, { timestamp: 50_000 });
+    done.stream?.end();
+    lab.run();
+    done.absorb(lab.take());
+    done.fin();
+    assert.equal(lab.gauge('tcp.time_wait'), 1);
+    assert.deepEqual(flagsOf(done.raw({ options: ts(50_000) })), []);
+    assert.deepEqual(flagsOf(done.raw({ options: ts(49_999) })), [ACK]);
     // RST needs none.
     const other = lab.connect(ALLOWED4, 80, { timestamp: 1 });
     lab.send(other.packet({ flags: RST, options: Buffer.alloc(0) }));
