@@ -99,6 +99,8 @@ export class TcpFlow
   readonly #upload: TcpUpload;
   readonly #download: TcpDownload;
   waiting = false;
+  /** Payload of the guest's SYN: it is not taken, but a refusal counts it (RFC 9293 §3.10.7.1). */
+  synBytes = 0;
   dialing = false;
   /** In the owner's list of flows to look at when the batch ends. */
   touched = false;

@@ -332,6 +332,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     }
     const flow = new TcpFlow(this, this.environment, p.src, p.dst, ports, target.forward);
     flow.connection.openPassive(h, link.mtu, this.initialSeq(flow), rng.u32(), clock.nowMs);
+    flow.synBytes = length;
     this.enter(flow);
     this.#limits.dialToBegun(p.dst, h.dstPort);
     const result = this.#dial(flow, target);

@@ -53,7 +53,7 @@ export class TcpRefuser {
       h.srcPort = flow.remotePort;
       h.dstPort = flow.guestPort;
       h.seq = 0;
-      h.ack = connection.rcvNxt;
+      h.ack = seqAdd(connection.rcvNxt, flow.synBytes);
       h.flags = TCP_RST | TCP_ACK;
       this.#transmit(remote, guest, h);
       return;

@@ -1,6 +1,7 @@
 /** Hazards T, first half: TCP segments one at a time. Names say the row; test/stack/tcp has the connection by itself. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { ECONNREFUSED } from '../support/lab/fake-kernel.ts';
 import { Lab, Peer, summary } from '../support/lab/lab.ts';
 import {
   ACK,
@@ -306,6 +307,12 @@ describe('hazards T: TCP segments', () => {
         assert.ok(lab.kernel.streams.at(-1)?.received.equals(data));
         lab.send(tcp({ ...next, seq: 1001 + size, flags: RST }));
       }
+      // A refusal counts them (RFC 9293 §3.10.7.1).
+      const { onConnect } = lab.kernel;
+      lab.kernel.onConnect = () => ECONNREFUSED;
+      const [refusal] = lab.send(tcp({ dst, srcPort: lab.port(), seq: 1000 }, pattern(100)));
+      assert.deepEqual([refusal?.flags, refusal?.ack], [RST | ACK, 1101]);
+      lab.kernel.onConnect = onConnect;
       lab.check({ heapMiB: 8 });
     });
 
