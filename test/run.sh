@@ -84,8 +84,8 @@ case $layer in
       # FILEs that were asked for are run in every mode.
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         case $mode in
-          user) long='/(stall|capture|load|attack)\.test' ;;
-          nested) long='/(stall|capture|attack|load|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
+          user) long='/(stall|capture|load|attack|tcp-oracle)\.test' ;;
+          nested) long='/(stall|capture|attack|load|tcp-oracle|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
           *) long='/podman\.test' ;;
         esac
         mapfile -t chosen < <(printf '%s\n' "${files[@]}" | grep -vE "$long")

@@ -24,16 +24,14 @@ function check(result: number, what: string): void {
   if (result < 0) throw new Error(`${what}: errno ${result < -1 ? -result : errno()}`);
 }
 
-/** Create TAP `name` in the network namespace of a process; the descriptor is ours. */
-export function openTap(pid: number, name: string): number {
+/** Do something in the network namespace of a process: a socket or device opened there stays there. */
+export function inNetwork<T>(pid: number, body: () => T): T {
   const own = openSync('/proc/thread-self/ns/net', 'r');
   const theirs = openSync(`/proc/${pid}/ns/net`, 'r');
   try {
     check(cSetns(theirs, CLONE_NEWNET), 'setns');
     try {
-      const fd = openSync('/dev/net/tun', 'r+');
-      check(new TunDevice(fd).attach(name, IFF_TAP | IFF_NO_PI), 'TUNSETIFF');
-      return fd;
+      return body();
     } finally {
       check(cSetns(own, CLONE_NEWNET), 'setns');
     }
@@ -41,6 +39,15 @@ export function openTap(pid: number, name: string): number {
     closeSync(theirs);
     closeSync(own);
   }
+}
+
+/** Create TAP `name` in the network namespace of a process; the descriptor is ours. */
+export function openTap(pid: number, name: string): number {
+  return inNetwork(pid, () => {
+    const fd = openSync('/dev/net/tun', 'r+');
+    check(new TunDevice(fd).attach(name, IFF_TAP | IFF_NO_PI), 'TUNSETIFF');
+    return fd;
+  });
 }
 
 /** Two ends of a connection that keeps packets apart. */
