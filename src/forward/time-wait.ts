@@ -11,10 +11,11 @@ import type { IpAddress } from '../stack/wire/address.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../stack/wire/tcp.ts';
 import { type FlowContext, TimerNode } from './context.ts';
 import { FlowTable, type Keyed } from './flow-table.ts';
+import { LruList, type LruNode } from './lru.ts';
 
 const MAX_ENTRIES = 16384;
 
-class TimeWaitEntry implements Keyed {
+class TimeWaitEntry implements Keyed, LruNode {
   readonly guest: IpAddress;
   readonly remote: IpAddress;
   readonly ports: number;
@@ -26,7 +27,8 @@ class TimeWaitEntry implements Keyed {
   readonly tsOffset: number;
   readonly timestampsOk: boolean;
   readonly endsAt: number;
-  gone = false;
+  lruPrevious: LruNode | null = null;
+  lruNext: LruNode | null = null;
 
   constructor(key: Keyed, c: TcpConnection, nowMs: number) {
     this.guest = key.guest;
@@ -45,9 +47,8 @@ class TimeWaitEntry implements Keyed {
 export class TimeWaitTable extends TimerNode {
   readonly #context: FlowContext;
   readonly #table: FlowTable<TimeWaitEntry>;
-  /** In order of `endsAt`, which is the order of arrival. */
-  #queue: TimeWaitEntry[] = [];
-  #first = 0;
+  /** In order of arrival, which is that of `endsAt`. */
+  readonly #byEnd = new LruList();
   readonly #header = new TcpHeader();
 
   constructor(context: FlowContext) {
@@ -66,13 +67,13 @@ export class TimeWaitTable extends TimerNode {
 
   add(key: Keyed, c: TcpConnection): void {
     const now = this.#context.clock.nowMs;
-    while (this.#table.size >= MAX_ENTRIES) {
-      this.#dropFirst();
+    if (this.#table.size >= MAX_ENTRIES) {
+      this.#forget(this.#byEnd.oldest as TimeWaitEntry);
       this.#context.counters.add(Counter.TimeWaitEvicted, 1);
     }
     const entry = new TimeWaitEntry(key, c, now);
     this.#table.add(entry);
-    this.#queue.push(entry);
+    this.#byEnd.add(entry);
     this.#arm();
   }
 
@@ -105,10 +106,8 @@ export class TimeWaitTable extends TimerNode {
   }
 
   onTimer(nowMs: number): void {
-    while (this.#first < this.#queue.length) {
-      const entry = this.#queue[this.#first] as TimeWaitEntry;
-      if (!entry.gone && entry.endsAt > nowMs) break;
-      this.#dropFirst();
+    for (let entry = this.#oldest; entry !== null && entry.endsAt <= nowMs; entry = this.#oldest) {
+      this.#forget(entry);
     }
     this.#arm();
   }
@@ -128,24 +127,17 @@ export class TimeWaitTable extends TimerNode {
     this.#context.egress.sendTcp(entry.remote, entry.guest, h, 0, 0);
   }
 
-  #dropFirst(): void {
-    const entry = this.#queue[this.#first++];
-    if (entry !== undefined) this.#forget(entry);
-    if (this.#first > 1024 && this.#first * 2 > this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#first);
-      this.#first = 0;
-    }
+  get #oldest(): TimeWaitEntry | null {
+    return this.#byEnd.oldest as TimeWaitEntry | null;
   }
 
   #forget(entry: TimeWaitEntry): void {
-    if (entry.gone) return;
-    entry.gone = true;
     this.#table.remove(entry);
+    this.#byEnd.remove(entry);
   }
 
   #arm(): void {
-    const first = this.#queue[this.#first];
-    this.deadline = first === undefined ? Number.POSITIVE_INFINITY : first.endsAt;
+    this.deadline = this.#oldest?.endsAt ?? Number.POSITIVE_INFINITY;
     this.#context.timers.update(this);
   }
 }
