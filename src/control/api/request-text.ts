@@ -20,6 +20,7 @@ export const TextState = {
 export type TextState = (typeof TextState)[keyof typeof TextState];
 
 const DEPTH_MAX = 64;
+const NO_BYTES = Buffer.alloc(0);
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -53,7 +54,8 @@ function isNumeric(byte: number): boolean {
 export class RequestText {
   state: TextState = TextState.Empty;
   private readonly limit: number;
-  private readonly parts: Buffer[] = [];
+  /** One piece: kept as they come, a client's single bytes would take a hundred times their size. */
+  private bytes: Buffer = NO_BYTES;
   private size = 0;
   /** Bytes up to the end of the value. */
   private end = 0;
@@ -77,10 +79,11 @@ export class RequestText {
     this.size += part.length;
     if (this.size >= this.limit) {
       this.state = TextState.TooLarge;
-      this.parts.length = 0;
+      this.bytes = NO_BYTES;
       return this.state;
     }
-    this.parts.push(part);
+    if (before === 0) this.bytes = part;
+    else this.append(part, before);
     for (let i = 0; i < part.length && this.state <= TextState.Partial; i++) {
       this.step(part[i] as number, before + i);
     }
@@ -105,13 +108,21 @@ export class RequestText {
 
   private decode(): string | undefined {
     const end = this.state === TextState.Complete ? this.end : this.size;
-    const [only, ...others] = this.parts;
-    const bytes = only !== undefined && others.length === 0 ? only : Buffer.concat(this.parts);
     try {
-      return decoder.decode(bytes.subarray(0, end));
+      return decoder.decode(this.bytes.subarray(0, end));
     } catch {
       return undefined;
     }
+  }
+
+  /** Put `part` behind the first `used` bytes. */
+  private append(part: Buffer, used: number): void {
+    if (this.size > this.bytes.length) {
+      const grown = Buffer.allocUnsafe(Math.max(this.size, Math.min(2 * used, this.limit)));
+      this.bytes.copy(grown, 0, 0, used);
+      this.bytes = grown;
+    }
+    part.copy(this.bytes, used);
   }
 
   private step(byte: number, at: number): void {

@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { RequestText, TextState } from '../../../src/control/api/request-text.ts';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** What is held, JavaScript's and other memory. */
+function heapBytes(): number {
+  collectGarbage();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
 
 const LIMIT = 4096;
 
@@ -79,6 +91,16 @@ describe('the text of an API request (X-01, X-02)', () => {
       assert.throws(() => read(`${text} `).value(), SyntaxError);
     });
   }
+
+  test('X-02: byte by byte it takes no more memory than in one piece', () => {
+    const text = new RequestText(1024 * 1024);
+    const before = heapBytes();
+    text.push(Buffer.from('{"a":"'));
+    for (let i = 0; i < 1_000_000; i++) text.push(Buffer.from([0x61]));
+    assert.ok(heapBytes() - before < 4 * 1024 * 1024);
+    text.push(Buffer.from('"}'));
+    assert.deepEqual(text.value(), { a: 'a'.repeat(1_000_000) });
+  });
 
   test('neither is text that is not UTF-8', () => {
     assert.throws(() => read(Buffer.from([0x22, 0xff, 0x22])).value(), SyntaxError);
