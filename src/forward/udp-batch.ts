@@ -13,8 +13,13 @@ import { readSockaddr } from './host-scratch.ts';
 
 /** Largest UDP payload over IPv4; a batch may not be larger either. */
 const MAX_PAYLOAD = 65507;
-/** Segments the kernel takes in one UDP_SEGMENT call or one USO frame (UDP_MAX_SEGMENTS). */
+/** Segments every kernel takes in one UDP_SEGMENT call or one USO frame (UDP_MAX_SEGMENTS). */
 const MAX_SEGMENTS = 64;
+/**
+ * Segments of a USO frame that a guest's kernel makes of an honest program's (UDP_MAX_SEGMENTS since Linux 6.9). A packet
+ * socket hands over any number: 65,000 datagrams of one byte in one frame would be as many system calls at once (V-02).
+ */
+const MAX_SUPER_SEGMENTS = 128;
 
 /** Datagrams for one destination, in the order they came. Borrowed memory: sent before the batch of frames ends. */
 export class DatagramBatch {
@@ -75,13 +80,15 @@ export class DatagramBatch {
     this.parts.length[0] = this.length;
   }
 
-  /** Take a super-frame of the device: `length` bytes that are datagrams of `size` bytes each. */
-  setSegmented(offset: number, length: number, size: number): void {
+  /** Take a super-frame of the device: `length` bytes that are datagrams of `size` bytes each. False: too many. */
+  setSegmented(offset: number, length: number, size: number): boolean {
     this.clear();
+    if (length > size * MAX_SUPER_SEGMENTS) return false;
     this.parts.add(offset, length);
     this.size = size;
     this.length = length;
     this.closed = true;
+    return true;
   }
 }
 

@@ -127,8 +127,14 @@ export class UdpFlows implements UdpFlowOwner {
       this.#src.copyFrom(p.src);
       this.#dst.copyFrom(p.dst);
     }
-    if (p.gsoSize > 0 && p.gsoSize < length) this.#batch.setSegmented(offset, length, p.gsoSize);
-    else this.#batch.add(offset, length);
+    if (p.gsoSize > 0 && p.gsoSize < length) {
+      if (!this.#batch.setSegmented(offset, length, p.gsoSize)) {
+        this.context.counters.drop(DropReason.UdpMalformed);
+        return;
+      }
+    } else {
+      this.#batch.add(offset, length);
+    }
     this.#gathering = true;
     this.#batchTtl = p.ttl;
     // Reassembled bytes lie where the next datagram will be put together.

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Lab } from '../support/lab/lab.ts';
-import { echo, frame, GATEWAY4 } from '../support/lab/packets.ts';
+import { ALLOWED4, echo, frame, GATEWAY4, pattern, udp } from '../support/lab/packets.ts';
 
 const EIO = 5;
 const EAGAIN = 11;
@@ -110,4 +110,25 @@ describe('V-02: virtio-net headers', () => {
       assert.equal(lab.inject(plain).length, 1);
     });
   }
+
+  test('a frame of more datagrams than a kernel ever puts into one is no work for us', () => {
+    const lab = new Lab({ device: { vnetHeader: true, checksumOffload: true, tso: true, uso: true } });
+    const superFrame = (length: number, gsoSize: number): Buffer => {
+      const header = vnet({ flags: 1, gsoType: 5, hdrLen: 42, gsoSize, csumStart: 34, csumOffset: 6 });
+      return Buffer.concat([header, frame(udp({ dst: ALLOWED4, dstPort: 9 }, pattern(length)))]);
+    };
+    for (const [length, gsoSize] of [
+      [65_000, 1],
+      [65_000, 507],
+      [129, 1],
+    ] as const) {
+      const calls = lab.kernel.calls.get('sendmsg') ?? 0;
+      const changed = lab.delta(() => assert.deepEqual(lab.inject(superFrame(length, gsoSize)), []));
+      assert.equal(changed['drop.udp.malformed'], 1);
+      assert.equal(lab.kernel.calls.get('sendmsg') ?? 0, calls);
+    }
+    lab.inject(superFrame(128, 1), superFrame(65_000, 508));
+    assert.equal(lab.kernel.datagrams.length, 256);
+    assert.deepEqual(lab.errors, []);
+  });
 });
