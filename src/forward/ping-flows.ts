@@ -19,6 +19,7 @@ import type { FlowInfo } from './flow-info.ts';
 import { FlowSet } from './flow-set.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
 import { PingFlow, type PingFlowOwner } from './ping-flow.ts';
+import { MAX_PING_EVICTIONS_PER_SECOND } from './rate-window.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 
 const BUFFER_SIZE = 65536;
@@ -39,8 +40,7 @@ export class PingFlows implements PingFlowOwner {
       protocol: PROTOCOL_ICMP,
       most: context.limits.pingMaxFlows,
       evicted: Counter.PingEvicted,
-      // Each of a burst of echo requests is answered, whatever identifiers it uses (C-01).
-      evictionsPerSecond: Number.POSITIVE_INFINITY,
+      evictionsPerSecond: MAX_PING_EVICTIONS_PER_SECOND,
     });
   }
 

@@ -6,6 +6,8 @@ const WINDOW_MS = 1000;
 
 /** Datagram flows that give way to newer ones in a second: closing and opening a socket each. */
 export const MAX_EVICTIONS_PER_SECOND = 8192;
+/** The same for pings: with the flows there may be, 10,000 identifiers at once are answered (C-01). */
+export const MAX_PING_EVICTIONS_PER_SECOND = 9000;
 /** DNS queries that are passed on in a second: a socket each, for every resolver that is tried. */
 export const MAX_QUERIES_PER_SECOND = 4096;
 

@@ -1,6 +1,7 @@
 /** Pings to the outside, packet by packet, above the fake kernel. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MAX_PING_EVICTIONS_PER_SECOND } from '../../src/forward/rate-window.ts';
 import { EACCES, EHOSTUNREACH, EMFILE, EMSGSIZE, ENETUNREACH, ENOBUFS, EPERM } from '../../src/sys/errno.ts';
 import type { DatagramFile } from '../support/lab/fake-kernel.ts';
 import { Lab } from '../support/lab/lab.ts';
@@ -32,6 +33,18 @@ test('more replies than a turnâ€™s share all arrive, in order, under the guestâ€
     Array.from({ length: 100 }, (_, seq) => ((ID << 16) | seq) >>> 0),
   );
   lab.check();
+});
+
+test('C-01: a flood of identifiers makes no more sockets in a second than the host can bear', () => {
+  const lab = new Lab({ limits: { pingMaxFlows: 4 } });
+  const flood = Array.from({ length: 20_000 }, (_, id) => frame(echo(ALLOWED4, id, 1)));
+  lab.kernel.keepDatagrams = false;
+  const changed = lab.delta(() => lab.inject(...flood));
+  assert.equal(changed['ping.opened'], 4 + MAX_PING_EVICTIONS_PER_SECOND);
+  assert.equal(changed['drop.icmp.limit'], flood.length - 4 - MAX_PING_EVICTIONS_PER_SECOND);
+  lab.advance(1000);
+  assert.equal(lab.send(echo(ALLOWED4, 30_000, 1)).length, 1);
+  assert.deepEqual(lab.errors, []);
 });
 
 test('what is no reply, or comes from where the policy lets nothing in, stays outside', () => {
