@@ -65,7 +65,7 @@ export class PingFlows implements PingFlowOwner {
     const identifier = memory.view.getUint16(p.offset + 4);
     const ports = (identifier << 16) >>> 0;
     let flow = this.#flows.find(p.src, ANY_ADDRESS, ports);
-    if (findTarget(context, Protocol.Icmp, p.dst, 0, flow === null, target) !== TargetKind.Outside) {
+    if (findTarget(context, Protocol.Icmp, p.dst, 0, target) !== TargetKind.Outside) {
       counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
       icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
       return;

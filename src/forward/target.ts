@@ -41,16 +41,14 @@ export class Target {
 export { Protocol };
 
 /**
- * Find out what (`dst`, `port`) means, with the policy's verdict at this moment. For a `fresh` flow the host's
- * addresses are read anew; for one that exists already it is enough to have heard of changes by the event loop, which
- * saves a system call for every datagram.
+ * Find out what (`dst`, `port`) means, with the policy's verdict at this moment: what there is to hear of the host's
+ * addresses is heard first (A-03).
  */
 export function findTarget(
   context: FlowContext,
   protocol: Protocol,
   dst: IpAddress,
   port: number,
-  fresh: boolean,
   out: Target,
 ): TargetKind {
   const own = context.own;
@@ -74,7 +72,7 @@ export function findTarget(
     out.kind = ownTarget(context, protocol, dst, port, out);
     return out.kind;
   }
-  if (fresh && !context.refreshHostRoutes()) {
+  if (!context.refreshHostRoutes()) {
     out.verdict = Verdict.Deny;
     out.kind = TargetKind.Denied;
     return out.kind;

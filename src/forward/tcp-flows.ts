@@ -295,7 +295,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const { context } = this;
     const { counters, clock, link, rng } = context;
     const target = this.#target;
-    switch (findTarget(context, Protocol.Tcp, p.dst, h.dstPort, true, target)) {
+    switch (findTarget(context, Protocol.Tcp, p.dst, h.dstPort, target)) {
       case TargetKind.Outside:
       case TargetKind.Forward:
         break;

@@ -39,6 +39,8 @@ export class UdpFlows implements UdpFlowOwner {
   #sink: DatagramSink | null = null;
   readonly #target = new Target();
   #policyVersion = -1;
+  /** When it was last asked what has become of the host. */
+  #askedTurn = -1;
   #forwardsVersion = -1;
   // The batch being gathered for `#sink`; empty when `#gathering` is false.
   readonly #batch = new DatagramBatch();
@@ -110,8 +112,12 @@ export class UdpFlows implements UdpFlowOwner {
       return;
     }
     this.flush();
+    const { policy, remoteForwards, clock } = this.context;
+    if (isSame && this.#askedTurn !== clock.turn) {
+      this.#askedTurn = clock.turn;
+      if (!this.context.refreshHostRoutes()) this.#sink = null;
+    }
     // Nothing has changed about the host or the forwards since the last one: it needs no judging.
-    const { policy, remoteForwards } = this.context;
     if (
       !isSame ||
       this.#sink === null ||
@@ -160,7 +166,7 @@ export class UdpFlows implements UdpFlowOwner {
     const isConnected = behavior.udpMapping === 'connected';
     const flow = isConnected ? pair : this.#flows.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
     const target = this.#target;
-    const kind = findTarget(context, Protocol.Udp, p.dst, h.dstPort, flow === null, target);
+    const kind = findTarget(context, Protocol.Udp, p.dst, h.dstPort, target);
     if (h.dstPort === 0 && kind !== TargetKind.Forward) {
       counters.drop(DropReason.UdpPort0);
       return null;

@@ -146,6 +146,32 @@ describe('hazards A: addresses and policy', () => {
     lab.check();
   });
 
+  test('A-03: what the host has become a moment ago is asked for flows that exist, too', () => {
+    for (const isSame of [true, false]) {
+      const lab = new Lab({ policy: { enableRouting: true } });
+      lab.mayReach = () => true;
+      const [first, late] = ['192.0.2.76', isSame ? '192.0.2.76' : '192.0.2.77'];
+      const datagram = (dst: Ip): Buffer => udp({ dst, srcPort: 5000, dstPort: 9 });
+      lab.send(datagram(first), echo(first, 5, 1));
+      assert.equal(lab.kernel.reached.length, 2);
+      // The news are in the netlink socket, and nobody has looked yet.
+      let news = true;
+      (lab.services as { refreshHostRoutes: () => boolean }).refreshHostRoutes = () => {
+        if (news) lab.services.hostRoutes.addLocal(parseIpAddress(late));
+        news = false;
+        return true;
+      };
+      lab.kernel.reached.length = 0;
+      lab.send(datagram(late));
+      assert.deepEqual(lab.kernel.reached, []);
+      news = true;
+      lab.services.hostRoutes.removeLocal(parseIpAddress(late));
+      lab.send(echo(late, 5, 2));
+      assert.deepEqual(lab.kernel.reached, []);
+      lab.check();
+    }
+  });
+
   test("A-03: the host's addresses, networks and broadcast addresses are closed without host access", () => {
     const lab = new Lab({ policy: { enableRouting: true } });
     lab.mayReach = () => true;
