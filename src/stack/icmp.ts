@@ -44,6 +44,9 @@ import { emitIpv6, IPV6_HEADER_LEN, Ipv6Header } from './wire/ipv6.ts';
 const ERROR4_MAX = 576;
 const ERROR6_MAX = 1280;
 
+/** Bytes quoted of what came in fragments: `ipOffset` shows the last of them, and there is no error about that one. */
+const REASSEMBLED_QUOTE = 64;
+
 /** Why something is unreachable, in either family's words. */
 export const Unreachable = { Net: 0, Host: 1, Port: 2, Prohibited: 3 } as const;
 export type Unreachable = (typeof Unreachable)[keyof typeof Unreachable];
@@ -127,10 +130,6 @@ export class Icmp {
 
   /** Tell the guest that the packet `p` can not be delivered; from the gateway, quoting the packet. */
   unreachable(p: Packet, why: Unreachable, nowMs: number): void {
-    if (p.reassembled) {
-      this.unreachableFlow(p.src, p.dst, p.protocol, p.offset, Math.min(p.length, 64), why, nowMs);
-      return;
-    }
     this.error(
       p,
       p.isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE,
@@ -144,8 +143,15 @@ export class Icmp {
     this.error(p, p.isV4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED, 0, 0, nowMs);
   }
 
-  /** An error about the packet `p`, which is quoted as it lies in the arena. */
+  /** An error about the packet `p`, which is quoted as it lies in the arena, or, if it came in fragments, made anew. */
   error(p: Packet, type: number, code: number, rest: number, nowMs: number): void {
+    if (p.reassembled) {
+      const { src, dst, protocol, offset, length } = p;
+      const quoted = Math.min(length, REASSEMBLED_QUOTE);
+      const from = this.#gateway(p.isV4);
+      this.errorForFlow(from, src, dst, protocol, offset, quoted, length, type, code, rest, nowMs);
+      return;
+    }
     // Unknown options are told whatever the destination (RFC 4443 §2.4 (e.3)).
     const anyDestination = !p.isV4 && type === ICMP6_PARAMETER_PROBLEM && code === ICMP6_UNKNOWN_OPTION;
     if (!this.#mayAnswer(p.src, p.dst, anyDestination, nowMs)) return;
@@ -237,7 +243,7 @@ export class Icmp {
   /** RFC 1122 §3.2.2, RFC 4443 §2.4 (e): no error to or about groups and unspecified sources; and a rate. */
   #mayAnswer(src: IpAddress, dst: IpAddress, anyDestination: boolean, nowMs: number): boolean {
     if (src.isUnspecified || src.isMulticast || (dst.isMulticast && !anyDestination)) return false;
-    if (dst.isV4 && dst.w3 === 0xffffffff) return false;
+    if (dst.isV4 && (dst.w3 === 0xffffffff || this.#own.isLinkBroadcast(dst))) return false;
     if (this.#limiter.allow(nowMs)) return true;
     this.#counters.add(Counter.IcmpErrorsSuppressed, 1);
     return false;

@@ -28,7 +28,13 @@ import {
   PROTOCOL_ICMPV6,
 } from './wire/icmp.ts';
 import { Ipv4Header, parseIpv4 } from './wire/ipv4.ts';
-import { IPV6_HEADER_LEN, Ipv6Header, parseIpv6, walkExtensionHeaders } from './wire/ipv6.ts';
+import {
+  IPV6_HEADER_LEN,
+  IPV6_NEXT_HEADER_OFF,
+  Ipv6Header,
+  parseIpv6,
+  walkExtensionHeaders,
+} from './wire/ipv6.ts';
 import { ND_NEIGHBOR_SOLICITATION, ND_ROUTER_SOLICITATION } from './wire/ndp.ts';
 import { PROTOCOL_TCP } from './wire/tcp.ts';
 import { PROTOCOL_UDP, UDP_HEADER_LEN } from './wire/udp.ts';
@@ -83,6 +89,7 @@ export class IpInput {
       p.dst.copyFrom(e.dst);
       p.ipOffset = e.off;
       p.ipLength = e.len;
+      p.reassembled = false;
       const type = e.isV4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED;
       this.#icmp.error(p, type, ICMP_REASSEMBLY_TIMEOUT, 0, nowMs);
     }
@@ -168,6 +175,9 @@ export class IpInput {
       if (bad < 0) return bad;
       this.#sender.learn(h.src, nowMs);
     }
+    if (h.dst.isUnspecified) return DropReason.Ip6Addr;
+    // RFC 4291 §2.5.6: it would be looked for on the host's links, not the guest's.
+    if (h.dst.isLinkLocal && !this.#own.answersFor(h.dst)) return DropReason.Ip6Scope;
     if (h.hopLimit === 0) return DropReason.Ip6HopLimit;
     p.protocol = h.protocol;
     p.offset = offset + h.transportOff;
@@ -194,7 +204,8 @@ export class IpInput {
           p,
           ICMP6_PARAMETER_PROBLEM,
           ICMP6_UNKNOWN_NEXT_HEADER,
-          h.unknownNextHeaderOff,
+          // The header that is made anew for the quote names the protocol itself.
+          p.reassembled ? IPV6_NEXT_HEADER_OFF : h.unknownNextHeaderOff,
           nowMs,
         );
         return DropReason.Ip6Proto;

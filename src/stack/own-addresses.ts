@@ -56,7 +56,7 @@ export interface OwnAddresses {
   disclaim(addr: IpAddress): void;
   /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
   onLink(addr: IpAddress): boolean;
-  /** The broadcast or network address of the guest's own IPv4 network. */
+  /** The broadcast or network address of the guest's own IPv4 network, or the old form of it, 0.0.0.0 (RFC 1122 §3.3.6). */
   isLinkBroadcast(addr: IpAddress): boolean;
   /** May the guest speak from this address: one on the link, or with `anySource` any that a host can have? */
   mayBeGuest(addr: IpAddress): boolean;
@@ -154,7 +154,9 @@ class PlannedAddresses implements OwnAddresses {
   }
 
   isLinkBroadcast(addr: IpAddress): boolean {
-    if (!addr.isV4 || !this.onLink(addr) || this.prefix4 >= 31) return false;
+    if (!addr.isV4) return false;
+    if (addr.isUnspecified) return true;
+    if (!this.onLink(addr) || this.prefix4 >= 31) return false;
     const hostMask = 0xffffffff >>> this.prefix4;
     const host = addr.w3 & hostMask;
     return host === 0 || host === (hostMask | 0);

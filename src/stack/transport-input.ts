@@ -42,7 +42,7 @@ export class TransportInput {
     const reason = parseTcp(this.#slab.view, p.offset, p.length, h);
     if (reason < 0) return reason;
     if (!p.checksumGood && !hasGoodSum(this.#slab.view, p, PROTOCOL_TCP)) return DropReason.TcpCsum;
-    if (p.dst.isGroup) return DropReason.PolicyGroup;
+    if (p.dst.isGroup || this.#own.isLinkBroadcast(p.dst)) return DropReason.PolicyGroup;
     this.#handler.onTcp(p, h);
     return 0;
   }

@@ -229,8 +229,36 @@ describe('hazards C: ICMP', () => {
             ipv4({ offset: 1480, dst: gateway, protocol: 200, id: 4 }, pattern(8)),
             icmp({ dst: gateway, type: 3, code: 3 }, udp({ dst })),
             ipv4({ protocol: 200, dst: group }, pattern(8)),
+            ipv4({ protocol: 200, dst: '10.0.2.255' }, pattern(8)),
+            ipv4({ protocol: 200, dst: '10.0.2.0' }, pattern(8)),
+            ipv4({ ttl: 1, dst: '10.0.2.255' }, pattern(8)),
+            tcp({ dst: '10.0.2.255' }),
           ];
       for (const packet of silent) assert.deepEqual(lab.send(packet), []);
+      lab.check();
+    });
+
+    test(`C-04, RQ-53 (RFC 1122 §3.2.2, ${family}): an error about what came in fragments quotes the datagram, not its last part`, () => {
+      const lab = new Lab();
+      const body = pattern(2000);
+      const parts = [0, 1440].map((at) => {
+        const data = body.subarray(at, at + 1440);
+        return v6
+          ? ipv6({ next: 44, dst }, Buffer.concat([fragmentHeader(200, at, at === 0, 5), data]))
+          : ipv4({ offset: at, mf: at === 0, dst, protocol: 200, id: 5 }, data);
+      });
+      const [error, ...rest] = lab.send(...parts);
+      assert.deepEqual(rest, []);
+      assert.deepEqual([error?.icmpType, error?.icmpCode], v6 ? [4, 1] : [3, 2]);
+      // The pointer is at what names the protocol, in the header that is quoted.
+      assert.equal(error?.icmpRest, v6 ? 6 : 0);
+      const quote = error?.payload ?? Buffer.alloc(0);
+      const headerLength = v6 ? 40 : 20;
+      assert.equal(quote[v6 ? 6 : 9], 200);
+      assert.equal(v6 ? quote.readUInt16BE(4) : quote.readUInt16BE(2) - 20, body.length);
+      if (!v6) assert.equal(quote.readUInt16BE(6) & 0x3fff, 0);
+      assert.ok(quote.subarray(headerLength).equals(body.subarray(0, quote.length - headerLength)));
+      assert.ok(quote.length >= headerLength + 8);
       lab.check();
     });
 

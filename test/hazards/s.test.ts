@@ -267,6 +267,16 @@ describe('hazards S: IPv6', () => {
       for (const p of [tcp({ dst }), udp({ dst, dstPort: 9 }), icmp({ dst })]) lab.send(p);
       assert.deepEqual(lab.kernel.reached, [], dst);
     }
+    for (const [dst, reason] of [
+      ['fe80::1', 'ip6.scope'],
+      ['fe80::5efe:7f00:1', 'ip6.scope'],
+      ['::', 'ip6.addr'],
+    ] as const) {
+      for (const p of [tcp({ dst }), udp({ dst, dstPort: 9 }), icmp({ dst })])
+        lab.expectDrop(reason, dst, frame(p));
+    }
+    // Our own is there for those on the link.
+    assert.equal(lab.send(icmp({ dst: 'fe80::2' }, Buffer.alloc(8)))[0]?.icmpType, 129);
     // Site-local was given back (RFC 3879): a unicast address like others.
     lab.send(tcp({ dst: 'fec0::1' }));
     assert.equal(lab.kernel.reached.length, 1);

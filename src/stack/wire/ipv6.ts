@@ -15,6 +15,8 @@ import { DropReason } from './drop-reason.ts';
 
 /** Bytes of the fixed header. */
 export const IPV6_HEADER_LEN = 40;
+/** Where the fixed header names what follows. */
+export const IPV6_NEXT_HEADER_OFF = 6;
 /** RFC 8200 §5: what every link with IPv6 carries. */
 export const IPV6_MIN_MTU = 1280;
 /** Bytes of a fragment header (RFC 8200 §4.5). */
@@ -31,7 +33,6 @@ export const NEXT_HEADER_NONE = 59;
 export const NEXT_HEADER_DESTINATION = 60;
 
 const PAYLOAD_LENGTH = 4;
-const NEXT_HEADER = 6;
 const HOP_LIMIT = 7;
 const SOURCE = 8;
 const DESTINATION = 24;
@@ -81,7 +82,7 @@ export function parseIpv6(view: DataView, off: number, len: number, out: Ipv6Hea
   if (len < IPV6_HEADER_LEN) return DropReason.LinkShort;
   const first = view.getUint32(off);
   const payloadLen = view.getUint16(off + PAYLOAD_LENGTH);
-  const nextHeader = view.getUint8(off + NEXT_HEADER);
+  const nextHeader = view.getUint8(off + IPV6_NEXT_HEADER_OFF);
   out.trafficClass = (first >>> 20) & 0xff;
   out.flowLabel = first & 0xfffff;
   out.payloadLen = payloadLen;
@@ -97,7 +98,7 @@ export function parseIpv6(view: DataView, off: number, len: number, out: Ipv6Hea
     off,
     IPV6_HEADER_LEN + payloadLen,
     nextHeader,
-    NEXT_HEADER,
+    IPV6_NEXT_HEADER_OFF,
     IPV6_HEADER_LEN,
     false,
     out,
@@ -162,7 +163,7 @@ export function walkExtensionHeaders(
     }
     if (count === IPV6_MAX_EXTENSION_HEADERS) return DropReason.Ip6Chain;
     // RFC 8200 §4.1: hop-by-hop options only directly behind the fixed header, else as an unknown next header.
-    if (next === NEXT_HEADER_HOP_BY_HOP && nextOff !== NEXT_HEADER) {
+    if (next === NEXT_HEADER_HOP_BY_HOP && nextOff !== IPV6_NEXT_HEADER_OFF) {
       return problem(out, DropReason.Ip6Chain, 1, nextOff);
     }
     if (len - p < 8) return fragmented ? DropReason.Frag6Chain : DropReason.Ip6Chain;
@@ -273,7 +274,7 @@ function checkOptions(
 export function emitIpv6(view: DataView, off: number, h: Ipv6Header): number {
   view.setUint32(off, (0x60000000 | (h.trafficClass << 20) | h.flowLabel) >>> 0);
   view.setUint16(off + PAYLOAD_LENGTH, h.payloadLen);
-  view.setUint8(off + NEXT_HEADER, h.nextHeader);
+  view.setUint8(off + IPV6_NEXT_HEADER_OFF, h.nextHeader);
   view.setUint8(off + HOP_LIMIT, h.hopLimit);
   h.src.writeV6(view, off + SOURCE);
   h.dst.writeV6(view, off + DESTINATION);
