@@ -85,7 +85,7 @@ export class NullLink implements Link {
 /** The parts of a guest's stack. */
 export class Stack {
   readonly slab: Slab = new Slab(FIXED_BYTES, PAGES);
-  readonly clock: Clock = { nowMs: 1234.567, turn: 0, bytesLeft: 1 << 20 };
+  readonly clock: Clock = { nowMs: 1234.567, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
   readonly own: OwnAddresses = ownAddresses(defaultAddresses);
   readonly counters: Counters = new Counters();
   readonly rng: Rng = rng;

@@ -20,6 +20,12 @@ const MAX_WAIT_MS = 60_000;
  */
 const TURN_BYTES = 256 * 1024;
 
+/**
+ * What flows send to guests in one turn, all together, each frame counted as some bytes more (tcp-flow.ts). Far more than
+ * is read from hosts: only lost or newly opened windows come to it, of which a guest can have many at once.
+ */
+const TURN_SEND_BYTES = 2 * 1024 * 1024;
+
 export class EventLoop implements Poller {
   readonly clock: Clock;
   readonly timers: TimerHeap = new TimerHeap();
@@ -52,7 +58,7 @@ export class EventLoop implements Poller {
     now: () => number = () => performance.now(),
   ) {
     this.#now = now;
-    this.clock = { nowMs: Math.floor(now()), turn: 0, bytesLeft: TURN_BYTES };
+    this.clock = { nowMs: Math.floor(now()), turn: 0, bytesLeft: TURN_BYTES, sendLeft: TURN_SEND_BYTES };
     this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
     this.#onError = onError;
     const timespec = slab.region(TIMESPEC_SIZE);
@@ -131,6 +137,7 @@ export class EventLoop implements Poller {
     this.#readyCount = 0;
     this.#running = running;
     clock.bytesLeft = wasShort ? 0 : TURN_BYTES;
+    clock.sendLeft = TURN_SEND_BYTES;
     this.#dispatch(count, true);
     if (wasShort) {
       clock.bytesLeft = TURN_BYTES;

@@ -62,6 +62,8 @@ export interface Clock {
   turn: number;
   /** Host bytes that flows may still move towards guests in this turn. */
   bytesLeft: number;
+  /** What flows may still send to guests in this turn, in bytes, what a frame costs by itself included. */
+  sendLeft: number;
 }
 
 /** How many descriptors flows may hold, and do. */

@@ -68,12 +68,17 @@ export interface TcpFlowOwner {
   /** The host has answered and the guest has not yet: a handshake that it may never complete. */
   halfOpen(flow: TcpFlow): void;
   halfOpenEnded(flow: TcpFlow): void;
+  /** What the guest wanted to open has come to nothing. */
+  failed(): void;
   /** Packet memory is short, and this flow has to wait. */
   makeRoom(): void;
   /** Both sides are done, or the flow was cut: forget it. */
   ended(flow: TcpFlow): void;
   readonly spareParts: SpareParts;
 }
+
+/** What a frame to the guest takes of a turn beside its payload, in bytes: a system call and headers. */
+const FRAME_COST = 1024;
 
 /** Filled and used within one call; shared by all flows. */
 const segment = new TcpSegmentOut();
@@ -235,13 +240,21 @@ export class TcpFlow
     this.flush();
   }
 
-  /** Send everything there is to send, and set the timer. */
+  /** Send what there is to send, as far as the turn allows, and set the timer. */
   flush(): void {
     const c = this.connection;
     const context = this.#owner.context;
     const now = context.clock.nowMs;
-    const { link } = context;
-    while (!link.full && pollTransmit(c, now, segment)) this.#transmit();
+    const { link, clock } = context;
+    while (!link.full && pollTransmit(c, now, segment)) {
+      this.#transmit();
+      // A window that opens, or one that is lost, is a mebibyte in the smallest segments; many flows may have one at once.
+      clock.sendLeft -= segment.length + FRAME_COST;
+      if (clock.sendLeft <= 0) {
+        if (!this.over) context.poller.ready(this);
+        break;
+      }
+    }
     // Looked at again in the turn in which there is room.
     if (link.full) this.#owner.touch(this);
     if (this.over) return;
@@ -263,6 +276,7 @@ export class TcpFlow
     const context = this.#owner.context;
     this.#upload.drop();
     this.record.closed(context, this, reason);
+    if ((this.dialing || this.#isHalfOpen) && !this.record.isLocal) this.#owner.failed();
     if (this.dialing) {
       this.dialing = false;
       this.#owner.dialEnded(this);

@@ -232,6 +232,10 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#limits.dialToEnded(flow.remote, flow.remotePort);
   }
 
+  failed(): void {
+    this.#limits.noteFailure();
+  }
+
   refuse(flow: TcpFlow, error: number): void {
     if (error === -EMFILE) this.#limits.log(this.#table.size);
     if (error === -ECONNREFUSED) this.#limits.noteRefusal(flow.remote, flow.remotePort);

@@ -1,7 +1,9 @@
 /**
  * What a guest's TCP flows may hold of the host (T-22, R-01, R-02): flows, connects that are under way in all and to one
- * destination, descriptors. A destination that refused a moment ago is not asked again for each SYN.
+ * destination, descriptors. A destination that refused a moment ago is not asked again for each SYN, and a guest whose
+ * connections come to nothing gets so many of them in a second.
  */
+import { RateLimit } from '../stack/rate-limit.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
 import { Refusals } from './refusals.ts';
@@ -9,11 +11,19 @@ import { Refusals } from './refusals.ts';
 /** A limit that is met is logged, this often at most. */
 const LOG_INTERVAL_MS = 1000;
 
+/**
+ * Connections in a second (and at once) that come to nothing: refused by the host, given up or left alone by the guest
+ * before they were open. A socket, a connect and a reset each: a flood of them would take the turns of everything else.
+ * It may end as it likes: the next connection is allowed a moment later.
+ */
+const MAX_FAILED_CONNECTS = 4096;
+
 export class TcpLimits {
   readonly #context: FlowContext;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
   readonly #refusals = new Refusals();
+  readonly #failures = new RateLimit(MAX_FAILED_CONNECTS, MAX_FAILED_CONNECTS);
   #loggedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: FlowContext) {
@@ -40,7 +50,9 @@ export class TcpLimits {
   hasRoomTo(address: IpAddress, port: number, flows: number): boolean {
     if (!this.hasRoom(flows)) return false;
     const dials = this.#dialsTo.get(destinationKey(address, port)) ?? 0;
-    const room = dials < this.#context.limits.tcpMaxPendingDialsPerDestination;
+    const room =
+      dials < this.#context.limits.tcpMaxPendingDialsPerDestination &&
+      this.#failures.hasRoom(this.#context.clock.nowMs);
     if (!room) this.log(flows);
     return room;
   }
@@ -64,6 +76,11 @@ export class TcpLimits {
     const count = (this.#dialsTo.get(key) ?? 1) - 1;
     if (count === 0) this.#dialsTo.delete(key);
     else this.#dialsTo.set(key, count);
+  }
+
+  /** A connection of the guest's has ended before it was open. */
+  noteFailure(): void {
+    this.#failures.allow(this.#context.clock.nowMs);
   }
 
   /** (`address`, `port`) has refused a connection. */

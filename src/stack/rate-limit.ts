@@ -13,12 +13,17 @@ export class RateLimit {
 
   /** Whether one more may pass at `nowMs` (monotonic); true uses up a token. */
   allow(nowMs: number): boolean {
+    if (!this.hasRoom(nowMs)) return false;
+    this.#tokens -= 1;
+    return true;
+  }
+
+  /** Whether one more would pass. */
+  hasRoom(nowMs: number): boolean {
     if (nowMs > this.#refilledMs) {
       this.#tokens = Math.min(this.#burst, this.#tokens + (nowMs - this.#refilledMs) * this.#ratePerMs);
       this.#refilledMs = nowMs;
     }
-    if (this.#tokens < 1) return false;
-    this.#tokens -= 1;
-    return true;
+    return this.#tokens >= 1;
   }
 }

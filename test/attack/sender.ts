@@ -5,7 +5,7 @@
  */
 import { networkInterfaces } from 'node:os';
 import koffi from 'koffi';
-import { ACK, ALLOWED4, arp, decode, frame, SYN, TCP, tcp } from '../support/lab/packets.ts';
+import { ACK, ALLOWED4, arp, decode, frame, GUEST_MAC, SYN, TCP, tcp } from '../support/lab/packets.ts';
 import { type Connection, floods, type Ports, STATION } from './floods.ts';
 
 const AF_PACKET = 17;
@@ -108,7 +108,12 @@ function connect(dstPort: number, options: Buffer, window: number): Connection {
 
 const frames = flood.frames({ ports, connect });
 if (listener >= 0) close(listener);
-for (const f of frames) mac.copy(f, 6);
+const made = Buffer.from(GUEST_MAC.replaceAll(':', ''), 'hex');
+for (const f of frames) {
+  mac.copy(f, 6);
+  // What it says of itself by ARP, too.
+  if (f.length >= 28 && f.readUInt16BE(12) === 0x0806 && f.subarray(22, 28).equals(made)) mac.copy(f, 22);
+}
 
 let sent = 0;
 let refused = 0;

@@ -5,7 +5,7 @@ import { TimerHeap } from '../../src/engine/event-loop.ts';
 import { HostNames } from '../../src/forward/host-names.ts';
 
 function make() {
-  const clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20 };
+  const clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
   const timers = new TimerHeap();
   const asked: string[] = [];
   const names = new HostNames(

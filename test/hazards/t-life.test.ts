@@ -1,7 +1,7 @@
 /** Hazards T, second half: windows, timers, floods; connections over their whole life. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EAGAIN, ENOBUFS } from '../support/lab/fake-kernel.ts';
+import { EAGAIN, ECONNREFUSED, ENOBUFS } from '../support/lab/fake-kernel.ts';
 import { Lab, type Peer, summary } from '../support/lab/lab.ts';
 import {
   ACK,
@@ -466,8 +466,41 @@ describe('hazards T: every connection ends', () => {
       const [reply] = lab.send(tcp({ srcPort, seq: 1 }));
       assert.equal(reply?.flags, SYN | ACK);
       lab.send(tcp({ srcPort, seq: 2, flags: RST }));
+      // Four thousand a second; more of them are refused until the next.
+      if (i % 4 === 0) lab.now += 1;
     }
     nothingLeft(lab);
+    lab.check({ heapMiB: 8 });
+  });
+
+  test('T-22: connections that come to nothing, too many in a second: refused without asking the host', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4, 7);
+    const { onConnect } = lab.kernel;
+    lab.kernel.onConnect = (to, file) => (to.port === 7 ? onConnect(to, file) : ECONNREFUSED);
+    const scan = (count: number): void => {
+      // Closed ports, each another one, and handshakes that are reset.
+      lab.flood(count, [frame(tcp({}))], (f, i) => {
+        putWord(f, AT_TRANSPORT4, 1024 + (i % 60_000), AT_TRANSPORT4 + TCP_SUM);
+        putWord(f, AT_TRANSPORT4 + 2, 100 + (i % 50_000), AT_TRANSPORT4 + TCP_SUM);
+      });
+    };
+    scan(50_000);
+    // What is under way in a batch has not failed yet.
+    const asked = lab.kernel.streams.length - 1;
+    assert.ok(asked >= 4096 && asked < 4096 + 128, `${asked}`);
+    assert.equal(lab.counter('drop.tcp.limit'), 50_000 - asked);
+    assert.ok(peer.sendData(pattern(1000)).equals(pattern(1000)), 'what is open goes on');
+    lab.now += 1000;
+    for (let i = 0; i < 5000; i++) {
+      const srcPort = 1024 + i;
+      lab.send(tcp({ srcPort, seq: 1, dstPort: 7 }));
+      lab.send(tcp({ srcPort, seq: 2, dstPort: 7, flags: RST }));
+    }
+    assert.equal(lab.kernel.streams.length - 1 - asked, 4096);
+    // As soon as it ends there is room again.
+    lab.now += 1;
+    lab.kernel.onConnect = onConnect;
     lab.check({ heapMiB: 8 });
   });
 
@@ -532,6 +565,7 @@ describe('hazards T: every connection ends', () => {
     lab.take();
     assert.equal(lab.gauge('tcp.flows'), 1);
     lab.kernel.onConnect = onConnect;
+    lab.now += 1;
     lab.check({ heapMiB: 16 });
   });
 

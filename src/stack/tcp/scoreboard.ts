@@ -43,6 +43,13 @@ export class Scoreboard {
   #end: Seq = 0;
   /** RACK.fack: one past the highest byte known to have arrived; only kept while something is SACKed. */
   #fack: Seq = 0;
+  /** No lost byte lies below this, as long as some are lost: where to look for the first one. */
+  #lostFrom: Seq = 0;
+  // What `detectLost` found last holds until something arrives, or the time when the next run can be taken for lost.
+  #judged = false;
+  #judgedReorderMs = 0;
+  #nextLossAt = 0;
+  #allLostAt = 0;
 
   /** The peer has reported nothing beyond the cumulative acknowledgment. */
   get isEmpty(): boolean {
@@ -119,6 +126,7 @@ export class Scoreboard {
         this.rackEnd = end;
         this.rackRttMs = nowMs - this.rackSentAt;
         if (this.rackRttMs < this.minRttMs) this.minRttMs = this.rackRttMs;
+        this.#judged = false;
       }
       if (flags !== 0) this.#account(flags, -seqDiff(end, start));
       if (!whole) {
@@ -136,7 +144,10 @@ export class Scoreboard {
    */
   detectLost(nowMs: number, reorderMs: number): number {
     if (this.sacked === 0 && this.resent === 0) return 0;
+    if (this.#judged && reorderMs === this.#judgedReorderMs && nowMs < this.#nextLossAt)
+      return Math.max(0, this.#allLostAt - nowMs);
     const patience = this.rackRttMs + reorderMs;
+    let least = Number.POSITIVE_INFINITY;
     let waitMs = 0;
     for (let i = this.#first; i < this.#last; i++) {
       const flags = this.#flags[i] as number;
@@ -152,9 +163,17 @@ export class Scoreboard {
         continue;
       }
       const remaining = sentAt + patience - nowMs;
-      if (remaining > 0) waitMs = Math.max(waitMs, remaining);
-      else this.#lose(i);
+      if (remaining > 0) {
+        waitMs = Math.max(waitMs, remaining);
+        least = Math.min(least, remaining);
+      } else {
+        this.#lose(i);
+      }
     }
+    this.#judged = true;
+    this.#judgedReorderMs = reorderMs;
+    this.#nextLossAt = nowMs + least;
+    this.#allLostAt = nowMs + waitMs;
     return waitMs;
   }
 
@@ -176,6 +195,8 @@ export class Scoreboard {
     this.#last = this.#first + 1;
     this.#flags[this.#first] = LOST;
     this.#sentAt[this.#first] = Number.NEGATIVE_INFINITY;
+    this.#judged = false;
+    this.#lostFrom = this.#start[this.#first] as number;
     this.sacked = 0;
     this.resent = 0;
     this.lost = seqDiff(this.#end, this.#start[this.#first] as number);
@@ -189,6 +210,7 @@ export class Scoreboard {
       if ((this.#sentAt[i] as number) === Number.NEGATIVE_INFINITY) this.#sentAt[i] = nowMs;
     }
     this.lost = 0;
+    this.#judged = false;
   }
 
   /** Where the first lost byte is; only valid while there is one. */
@@ -205,6 +227,7 @@ export class Scoreboard {
   }
 
   clear(): void {
+    this.#judged = false;
     this.sacked = 0;
     this.lost = 0;
     this.resent = 0;
@@ -218,8 +241,10 @@ export class Scoreboard {
   }
 
   #firstLostRun(): number {
-    let i = this.#first;
+    const first = this.#start[this.#first] as number;
+    let i = seqLt(first, this.#lostFrom) ? this.#find(this.#lostFrom) : this.#first;
     while (((this.#flags[i] as number) & LOST) === 0) i++;
+    this.#lostFrom = this.#start[i] as number;
     return i;
   }
 
@@ -236,11 +261,14 @@ export class Scoreboard {
       this.rackEnd = end;
       this.rackRttMs = nowMs - sentAt;
       if (this.rackRttMs < this.minRttMs) this.minRttMs = this.rackRttMs;
+      this.#judged = false;
     }
   }
 
   #lose(i: number): void {
-    const length = seqDiff(this.#endOf(i), this.#start[i] as number);
+    const start = this.#start[i] as number;
+    if (this.lost === 0 || seqLt(start, this.#lostFrom)) this.#lostFrom = start;
+    const length = seqDiff(this.#endOf(i), start);
     this.#account(this.#flags[i] as number, -length);
     this.#flags[i] = LOST;
     this.lost += length;
