@@ -22,7 +22,13 @@ import type { Slab } from '../stack/buffer/slab.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { EAFNOSUPPORT, EIO, ENOBUFS, EOPNOTSUPP, errnoText } from '../sys/errno.ts';
 import type { Memory } from '../sys/memory.ts';
-import { ROUTE_MONITOR_BYTES, RouteDump, RouteMessage, RouteMonitor } from '../sys/route-monitor.ts';
+import {
+  ROUTE_MONITOR_BYTES,
+  RouteDump,
+  RouteMessage,
+  RouteMonitor,
+  type RouteRecord,
+} from '../sys/route-monitor.ts';
 
 /** Dumps that were interrupted by a change are repeated this often. */
 const DUMP_ATTEMPTS = 4;
@@ -37,6 +43,13 @@ const RETRY_MS = 1000;
 /** Result of a dump: complete, or complete but made while something changed. Negative is `-errno`. */
 const COMPLETE = 0;
 const INTERRUPTED = 1;
+
+/** Type of the routes that the kernel makes for the broadcast addresses of a link (rtnetlink(7) RTN_BROADCAST). */
+const BROADCAST = 3;
+
+function isBroadcast({ isV4, type, prefixLength }: RouteRecord): boolean {
+  return isV4 && type === BROADCAST && prefixLength === 32;
+}
 
 /** Words of one entry of a `RouteList`: address, bits in the 128-bit form, table. */
 const ENTRY_WORDS = 6;
@@ -174,6 +187,7 @@ export class HostRoutes {
         // Mapped destinations of IPv6 routes lead nowhere: sockets take such an address for the IPv4 one.
         if (record.prefixLength > 0 && address.isV4 === record.isV4)
           this.#table.add(address, record.prefixLength + (record.isV4 ? V4_BITS : 0), record.table);
+        if (isBroadcast(record)) this.#table.addBroadcast(address);
       } else {
         this.#table.addLocal(address);
         if (record.broadcast !== 0) this.#table.addLocal(address.setV4(record.broadcast));
@@ -200,16 +214,19 @@ export class HostRoutes {
     for (let attempt = 0; attempt < DUMP_ATTEMPTS && result === INTERRUPTED; attempt++) {
       const routes = new RouteList();
       const locals = new RouteList();
-      result = this.#dumpAll(routes, locals);
+      const broadcasts = new RouteList();
+      result = this.#dumpAll(routes, locals, broadcasts);
       if (result < 0) break;
       this.reloads++;
       if (result === COMPLETE) {
         this.#table.replace(routes.routes());
         this.#table.replaceLocals(locals.addresses());
+        this.#table.replaceBroadcasts(broadcasts.addresses());
       } else {
         // May lack something that the table, or another attempt, has: all together lack nothing.
         for (const { prefix, bits, table } of routes.routes()) this.#table.add(prefix, bits, table);
         for (const address of locals.addresses()) this.#table.addLocal(address);
+        for (const address of broadcasts.addresses()) this.#table.addBroadcast(address);
       }
     }
     const now = performance.now();
@@ -223,18 +240,18 @@ export class HostRoutes {
     this.#stale = result === INTERRUPTED;
   }
 
-  #dumpAll(routes: RouteList, locals: RouteList): number {
-    const v4 = this.#dump(RouteDump.Routes4, routes, locals);
+  #dumpAll(routes: RouteList, locals: RouteList, broadcasts: RouteList): number {
+    const v4 = this.#dump(RouteDump.Routes4, routes, locals, broadcasts);
     if (v4 < 0) return v4;
-    let v6 = this.#dump(RouteDump.Routes6, routes, locals);
+    let v6 = this.#dump(RouteDump.Routes6, routes, locals, broadcasts);
     // A kernel without IPv6.
     if (v6 === -EOPNOTSUPP || v6 === -EAFNOSUPPORT) v6 = COMPLETE;
     if (v6 < 0) return v6;
-    const addresses = this.#dump(RouteDump.Addresses, routes, locals);
+    const addresses = this.#dump(RouteDump.Addresses, routes, locals, broadcasts);
     return addresses < 0 ? addresses : Math.max(v4, v6, addresses);
   }
 
-  #dump(what: RouteDump, routes: RouteList, locals: RouteList): number {
+  #dump(what: RouteDump, routes: RouteList, locals: RouteList, broadcasts: RouteList): number {
     const monitor = this.#monitor;
     const { messages } = monitor;
     const { record } = messages;
@@ -249,6 +266,7 @@ export class HostRoutes {
           const isMapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
           if (record.prefixLength > 0 && isMapped === record.isV4)
             routes.push(w0, w1, w2, w3, record.prefixLength + (record.isV4 ? V4_BITS : 0), record.table);
+          if (isBroadcast(record)) broadcasts.push(w0, w1, w2, w3, 128, 0);
         } else if (kind === RouteMessage.Address) {
           locals.push(w0, w1, w2, w3, 128, 0);
           if (record.broadcast !== 0) locals.push(0, 0, 0xffff, record.broadcast, 128, 0);

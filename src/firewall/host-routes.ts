@@ -32,6 +32,7 @@ export class HostRouteTable {
   version = 0;
   readonly #routes = new PrefixCounter();
   readonly #locals = new PrefixCounter();
+  readonly #broadcasts = new PrefixCounter();
   /** Adds not yet taken back, by table: removing from a table where a route is not must not unmake another's. */
   readonly #perTable = new Map<string, number>();
 
@@ -48,6 +49,13 @@ export class HostRouteTable {
     this.version++;
     this.#locals.clear();
     for (const address of addresses) this.addLocal(address);
+  }
+
+  /** Forgets all broadcast addresses of links and takes these. */
+  replaceBroadcasts(addresses: Iterable<IpAddress>): void {
+    this.version++;
+    this.#broadcasts.clear();
+    for (const address of addresses) this.addBroadcast(address);
   }
 
   /** False when the route means "everything" and is left out. */
@@ -81,6 +89,17 @@ export class HostRouteTable {
   removeLocal(address: IpAddress): boolean {
     this.version++;
     return this.#locals.remove(address, 128);
+  }
+
+  /** A broadcast address of one of the host's links. It is taken back only by `replaceBroadcasts`. */
+  addBroadcast(address: IpAddress): void {
+    this.version++;
+    this.#broadcasts.add(address, 128);
+  }
+
+  /** Whether the address is everybody's on one of the host's links: nobody's to connect to, whatever a rule says. */
+  isBroadcast(addr: IpAddress): boolean {
+    return this.#broadcasts.size > 0 && this.#broadcasts.contains(addr);
   }
 
   /** Whether the address is the host's own or lies in one of its networks. */

@@ -5,11 +5,12 @@
  * Order, first that speaks wins:
  *
  * 1. a deny rule                                   → Deny
- * 2. a reserved range: an allow rule that lies inside it opens it (a broader one does not);
+ * 2. a broadcast address of a link of the host's  → DenyGroup
+ * 3. a reserved range: an allow rule that lies inside it opens it (a broader one does not);
  *    else                                          → DenyReserved or DenyGroup
- * 3. an allow rule                                 → Permit
- * 4. the host's addresses and networks             → Permit with enableHost, else DenyHost
- * 5. everything else                               → Permit with enableRouting, else Deny
+ * 4. an allow rule                                 → Permit
+ * 5. the host's addresses and networks             → Permit with enableHost, else DenyHost
+ * 6. everything else                               → Permit with enableRouting, else Deny
  *
  * Where reserved ranges nest, the allow rule must lie inside the innermost: 169.254.0.0/16 does not open
  * 169.254.169.254, nor the guest's network its broadcast address. A permitted IPv6 destination that carries an IPv4
@@ -17,7 +18,7 @@
  * IPv4-translated destinations never pass.
  *
  * ICMP has port 0: icmp rules and portless `any` rules match it, tcp and udp rules do not. `defaultAllow` is the policy
- * of slirp4netns, which has no firewall: 4 and 5 permit.
+ * of slirp4netns, which has no firewall: 5 and 6 permit.
  *
  * Not here: remote forwards and the stack's own addresses, which the target decides before; what a deny means for flows
  * that exist already.
@@ -129,6 +130,7 @@ export class Policy {
   #judge(proto: Protocol, dst: IpAddress, port: number): Verdict {
     if (this.#deny.matches(proto, dst, port, 0)) return Verdict.Deny;
     if (isNeverValid(dst)) return Verdict.DenyReserved;
+    if (this.#hosts.isBroadcast(dst)) return Verdict.DenyGroup;
     const range = this.#reserved.find(dst);
     if (range >= 0) {
       const kind = this.#reservedKind[range]!;

@@ -66,8 +66,10 @@ export class PingFlows implements PingFlowOwner {
     const ports = (identifier << 16) >>> 0;
     let flow = this.#flows.find(p.src, ANY_ADDRESS, ports);
     if (findTarget(context, Protocol.Icmp, p.dst, 0, target) !== TargetKind.Outside) {
-      counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
-      icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
+      const isGroup = target.verdict === Verdict.DenyGroup;
+      counters.drop(isGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
+      // RFC 1122 §3.2.2: no error about a group.
+      if (!isGroup) icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
       return;
     }
     flow ??= this.#open(p, identifier);

@@ -4,6 +4,7 @@
  */
 
 import type { HostEnd } from '../config.ts';
+import { Verdict } from '../firewall/verdict.ts';
 import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp-limit.ts';
@@ -312,6 +313,11 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
         target.scopeId = context.resolvers.at(0).scopeId;
         break;
       case TargetKind.Denied:
+        // RFC 9293 §3.9.2.3: to a group there is no answer either.
+        if (target.verdict === Verdict.DenyGroup) {
+          counters.drop(DropReason.PolicyGroup);
+          return;
+        }
         counters.drop(DropReason.PolicyDeny);
         this.#refuser.reset(p, h, length);
         return;

@@ -180,7 +180,7 @@ export class UdpFlows implements UdpFlowOwner {
         this.#dns.onQuery(p, h);
         return null;
       case TargetKind.Denied:
-        counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
+        counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.UdpGroup : DropReason.PolicyDeny);
         return null;
       case TargetKind.Unreachable:
         icmp.unreachable(p, Unreachable.Net, clock.nowMs);

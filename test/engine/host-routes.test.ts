@@ -99,6 +99,22 @@ function runTests(): void {
       );
     });
 
+    test('broadcast addresses of the links, those of a moment ago included, are told from hosts (U-06)', () => {
+      withWorld([], ({ routes, table, knows, forgets }) => {
+        const isBroadcast = (address: string): boolean => table.isBroadcast(parseIpAddress(address));
+        assert.equal(isBroadcast('192.0.2.255'), true);
+        for (const host of ['192.0.2.1', '192.0.2.254', '198.51.100.255'])
+          assert.equal(isBroadcast(host), false);
+        ip('addr', 'add', '198.51.100.1/24', 'brd', '+', 'dev', 'v0');
+        assert.equal(knows('198.51.100.1'), true);
+        assert.equal(isBroadcast('198.51.100.255'), true);
+        ip('addr', 'del', '198.51.100.1/24', 'dev', 'v0');
+        assert.equal(forgets('198.51.100.1'), true);
+        assert.equal(routes.refresh(), true);
+        assert.equal(isBroadcast('198.51.100.255'), false);
+      });
+    });
+
     test('an address added a moment ago is known, one deleted is forgotten', () => {
       withWorld([], ({ knows, forgets }) => {
         for (const [address, near] of [

@@ -193,6 +193,17 @@ describe('hazards A: addresses and policy', () => {
     lab.check();
   });
 
+  test("A-06, U-06: broadcast addresses of the host's links are nobody's, even to a rule that covers them", () => {
+    const lab = new Lab();
+    const dst = '198.51.100.255';
+    lab.services.hostRoutes.addBroadcast(parseIpAddress(dst));
+    lab.expectDrop('policy.group', 'TCP', frame(tcp({ dst })));
+    lab.expectDrop('udp.group', 'UDP', frame(udp({ dst, dstPort: 9 })));
+    lab.expectDrop('policy.group', 'ping', frame(echo(dst, 1, 1)));
+    assert.equal(lab.gauge('udp.flows'), 0);
+    lab.check();
+  });
+
   test('A-03: nothing is opened while the host cannot be asked for its addresses', () => {
     const lab = new Lab({ policy: { enableRouting: true } });
     (lab.services as { refreshHostRoutes: () => boolean }).refreshHostRoutes = () => false;
