@@ -23,6 +23,8 @@ await build({
   bundle: true,
   platform: 'node',
   format: 'cjs',
+  // What the loader reads as Latin-1, which is faster.
+  charset: 'ascii',
   external: ['@koromix/*', 'pino', 'pino-pretty', 'prom-client'],
   define: { 'import.meta.url': 'moduleUrl' },
   banner: {
@@ -41,13 +43,13 @@ try {
 } catch {
   // Then without.
 }
-const script = new Script(readFileSync(filename, 'utf8'), { filename, cachedData });
+const script = new Script(readFileSync(filename, 'latin1'), { filename, cachedData });
 script.runInThisContext()(exports, require, module, filename, __dirname);
 `;
 
 for (const name of Object.keys(entryPoints)) {
   const filename = `${target}${name}.js`;
-  const script = new Script(readFileSync(filename, 'utf8'), { filename });
+  const script = new Script(readFileSync(filename, 'latin1'), { filename });
   writeFileSync(`${target}${name}.cache`, script.createCachedData());
   writeFileSync(`${target}${name}.cjs`, loader);
 }

@@ -5,7 +5,6 @@
  * `receiveMessageOnPort` when the wake-up eventfd says so, and a thread in a foreign call cannot be terminated from
  * outside, hence the shared stop flag.
  */
-import { randomBytes } from 'node:crypto';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { GuestSpec, Limits } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
@@ -18,12 +17,12 @@ import { HostScratch } from '../forward/host-scratch.ts';
 import { Resolvers } from '../forward/resolvers.ts';
 import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
-import type { Rng } from '../stack/rng.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
 import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
 import { close, discard, eventfd, read } from '../sys/io.ts';
 import { Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
+import { SystemRandom } from '../sys/random.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { BessListener } from './bess-listener.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
@@ -48,21 +47,6 @@ function post(event: Event): void {
   port?.postMessage(event);
 }
 
-/** Random words from the system's generator, a kibibyte at a time. */
-class SystemRng implements Rng {
-  #pool = new Uint32Array(0);
-  #next = 0;
-
-  u32(): number {
-    if (this.#next === this.#pool.length) {
-      const bytes = randomBytes(1024);
-      this.#pool = new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + 1024));
-      this.#next = 0;
-    }
-    return this.#pool[this.#next++] as number;
-  }
-}
-
 class Engine {
   readonly #slab: Slab;
   readonly #memory: Memory;
@@ -82,7 +66,7 @@ class Engine {
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
     this.#memory = new Memory(this.#slab.buffer);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
-    const rng = new SystemRng();
+    const rng = new SystemRandom();
     const hostRoutes = new HostRouteTable();
     const routes = new HostRoutes(this.#memory, this.#slab, hostRoutes, (message) =>
       post({ type: 'log', level: 'warn', message }),

@@ -202,11 +202,6 @@ class Client {
   private reply(text: string | Buffer): void {
     const { socket } = this;
     if (socket.destroyed) return;
-    if (socket.readableEnded) {
-      // Nothing is on its way any more that our close could turn into a reset: no need to shut our side first.
-      socket.write(text, () => this.close());
-      return;
-    }
     socket.end(text, () => {
       // With both sides at their end, the connection closes by itself.
       if (socket.readableEnded) return;
