@@ -15,16 +15,7 @@ import {
 } from '../stack/wire/icmp.ts';
 import { CMSGHDR_SIZE, findControlMessage } from '../sys/control-message.ts';
 import { EHOSTUNREACH, EMSGSIZE, ENETUNREACH } from '../sys/errno.ts';
-import {
-  IP_RECVERR,
-  IPPROTO_IP,
-  IPPROTO_IPV6,
-  IPV6_RECVERR,
-  MSG_ERRQUEUE,
-  putMsghdr,
-  recvmsg,
-  SOCKADDR_SIZE,
-} from '../sys/socket.ts';
+import { IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVERR, MSG_ERRQUEUE, recvmsg } from '../sys/socket.ts';
 import { type HostScratch, readSockaddr } from './host-scratch.ts';
 
 /** struct sock_extended_err: errno (4), origin, type, code, pad (1 each), info (4), data (4). */
@@ -55,24 +46,13 @@ export class QueuedError {
  */
 export function readError(fd: number, scratch: HostScratch, out: QueuedError): number {
   const { memory } = scratch;
-  const view = memory.view;
-  memory.putIovec(scratch.iovec, 0, scratch.message, scratch.messageSize);
-  putMsghdr(
-    memory,
-    scratch.msghdr,
-    scratch.sockaddr,
-    SOCKADDR_SIZE,
-    scratch.iovec,
-    1,
-    scratch.control,
-    scratch.controlSize,
-  );
+  scratch.putReceive(scratch.message, scratch.messageSize);
   const n = recvmsg(memory, fd, scratch.msghdr, MSG_ERRQUEUE);
   if (n < 0) return n;
   out.quoted = n;
   out.port = readSockaddr(memory, scratch.sockaddr, out.destination);
   if (out.port < 0) return 0;
-  const length = Math.min(view.getUint32(scratch.msghdr + 40, true), scratch.controlSize);
+  const length = scratch.receivedControl;
   let at = findControlMessage(memory, scratch.control, length, IPPROTO_IP, IP_RECVERR, EXTENDED_ERR_SIZE);
   if (at < 0)
     at = findControlMessage(memory, scratch.control, length, IPPROTO_IPV6, IPV6_RECVERR, EXTENDED_ERR_SIZE);

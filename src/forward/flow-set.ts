@@ -5,16 +5,11 @@
 import type { Counter } from '../stack/counters.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
+import type { DatagramFlow } from './datagram-flow.ts';
 import type { FlowInfo } from './flow-info.ts';
-import { FlowTable, type Keyed } from './flow-table.ts';
-import { LruList, type LruNode } from './lru.ts';
+import { FlowTable } from './flow-table.ts';
+import { LruList } from './lru.ts';
 import { RateWindow } from './rate-window.ts';
-
-export interface SetFlow extends Keyed, LruNode {
-  info(nowMs: number): FlowInfo;
-  /** End it without a word to anybody; it leaves the set by that. */
-  close(): void;
-}
 
 export interface FlowSetOptions {
   /** Of the IP header. */
@@ -26,7 +21,7 @@ export interface FlowSetOptions {
   evictionsPerSecond: number;
 }
 
-export class FlowSet<F extends SetFlow> {
+export class FlowSet<F extends DatagramFlow> {
   readonly #context: FlowContext;
   readonly #table: FlowTable<F>;
   readonly #lru = new LruList();

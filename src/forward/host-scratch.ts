@@ -11,9 +11,12 @@ import {
   AF_INET,
   AF_INET6,
   MSGHDR_SIZE,
+  msghdrControlLength,
+  putMsghdr,
   putSockaddr4,
   putSockaddr6,
   putSockaddrUnix,
+  SOCKADDR_SIZE,
   SOCKADDR_UN_SIZE,
 } from '../sys/socket.ts';
 
@@ -62,6 +65,26 @@ export class HostScratch {
   /** As `putAddress`, for the unix socket at `path` (at most `UNIX_PATH_MAX` bytes). */
   putUnixPath(path: string): void {
     this.sockaddrLength = putSockaddrUnix(this.memory, this.sockaddr, Buffer.from(path));
+  }
+
+  /** Write the message header for one datagram into `size` bytes at `buffer`: its sender to `sockaddr`, the rest to `control`. */
+  putReceive(buffer: number, size: number): void {
+    this.memory.putIovec(this.iovec, 0, buffer, size);
+    putMsghdr(
+      this.memory,
+      this.msghdr,
+      this.sockaddr,
+      SOCKADDR_SIZE,
+      this.iovec,
+      1,
+      this.control,
+      this.controlSize,
+    );
+  }
+
+  /** Bytes of ancillary data that came with it. */
+  get receivedControl(): number {
+    return Math.min(msghdrControlLength(this.memory, this.msghdr), this.controlSize);
   }
 
   /** Write the I/O vector of `parts`. */

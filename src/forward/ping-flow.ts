@@ -16,20 +16,17 @@ import {
   IPPROTO_IPV6,
   IPV6_HOPLIMIT,
   IPV6_RECVHOPLIMIT,
-  putMsghdr,
   recvmsg,
-  SOCKADDR_SIZE,
   sendto,
 } from '../sys/socket.ts';
-import type { FlowContext, IoHandler } from './context.ts';
+import type { FlowContext } from './context.ts';
+import { DatagramFlow } from './datagram-flow.ts';
 import type { QueuedError } from './error-queue.ts';
-import type { FlowEnds, FlowInfo } from './flow-info.ts';
-import { type EndsSource, endpoint, FlowRecord, localEnd, NOWHERE } from './flow-record.ts';
-import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
-import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
+import type { FlowEnds } from './flow-info.ts';
+import { endpoint, localEnd, NOWHERE } from './flow-record.ts';
+import { ANY_ADDRESS } from './flow-table.ts';
+import type { ErrorSink } from './host-datagram-socket.ts';
 import { readSockaddr } from './host-scratch.ts';
-import { IdleTimer } from './idle-timer.ts';
-import type { LruNode } from './lru.ts';
 
 /** RFC 5508 REQ-2. */
 const IDLE_MS = 60_000;
@@ -47,37 +44,20 @@ export interface PingFlowOwner {
   reportError(flow: PingFlow, error: QueuedError): void;
 }
 
-export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource, ErrorSink {
-  readonly guest: IpAddress;
-  readonly remote: IpAddress = ANY_ADDRESS;
-  readonly ports: number;
-  keyHash = 0;
-  lruPrevious: LruNode | null = null;
-  lruNext: LruNode | null = null;
-  waiting = false;
-  readonly record: FlowRecord;
+export class PingFlow extends DatagramFlow implements ErrorSink {
   readonly #owner: PingFlowOwner;
-  readonly #socket: HostDatagramSocket;
 
   constructor(owner: PingFlowOwner, guest: IpAddress, identifier: number) {
-    super(owner.context, IDLE_MS);
+    super(owner.context, IDLE_MS, 'icmp', guest, ANY_ADDRESS, (identifier << 16) >>> 0, null);
     this.#owner = owner;
-    this.#socket = new HostDatagramSocket(owner.context);
-    this.record = new FlowRecord(owner.context, 'icmp', null);
-    this.guest = guest.clone();
-    this.ports = (identifier << 16) >>> 0;
-  }
-
-  get identifier(): number {
-    return this.ports >>> 16;
   }
 
   open(): number {
     const { isV4 } = this.guest;
-    const result = this.#socket.open(isV4, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, this);
+    const result = this.socket.open(isV4, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, this);
     if (result < 0) return result;
-    this.#socket.receiveErrors();
-    this.#socket.setOption(IP_RECVTTL, IPV6_RECVHOPLIMIT, 1);
+    this.socket.receiveErrors();
+    this.socket.setOption(IP_RECVTTL, IPV6_RECVHOPLIMIT, 1);
     return 0;
   }
 
@@ -89,13 +69,13 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, En
     const { memory, scratch } = this.context;
     this.used();
     this.record.bytesOut += length - ICMP_HEADER_LEN;
-    this.#socket.setHopLimit(ttl - 1);
-    return sendto(memory, this.#socket.fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
+    this.socket.setHopLimit(ttl - 1);
+    return sendto(memory, this.socket.fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
   }
 
   onIo(events: number): void {
-    if (this.#socket.fd < 0) return;
-    if ((events & EPOLLERR) !== 0) this.#socket.readErrors(this);
+    if (this.socket.fd < 0) return;
+    if ((events & EPOLLERR) !== 0) this.socket.readErrors(this);
     for (let i = 0; i < MESSAGES_PER_TURN; i++) if (!this.#receiveOne()) return;
     this.context.poller.ready(this);
   }
@@ -104,23 +84,19 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, En
     this.#owner.reportError(this, error);
   }
 
-  info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, 'OPEN', this);
-  }
-
   /** The identifier stands where others have a port. */
   ends(): FlowEnds {
     return {
-      left: endpoint(this.guest, this.identifier),
+      left: endpoint(this.guest, this.guestPort),
       leftLocal: NOWHERE,
       right: NOWHERE,
-      rightLocal: localEnd(this.context, this.#socket.fd),
+      rightLocal: localEnd(this.context, this.socket.fd),
     };
   }
 
   close(): void {
-    if (this.#socket.fd < 0) return;
-    this.#socket.close();
+    if (this.socket.fd < 0) return;
+    this.socket.close();
     this.context.timers.cancel(this);
     this.#owner.ended(this);
   }
@@ -132,18 +108,8 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, En
   #receiveOne(): boolean {
     const { context, buffer, bufferSize, peer } = this.#owner;
     const { memory, scratch, icmp } = context;
-    memory.putIovec(scratch.iovec, 0, buffer, bufferSize);
-    putMsghdr(
-      memory,
-      scratch.msghdr,
-      scratch.sockaddr,
-      SOCKADDR_SIZE,
-      scratch.iovec,
-      1,
-      scratch.control,
-      scratch.controlSize,
-    );
-    const n = recvmsg(memory, this.#socket.fd, scratch.msghdr, 0);
+    scratch.putReceive(buffer, bufferSize);
+    const n = recvmsg(memory, this.socket.fd, scratch.msghdr, 0);
     if (n < 0) return false;
     const view = memory.view;
     const expected = this.guest.isV4 ? ICMP4_ECHO_REPLY : ICMP6_ECHO_REPLY;
@@ -152,7 +118,7 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, En
     this.used();
     this.#owner.touch(this);
     this.record.bytesIn += n - ICMP_HEADER_LEN;
-    const rest = ((this.identifier << 16) | view.getUint16(buffer + 6)) >>> 0;
+    const rest = ((this.guestPort << 16) | view.getUint16(buffer + 6)) >>> 0;
     const ttl = Math.max(1, this.#receivedTtl() - 1);
     icmp.sendEchoReply(peer, this.guest, rest, buffer + ICMP_HEADER_LEN, n - ICMP_HEADER_LEN, ttl);
     return true;
@@ -165,7 +131,7 @@ export class PingFlow extends IdleTimer implements IoHandler, Keyed, LruNode, En
     const at = findControlMessage(
       memory,
       scratch.control,
-      Math.min(memory.view.getUint32(scratch.msghdr + 40, true), scratch.controlSize),
+      scratch.receivedControl,
       isV4 ? IPPROTO_IP : IPPROTO_IPV6,
       isV4 ? IP_TTL : IPV6_HOPLIMIT,
       4,

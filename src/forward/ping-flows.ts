@@ -106,7 +106,7 @@ export class PingFlows implements PingFlowOwner {
     // The quoted echo request carries the kernel's identifier; the guest knows its own.
     if (error.quoted < ICMP_HEADER_LEN) return;
     view.setUint8(scratch.message, isV4 ? ICMP4_ECHO : ICMP6_ECHO);
-    view.setUint16(scratch.message + 4, flow.identifier);
+    view.setUint16(scratch.message + 4, flow.guestPort);
     const named = !error.offender.isUnspecified && !error.offender.isLoopback && !own.onLink(error.offender);
     icmp.errorForFlow(
       named ? error.offender : isV4 ? own.gateway4 : own.gateway6,

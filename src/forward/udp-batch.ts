@@ -7,7 +7,7 @@ import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { MMSGHDR_SIZE } from '../sys/socket.ts';
+import { MMSGHDR_SIZE, msghdrControlLength } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
 
@@ -181,10 +181,7 @@ export class ReceiveSlots {
   }
 
   controlLengthAt(i: number): number {
-    return Math.min(
-      this.#memory.view.getUint32(this.headers + i * MMSGHDR_SIZE + 40, true),
-      this.#controlSize,
-    );
+    return Math.min(msghdrControlLength(this.#memory, this.headers + i * MMSGHDR_SIZE), this.#controlSize);
   }
 
   /** Pass the first `count` datagrams on to (`guest`, `guestPort`), each as from its sender; bytes that were let in. */

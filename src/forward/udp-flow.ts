@@ -12,22 +12,12 @@
 import type { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../sys/errno.ts';
-import type { IoHandler } from './context.ts';
+import { DatagramFlow } from './datagram-flow.ts';
 import type { QueuedError } from './error-queue.ts';
-import type { FlowEnds, FlowInfo } from './flow-info.ts';
-import {
-  END_OF_FILE,
-  type EndsSource,
-  endpoint,
-  FlowRecord,
-  Half,
-  localEnd,
-  NOWHERE,
-} from './flow-record.ts';
-import { ANY_ADDRESS, type Keyed } from './flow-table.ts';
-import { type ErrorSink, HostDatagramSocket } from './host-datagram-socket.ts';
-import { IdleTimer } from './idle-timer.ts';
-import type { LruNode } from './lru.ts';
+import type { FlowEnds } from './flow-info.ts';
+import { END_OF_FILE, endpoint, Half, localEnd, NOWHERE } from './flow-record.ts';
+import { ANY_ADDRESS } from './flow-table.ts';
+import type { ErrorSink } from './host-datagram-socket.ts';
 import type { Target } from './target.ts';
 import type { DatagramBatch, ReceiveSlots, SenderJudge } from './udp-batch.ts';
 
@@ -49,46 +39,26 @@ export interface UdpFlowOwner extends SenderJudge {
   reportError(flow: UdpFlow, error: QueuedError): void;
 }
 
-export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource, ErrorSink {
-  readonly guest: IpAddress;
-  readonly remote: IpAddress = ANY_ADDRESS;
-  readonly ports: number;
-  keyHash = 0;
-  lruPrevious: LruNode | null = null;
-  lruNext: LruNode | null = null;
-  waiting = false;
-  readonly record: FlowRecord;
+export class UdpFlow extends DatagramFlow implements ErrorSink {
   readonly #owner: UdpFlowOwner;
-  readonly #socket: HostDatagramSocket;
   /** While the flow is told to be open: where the guest sends first. */
   #opening: Target | null = null;
 
   constructor(owner: UdpFlowOwner, guest: IpAddress, port: number, dstPort: number) {
-    super(owner.context, dstPort === DNS_PORT ? DNS_IDLE_MS : IDLE_MS);
+    const idleMs = dstPort === DNS_PORT ? DNS_IDLE_MS : IDLE_MS;
+    super(owner.context, idleMs, 'udp', guest, ANY_ADDRESS, (port << 16) >>> 0, null);
     this.#owner = owner;
-    this.#socket = new HostDatagramSocket(owner.context);
-    this.record = new FlowRecord(owner.context, 'udp', null);
-    this.guest = guest.clone();
-    this.ports = (port << 16) >>> 0;
-  }
-
-  get guestPort(): number {
-    return this.ports >>> 16;
   }
 
   /** Open the host socket; 0 or `-errno`. `first` is where the guest wants to send first, told in events. */
   open(first: Target): number {
-    const result = this.#socket.open(this.guest.isV4, 0, this);
+    const result = this.socket.open(this.guest.isV4, 0, this);
     if (result < 0) return result;
-    this.#socket.receiveErrors();
+    this.socket.receiveErrors();
     this.#opening = first;
     this.record.opened(this.context, this);
     this.#opening = null;
     return result;
-  }
-
-  info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, 'OPEN', this);
   }
 
   /** Send the datagrams of `batch` to `target`. */
@@ -96,14 +66,14 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, End
     if (target.port !== DNS_PORT) this.idleMs = IDLE_MS;
     this.#onUse();
     this.record.bytesOut += batch.length;
-    this.#socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
+    this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
     this.context.scratch.putAddress(target.address, target.port, target.scopeId);
-    this.#socket.send(batch);
+    this.socket.send(batch);
   }
 
   onIo(events: number): void {
-    if (this.#socket.fd < 0) return;
-    if ((events & EPOLLERR) !== 0) this.#socket.readErrors(this);
+    if (this.socket.fd < 0) return;
+    if ((events & EPOLLERR) !== 0) this.socket.readErrors(this);
     this.#receive();
   }
 
@@ -112,9 +82,9 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, End
   }
 
   close(): void {
-    if (this.#socket.fd < 0) return;
+    if (this.socket.fd < 0) return;
     this.record.closed(this.context, this);
-    this.#socket.close();
+    this.socket.close();
     this.context.timers.cancel(this);
     this.#owner.ended(this);
   }
@@ -133,7 +103,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, End
       left: endpoint(this.guest, this.guestPort),
       leftLocal: right,
       right,
-      rightLocal: localEnd(this.context, this.#socket.fd),
+      rightLocal: localEnd(this.context, this.socket.fd),
     };
   }
 
@@ -145,7 +115,7 @@ export class UdpFlow extends IdleTimer implements IoHandler, Keyed, LruNode, End
   #receive(): void {
     const { context, slots } = this.#owner;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
-      const count = this.#socket.receive(slots);
+      const count = this.socket.receive(slots);
       if (count < 0) {
         if (count === -EINTR || count === -ECONNREFUSED || count === -EHOSTUNREACH) continue;
         return;

@@ -22,24 +22,12 @@ import { EPOLLERR, EPOLLIN, EPOLLOUT } from '../sys/epoll.ts';
 import { EAGAIN, EINTR, EMFILE, EMSGSIZE } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import { AF_UNIX, bind, connect, putSockaddrAutobind, SOCK_DGRAM, socket } from '../sys/socket.ts';
-import type { FlowContext, IoHandler } from './context.ts';
+import type { FlowContext } from './context.ts';
+import { DatagramFlow } from './datagram-flow.ts';
 import { DatagramQueue, type QueuedTotal } from './datagram-queue.ts';
-import type { FlowEnds, FlowInfo } from './flow-info.ts';
-import {
-  END_OF_FILE,
-  type EndsSource,
-  endpoint,
-  FlowRecord,
-  Half,
-  localEnd,
-  remoteEnd,
-  targetEnd,
-} from './flow-record.ts';
-import type { Keyed } from './flow-table.ts';
-import { HostDatagramSocket } from './host-datagram-socket.ts';
+import type { FlowEnds } from './flow-info.ts';
+import { END_OF_FILE, endpoint, Half, localEnd, remoteEnd, targetEnd } from './flow-record.ts';
 import type { NameWaiter } from './host-names.ts';
-import { IdleTimer } from './idle-timer.ts';
-import type { LruNode } from './lru.ts';
 import { type RemoteForward, splitZone } from './remote-forwards.ts';
 import type { Target } from './target.ts';
 import type { DatagramBatch, ReceiveSlots } from './udp-batch.ts';
@@ -61,19 +49,9 @@ export interface UdpPairOwner {
   ended(flow: UdpPairFlow): void;
 }
 
-export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource, NameWaiter {
-  readonly guest: IpAddress;
-  /** The destination as the guest knows it. */
-  readonly remote: IpAddress;
-  readonly ports: number;
-  readonly record: FlowRecord;
-  keyHash = 0;
-  lruPrevious: LruNode | null = null;
-  lruNext: LruNode | null = null;
-  waiting = false;
+export class UdpPairFlow extends DatagramFlow implements NameWaiter {
   readonly #owner: UdpPairOwner;
   readonly #forward: RemoteForward | null;
-  readonly #socket: HostDatagramSocket;
   /** What waits for the name, or for room in a unix socket's queue; null when nothing ever has to. */
   #queue: DatagramQueue | null = null;
   /** The question about the target's name, or -1. */
@@ -84,6 +62,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
   #hostPort = 0;
   #over = false;
 
+  /** `remote` is the destination as the guest knows it. */
   constructor(
     owner: UdpPairOwner,
     guest: IpAddress,
@@ -91,22 +70,9 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     ports: number,
     forward: RemoteForward | null,
   ) {
-    super(owner.context, IDLE_MS);
+    super(owner.context, IDLE_MS, 'udp', guest, remote.clone(), ports, forward);
     this.#owner = owner;
     this.#forward = forward;
-    this.#socket = new HostDatagramSocket(owner.context);
-    this.guest = guest.clone();
-    this.remote = remote.clone();
-    this.ports = ports;
-    this.record = new FlowRecord(owner.context, 'udp', forward);
-  }
-
-  get guestPort(): number {
-    return this.ports >>> 16;
-  }
-
-  get remotePort(): number {
-    return this.ports & 0xffff;
   }
 
   /** Open the way to `target`, or begin to find it; 0, or `-errno` and the flow is over. */
@@ -139,13 +105,13 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
         this.#sendOrKeep(this.#queue, batch.offsetAt(i), batch.lengthAt(i));
       return;
     }
-    this.#socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
+    this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
     this.context.scratch.sockaddrLength = 0;
-    this.#socket.send(batch);
+    this.socket.send(batch);
   }
 
   onIo(events: number): void {
-    if (this.#over || this.#socket.fd < 0) return;
+    if (this.#over || this.socket.fd < 0) return;
     if ((events & EPOLLOUT) !== 0) this.#flush();
     if (!this.#over) this.#receive(events);
   }
@@ -172,11 +138,10 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     if (!this.#isUnix) this.#queue = null;
   }
 
-  info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, this.#request >= 0 ? 'RESOLVING' : 'OPEN', this);
+  protected override get state(): string {
+    return this.#request >= 0 ? 'RESOLVING' : 'OPEN';
   }
 
-  /** End it without a word to anybody. */
   close(): void {
     if (this.#over) return;
     this.#over = true;
@@ -193,10 +158,10 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     const { scratch } = this.context;
     this.#hostAddress.copyFrom(address);
     this.#hostPort = port;
-    let result = this.#socket.open(address.isV4, 0, this);
+    let result = this.socket.open(address.isV4, 0, this);
     if (result < 0) return result;
     scratch.putAddress(address, port, scopeId);
-    result = this.#socket.connect();
+    result = this.socket.connect();
     if (result === 0) this.#opened();
     return result;
   }
@@ -215,7 +180,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
       close(fd);
       return result;
     }
-    result = this.#socket.adopt(fd, AF_UNIX, EPOLLIN | EPOLLOUT, this);
+    result = this.socket.adopt(fd, AF_UNIX, EPOLLIN | EPOLLOUT, this);
     if (result < 0) return result;
     this.#isUnix = true;
     this.#queue ??= new DatagramQueue(this.context.slab, this.#owner.queued);
@@ -230,7 +195,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
   #sendOrKeep(queue: DatagramQueue, offset: number, length: number): void {
     if (this.#request < 0 && queue.length === 0) {
       this.context.scratch.sockaddrLength = 0;
-      const result = this.#socket.sendOne(offset, length);
+      const result = this.socket.sendOne(offset, length);
       if (result !== -EAGAIN) {
         if (result < 0 && result !== -EMSGSIZE) this.#end(Half.HostWrite, -result);
         return;
@@ -246,7 +211,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     const at = this.#owner.slots.payloadAt(0);
     for (let length = queue.peek(at); length >= 0; length = queue.peek(at)) {
       this.context.scratch.sockaddrLength = 0;
-      const result = this.#socket.sendOne(at, length);
+      const result = this.socket.sendOne(at, length);
       if (result === -EAGAIN && this.#isUnix) return;
       queue.shift();
       if (result < 0 && this.#isUnix && result !== -EMSGSIZE) {
@@ -260,7 +225,7 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
     const { slots } = this.#owner;
     let failed = 0;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
-      const count = this.#socket.receive(slots);
+      const count = this.socket.receive(slots);
       if (count === -EAGAIN) break;
       if (count < 0) {
         // Told before what came in earlier: that is read first.
@@ -320,13 +285,13 @@ export class UdpPairFlow extends IdleTimer implements IoHandler, Keyed, LruNode,
 
   #release(): void {
     this.#queue?.clear();
-    this.#socket.close();
+    this.socket.close();
     this.context.timers.cancel(this);
     this.#owner.ended(this);
   }
 
   ends(): FlowEnds {
-    const { fd } = this.#socket;
+    const { fd } = this.socket;
     let right = remoteEnd(this.context, fd);
     if (right.address === '') {
       const known = !this.#hostAddress.isUnspecified || this.#forward === null;

@@ -288,6 +288,11 @@ export function putMsghdr(
   memory.putSize(at + 48, 0);
 }
 
+/** Bytes of ancillary data that recvmsg(2) left for the struct msghdr at `at`. */
+export function msghdrControlLength(memory: Memory, at: number): number {
+  return memory.view.getUint32(at + 40, true);
+}
+
 export function sendmsg(memory: Memory, fd: number, msghdr: number): number {
   const n = cSendmsg(fd, memory.address(msghdr, MSGHDR_SIZE), MSG_NOSIGNAL | MSG_DONTWAIT);
   return n < 0 ? -errno() : n;

@@ -1,0 +1,66 @@
+/**
+ * What a UDP or ping flow with a host socket of its own is to those that keep it: a key, a place in the order of use, a
+ * record, and an end when nothing was said for a while.
+ */
+import type { IpAddress } from '../stack/wire/address.ts';
+import type { FlowContext, IoHandler } from './context.ts';
+import type { FlowEnds, FlowInfo } from './flow-info.ts';
+import { type EndsSource, FlowRecord } from './flow-record.ts';
+import type { Keyed } from './flow-table.ts';
+import { HostDatagramSocket } from './host-datagram-socket.ts';
+import { IdleTimer } from './idle-timer.ts';
+import type { LruNode } from './lru.ts';
+import type { RemoteForward } from './remote-forwards.ts';
+
+export abstract class DatagramFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource {
+  readonly guest: IpAddress;
+  readonly remote: IpAddress;
+  readonly ports: number;
+  keyHash = 0;
+  lruPrevious: LruNode | null = null;
+  lruNext: LruNode | null = null;
+  waiting = false;
+  readonly record: FlowRecord;
+  protected readonly socket: HostDatagramSocket;
+
+  /** `remote` is kept, `guest` copied. */
+  constructor(
+    context: FlowContext,
+    idleMs: number,
+    protocol: FlowInfo['protocol'],
+    guest: IpAddress,
+    remote: IpAddress,
+    ports: number,
+    forward: RemoteForward | null,
+  ) {
+    super(context, idleMs);
+    this.guest = guest.clone();
+    this.remote = remote;
+    this.ports = ports;
+    this.record = new FlowRecord(context, protocol, forward);
+    this.socket = new HostDatagramSocket(context);
+  }
+
+  /** Port, or the identifier of pings. */
+  get guestPort(): number {
+    return this.ports >>> 16;
+  }
+
+  get remotePort(): number {
+    return this.ports & 0xffff;
+  }
+
+  info(nowMs: number): FlowInfo {
+    return this.record.info(nowMs, this.state, this);
+  }
+
+  /** What a list shows. */
+  protected get state(): string {
+    return 'OPEN';
+  }
+
+  abstract onIo(events: number): void;
+  abstract ends(): FlowEnds;
+  /** End it without a word to anybody; it leaves its set by that. */
+  abstract close(): void;
+}
