@@ -16,7 +16,7 @@ import { Ingress } from '../../src/stack/ingress.ts';
 import type { IngressHandler } from '../../src/stack/ingress-parts.ts';
 import type { Link, TxFrame } from '../../src/stack/link.ts';
 import { NeighborTable } from '../../src/stack/neighbor.ts';
-import { type OwnAddresses, ownAddresses } from '../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../src/stack/own-addresses.ts';
 import { Reassembler } from '../../src/stack/reassembly.ts';
 import type { Rng } from '../../src/stack/rng.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
@@ -86,7 +86,7 @@ export class NullLink implements Link {
 export class Stack {
   readonly slab: Slab = new Slab(FIXED_BYTES, PAGES);
   readonly clock: Clock = { nowMs: 1234.567, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
-  readonly own: OwnAddresses = ownAddresses(defaultAddresses);
+  readonly own: OwnAddresses = new OwnAddresses(defaultAddresses);
   readonly counters: Counters = new Counters();
   readonly rng: Rng = rng;
   readonly hash: HalfSipHash = new HalfSipHash(0xcafebabe, 0x8badf00d);

@@ -2,40 +2,34 @@
  * One guest: its device, its stack and its flows, put together. The device's frames go in at `receiveBatch`, and at
  * the end of the batch everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { Congestion, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { Congestion, ForwardSpec, GuestSpec, HostEnd } from '../config.ts';
 import { CaptureLink } from '../device/capture.ts';
 import { BATCH_FRAMES, type DeviceLink } from '../device/device-link.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
 import { Policy } from '../firewall/verdict.ts';
-import type { Clock, DescriptorBudget, FlowContext, IoHandler, Poller, Timers } from '../forward/context.ts';
+import type { FlowContext, IoHandler } from '../forward/context.ts';
 import { TimerNode } from '../forward/context.ts';
 import { DnsFlows } from '../forward/dns-flows.ts';
 import type { FlowEvent, FlowInfo, FlowsLeftOut } from '../forward/flow-info.ts';
 import { FlowReports } from '../forward/flow-reports.ts';
 import { Forwards } from '../forward/forwards.ts';
-import type { HostNames } from '../forward/host-names.ts';
-import type { HostScratch } from '../forward/host-scratch.ts';
 import { PingFlows } from '../forward/ping-flows.ts';
 import { RemoteForwards } from '../forward/remote-forwards.ts';
-import type { Resolvers } from '../forward/resolvers.ts';
 import { TcpFlows } from '../forward/tcp-flows.ts';
 import { UdpFlows } from '../forward/udp-flows.ts';
 import { WindowShare } from '../forward/window-share.ts';
-import type { Slab } from '../stack/buffer/slab.ts';
 import { Counters } from '../stack/counters.ts';
 import { Egress } from '../stack/egress.ts';
-import type { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { Icmp } from '../stack/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp-limit.ts';
 import { Ingress } from '../stack/ingress.ts';
 import type { IngressHandler } from '../stack/ingress-parts.ts';
 import type { Link } from '../stack/link.ts';
 import { NeighborTable } from '../stack/neighbor.ts';
-import { ownAddresses } from '../stack/own-addresses.ts';
+import { OwnAddresses } from '../stack/own-addresses.ts';
 import type { Packet } from '../stack/packet.ts';
 import { RateLimit } from '../stack/rate-limit.ts';
 import { Reassembler } from '../stack/reassembly.ts';
-import type { Rng } from '../stack/rng.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
 import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
 import { Solicitor } from '../stack/solicitor.ts';
@@ -51,7 +45,6 @@ import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-heade
 import { EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EBADFD, ECONNRESET, EINTR, ENODEV, errnoText } from '../sys/errno.ts';
 import { close, duplicate } from '../sys/io.ts';
-import type { Memory } from '../sys/memory.ts';
 import { LINK_NEWS_BYTES, LinkNews } from '../sys/netns/link-news.ts';
 import { LinkWatch } from './link-watch.ts';
 import type { InterfaceNews, OpenDevice } from './open-device.ts';
@@ -80,26 +73,28 @@ const ECHO_RATE = 1000;
 const ECHO_BURST = 50;
 
 /** What the guests of one engine share. */
-export interface EngineServices {
-  readonly slab: Slab;
-  readonly memory: Memory;
-  readonly scratch: HostScratch;
-  readonly poller: Poller;
-  readonly timers: Timers;
-  readonly clock: Clock;
-  readonly rng: Rng;
-  readonly hash: HalfSipHash;
-  readonly limits: Limits;
-  readonly descriptors: DescriptorBudget;
-  readonly resolvers: Resolvers;
-  readonly names: HostNames;
+export interface EngineServices
+  extends Pick<
+    FlowContext,
+    | 'slab'
+    | 'memory'
+    | 'scratch'
+    | 'poller'
+    | 'timers'
+    | 'clock'
+    | 'rng'
+    | 'hash'
+    | 'limits'
+    | 'descriptors'
+    | 'resolvers'
+    | 'names'
+    | 'refreshHostRoutes'
+    | 'newFlowId'
+    | 'onError'
+    | 'log'
+  > {
   readonly hostRoutes: HostRouteTable;
-  refreshHostRoutes(): boolean;
-  newFlowId(): number;
   report(event: FlowEvent | FlowsLeftOut): void;
-  log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;
-  /** A handler let an exception out: log it, count it. */
-  onError(error: unknown): void;
   /** The device is gone for good. */
   linkGone(reason: string): void;
 }
@@ -137,7 +132,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     super();
     this.#services = services;
     const { slab, rng, limits, clock } = services;
-    const own = ownAddresses(spec.addresses, spec.behavior);
+    const own = new OwnAddresses(spec.addresses, spec.behavior);
     this.#device = device.link;
     this.#capture =
       spec.pcapPath === ''

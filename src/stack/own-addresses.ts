@@ -23,7 +23,16 @@ export interface AddressPlanText {
   dns6: string;
 }
 
-export interface OwnAddresses {
+export interface LinkManners {
+  /** As text, or empty: made from the gateway's address. */
+  mac?: string;
+  /** See `proxies`. */
+  proxyNeighbors?: boolean;
+  /** See `mayBeGuest`. */
+  anySource?: boolean;
+}
+
+export class OwnAddresses {
   /** Our MAC address: upper 16 and lower 32 bits. */
   readonly macHi: number;
   readonly macLo: number;
@@ -42,60 +51,15 @@ export interface OwnAddresses {
   readonly guest6: IpAddress;
   readonly prefix6: number;
   readonly ipv6: boolean;
-  /** Is this an address at which the stack itself answers? */
-  owns(addr: IpAddress): boolean;
-  /** Does the guest find us there (ARP, neighbour discovery): our own, and those of remote forwards? */
-  answersFor(addr: IpAddress): boolean;
-  /**
-   * Is this an address that we answer for on the link because we answer for all that are no host's of the link? Which
-   * ones the guest uses besides the planned ones, the neighbour table knows.
-   */
-  proxies(addr: IpAddress): boolean;
-  /** A remote forward listens at `addr`; claims of the same address add up. */
-  claim(addr: IpAddress): void;
-  disclaim(addr: IpAddress): void;
-  /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
-  onLink(addr: IpAddress): boolean;
-  /** The broadcast or network address of the guest's own IPv4 network, or the old form of it, 0.0.0.0 (RFC 1122 §3.3.6). */
-  isLinkBroadcast(addr: IpAddress): boolean;
-  /** May the guest speak from this address: one on the link, or with `anySource` any that a host can have? */
-  mayBeGuest(addr: IpAddress): boolean;
-}
-
-export interface LinkManners {
-  /** As text, or empty: made from the gateway's address. */
-  mac?: string;
-  /** See `proxies`. */
-  proxyNeighbors?: boolean;
-  /** See `mayBeGuest`. */
-  anySource?: boolean;
-}
-
-/** Read the plan. Throws RangeError for text that is no address of the family it should be of. */
-export function ownAddresses(plan: AddressPlanText, manners: LinkManners = {}): OwnAddresses {
-  return new PlannedAddresses(plan, manners);
-}
-
-class PlannedAddresses implements OwnAddresses {
-  readonly macHi: number;
-  readonly macLo: number;
-  readonly gateway4: IpAddress;
-  readonly dns4: IpAddress;
-  readonly guest4: IpAddress;
-  readonly prefix4: number;
-  readonly lease4: IpAddress;
-  readonly gateway6: IpAddress;
-  readonly dns6: IpAddress;
-  readonly linkLocal6: IpAddress;
-  readonly guest6: IpAddress;
-  readonly prefix6: number;
-  readonly ipv6: boolean;
   readonly #claimed: IpAddress[] = [];
-
   readonly #proxyNeighbors: boolean;
   readonly #anySource: boolean;
 
-  constructor(plan: AddressPlanText, { mac = '', proxyNeighbors = false, anySource = false }: LinkManners) {
+  /** Reads the plan. Throws RangeError for text that is no address of the family it should be of. */
+  constructor(
+    plan: AddressPlanText,
+    { mac = '', proxyNeighbors = false, anySource = false }: LinkManners = {},
+  ) {
     this.#proxyNeighbors = proxyNeighbors;
     this.#anySource = anySource;
     this.gateway4 = parseFamily(plan.gateway4, true);
@@ -114,6 +78,7 @@ class PlannedAddresses implements OwnAddresses {
     this.prefix6 = plan.prefix6;
   }
 
+  /** Is this an address at which the stack itself answers? */
   owns(addr: IpAddress): boolean {
     if (addr.isV4) return addr.equals(this.gateway4) || addr.equals(this.dns4);
     return (
@@ -121,6 +86,7 @@ class PlannedAddresses implements OwnAddresses {
     );
   }
 
+  /** Does the guest find us there (ARP, neighbour discovery): our own, and those of remote forwards? */
   answersFor(addr: IpAddress): boolean {
     if (this.owns(addr)) return true;
     for (let i = 0; i < this.#claimed.length; i++)
@@ -128,6 +94,10 @@ class PlannedAddresses implements OwnAddresses {
     return false;
   }
 
+  /**
+   * Is this an address that we answer for on the link because we answer for all that are no host's of the link? Which
+   * ones the guest uses besides the planned ones, the neighbour table knows.
+   */
   proxies(addr: IpAddress): boolean {
     return (
       this.#proxyNeighbors &&
@@ -139,6 +109,7 @@ class PlannedAddresses implements OwnAddresses {
     );
   }
 
+  /** A remote forward listens at `addr`; claims of the same address add up. */
   claim(addr: IpAddress): void {
     if (!addr.isUnspecified && !addr.isMulticast && !this.owns(addr)) this.#claimed.push(addr.clone());
   }
@@ -148,11 +119,13 @@ class PlannedAddresses implements OwnAddresses {
     if (index >= 0) this.#claimed.splice(index, 1);
   }
 
+  /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
   onLink(addr: IpAddress): boolean {
     if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
     return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.gateway6, this.prefix6));
   }
 
+  /** The broadcast or network address of the guest's own IPv4 network, or the old form of it, 0.0.0.0 (RFC 1122 §3.3.6). */
   isLinkBroadcast(addr: IpAddress): boolean {
     if (!addr.isV4) return false;
     if (addr.isUnspecified) return true;
@@ -162,6 +135,7 @@ class PlannedAddresses implements OwnAddresses {
     return host === 0 || host === (hostMask | 0);
   }
 
+  /** May the guest speak from this address: one on the link, or with `anySource` any that a host can have? */
   mayBeGuest(addr: IpAddress): boolean {
     if (!this.#anySource) return this.onLink(addr);
     return !addr.isUnspecified && !addr.isGroup && !addr.isLoopback && (addr.isV4 || this.ipv6);

@@ -26,10 +26,11 @@ import { Counters } from '../../src/stack/counters.ts';
 import { Egress } from '../../src/stack/egress.ts';
 import { type Link, TxFrame } from '../../src/stack/link.ts';
 import { NeighborTable } from '../../src/stack/neighbor.ts';
-import { ownAddresses } from '../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../src/stack/own-addresses.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
 import { TCP_ACK, TcpHeader } from '../../src/stack/wire/tcp.ts';
 import { VnetHeader } from '../../src/stack/wire/vnet-header.ts';
+import { naiveSum } from '../support/naive-sum.ts';
 import { seededRng } from '../support/seeded-rng.ts';
 
 /** As pcap-parser names them. */
@@ -78,16 +79,6 @@ function dataAt(packets: Capture['packets'], index: number): Buffer {
   const packet = packets[index];
   assert.ok(packet, `packet ${index} of the capture`);
   return packet.data;
-}
-
-/** One's complement sum over 16-bit words, the slow way. */
-function naiveSum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) {
-    sum += (bytes[i] as number) * 256 + (bytes[i + 1] ?? 0);
-    if (sum > 0xffff) sum -= 0xffff;
-  }
-  return sum;
 }
 
 /** Check lengths and both checksums of a TCP or UDP packet without IP options. */
@@ -159,7 +150,7 @@ class Bench {
       now: () => this.nowMs,
       onError: (message) => this.errors.push(message),
     });
-    const own = ownAddresses(defaultAddresses);
+    const own = new OwnAddresses(defaultAddresses);
     const neighbors = new NeighborTable(16, own);
     this.egress = new Egress(slab, this.capture, own, neighbors, new Counters(), seededRng(1));
     this.payload = slab.region(65536);

@@ -16,7 +16,7 @@ import { Egress } from '../../src/stack/egress.ts';
 import { HalfSipHash } from '../../src/stack/half-sip-hash.ts';
 import type { Link, TxFrame } from '../../src/stack/link.ts';
 import { NeighborTable } from '../../src/stack/neighbor.ts';
-import { ownAddresses } from '../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../src/stack/own-addresses.ts';
 import { Packet } from '../../src/stack/packet.ts';
 import { parseIpAddress } from '../../src/stack/wire/address.ts';
 import { DropReason } from '../../src/stack/wire/drop-reason.ts';
@@ -24,6 +24,7 @@ import { UdpHeader } from '../../src/stack/wire/udp.ts';
 import { Epoll, epollScratchSize } from '../../src/sys/epoll.ts';
 import { close } from '../../src/sys/io.ts';
 import { Memory } from '../../src/sys/memory.ts';
+import { naiveSum } from '../support/naive-sum.ts';
 import { seededRng } from '../support/seeded-rng.ts';
 
 const MAX_EVENTS = 64;
@@ -35,16 +36,6 @@ interface Reply {
   srcPort: number;
   dstPort: number;
   dns: Buffer;
-}
-
-/** One's complement sum over 16-bit words, the slow way. */
-function naiveSum(bytes: Buffer): number {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) {
-    sum += (bytes[i] as number) * 256 + (bytes[i + 1] ?? 0);
-    if (sum > 0xffff) sum -= 0xffff;
-  }
-  return sum;
 }
 
 function readReply(ip: Buffer): Reply {
@@ -90,7 +81,7 @@ class Harness {
     this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
     this.#frame = slab.region(70000);
     const rng = seededRng(7);
-    const own = ownAddresses(defaultAddresses);
+    const own = new OwnAddresses(defaultAddresses);
     const link: Link = {
       medium: 'ip',
       mtu: 65535,

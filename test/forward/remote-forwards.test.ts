@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RemoteForwardSpec } from '../../src/config.ts';
+import { defaultAddresses as plan } from '../../src/config.ts';
 import { ForwardError } from '../../src/forward/forward-error.ts';
 import { RemoteForwards } from '../../src/forward/remote-forwards.ts';
-import { ownAddresses } from '../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../src/stack/own-addresses.ts';
 import { parseIpAddress } from '../../src/stack/wire/address.ts';
-import { plan } from '../support/address-plan.ts';
 
 function spec(address: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): RemoteForwardSpec {
   return {
@@ -18,7 +18,7 @@ function spec(address: string, port: number, protocol: 'tcp' | 'udp' = 'tcp'): R
 }
 
 function make() {
-  const own = ownAddresses(plan);
+  const own = new OwnAddresses(plan);
   return { own, forwards: new RemoteForwards(own) };
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { defaultAddresses as plan } from '../../src/config.ts';
 import {
   answerArp,
   answerNeighborSolicitation,
@@ -7,7 +8,7 @@ import {
   NeighborReply,
   NeighborTable,
 } from '../../src/stack/neighbor.ts';
-import { ownAddresses } from '../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../src/stack/own-addresses.ts';
 import { IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
 import { ArpPacket, emitArp, parseArp } from '../../src/stack/wire/arp.ts';
 import { DropReason } from '../../src/stack/wire/drop-reason.ts';
@@ -19,9 +20,8 @@ import {
   NdpMessage,
   parseNdp,
 } from '../../src/stack/wire/ndp.ts';
-import { plan } from '../support/address-plan.ts';
 
-const own = ownAddresses(plan);
+const own = new OwnAddresses(plan);
 const GUEST_HI = 0x0200;
 const GUEST_LO = 0x0a0b0c0d;
 
@@ -149,7 +149,7 @@ describe('ARP', () => {
 });
 
 describe('answers for everybody', () => {
-  const proxying = ownAddresses(plan, { proxyNeighbors: true });
+  const proxying = new OwnAddresses(plan, { proxyNeighbors: true });
   const inView = new DataView(new ArrayBuffer(64));
   const outView = new DataView(new ArrayBuffer(64));
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ownAddresses } from '../../../src/stack/own-addresses.ts';
+import { defaultAddresses as plan } from '../../../src/config.ts';
+import { OwnAddresses } from '../../../src/stack/own-addresses.ts';
 import { DhcpServer } from '../../../src/stack/services/dhcp-server.ts';
 import { IpAddress, parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DHCP_NAK, DhcpMessage, parseDhcp } from '../../../src/stack/wire/dhcp.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
-import { plan } from '../../support/address-plan.ts';
 
 const DISCOVER = 1;
 const REQUEST = 3;
@@ -37,7 +37,7 @@ class Bench {
   requestLen = 0;
 
   constructor(p = plan) {
-    this.server = new DhcpServer(ownAddresses(p), 1500, [ip('10.0.2.3')]);
+    this.server = new DhcpServer(new OwnAddresses(p), 1500, [ip('10.0.2.3')]);
   }
 
   send(c: Client): number {

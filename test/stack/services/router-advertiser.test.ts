@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ownAddresses } from '../../../src/stack/own-addresses.ts';
+import { defaultAddresses as plan } from '../../../src/config.ts';
+import { OwnAddresses } from '../../../src/stack/own-addresses.ts';
 import { RouterAdvertiser } from '../../../src/stack/services/router-advertiser.ts';
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
 import { icmp6Checksum } from '../../../src/stack/wire/icmp.ts';
 import { Ipv6Header } from '../../../src/stack/wire/ipv6.ts';
-import { plan } from '../../support/address-plan.ts';
 import { seededRng } from '../../support/seeded-rng.ts';
 
-const own = ownAddresses(plan);
+const own = new OwnAddresses(plan);
 const out = new DataView(new ArrayBuffer(256));
 const OFF = 10;
 
@@ -76,7 +76,7 @@ describe('router advertisement', () => {
     const ra = make(1, []);
     ra.start(0);
     assert.equal(options(ra.onTimeout(0, out, OFF))[25], undefined);
-    const wide = new RouterAdvertiser(ownAddresses({ ...plan, prefix6: 48 }), 1500, [], seededRng(1));
+    const wide = new RouterAdvertiser(new OwnAddresses({ ...plan, prefix6: 48 }), 1500, [], seededRng(1));
     wide.start(0);
     assert.equal(options(wide.onTimeout(0, out, OFF))[3]?.slice(0, 4), '3080');
   });
