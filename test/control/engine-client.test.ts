@@ -3,16 +3,12 @@ import { test } from 'node:test';
 import type { ForwardSpec } from '../../src/config.ts';
 import { EngineClient, ForwardRefused } from '../../src/control/engine-client.ts';
 import type { Command } from '../../src/engine/messages.ts';
+import { localForward } from '../support/forward-specs.ts';
 
-const spec: ForwardSpec = {
-  direction: 'local',
-  protocol: 'tcp',
+const spec: ForwardSpec = localForward({
   listen: { kind: 'ip', address: '127.0.0.1', port: 0 },
-  dualStack: false,
   target: { address: '10.0.2.100', port: 80 },
-  proxyHeader: false,
-  rpc: false,
-};
+});
 
 function make() {
   const sent: Command[] = [];

@@ -3,24 +3,17 @@ import { describe, test } from 'node:test';
 import type { ForwardSpec } from '../../src/config.ts';
 import { forwardLog } from '../../src/control/forward-log.ts';
 import type { Logger } from '../../src/control/logger.ts';
+import { localForward, remoteForward } from '../support/forward-specs.ts';
 
-const remote: ForwardSpec = {
-  direction: 'remote',
-  protocol: 'tcp',
+const remote: ForwardSpec = remoteForward({
   bind: { address: 'fd00::2', port: 80 },
   target: { kind: 'name', label: 'www.example', port: 81 },
-  proxyHeader: 0,
-  rpc: false,
-};
-const local: ForwardSpec = {
-  direction: 'local',
+});
+const local: ForwardSpec = localForward({
   protocol: 'udp',
   listen: { kind: 'ip', address: '127.0.0.1', port: 0 },
-  dualStack: false,
   target: { address: '10.0.2.100', port: 53 },
-  proxyHeader: false,
-  rpc: false,
-};
+});
 
 /** Log lines of opening all of them, local ones on port 4242. */
 function lines(forwards: ForwardSpec[]): unknown[] {

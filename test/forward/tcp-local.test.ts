@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type ForwardSpec } from '../../src/config.ts';
 import type { FlowInfo } from '../../src/forward/flow-info.ts';
+import { localForward } from '../support/forward-specs.ts';
 import type { ListenFile, StreamFile } from '../support/lab/fake-kernel.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
@@ -34,23 +35,12 @@ const CLIENT = { address: '198.51.100.9', port: 5555 };
 const OPTIONS = tcpOptions({ mss: 1460 });
 const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 
-const spec = (more: Partial<Extract<ForwardSpec, { direction: 'local' }>> = {}): ForwardSpec => ({
-  direction: 'local',
-  protocol: 'tcp',
-  listen: { kind: 'ip', address: '127.0.0.1', port: 8080 },
-  dualStack: false,
-  target: { address: GUEST4, port: 80 },
-  proxyHeader: false,
-  rpc: false,
-  ...more,
-});
-
 /** A lab with one forward, and a guest whose MAC address is known unless told otherwise. */
 class Bench {
   readonly lab: Lab;
   readonly listener: ListenFile;
 
-  constructor(options: LabOptions = {}, forward: ForwardSpec = spec(), known = true) {
+  constructor(options: LabOptions = {}, forward: ForwardSpec = localForward(), known = true) {
     this.lab = new Lab({ guest: { behavior: { ...defaultBehavior, flowEvents: true } }, ...options });
     this.lab.guest.addForward(1, forward);
     this.listener = this.lab.kernel.listeners[0] as ListenFile;
@@ -105,7 +95,7 @@ const unreachable = (syn: Decoded, code: number, seq = syn.seq): Buffer => {
 
 describe('opening', () => {
   test('asks for a guest that never spoke, and goes on as soon as it is known', () => {
-    const bench = new Bench({}, spec(), false);
+    const bench = new Bench({}, localForward(), false);
     const { out } = bench.arrive();
     const [request, syn] = out as [Decoded, Decoded];
     assert.equal(request.etherType, 0x0806);
@@ -120,7 +110,7 @@ describe('opening', () => {
   });
 
   test('does the same over IPv6: a solicitation first, and an ICMPv6 unreachable is the end', () => {
-    const bench = new Bench({}, spec({ target: { address: GUEST6, port: 80 } }), false);
+    const bench = new Bench({}, localForward({ target: { address: GUEST6, port: 80 } }), false);
     const { client, out } = bench.arrive({ address: '2001:db8::5', port: 1 });
     const [solicitation, syn] = out as [Decoded, Decoded];
     assert.equal(solicitation.icmpType, 135);
@@ -445,7 +435,7 @@ describe('accepting', () => {
 
   test('a client that cannot be watched is closed, and nothing is held', () => {
     for (const proxyHeader of [false, true]) {
-      const bench = new Bench({}, spec({ proxyHeader }));
+      const bench = new Bench({}, localForward({ proxyHeader }));
       const { open } = bench.lab.kernel;
       const { used } = bench.lab.services.descriptors;
       bench.lab.kernel.fault = (name) => (name === 'epoll_ctl' ? -12 : undefined);
@@ -480,7 +470,7 @@ describe('accepting', () => {
 });
 
 describe('with a PROXY header', () => {
-  const proxied = spec({ proxyHeader: true });
+  const proxied = localForward({ proxyHeader: true });
   const header = 'PROXY TCP4 203.0.113.7 4.3.2.1 4242 1\r\n';
 
   test('nothing is said to the guest before it is complete; what follows is the stream’s', () => {
@@ -528,7 +518,7 @@ describe('with a PROXY header', () => {
     ['version 2', Buffer.from('0d0a0d0a000d0a515549540a20000000', 'hex')],
   ] as const) {
     test(`${what} without addresses is the proxy's own connection`, () => {
-      const bench = new Bench({}, spec({ proxyHeader: true, target: { address: GUEST4, port: 0 } }));
+      const bench = new Bench({}, localForward({ proxyHeader: true, target: { address: GUEST4, port: 0 } }));
       const { out } = bench.arrive(CLIENT, sent);
       const [syn] = out as [Decoded];
       // The client that the kernel knows, and the port that it contacted.
@@ -538,7 +528,7 @@ describe('with a PROXY header', () => {
   }
 
   test('target port 0 is the port that the proxy was asked for', () => {
-    const bench = new Bench({}, spec({ proxyHeader: true, target: { address: GUEST4, port: 0 } }));
+    const bench = new Bench({}, localForward({ proxyHeader: true, target: { address: GUEST4, port: 0 } }));
     const { out } = bench.arrive(CLIENT, 'PROXY TCP4 203.0.113.7 4.3.2.1 4242 8443\r\n');
     assert.equal(out[0]?.dstPort, 8443);
     bench.check();
@@ -593,7 +583,7 @@ test('a forward whose port is taken, whose target is nobody’s, or that is not 
     );
   };
   for (const address of ['127.0.0.1', '0.0.0.0', '224.0.0.1', GATEWAY4, '::1', 'text']) {
-    refuse(spec({ target: { address, port: 80 } }), 22);
+    refuse(localForward({ target: { address, port: 80 } }), 22);
   }
   const open = lab.kernel.open;
   for (const [call, errno] of [
@@ -604,7 +594,7 @@ test('a forward whose port is taken, whose target is nobody’s, or that is not 
     ['epoll_ctl', 12],
   ] as const) {
     lab.kernel.fault = (name) => (name === call ? -errno : undefined);
-    refuse(spec(), errno);
+    refuse(localForward(), errno);
     lab.kernel.fault = null;
     assert.equal(lab.kernel.open, open, call);
   }
@@ -652,7 +642,7 @@ test('whatever a guest answers, every client and every descriptor comes to an en
 
 describe('on a unix socket', () => {
   const listen = { kind: 'unix' as const, path: '/run/tslirp-test/socket' };
-  const unix = spec({ listen });
+  const unix = localForward({ listen });
   const nobody = { address: 'unix:', port: 0 };
 
   test('clients are the gateway to the guest, and are told of with the path', () => {
@@ -671,7 +661,10 @@ describe('on a unix socket', () => {
   });
 
   test('a PROXY header that names nobody leaves no port to go to: the client is reset', () => {
-    const bench = new Bench({}, spec({ listen, proxyHeader: true, target: { address: GUEST4, port: 0 } }));
+    const bench = new Bench(
+      {},
+      localForward({ listen, proxyHeader: true, target: { address: GUEST4, port: 0 } }),
+    );
     const { client, out } = bench.arrive(nobody, 'PROXY UNKNOWN\r\n');
     assert.deepEqual(out, []);
     assert.ok(client.closed && client.lingerReset);
@@ -687,7 +680,7 @@ describe('on a unix socket', () => {
         const path = join(directory, `socket-${replaced}`);
         // The fake kernel makes none.
         writeFileSync(path, '');
-        const { lab } = new Bench({}, spec({ listen: { kind: 'unix', path } }));
+        const { lab } = new Bench({}, localForward({ listen: { kind: 'unix', path } }));
         if (replaced) {
           // Both at the same time, so that the new one cannot have the number of the old one.
           writeFileSync(`${path}-new`, '');

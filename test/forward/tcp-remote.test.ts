@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type GuestBehavior, type GuestSpec, type HostTarget } from '../../src/config.ts';
+import { remoteForward } from '../support/forward-specs.ts';
 import { Lab, Peer } from '../support/lab/lab.ts';
 import {
   ACK,
@@ -28,7 +29,7 @@ function labWith(behavior: Partial<GuestBehavior> = {}, guest: Partial<GuestSpec
 function withForward(target: HostTarget, proxyHeader: 0 | 1 | 2 = 0, port = 80): Lab {
   const lab = labWith();
   const bind = { address: GATEWAY4, port };
-  lab.guest.addForward(5, { direction: 'remote', protocol: 'tcp', bind, target, proxyHeader, rpc: false });
+  lab.guest.addForward(5, remoteForward({ bind, target, proxyHeader, rpc: false }));
   return lab;
 }
 
@@ -434,14 +435,13 @@ test('every socket towards the outside has the source address that was chosen fo
     action();
     return bound.map((b) => `${b.address} ${b.port}`);
   };
-  lab.guest.addForward(1, {
-    direction: 'remote',
-    protocol: 'tcp',
-    bind: { address: '192.0.2.80', port: 80 },
-    target: { kind: 'ip', address: '::1', port: 80 },
-    proxyHeader: 0,
-    rpc: false,
-  });
+  lab.guest.addForward(
+    1,
+    remoteForward({
+      bind: { address: '192.0.2.80', port: 80 },
+      target: { kind: 'ip', address: '::1', port: 80 },
+    }),
+  );
   const four = ['192.0.2.4 0'];
   const six = ['2001:db8::4 0'];
   assert.deepEqual(
@@ -496,14 +496,13 @@ test('the guest finds the address of a forward on its link, and no other that is
   const lab = labWith();
   const isAnswered = (ip: string): boolean => lab.inject(arp({ targetIp: ip })).length === 1;
   assert.equal(isAnswered('10.0.2.77'), false);
-  lab.guest.addForward(1, {
-    direction: 'remote',
-    protocol: 'tcp',
-    bind: { address: '10.0.2.77', port: 80 },
-    target: { kind: 'ip', address: '127.0.0.1', port: 80 },
-    proxyHeader: 0,
-    rpc: false,
-  });
+  lab.guest.addForward(
+    1,
+    remoteForward({
+      bind: { address: '10.0.2.77', port: 80 },
+      target: { kind: 'ip', address: '127.0.0.1', port: 80 },
+    }),
+  );
   assert.equal(isAnswered('10.0.2.77'), true);
   assert.equal(isAnswered('10.0.2.78'), false);
   lab.guest.removeForward(1);

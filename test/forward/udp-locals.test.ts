@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type LocalForwardSpec } from '../../src/config.ts';
 import type { FlowEvent, FlowInfo } from '../../src/forward/flow-info.ts';
+import { localForward } from '../support/forward-specs.ts';
 import type { DatagramFile } from '../support/lab/fake-kernel.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
@@ -38,16 +39,15 @@ function open(spec: Partial<LocalForwardSpec> = {}, options: LabOptions = {}): O
   const lab = new Lab({ guest: { behavior }, ...options });
   // The clients are who may be answered.
   lab.mayReach = () => true;
-  lab.guest.addForward(1, {
-    direction: 'local',
-    protocol: 'udp',
-    listen: { kind: 'ip', address: '127.0.0.1', port: PORT },
-    dualStack: false,
-    target: { address: GUEST4, port: SERVICE },
-    proxyHeader: false,
-    rpc: false,
-    ...spec,
-  });
+  lab.guest.addForward(
+    1,
+    localForward({
+      protocol: 'udp',
+      listen: { kind: 'ip', address: '127.0.0.1', port: PORT },
+      target: { address: GUEST4, port: SERVICE },
+      ...spec,
+    }),
+  );
   return { lab, socket: lab.kernel.boundDatagrams.at(-1) as DatagramFile, events: lab.flowEvents };
 }
 
@@ -566,16 +566,16 @@ test('a place that cannot be listened on is refused in one line, and nothing is 
   const refuse = (errno: number, spec: Partial<LocalForwardSpec>, ...words: string[]): void => {
     assert.throws(
       () =>
-        lab.guest.addForward(2, {
-          direction: 'local',
-          protocol: 'udp',
-          listen: { kind: 'ip', address: '::1', port: PORT },
-          dualStack: true,
-          target: { address: GUEST4, port: SERVICE },
-          proxyHeader: false,
-          rpc: false,
-          ...spec,
-        }),
+        lab.guest.addForward(
+          2,
+          localForward({
+            protocol: 'udp',
+            listen: { kind: 'ip', address: '::1', port: PORT },
+            dualStack: true,
+            target: { address: GUEST4, port: SERVICE },
+            ...spec,
+          }),
+        ),
       (error: { errno: number; message: string }) => {
         for (const word of words) assert.ok(error.message.includes(word), error.message);
         assert.ok(!error.message.includes('\n'));
@@ -603,15 +603,14 @@ test('a place that cannot be listened on is refused in one line, and nothing is 
   const v4only = new Lab({ addresses: { ipv6: false } });
   assert.throws(
     () =>
-      v4only.guest.addForward(1, {
-        direction: 'local',
-        protocol: 'udp',
-        listen: { kind: 'ip', address: '127.0.0.1', port: PORT },
-        dualStack: false,
-        target: { address: GUEST6, port: SERVICE },
-        proxyHeader: false,
-        rpc: false,
-      }),
+      v4only.guest.addForward(
+        1,
+        localForward({
+          protocol: 'udp',
+          listen: { kind: 'ip', address: '127.0.0.1', port: PORT },
+          target: { address: GUEST6, port: SERVICE },
+        }),
+      ),
     /the guest has no IPv6/,
   );
 });

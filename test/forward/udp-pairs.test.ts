@@ -15,6 +15,7 @@ import {
   ENOENT,
   ENOMEM,
 } from '../../src/sys/errno.ts';
+import { remoteForward } from '../support/forward-specs.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
@@ -35,14 +36,7 @@ function withForward(
   options: { rpc?: boolean; behavior?: Partial<GuestBehavior> } = {},
 ): Lab {
   const lab = new Lab({ guest: { behavior: { ...defaultBehavior, ...options.behavior } } });
-  lab.guest.addForward(1, {
-    direction: 'remote',
-    protocol: 'udp',
-    bind,
-    target,
-    proxyHeader: 0,
-    rpc: options.rpc ?? false,
-  });
+  lab.guest.addForward(1, remoteForward({ protocol: 'udp', bind, target, rpc: options.rpc ?? false }));
   return lab;
 }
 

@@ -3,6 +3,7 @@ import { beforeEach, describe, test } from 'node:test';
 import type { ForwardSpec } from '../../../src/config.ts';
 import { ApiCommands, type ApiEngine } from '../../../src/control/api/commands.ts';
 import { ForwardRefused, type OpenForward } from '../../../src/control/engine-client.ts';
+import { localForward, remoteForward } from '../../support/forward-specs.ts';
 
 /** Opens every forward but those on port 1; like the data plane, it counts those that failed too. */
 class FakeEngine implements ApiEngine {
@@ -214,23 +215,18 @@ describe('add_hostfwd', () => {
   });
 
   test('forwards of the command line are listed and can be removed', async () => {
-    await engine.addForward({
-      direction: 'local',
-      protocol: 'tcp',
-      listen: { kind: 'ip', address: '::1', port: 5 },
-      dualStack: false,
-      target: { address: 'fd00::100', port: 6 },
-      proxyHeader: false,
-      rpc: false,
-    });
-    await engine.addForward({
-      direction: 'remote',
-      protocol: 'tcp',
-      bind: { address: '10.0.2.2', port: 9 },
-      target: { kind: 'ip', address: '127.0.0.1', port: 9 },
-      proxyHeader: 0,
-      rpc: false,
-    });
+    await engine.addForward(
+      localForward({
+        listen: { kind: 'ip', address: '::1', port: 5 },
+        target: { address: 'fd00::100', port: 6 },
+      }),
+    );
+    await engine.addForward(
+      remoteForward({
+        bind: { address: '10.0.2.2', port: 9 },
+        target: { kind: 'ip', address: '127.0.0.1', port: 9 },
+      }),
+    );
     commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {});
     assert.deepEqual(await add(), { return: { id: 2 } });
     const { entries } = (await ask({ execute: 'list_hostfwd' })) as {
