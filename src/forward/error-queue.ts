@@ -38,6 +38,30 @@ export class QueuedError {
   rest = 0;
   /** Bytes of the datagram that the network quoted: the payload as the socket sent it, at `scratch.message`. */
   quoted = 0;
+
+  /** What our own kernel said of a datagram, with the MTU where there is one; false: it means nothing to the guest. */
+  setLocal(errno: number, mtu: number, isV4: boolean): boolean {
+    this.errno = errno;
+    this.offender.set(0, 0, 0, 0);
+    this.rest = 0;
+    switch (errno) {
+      case EMSGSIZE:
+        this.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_PACKET_TOO_BIG;
+        this.code = isV4 ? ICMP4_FRAGMENTATION_NEEDED : 0;
+        this.rest = isV4 ? mtu & 0xffff : mtu;
+        return true;
+      case EHOSTUNREACH:
+        this.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
+        this.code = isV4 ? ICMP4_HOST_UNREACHABLE : ICMP6_ADDRESS_UNREACHABLE;
+        return true;
+      case ENETUNREACH:
+        this.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
+        this.code = isV4 ? ICMP4_NET_UNREACHABLE : ICMP6_NO_ROUTE;
+        return true;
+      default:
+        return false;
+    }
+  }
 }
 
 /**
@@ -80,22 +104,5 @@ function translate(scratch: HostScratch, at: number, out: QueuedError): number {
       readSockaddr(scratch.memory, at + EXTENDED_ERR_SIZE, out.offender);
     return 1;
   }
-  if (origin !== SO_EE_ORIGIN_LOCAL) return 0;
-  switch (error) {
-    case EMSGSIZE:
-      out.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_PACKET_TOO_BIG;
-      out.code = isV4 ? ICMP4_FRAGMENTATION_NEEDED : 0;
-      out.rest = isV4 ? info & 0xffff : info;
-      return 1;
-    case EHOSTUNREACH:
-      out.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
-      out.code = isV4 ? ICMP4_HOST_UNREACHABLE : ICMP6_ADDRESS_UNREACHABLE;
-      return 1;
-    case ENETUNREACH:
-      out.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
-      out.code = isV4 ? ICMP4_NET_UNREACHABLE : ICMP6_NO_ROUTE;
-      return 1;
-    default:
-      return 0;
-  }
+  return origin === SO_EE_ORIGIN_LOCAL && out.setLocal(error, info, isV4) ? 1 : 0;
 }

@@ -116,27 +116,31 @@ export class HostDatagramSocket extends HostDescriptor {
 
   /**
    * Send the datagrams of `batch` to the address in `scratch.sockaddr` (`scratch.sockaddrLength` 0: where the socket
-   * is connected to). Errors come back through the error queue; a full host queue drops, as any router does.
+   * is connected to). What the network says of them comes back through the error queue; a full host queue drops, as any
+   * router does. 0, or `-errno` when there is no way for the last one from here.
    * `controlLength` bytes at `scratch.control` go with each datagram, `prefixLength` bytes at `scratch.message` in front.
    */
-  send(batch: DatagramBatch, controlLength = 0, prefixLength = 0): void {
+  send(batch: DatagramBatch, controlLength = 0, prefixLength = 0): number {
     if (batch.length > batch.size && this.#segmentation && prefixLength === 0) {
       const result = this.#sendSegmented(batch, controlLength);
-      if (result >= 0 || result === -EAGAIN) return;
+      if (result >= 0 || result === -EAGAIN) return 0;
       if (isPendingError(result)) {
         // An error about an earlier datagram: this one was not sent yet.
-        if (this.#sendSegmented(batch, controlLength) >= 0) return;
+        if (this.#sendSegmented(batch, controlLength) >= 0) return 0;
       } else {
         // The route does not take segments of that size, or the kernel knows no UDP_SEGMENT.
         this.#segmentation = false;
       }
     }
     const { count } = batch;
+    let result = 0;
     for (let i = 0; i < count; i++) {
+      result = this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength);
       // Pending errors of earlier datagrams are reported once each; then the datagram goes out.
-      if (isPendingError(this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength)))
-        this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength);
+      if (isPendingError(result))
+        result = this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength);
     }
+    return isPendingError(result) ? result : 0;
   }
 
   /** Send one datagram, as `send` does; what sendmsg(2) returned, or `-errno`. */
@@ -203,6 +207,7 @@ export class HostDatagramSocket extends HostDescriptor {
   }
 }
 
-function isPendingError(result: number): boolean {
+/** Whether what a call failed with may have been said of an earlier datagram, and not of the one at hand. */
+export function isPendingError(result: number): boolean {
   return result === -ECONNREFUSED || result === -EHOSTUNREACH || result === -ENETUNREACH;
 }

@@ -25,7 +25,7 @@ import type { QueuedError } from './error-queue.ts';
 import type { FlowEnds } from './flow-info.ts';
 import { endpoint, localEnd, NOWHERE } from './flow-record.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
-import type { ErrorSink } from './host-datagram-socket.ts';
+import { type ErrorSink, isPendingError } from './host-datagram-socket.ts';
 import { readSockaddr } from './host-scratch.ts';
 
 /** RFC 5508 REQ-2. */
@@ -66,10 +66,16 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
    * kernel's business) to the address in `scratch.sockaddr`, one hop on.
    */
   send(offset: number, length: number, ttl: number): number {
-    const { memory, scratch } = this.context;
     this.used();
     this.record.bytesOut += length - ICMP_HEADER_LEN;
     this.socket.setHopLimit(ttl - 1);
+    const result = this.#send(offset, length);
+    // What came of an earlier request (traceroute has many on their way) is reported once; then this one goes out.
+    return isPendingError(result) ? this.#send(offset, length) : result;
+  }
+
+  #send(offset: number, length: number): number {
+    const { memory, scratch } = this.context;
     return sendto(memory, this.socket.fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
   }
 

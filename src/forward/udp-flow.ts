@@ -13,7 +13,7 @@ import type { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../sys/errno.ts';
 import { DatagramFlow } from './datagram-flow.ts';
-import type { QueuedError } from './error-queue.ts';
+import { QueuedError } from './error-queue.ts';
 import type { FlowEnds } from './flow-info.ts';
 import { END_OF_FILE, endpoint, Half, localEnd, NOWHERE } from './flow-record.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
@@ -31,11 +31,14 @@ const TTL_OF_INTEREST = 32;
 /** recvmmsg calls in one turn. */
 const RECEIVES_PER_TURN = 8;
 
+/** Filled and passed on within one call; shared by all flows. */
+const unsent = new QueuedError();
+
 export interface UdpFlowOwner extends SenderJudge {
   readonly slots: ReceiveSlots;
   touch(flow: UdpFlow): void;
   ended(flow: UdpFlow): void;
-  /** Pass on what the network said about one of the flow's datagrams. */
+  /** Pass on what the network, or the host's own kernel, said about one of the flow's datagrams. */
   reportError(flow: UdpFlow, error: QueuedError): void;
 }
 
@@ -68,7 +71,12 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
     this.record.bytesOut += batch.length;
     this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
     this.context.scratch.putAddress(target.address, target.port, target.scopeId);
-    this.socket.send(batch);
+    const result = this.socket.send(batch);
+    if (result === 0 || !unsent.setLocal(-result, 0, target.address.isV4)) return;
+    unsent.destination.copyFrom(target.address);
+    unsent.port = target.port;
+    unsent.quoted = batch.lengthAt(batch.count - 1);
+    this.#owner.reportError(this, unsent);
   }
 
   onIo(events: number): void {

@@ -96,6 +96,27 @@ for (const [errno, expected, counted] of [
   });
 }
 
+test('an error that is pending from an earlier request does not keep the next one back', () => {
+  const lab = new Lab();
+  pinged(lab);
+  const before = lab.kernel.datagrams.length;
+  let pending = EHOSTUNREACH;
+  lab.kernel.fault = (name) => {
+    if (name !== 'sendto' || pending === 0) return undefined;
+    const error = pending;
+    pending = 0;
+    return -error;
+  };
+  const out = lab.send(echo(ALLOWED4, ID, 2, pattern(8)));
+  assert.deepEqual(
+    out.map((d) => d.icmpType),
+    [0],
+  );
+  lab.kernel.fault = null;
+  assert.equal(lab.kernel.datagrams.length, before + 1);
+  lab.check();
+});
+
 test('without a descriptor, and without a flow that could give way, it is dropped and counted', () => {
   const lab = new Lab();
   const { descriptors } = lab.services;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type GuestBehavior } from '../../src/config.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../../src/forward/rate-window.ts';
-import { ECONNREFUSED, EINTR } from '../../src/sys/errno.ts';
+import { ECONNREFUSED, EHOSTUNREACH, EINTR, ENETUNREACH } from '../../src/sys/errno.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
@@ -184,6 +184,32 @@ describe('a frame of several datagrams (USO)', () => {
     });
   }
 });
+
+for (const [dst, errno, told] of [
+  [ALLOWED4, EHOSTUNREACH, [3, 1]],
+  [ALLOWED4, ENETUNREACH, [3, 0]],
+  [ALLOWED6, EHOSTUNREACH, [1, 3]],
+  [ALLOWED6, ENETUNREACH, [1, 0]],
+] as const) {
+  test(`no way from the host to ${dst} (${errno}): the guest is told, about its own datagram`, () => {
+    const lab = labWith({});
+    lab.kernel.fault = (name) => (name === 'sendmsg' ? -errno : undefined);
+    const out = lab.send(udp({ dst, srcPort: 4000, dstPort: 9 }, Buffer.from('lost')));
+    assert.deepEqual(kinds(out), [told]);
+    lab.kernel.fault = null;
+    // Said of an earlier one, it does not keep this one back.
+    let pending = errno as number;
+    lab.kernel.fault = (name) => {
+      if (name !== 'sendmsg' || pending === 0) return undefined;
+      pending = 0;
+      return -errno;
+    };
+    assert.deepEqual(lab.send(udp({ dst, srcPort: 4000, dstPort: 9 }, Buffer.from('sent'))), []);
+    assert.equal(lab.kernel.datagrams.at(-1)?.payload.toString(), 'sent');
+    lab.kernel.fault = null;
+    lab.check();
+  });
+}
 
 test('a group is no destination: dropped without a word, and counted as that', () => {
   for (const dst of ['224.0.0.251', 'ff02::fb']) {
