@@ -19,7 +19,7 @@ import {
   WINDOW_SHIFT,
 } from './connection.ts';
 import { mustWait, notePaced } from './pacing.ts';
-import { receiveRoom, windowLimit } from './receive.ts';
+import { halfWindow, receiveRoom } from './receive.ts';
 import { armLossProbe, armRetransmit, congestionLimit, pipe } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLt, seqMax } from './seq.ts';
 import { Timer } from './timers.ts';
@@ -362,7 +362,7 @@ function windowToOffer(c: TcpConnection): number {
   const room = receiveRoom(c);
   const open = seqDiff(c.rcvAdv, c.rcvNxt);
   const gain = room - open;
-  return gain >= Math.min(windowLimit(c) / 2, c.rcvMss) ? room : open;
+  return gain >= Math.min(halfWindow(c), c.rcvMss) ? room : open;
 }
 
 /** RFC 2018 §4: the newest block first, then the others; RFC 2883: a duplicate before them all. */

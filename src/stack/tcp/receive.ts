@@ -125,7 +125,15 @@ export function consumeReceived(c: TcpConnection, bytes: number): void {
   const room = receiveRoom(c);
   const gain = room - seqDiff(c.rcvAdv, c.rcvNxt);
   const limit = windowLimit(c);
-  if (gain >= Math.min(limit / 2, Math.max(c.rcvMss, limit / 8))) c.ackNow = true;
+  if (gain >= Math.min(halfWindow(c), Math.max(c.rcvMss, limit / 8))) c.ackNow = true;
+}
+
+/**
+ * Half of the window, the gain that is always told. Windows are rounded up to their unit, in the guest's eyes too, which
+ * does not use less than half of the largest: without that unit both sides could wait for each other.
+ */
+export function halfWindow(c: TcpConnection): number {
+  return (windowLimit(c) - (1 << c.rcvWindowShift)) / 2;
 }
 
 /** Bytes beyond RCV.NXT that may be received: what there is room for, as far as the window field can say it. */

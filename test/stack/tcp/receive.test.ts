@@ -280,6 +280,15 @@ describe('the window we offer (RQ-14, RQ-16, T-12, T-13)', () => {
     assert.equal(offered(host), 4096);
   });
 
+  test('half of it is told although it is rounded up: a sender that has less than half would wait', () => {
+    const host = established({ receiveLimit: 1500, windowScale: 7 });
+    host.readerTakes = 0;
+    host.segment({ flags: 'A', data: 748 });
+    assert.equal(offered(host), 768);
+    assert.deepEqual(host.read(748), ['. 1:1 ack 749']);
+    assert.equal(offered(host), 1536);
+  });
+
   test('probes of our closed window are answered, not taken; one by one (T-12)', () => {
     const host = established({ receiveLimit: 4096 });
     host.readerTakes = 0;
