@@ -141,7 +141,7 @@ async function measure(sample: Sample): Promise<number> {
       (tslirp.child.stdio[4] as NodeJS.ReadableStream).on('data', () => {
         ready = true;
       });
-      await until(() => ready || !tslirp.running, 'tslirp ready', 10_000);
+      await until(() => ready || !tslirp.running, 'tslirp ready', 30_000);
       if (!ready) throw new Error(tslirp.stderr);
       server = start(listen);
     }
@@ -156,7 +156,7 @@ async function measure(sample: Sample): Promise<number> {
     const report = JSON.parse(out) as { end: { sum_received: { bits_per_second: number } } };
     return report.end.sum_received.bits_per_second / 1e6;
   } finally {
-    for (const one of running.reverse()) await one.stop('SIGKILL');
+    for (const one of running.reverse()) await one.stop('SIGKILL', 30_000);
   }
 }
 
