@@ -5,7 +5,7 @@
  * because V8 keeps those as doubles, which is where hidden allocations come from.
  */
 import { defaultAddresses, defaultLimits } from '../../src/config.ts';
-import type { Clock } from '../../src/forward/context.ts';
+import type { Clock } from '../../src/forward/loop-services.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
 import { Egress } from '../../src/stack/egress.ts';

@@ -1,7 +1,7 @@
 /** What is looked up or put in order for every packet: flows, hashes, deadlines, neighbours. */
 import { TimerHeap } from '../../src/engine/event-loop.ts';
-import { TimerNode } from '../../src/forward/context.ts';
 import { FlowTable, type Keyed } from '../../src/forward/flow-table.ts';
+import { TimerNode } from '../../src/forward/loop-services.ts';
 import { Neighbor } from '../../src/stack/neighbor.ts';
 import { IpAddress } from '../../src/stack/wire/address.ts';
 import { PROTOCOL_TCP } from '../../src/stack/wire/tcp.ts';

@@ -5,9 +5,9 @@
 import { fchmodSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import { DeviceError } from '../device-error.ts';
-import type { IoHandler, Poller } from '../forward/context.ts';
 import { ForwardError } from '../forward/forward-error.ts';
 import type { HostScratch } from '../forward/host-scratch.ts';
+import type { IoHandler, Poller } from '../forward/loop-services.ts';
 import { bindUnix, fileIdentity, removeSocketFile } from '../forward/unix-path.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { close } from '../sys/io.ts';

@@ -2,7 +2,7 @@
  * The data plane's loop services: descriptors (epoll), deadlines (a heap) and the clock. One thread that blocks in
  * epoll_wait(2); no promise, stream or event emitter.
  */
-import type { Clock, IoHandler, Poller, TimerNode, Timers } from '../forward/context.ts';
+import type { Clock, IoHandler, Poller, TimerNode, Timers } from '../forward/loop-services.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { readThreadCpuTime, TIMESPEC_SIZE } from '../sys/clock.ts';
 import { Epoll, epollScratchSize } from '../sys/epoll.ts';

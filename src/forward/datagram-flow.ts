@@ -3,12 +3,13 @@
  * record, and an end when nothing was said for a while.
  */
 import type { IpAddress } from '../stack/wire/address.ts';
-import type { FlowContext, IoHandler } from './context.ts';
+import type { FlowContext } from './context.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
 import { type EndsSource, FlowRecord } from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
 import { HostDatagramSocket } from './host-datagram-socket.ts';
 import { IdleTimer } from './idle-timer.ts';
+import type { IoHandler } from './loop-services.ts';
 import type { LruNode } from './lru.ts';
 import type { RemoteForward } from './remote-forwards.ts';
 

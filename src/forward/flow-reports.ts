@@ -7,8 +7,8 @@
  */
 import { Counter, type Counters } from '../stack/counters.ts';
 import { RateLimit } from '../stack/rate-limit.ts';
-import { type Clock, TimerNode, type Timers } from './context.ts';
 import type { FlowEvent, FlowsLeftOut } from './flow-info.ts';
+import { type Clock, TimerNode, type Timers } from './loop-services.ts';
 
 /** Flows told of, on average and at once. Each is up to two messages of half a kibibyte. */
 const FLOWS_PER_SECOND = 1000;

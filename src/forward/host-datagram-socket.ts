@@ -31,10 +31,10 @@ import {
   socket,
   UDP_SEGMENT,
 } from '../sys/socket.ts';
-import type { IoHandler } from './context.ts';
+import { bindSource } from './bind-source.ts';
 import { QueuedError, readError } from './error-queue.ts';
 import { HostDescriptor } from './host-descriptor.ts';
-import { bindSource } from './host-socket.ts';
+import type { IoHandler } from './loop-services.ts';
 import type { DatagramBatch, ReceiveSlots } from './udp-batch.ts';
 
 const ERRORS_PER_TURN = 32;

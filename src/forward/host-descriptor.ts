@@ -5,7 +5,8 @@
 import { EPOLLET } from '../sys/epoll.ts';
 import { close } from '../sys/io.ts';
 import { setLingerZero } from '../sys/socket.ts';
-import type { FlowContext, IoHandler } from './context.ts';
+import type { FlowContext } from './context.ts';
+import type { IoHandler } from './loop-services.ts';
 
 export class HostDescriptor {
   protected readonly context: FlowContext;

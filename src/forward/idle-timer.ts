@@ -1,5 +1,6 @@
 /** A flow that ends when nothing was said for a while. Restarting the wait is one assignment. */
-import { type FlowContext, TimerNode } from './context.ts';
+import type { FlowContext } from './context.ts';
+import { TimerNode } from './loop-services.ts';
 
 export abstract class IdleTimer extends TimerNode {
   readonly context: FlowContext;

@@ -16,7 +16,7 @@ import {
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../sys/errno.ts';
 import { peek, recv } from '../sys/socket.ts';
-import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import type { FlowContext } from './context.ts';
 import type { FlowEnds } from './flow-info.ts';
 import {
   END_OF_FILE,
@@ -29,6 +29,7 @@ import {
   remoteEnd,
 } from './flow-record.ts';
 import { HostDescriptor } from './host-descriptor.ts';
+import { type IoHandler, TimerNode } from './loop-services.ts';
 import type { TcpListener } from './tcp-listener.ts';
 
 const HEADER_MS = 5000;

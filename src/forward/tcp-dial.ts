@@ -13,9 +13,9 @@ import {
   socket,
   socketpair,
 } from '../sys/socket.ts';
+import { bindSource } from './bind-source.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
-import { bindSource } from './host-socket.ts';
 
 /** A socket that is connecting to (`address`, `port`), or `-errno`. */
 export function dialAddress(context: FlowContext, address: IpAddress, port: number, scopeId: number): number {

@@ -10,8 +10,9 @@ import { PAGE_SIZE } from '../stack/buffer/slab.ts';
 import { type TcpConnection, TcpState } from '../stack/tcp/connection.ts';
 import { transmitUnit } from '../stack/tcp/output.ts';
 import { EAGAIN } from '../sys/errno.ts';
-import type { FlowContext, IoHandler } from './context.ts';
+import type { FlowContext } from './context.ts';
 import { END_OF_FILE, type FlowRecord, Half } from './flow-record.ts';
+import type { IoHandler } from './loop-services.ts';
 import type { TcpHostSocket } from './tcp-host-socket.ts';
 
 /** Share of packet memory (one part in so many) that is never filled with bytes from the host, and when to try again. */

@@ -34,7 +34,7 @@ import { emitProxyHeader } from '../stack/wire/proxy-protocol.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLOUT } from '../sys/epoll.ts';
 import { ECONNREFUSED, ECONNRESET, ETIMEDOUT } from '../sys/errno.ts';
-import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import type { FlowContext } from './context.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
 import {
   END_OF_FILE,
@@ -48,6 +48,7 @@ import {
   targetEnd,
 } from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
+import { type IoHandler, TimerNode } from './loop-services.ts';
 import type { LruNode } from './lru.ts';
 import type { RemoteForward } from './remote-forwards.ts';
 import type { SpareParts } from './spare-parts.ts';

@@ -19,8 +19,8 @@ import {
   shutdown,
   TCP_NODELAY,
 } from '../sys/socket.ts';
-import type { IoHandler } from './context.ts';
 import { HostDescriptor } from './host-descriptor.ts';
+import type { IoHandler } from './loop-services.ts';
 
 export class TcpHostSocket extends HostDescriptor {
   readable = false;

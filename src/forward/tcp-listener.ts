@@ -15,13 +15,14 @@ import { IpAddress } from '../stack/wire/address.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from '../sys/errno.ts';
 import { accept, SOCK_STREAM } from '../sys/socket.ts';
-import { type FlowContext, type IoHandler, TimerNode } from './context.ts';
+import type { FlowContext } from './context.ts';
 import { localEnd } from './flow-record.ts';
 import { listenError } from './forward-error.ts';
 import type { Listener } from './forwards.ts';
 import { HostDescriptor } from './host-descriptor.ts';
 import { readSockaddr } from './host-scratch.ts';
 import { guestTarget, listenPlace, openListenSocket } from './listen-socket.ts';
+import { type IoHandler, TimerNode } from './loop-services.ts';
 import { fileIdentity, removeSocketFile } from './unix-path.ts';
 
 /** Clients accepted in one turn, so that a flood of them does not hold up the others. */

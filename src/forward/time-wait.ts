@@ -9,8 +9,9 @@ import type { TcpConnection } from '../stack/tcp/connection.ts';
 import { type Seq, seqLt } from '../stack/tcp/seq.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../stack/wire/tcp.ts';
-import { type FlowContext, TimerNode } from './context.ts';
+import type { FlowContext } from './context.ts';
 import { FlowTable, type Keyed } from './flow-table.ts';
+import { TimerNode } from './loop-services.ts';
 import { LruList, type LruNode } from './lru.ts';
 
 const MAX_ENTRIES = 16384;

@@ -1,6 +1,4 @@
-/**
- * The guest's side of a local TCP forward: under which port it is spoken to, and what its ICMP says about our SYN.
- */
+/** What the guest's "unreachable" says about a segment or datagram of ours: which it was, and what error that makes. */
 import type { Packet } from '../stack/packet.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import {
@@ -16,35 +14,6 @@ import {
 import { IPV4_HEADER_LEN } from '../stack/wire/ipv4.ts';
 import { IPV6_HEADER_LEN } from '../stack/wire/ipv6.ts';
 import { EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
-import type { FlowContext } from './context.ts';
-
-/** RFC 6335 §6 calls 49152 and up dynamic; more of them make a port harder to guess, as Linux does (RFC 6056). */
-const FIRST_PORT = 32768;
-const PORTS = 28232;
-/** Tries to find a free one at random; with 16,384 flows at most that is enough. */
-const TRIES = 64;
-
-/** Is there a flow, or one in TIME-WAIT, with this tuple? */
-export type InUse = (guest: IpAddress, remote: IpAddress, ports: number) => boolean;
-
-/**
- * Key of a new connection from (`source`, a random port) to (`target`, `port`), which nobody uses: the target's port in
- * the upper 16 bits, ours in the lower. -1: none was found.
- */
-export function freshPorts(
-  context: FlowContext,
-  target: IpAddress,
-  port: number,
-  source: IpAddress,
-  inUse: InUse,
-): number {
-  for (let i = 0; i < TRIES; i++) {
-    const ours = FIRST_PORT + (context.rng.u32() % PORTS);
-    const ports = ((port << 16) | ours) >>> 0;
-    if (!inUse(target, source, ports)) return ports;
-  }
-  return -1;
-}
 
 /** What an ICMP error quotes of a segment or datagram of ours. */
 export class QuotedSegment {
