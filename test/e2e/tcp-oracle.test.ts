@@ -33,7 +33,7 @@ import { Pump } from '../support/oracle/wire.ts';
 import { openWorlds, type Worlds } from '../support/oracle/world.ts';
 
 /** Cases that are played at the same time: challenge ACKs have a limit per second for all connections together. */
-const AT_ONCE = 128;
+const AT_ONCE = 64;
 
 let worlds: Worlds;
 let pump: Pump;

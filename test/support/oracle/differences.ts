@@ -256,18 +256,6 @@ const reasons: readonly Reason[] = [
       },
     ],
   },
-  {
-    why: 'RFC 9293 §3.10.7.3: a wrong answer to a SYN changes nothing; Linux repeats the SYN at once, we when it is due',
-    lines: [
-      { states: 'SYN-SENT', events: ['ACK of nothing', 'SYN+ACK of nothing'], replies: 'R nxt-1' },
-      {
-        states: 'SYN-SENT',
-        events: ['ACK of what was never sent', 'SYN+ACK of what was never sent'],
-        replies: 'R nxt+1',
-      },
-      { states: 'SYN-SENT', events: ['RST+ACK of nothing', 'RST+ACK of what was never sent'], replies: '-' },
-    ],
-  },
 ];
 
 function expand(): Map<string, Line> {

@@ -9,7 +9,8 @@
  *   `. nxt(10) ack rcv+5 ts sack rcv+10:rcv+20 win0`   flags (S F R, `.` for ACK alone, else A), first byte and how many,
  *                                                     acknowledgment, options, and whether the window is shut
  *
- * The first number of a SYN is not written, nor are repeated data and FINs, which come by timers.
+ * The first number of a SYN is not written. Data and FINs that are repeated, and SYNs that are without having been asked
+ * for by another SYN, come by timers and are left out.
  */
 import {
   ACK,
@@ -91,6 +92,8 @@ export class Peer {
   #scale = 0;
   #tsRecent = 0;
   #replies: string[] = [];
+  /** We have sent the first SYN again, so that it may be answered again. */
+  #asked = false;
   #base: Numbers = { rcv: 1, nxt: 1, una: 1, edge: 65536 };
   /** The other side has sent a SYN. */
   opened = false;
@@ -123,6 +126,7 @@ export class Peer {
     let flags = 0;
     for (const [letter, flag] of LETTERS) if (s.flags.includes(letter)) flags |= flag;
     const isSyn = s.flags.includes('S') && s.bare !== true;
+    if (s.flags.includes('S') && !s.flags.includes('A') && s.seq === 0) this.#asked = true;
     const full = this.#profile === 'full';
     const withTs = full && s.ts !== 'none';
     const now = TS_START + Math.floor(performance.now() - this.#startedAt);
@@ -187,7 +191,10 @@ export class Peer {
     const isReset = (d.flags & RST) !== 0;
     const options = readOptions(d.options);
     if (isSyn) {
-      this.reopened ||= this.opened && d.seq !== this.#iss;
+      const isRepeated = this.opened && d.seq === this.#iss;
+      if (isRepeated && !(this.#asked && hasAck)) return;
+      this.#asked = false;
+      this.reopened ||= this.opened && !isRepeated;
       this.opened = true;
       this.#to = d.src;
       this.#toPort = d.srcPort;
