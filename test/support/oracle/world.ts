@@ -26,9 +26,6 @@ import { Peer, type Profile } from './peer.ts';
 import { Wire } from './wire.ts';
 
 const TX_QUEUE_FRAMES = 10_000;
-/** Bytes that a server holds before it has read them, where it is not to read. */
-const SMALL_BUFFER = 4096;
-const SO_RCVBUF = 8;
 
 /** Forwarded to the peer: a connection to one of them is one that is made to it. */
 const FIRST_FORWARD = 18_000;
@@ -171,8 +168,8 @@ export class World {
   }
 
   async listen(port: number, address: string, reads = true): Promise<HostEnd> {
-    const fd = this.#enter(() => listenAt(address, port, reads));
-    const server = createServer({ allowHalfOpen: true });
+    const fd = this.#enter(() => listenAt(address, port));
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: !reads });
     const host = new HostEnd(server, port, reads);
     server.listen({ fd });
     await once(server, 'listening');
@@ -240,11 +237,9 @@ function putAddress(address: string, port: number): number {
   return sys.putSockaddr6(memory, 0, w(0), w(1), w(2), w(3), port, 0);
 }
 
-function listenAt(address: string, port: number, reads: boolean): number {
+function listenAt(address: string, port: number): number {
   const fd = openSocket(address);
-  const scratch = 64;
-  sys.setsockoptInt(memory, fd, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1, scratch);
-  if (!reads) sys.setsockoptInt(memory, fd, sys.SOL_SOCKET, SO_RCVBUF, SMALL_BUFFER, scratch);
+  sys.setsockoptInt(memory, fd, sys.SOL_SOCKET, sys.SO_REUSEADDR, 1, 64);
   const bound = sys.bind(memory, fd, 0, putAddress(address, port));
   const result = bound < 0 ? bound : sys.listen(fd, 16);
   if (result < 0) throw new Error(`listen on ${address} port ${port}: ${result}`);
