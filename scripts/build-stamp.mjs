@@ -1,5 +1,5 @@
 // Writes dist/src/build-stamp.json: when this was built. SOURCE_DATE_EPOCH, or the time of the commit, so that building
-// the same source again gives the same files; without either, now.
+// the same source again gives the same files (but for V8's, see bundle.mjs); without either, now.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 

@@ -3,7 +3,7 @@
 // or loaded late.
 //
 // Compiling is the next most: V8's result is kept beside each file (NAME.cache), and NAME.cjs is what loads both. V8 looks
-// whether it is its own, so with another Node it is compiled again.
+// whether it is its own, so with another Node it is compiled again. These files differ from build to build.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Script } from 'node:vm';
 import { build } from 'esbuild';
