@@ -42,7 +42,8 @@ export class EngineClient {
   private readonly forwards = new Map<number, OpenForward>();
   private readonly adding = new Map<number, Settle<OpenForward> & { spec: ForwardSpec }>();
   private readonly removing = new Map<number, Settle<boolean>[]>();
-  private readonly listing = new Map<number, Settle<FlowInfo[]>>();
+  /** With what was told of the flows so far. */
+  private readonly listing = new Map<number, Settle<FlowInfo[]> & { flows: FlowInfo[] }>();
   private readonly closing = new Map<number, Settle<boolean>>();
   private readonly counting = new Map<number, Settle<Snapshot>>();
   private nextForward = 1;
@@ -80,7 +81,7 @@ export class EngineClient {
   listFlows(): Promise<FlowInfo[]> {
     const request = this.nextRequest++;
     return new Promise((resolve, reject) => {
-      this.listing.set(request, { resolve, reject });
+      this.listing.set(request, { resolve, reject, flows: [] });
       this.send({ type: 'listFlows', request });
     });
   }
@@ -126,7 +127,7 @@ export class EngineClient {
         return;
       }
       case 'flows':
-        take(this.listing, event.request)?.resolve(event.flows);
+        this.takeFlows(event);
         return;
       case 'flowClosed':
         take(this.closing, event.request)?.resolve(event.existed);
@@ -139,6 +140,12 @@ export class EngineClient {
       default:
         return;
     }
+  }
+
+  private takeFlows({ request, flows, more }: Extract<Event, { type: 'flows' }>): void {
+    const waiting = this.listing.get(request);
+    waiting?.flows.push(...flows);
+    if (!more) take(this.listing, request)?.resolve(waiting?.flows ?? []);
   }
 
   /** The data plane is gone: nothing will be answered any more. */

@@ -9,7 +9,7 @@ import type { HostRouteTable } from '../firewall/host-routes.ts';
 import { Policy } from '../firewall/verdict.ts';
 import type { FlowContext } from '../forward/context.ts';
 import { DnsFlows } from '../forward/dns-flows.ts';
-import type { FlowEvent, FlowInfo, FlowsLeftOut } from '../forward/flow-info.ts';
+import type { FlowEvent, FlowsLeftOut, ListedFlow } from '../forward/flow-info.ts';
 import { FlowReports } from '../forward/flow-reports.ts';
 import { Forwards } from '../forward/forwards.ts';
 import { type IoHandler, TimerNode } from '../forward/loop-services.ts';
@@ -242,8 +242,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     return this.#forwards.remove(id);
   }
 
-  /** Add what there is to tell of each flow to `out`. */
-  listFlows(out: FlowInfo[]): void {
+  /** Add each flow to `out`. */
+  listFlows(out: ListedFlow[]): void {
     this.tcp.listFlows(out);
     this.udp.listFlows(out);
     this.ping.listFlows(out);

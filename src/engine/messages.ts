@@ -82,7 +82,8 @@ export type Event =
   | { type: 'forwardRemoved'; forward: number; existed: boolean }
   /** A flow of a remote forward waits for its target's address. */
   | { type: 'resolveHost'; request: number; label: string; port: number; protocol: 'tcp' | 'udp' }
-  | { type: 'flows'; request: number; flows: FlowInfo[] }
+  /** Answer to `listFlows`, in pieces; `more` of them follow. */
+  | { type: 'flows'; request: number; flows: FlowInfo[]; more: boolean }
   | { type: 'flowClosed'; request: number; existed: boolean }
   | FlowEvent
   | FlowsLeftOut;

@@ -10,7 +10,7 @@ import type { GuestSpec, Limits } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import type { DescriptorBudget } from '../forward/context.ts';
-import type { FlowInfo } from '../forward/flow-info.ts';
+import type { ListedFlow } from '../forward/flow-info.ts';
 import { ForwardError } from '../forward/forward-error.ts';
 import { HostNames } from '../forward/host-names.ts';
 import { HostScratch } from '../forward/host-scratch.ts';
@@ -27,6 +27,7 @@ import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { BessListener } from './bess-listener.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
+import { FlowLister } from './flow-lister.ts';
 import { type EngineServices, Guest } from './guest.ts';
 import { HostRoutes } from './host-routes.ts';
 import { Housekeeping } from './housekeeping.ts';
@@ -59,6 +60,7 @@ class Engine {
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
+  readonly #flowLister: FlowLister;
   #nextFlow = 1;
   readonly #seenErrors = new Set<string>();
 
@@ -112,6 +114,12 @@ class Engine {
       this.#slab,
       () => this.#guests.reduce((sum, guest) => sum + guest.flowCount, 0),
       (offset, length) => discard(this.#memory, offset, length),
+    );
+    this.#flowLister = new FlowLister(
+      this.#loop,
+      this.#loop.clock,
+      () => this.#listFlows(),
+      (request, flows, more) => post({ type: 'flows', request, flows, more }),
     );
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
@@ -180,12 +188,9 @@ class Engine {
       case 'hostResolved':
         this.#services.names.answer(command.request, command.target, command.reason);
         return;
-      case 'listFlows': {
-        const flows: FlowInfo[] = [];
-        for (const guest of this.#guests) guest.listFlows(flows);
-        post({ type: 'flows', request: command.request, flows });
+      case 'listFlows':
+        this.#flowLister.ask(command.request);
         return;
-      }
       case 'closeFlow': {
         const existed = this.#guests.some((guest) => guest.closeFlow(command.flow));
         post({ type: 'flowClosed', request: command.request, existed });
@@ -276,6 +281,12 @@ class Engine {
     // Plain files have neither data to wait for nor another end.
     if (token === -EPERM && !data) return;
     if (token < 0) post({ type: 'failed', message: `${name} ${fd}: ${errnoText(token)}` });
+  }
+
+  #listFlows(): ListedFlow[] {
+    const flows: ListedFlow[] = [];
+    for (const guest of this.#guests) guest.listFlows(flows);
+    return flows;
   }
 
   #snapshot(id: number): void {

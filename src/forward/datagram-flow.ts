@@ -4,7 +4,7 @@
  */
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
-import type { FlowEnds, FlowInfo } from './flow-info.ts';
+import type { FlowEnds, FlowInfo, ListedFlow } from './flow-info.ts';
 import { type EndsSource, FlowRecord } from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
 import { HostDatagramSocket } from './host-datagram-socket.ts';
@@ -13,7 +13,10 @@ import type { IoHandler } from './loop-services.ts';
 import type { LruNode } from './lru.ts';
 import type { RemoteForward } from './remote-forwards.ts';
 
-export abstract class DatagramFlow extends IdleTimer implements IoHandler, Keyed, LruNode, EndsSource {
+export abstract class DatagramFlow
+  extends IdleTimer
+  implements IoHandler, Keyed, LruNode, EndsSource, ListedFlow
+{
   readonly guest: IpAddress;
   readonly remote: IpAddress;
   readonly ports: number;
@@ -49,6 +52,10 @@ export abstract class DatagramFlow extends IdleTimer implements IoHandler, Keyed
 
   get remotePort(): number {
     return this.ports & 0xffff;
+  }
+
+  get isOver(): boolean {
+    return this.socket.fd < 0;
   }
 
   info(nowMs: number): FlowInfo {

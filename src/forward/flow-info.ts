@@ -46,6 +46,13 @@ export interface FlowsLeftOut {
   flows: number;
 }
 
+/** A flow that can be told of. */
+export interface ListedFlow {
+  /** It has ended since it was listed. */
+  readonly isOver: boolean;
+  info(nowMs: number): FlowInfo;
+}
+
 export interface FlowInfo extends FlowEnds {
   flow: number;
   protocol: 'tcp' | 'udp' | 'icmp';

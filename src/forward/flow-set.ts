@@ -6,7 +6,7 @@ import type { Counter } from '../stack/counters.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramFlow } from './datagram-flow.ts';
-import type { FlowInfo } from './flow-info.ts';
+import type { ListedFlow } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
 import { RateWindow } from './rate-window.ts';
@@ -71,10 +71,10 @@ export class FlowSet<F extends DatagramFlow> {
     this.#lru.remove(flow);
   }
 
-  /** Add what there is to tell of each flow to `out`. */
-  list(out: FlowInfo[]): void {
+  /** Add each flow to `out`. */
+  list(out: ListedFlow[]): void {
     this.#table.forEach((flow) => {
-      out.push(flow.info(this.#context.clock.nowMs));
+      out.push(flow);
     });
   }
 

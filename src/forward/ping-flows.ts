@@ -15,7 +15,7 @@ import {
 import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
-import type { FlowInfo } from './flow-info.ts';
+import type { ListedFlow } from './flow-info.ts';
 import { FlowSet } from './flow-set.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
 import { PingFlow, type PingFlowOwner } from './ping-flow.ts';
@@ -48,8 +48,8 @@ export class PingFlows implements PingFlowOwner {
     return this.#flows.size;
   }
 
-  /** Add what there is to tell of each flow to `out`. */
-  listFlows(out: FlowInfo[]): void {
+  /** Add each flow to `out`. */
+  listFlows(out: ListedFlow[]): void {
     this.#flows.list(out);
   }
 

@@ -441,6 +441,10 @@ export class TcpFlow
     egress.sendTcp(this.remote, this.guest, h, segment.length, segment.mss);
   }
 
+  get isOver(): boolean {
+    return this.over;
+  }
+
   /** What there is to tell of the flow now. */
   info(nowMs: number): FlowInfo {
     return this.record.info(nowMs, tcpStateNames[this.connection.state] as string, this);

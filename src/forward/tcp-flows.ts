@@ -25,7 +25,7 @@ import {
 } from '../stack/wire/tcp.ts';
 import { ECONNREFUSED, EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
-import type { FlowInfo } from './flow-info.ts';
+import type { ListedFlow } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
 import { cutStalled, isStalled } from './memory-pressure.ts';
@@ -121,10 +121,10 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     return this.#halfOpenCount;
   }
 
-  /** Add what there is to tell of each flow to `out`. */
-  listFlows(out: FlowInfo[]): void {
+  /** Add each flow to `out`. */
+  listFlows(out: ListedFlow[]): void {
     this.#table.forEach((flow) => {
-      out.push(flow.info(this.context.clock.nowMs));
+      out.push(flow);
     });
   }
 

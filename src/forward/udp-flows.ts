@@ -12,7 +12,7 @@ import type { FlowContext } from './context.ts';
 import type { DatagramSink } from './datagram-sink.ts';
 import type { DnsFlows } from './dns-flows.ts';
 import type { QueuedError } from './error-queue.ts';
-import type { FlowInfo } from './flow-info.ts';
+import type { ListedFlow } from './flow-info.ts';
 import { FlowSet } from './flow-set.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
 import type { Listener } from './forwards.ts';
@@ -72,8 +72,8 @@ export class UdpFlows implements UdpFlowOwner {
     return this.#flows.size + this.#pairs.size + this.#locals.size;
   }
 
-  /** Add what there is to tell of each flow to `out`. */
-  listFlows(out: FlowInfo[]): void {
+  /** Add each flow to `out`. */
+  listFlows(out: ListedFlow[]): void {
     this.#flows.list(out);
     this.#pairs.listFlows(out);
     this.#locals.listFlows(out);

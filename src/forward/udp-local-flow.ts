@@ -119,6 +119,10 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
     if (this.listener.rpc) this.end(Half.GuestRead, END_OF_FILE);
   }
 
+  get isOver(): boolean {
+    return this.#over;
+  }
+
   info(nowMs: number): FlowInfo {
     return this.record.info(nowMs, 'OPEN', this);
   }

@@ -14,7 +14,7 @@ import { PROTOCOL_UDP, type UdpHeader } from '../stack/wire/udp.ts';
 import { PACKET_INFO_SPACE } from '../sys/packet-info.ts';
 import { SOCKADDR_UN_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
-import type { FlowInfo } from './flow-info.ts';
+import type { ListedFlow } from './flow-info.ts';
 import { endpoint, FlowRecord, Half, NOWHERE } from './flow-record.ts';
 import { freshPorts } from './fresh-ports.ts';
 import { readEndpoint } from './host-scratch.ts';
@@ -153,8 +153,8 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     return true;
   }
 
-  listFlows(out: FlowInfo[]): void {
-    for (const flow of this.#byPort.values()) out.push(flow.info(this.context.clock.nowMs));
+  listFlows(out: ListedFlow[]): void {
+    for (const flow of this.#byPort.values()) out.push(flow);
   }
 
   closeFlow(id: number): boolean {

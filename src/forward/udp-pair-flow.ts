@@ -138,6 +138,10 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     if (!this.#isUnix) this.#queue = null;
   }
 
+  override get isOver(): boolean {
+    return this.#over;
+  }
+
   protected override get state(): string {
     return this.#request >= 0 ? 'RESOLVING' : 'OPEN';
   }

@@ -11,7 +11,7 @@ import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import { QueuedTotal } from './datagram-queue.ts';
-import type { FlowInfo } from './flow-info.ts';
+import type { ListedFlow } from './flow-info.ts';
 import { FlowSet } from './flow-set.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
 import { MAX_EVICTIONS_PER_SECOND } from './rate-window.ts';
@@ -61,7 +61,7 @@ export class UdpPairs implements UdpPairOwner {
     return flow;
   }
 
-  listFlows(out: FlowInfo[]): void {
+  listFlows(out: ListedFlow[]): void {
     this.#flows.list(out);
   }
 

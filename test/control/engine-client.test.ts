@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ForwardSpec } from '../../src/config.ts';
 import { EngineClient, ForwardRefused } from '../../src/control/engine-client.ts';
-import type { Command } from '../../src/engine/messages.ts';
+import type { Command, FlowInfo } from '../../src/engine/messages.ts';
 import { localForward } from '../support/forward-specs.ts';
 
 const spec: ForwardSpec = localForward({
@@ -49,13 +49,31 @@ test('a refused forward has an errno, and its number is not used again (X-05)', 
   assert.deepEqual(client.listForwards(), []);
 });
 
+const NOWHERE = { address: '', port: 0 };
+const FLOW: FlowInfo = {
+  flow: 1,
+  protocol: 'tcp',
+  kind: 'routed',
+  forward: 0,
+  state: 'ESTABLISHED',
+  ageMs: 0,
+  bytesOut: 0,
+  bytesIn: 0,
+  left: NOWHERE,
+  leftLocal: NOWHERE,
+  right: NOWHERE,
+  rightLocal: NOWHERE,
+};
+
 test('questions about flows are answered by number, and all end when the data plane does', async () => {
   const { client } = make();
   const list = client.listFlows();
   const close = client.closeFlow(7);
   client.receive({ type: 'flowClosed', request: 2, existed: true });
-  client.receive({ type: 'flows', request: 1, flows: [] });
-  assert.deepEqual(await Promise.all([list, close]), [[], true]);
+  client.receive({ type: 'flows', request: 1, flows: [FLOW], more: true });
+  client.receive({ type: 'flows', request: 1, flows: [{ ...FLOW, flow: 2 }], more: false });
+  const [flows, existed] = await Promise.all([list, close]);
+  assert.deepEqual([flows.map(({ flow }) => flow), existed], [[1, 2], true]);
   const never = [client.listFlows(), client.closeFlow(1), client.addForward(spec), client.removeForward(1)];
   client.fail(new Error('gone'));
   for (const waiting of never) await assert.rejects(waiting as Promise<unknown>, /gone/);

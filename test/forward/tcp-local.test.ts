@@ -79,7 +79,7 @@ class Bench {
 
   get flows(): FlowInfo[] {
     const flows: FlowInfo[] = [];
-    this.lab.guest.listFlows(flows);
+    this.lab.listFlows(flows);
     return flows;
   }
 

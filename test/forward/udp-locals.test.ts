@@ -248,7 +248,7 @@ describe('local UDP forwards', () => {
     assert.ok(question !== undefined);
     lab.send(answer(question, 'seven !'));
     const flows: FlowInfo[] = [];
-    lab.guest.listFlows(flows);
+    lab.listFlows(flows);
     const [flow] = flows;
     assert.ok(flow !== undefined && flows.length === 1);
     assert.deepEqual(
@@ -309,7 +309,7 @@ describe('a listener on all addresses', () => {
         ],
       );
       const flows: FlowInfo[] = [];
-      lab.guest.listFlows(flows);
+      lab.listFlows(flows);
       assert.deepEqual(
         flows.map((f) => f.leftLocal),
         [one, two].map((address) => ({ address, port: PORT })),
@@ -548,10 +548,10 @@ test('a flow is cut by its number, and the others go on', () => {
   const { lab } = opened;
   for (const port of [1, 2, 3]) arrive(opened, '127.0.0.1', port, 'x');
   const flows: FlowInfo[] = [];
-  lab.guest.listFlows(flows);
+  lab.listFlows(flows);
   assert.equal(lab.guest.closeFlow(flows[1]?.flow ?? 0), true);
   flows.length = 0;
-  lab.guest.listFlows(flows);
+  lab.listFlows(flows);
   assert.deepEqual(
     flows.map((f) => f.left.port),
     [1, 3],

@@ -244,7 +244,7 @@ describe('remote UDP forwards', () => {
       const { open } = lab.kernel;
       lab.send(packet('one'));
       const flows: FlowInfo[] = [];
-      lab.guest.listFlows(flows);
+      lab.listFlows(flows);
       assert.deepEqual(
         flows.map((f) => [f.state, f.right]),
         [['RESOLVING', { address: 'service.example', port: 7 }]],
@@ -495,7 +495,7 @@ describe('connected mapping', () => {
     const lab = new Lab({ guest: { behavior } });
     lab.send(udp({ srcPort: 4000, dstPort: 9 }, Buffer.from('four')));
     const flows: FlowInfo[] = [];
-    lab.guest.listFlows(flows);
+    lab.listFlows(flows);
     assert.deepEqual(
       flows.map((f) => [f.state, f.left, f.leftLocal, f.right, f.bytesOut]),
       [
@@ -544,7 +544,7 @@ describe('flows of mappings and pings', () => {
       echo(ALLOWED4, 77, 1, Buffer.from('three')),
     );
     const flows: FlowInfo[] = [];
-    lab.guest.listFlows(flows);
+    lab.listFlows(flows);
     assert.deepEqual(
       flows.map(({ protocol, kind, left, bytesIn, bytesOut }) => ({
         protocol,

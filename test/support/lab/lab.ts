@@ -25,7 +25,7 @@ import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
 import { parseRuleEntry, type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
 import type { PolicySpec } from '../../../src/firewall/verdict.ts';
-import type { FlowEvent } from '../../../src/forward/flow-info.ts';
+import type { FlowEvent, FlowInfo, ListedFlow } from '../../../src/forward/flow-info.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
 import { seededRng } from '../seeded-rng.ts';
@@ -348,6 +348,13 @@ export class Lab {
         .map(([name, n]) => [name.slice(5), n]),
     );
     assert.deepEqual(drops, reasons, what);
+  }
+
+  /** Add what there is to tell of each flow to `out`. */
+  listFlows(out: FlowInfo[]): void {
+    const flows: ListedFlow[] = [];
+    this.guest.listFlows(flows);
+    for (const flow of flows) out.push(flow.info(this.loop.clock.nowMs));
   }
 
   /** A port of the guest's that no test used yet. */
