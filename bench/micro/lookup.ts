@@ -1,5 +1,5 @@
 /** What is looked up or put in order for every packet: flows, hashes, deadlines, neighbours. */
-import { TimerHeap } from '../../src/engine/event-loop.ts';
+import { TimerHeap } from '../../src/engine/timer-heap.ts';
 import { FlowTable, type Keyed } from '../../src/forward/flow-table.ts';
 import { TimerNode } from '../../src/forward/loop-services.ts';
 import { Neighbor } from '../../src/stack/neighbor.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { TimerHeap } from '../../src/engine/event-loop.ts';
+import { TimerHeap } from '../../src/engine/timer-heap.ts';
 import { TimerNode } from '../../src/forward/loop-services.ts';
 import { seededRng } from '../support/seeded-rng.ts';
 

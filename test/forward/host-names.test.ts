@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { HostEnd } from '../../src/config.ts';
-import { TimerHeap } from '../../src/engine/event-loop.ts';
+import { TimerHeap } from '../../src/engine/timer-heap.ts';
 import { HostNames } from '../../src/forward/host-names.ts';
 
 function make() {
