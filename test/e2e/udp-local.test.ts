@@ -1,7 +1,7 @@
 /** Local UDP forwards: clients of the host that use services of the guest. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { DatagramClient } from '../support/datagram-client.ts';
+import { assertAnswersFromContacted, DatagramClient } from '../support/datagram-client.ts';
 import { type GuestDatagrams, guestDatagrams } from '../support/guest-datagrams.ts';
 import {
   GATEWAY4,
@@ -107,14 +107,7 @@ describe('local UDP forwards', () => {
   ] as const) {
     test(`${name}: answers leave from the address that was contacted, and each such address is a flow`, async () => {
       for (const [from, to] of wildcards) {
-        await using client = await DatagramClient.at(from);
-        client.send('one', port, to);
-        client.send('two', port, from);
-        const answers = await client.have(2);
-        assert.deepEqual(
-          answers.map(({ data, from: sender }) => `${data.toString()} ${sender}`),
-          [`one ${to} ${port}`, `two ${from} ${port}`],
-        );
+        await assertAnswersFromContacted(port, from, to);
       }
     });
   }

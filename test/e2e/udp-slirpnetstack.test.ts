@@ -1,7 +1,7 @@
 /** What the slirpnetstack front end promises about UDP, ARP and ping (its specification, §4.2, §8.5, §9 and §13). */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { DatagramClient } from '../support/datagram-client.ts';
+import { assertAnswersFromContacted, DatagramClient } from '../support/datagram-client.ts';
 import { type GuestDatagrams, guestDatagrams } from '../support/guest-datagrams.ts';
 import { HOST4, HOST4_OTHER, HOST6, HOST6_OTHER } from '../support/namespaces.ts';
 import {
@@ -79,14 +79,7 @@ describe('slirpnetstack: UDP', () => {
       ['127.0.0.1', '127.9.9.9'],
       [HOST6, HOST6_OTHER],
     ] as const) {
-      await using client = await DatagramClient.at(from);
-      client.send('one', port, to);
-      client.send('two', port, from);
-      const answers = await client.have(2);
-      assert.deepEqual(
-        answers.map(({ data, from: sender }) => `${data.toString()} ${sender}`),
-        [`one ${to} ${port}`, `two ${from} ${port}`],
-      );
+      await assertAnswersFromContacted(port, from, to);
     }
   });
 

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { defaultBehavior, type GuestBehavior } from '../../src/config.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../../src/forward/rate-window.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR, ENETUNREACH } from '../../src/sys/errno.ts';
+import { assertAnswersInOrder } from '../support/lab/answers.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
@@ -108,13 +109,7 @@ test('more than a turn’s share arrives whole, in order and past interruptions'
   assert.ok(file !== undefined);
   let interruptions = 2;
   lab.kernel.fault = (name) => (name === 'recvmmsg' && interruptions-- > 0 ? -EINTR : undefined);
-  const words = Array.from({ length: 300 }, (_, i) => `${i}`);
-  for (const word of words) file.deliver({ address: ALLOWED4, port: 9 }, Buffer.from(word));
-  lab.run();
-  assert.deepEqual(
-    lab.take().map((d) => d.payload.toString()),
-    words,
-  );
+  assertAnswersInOrder(lab, file);
   lab.check();
 });
 

@@ -16,6 +16,7 @@ import {
   ENOMEM,
 } from '../../src/sys/errno.ts';
 import { remoteForward } from '../support/forward-specs.ts';
+import { assertAnswersInOrder } from '../support/lab/answers.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
@@ -516,13 +517,7 @@ describe('connected mapping', () => {
     lab.send(udp({ srcPort: 4000, dstPort: 9 }));
     const file = lab.kernel.datagrams.at(-1)?.file;
     assert.ok(file !== undefined);
-    const words = Array.from({ length: 300 }, (_, i) => `${i}`);
-    for (const word of words) file.deliver({ address: ALLOWED4, port: 9 }, Buffer.from(word));
-    lab.run();
-    assert.deepEqual(
-      lab.take().map((d) => d.payload.toString()),
-      words,
-    );
+    assertAnswersInOrder(lab, file);
     lab.check();
   });
 

@@ -1,4 +1,5 @@
 /** A UDP socket of the host that keeps what comes. */
+import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import { until } from './wait.ts';
@@ -43,4 +44,16 @@ export class DatagramClient implements AsyncDisposable {
     this.socket.close();
     await once(this.socket, 'close');
   }
+}
+
+/** Of a forward on `port` of a wildcard, a client at `from` asks `to`, and its own address: each answers for itself. */
+export async function assertAnswersFromContacted(port: number, from: string, to: string): Promise<void> {
+  await using client = await DatagramClient.at(from);
+  client.send('one', port, to);
+  client.send('two', port, from);
+  const answers = await client.have(2);
+  assert.deepEqual(
+    answers.map(({ data, from: sender }) => `${data.toString()} ${sender}`),
+    [`one ${to} ${port}`, `two ${from} ${port}`],
+  );
 }
