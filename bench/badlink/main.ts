@@ -46,7 +46,7 @@ type Reading = 'round' | 'each';
 const conditions: readonly Condition[] = [
   { name: '1 % loss, 20 ms', loss: 0.01, delayMs: 20, seconds: 15, together: 10 },
   { name: '0.1 % loss, 100 ms', loss: 0.001, delayMs: 100, seconds: 30, together: 10 },
-  { name: 'no loss, 200 ms', loss: 0, delayMs: 200, seconds: 20, together: 2 },
+  { name: 'no loss, 200 ms', loss: 0, delayMs: 200, seconds: 15, together: 2 },
 ];
 const readings: Record<Reading, string> = { round: 'round trip', each: 'each way' };
 

@@ -106,6 +106,8 @@ function onWindowOpened(c: TcpConnection, nowMs: number): void {
     const finAlone = c.finSent && c.flight === 1;
     if (!probing && !finAlone && c.stuckSince < 0) return;
     c.scoreboard.loseAll();
+    // Unless it was: then it had overtaken our bare acknowledgments, each of which is answered (RFC 6582 §3.2 step 2).
+    if (c.recovery === Recovery.None) c.recover = c.sndNxt;
     timers[Timer.Persist] = Number.POSITIVE_INFINITY;
     c.persistMs = 0;
   } else if (probing) {

@@ -177,6 +177,15 @@ describe('zero window and the persist timer (RQ-15, T-12)', () => {
     }
   });
 
+  test('a probe that was taken after all: answers to the ACKs it has overtaken are no sign of loss, without SACK', () => {
+    const host = shut({ sack: false });
+    host.write('defgh');
+    host.advance(250);
+    host.segment({ flags: 'A', ack: 4, window: 1000 });
+    assert.deepEqual(host.segment({ flags: 'A', ack: 5, window: 1000 }), []);
+    for (let i = 0; i < 4; i++) assert.deepEqual(host.segment({ flags: 'A', ack: 5, window: 1000 }), []);
+  });
+
   test('a probe that is acknowledged while the window stays shut: the next byte is the next probe', () => {
     const host = shut();
     host.write('defgh');
