@@ -30,7 +30,6 @@ import { settleAck, takeDelivered, windowLimit } from '../stack/tcp/receive.ts';
 import { seqDiff } from '../stack/tcp/seq.ts';
 import { armKeepalive, nextTimeout, onTimeout } from '../stack/tcp/timeout.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
-import { emitProxyHeader } from '../stack/wire/proxy-protocol.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLOUT } from '../sys/epoll.ts';
 import { ECONNREFUSED, ECONNRESET, ETIMEDOUT } from '../sys/errno.ts';
@@ -338,33 +337,20 @@ export class TcpFlow
     this.dialing = false;
     this.#owner.dialEnded(this);
     this.#socket.noteReadable(events);
-    if (!this.#sendProxyHeader()) return;
+    const { forward } = this.record;
+    if (forward?.kind === 'remote' && forward.proxyHeader !== 0) {
+      const { guest, guestPort, remote, remotePort } = this;
+      const result = this.#socket.writeProxyHeader(forward.proxyHeader, guest, guestPort, remote, remotePort);
+      if (result < 0) {
+        this.refuse(-result);
+        return;
+      }
+    }
     this.connection.accept(this.#owner.context.clock.nowMs);
     this.#isHalfOpen = true;
     this.#owner.halfOpen(this);
     this.record.opened(this.#owner.context, this);
     this.flush();
-  }
-
-  /** Tell the host's service who the guest is, before anything else; false: that did not work, the flow is over. */
-  #sendProxyHeader(): boolean {
-    const { forward } = this.record;
-    if (forward?.kind !== 'remote' || forward.proxyHeader === 0) return true;
-    const { memory, scratch } = this.#owner.context;
-    const length = emitProxyHeader(
-      memory.view,
-      scratch.message,
-      forward.proxyHeader,
-      this.guest,
-      this.guestPort,
-      this.remote,
-      this.remotePort,
-    );
-    const n = this.#socket.writeBytes(scratch.message, length);
-    // A socket that is only just connected takes that much, or is closed again.
-    if (n === length) return true;
-    this.refuse(n < 0 ? -n : ECONNRESET);
-    return false;
   }
 
   #react(events: number): void {

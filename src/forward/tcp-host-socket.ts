@@ -5,8 +5,10 @@
  * less than it could. A signal does not end a call here: it is made again.
  */
 import type { Parts } from '../stack/buffer/byte-queue.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import { emitProxyHeader } from '../stack/wire/proxy-protocol.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
-import { EINTR } from '../sys/errno.ts';
+import { ECONNRESET, EINTR } from '../sys/errno.ts';
 import { readv, writev } from '../sys/io.ts';
 import {
   getsockoptInt,
@@ -89,6 +91,23 @@ export class TcpHostSocket extends HostDescriptor {
     while (n === -EINTR);
     if (n < length) this.writable = false;
     return n;
+  }
+
+  /** Tell the host's service who its client is, before anything else; 0 or `-errno`. */
+  writeProxyHeader(
+    version: 1 | 2,
+    client: IpAddress,
+    clientPort: number,
+    contacted: IpAddress,
+    contactedPort: number,
+  ): number {
+    const { memory, scratch } = this.context;
+    const at = scratch.message;
+    const length = emitProxyHeader(memory.view, at, version, client, clientPort, contacted, contactedPort);
+    const n = this.writeBytes(at, length);
+    // A socket that is only just connected takes that much, or is closed again.
+    if (n === length) return 0;
+    return n < 0 ? n : -ECONNRESET;
   }
 
   /** FIN: no more bytes will be written. */
