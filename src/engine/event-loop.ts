@@ -43,7 +43,7 @@ export class EventLoop implements Poller {
   #ready: (IoHandler | null)[] = [];
   #readyCount = 0;
   #running: (IoHandler | null)[] = [];
-  /** Of the handlers that asked, how many had done so when the turn's bytes were used up; -1 = they were not. */
+  /** Of the handlers that asked, how many had done so when the turn's shares were used up; -1 = they were not. */
   #served = -1;
   readonly #onError: (error: unknown) => void;
   readonly #now: () => number;
@@ -108,7 +108,8 @@ export class EventLoop implements Poller {
    * events, and deadlines. Returns how many events and leftovers there were.
    *
    * Flows share a turn's bytes. Where those of the last turn did not suffice, the ones that were cut short come first:
-   * before those that had their share, and before what the guest's acknowledgments in this turn make room for.
+   * before those that had their share, and for host bytes also before what the guest's acknowledgments in this turn make
+   * room for.
    */
   turn(): number {
     const clock = this.clock;
@@ -128,7 +129,7 @@ export class EventLoop implements Poller {
     // Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call.
     clock.nowMs = Math.floor(now);
     clock.turn++;
-    const wasShort = this.#served >= 0 && this.#readyCount > 0;
+    const wasShort = clock.bytesLeft <= 0 && this.#readyCount > 0;
     const first = this.#served < this.#readyCount ? Math.max(0, this.#served) : 0;
     this.#served = -1;
     // Handlers asked for in the last turn, before this turn's events may ask again.
@@ -172,6 +173,7 @@ export class EventLoop implements Poller {
     } catch (error) {
       this.#onError(error);
     }
-    if (this.#served < 0 && this.clock.bytesLeft <= 0) this.#served = this.#readyCount;
+    const { bytesLeft, sendLeft } = this.clock;
+    if (this.#served < 0 && (bytesLeft <= 0 || sendLeft <= 0)) this.#served = this.#readyCount;
   }
 }
