@@ -172,7 +172,14 @@ async function measureAll(samples: readonly Sample[], together: number): Promise
   const work = async (): Promise<void> => {
     while (next < samples.length) {
       const mine = next++;
-      results[mine] = await measure(samples[mine] as Sample);
+      const sample = samples[mine] as Sample;
+      try {
+        results[mine] = await measure(sample);
+      } catch (error) {
+        // A transfer that does not end counts as nothing; the others go on.
+        process.stderr.write(`${sample.stack}, seed ${sample.seed}: ${(error as Error).message}\n`);
+        results[mine] = 0;
+      }
     }
   };
   await Promise.all(Array.from({ length: together }, work));
