@@ -118,7 +118,8 @@ export class EventLoop implements Poller {
     if (mayWait) {
       const before = this.#now();
       this.meter.end(before);
-      const next = this.timers.next - before;
+      // The clock has whole milliseconds: a deadline in between is due with the next one, and not to be polled for until then.
+      const next = Math.ceil(this.timers.next) - before;
       timeout = next <= 0 ? 0 : Math.min(MAX_WAIT_MS, Math.ceil(next));
     }
     const count = this.#epoll.wait(timeout);

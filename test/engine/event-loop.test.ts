@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync, writeSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { EventLoop } from '../../src/engine/event-loop.ts';
-import type { IoHandler } from '../../src/forward/loop-services.ts';
+import { type IoHandler, TimerNode } from '../../src/forward/loop-services.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { EPOLLIN } from '../../src/sys/epoll.ts';
 import { eventfd } from '../../src/sys/io.ts';
@@ -89,3 +89,21 @@ for (const share of ['bytesLeft', 'sendLeft'] as const) {
     }
   });
 }
+
+test('a deadline within the millisecond that has begun is waited for, not polled for', () => {
+  class Deadline extends TimerNode {
+    fired = false;
+    onTimer(): void {
+      this.fired = true;
+    }
+  }
+  const loop = newLoop();
+  for (let i = 0; i < 20; i++) {
+    const node = new Deadline();
+    node.deadline = Math.floor(performance.now()) + 0.01;
+    loop.timers.update(node);
+    let turns = 0;
+    for (; !node.fired; turns++) loop.turn();
+    assert.ok(turns <= 3, `${turns} turns`);
+  }
+});
