@@ -107,6 +107,8 @@ export class TcpFlow
   /** Payload of the guest's SYN: it is not taken, but a refusal counts it (RFC 9293 §3.10.7.1). */
   synBytes = 0;
   dialing = false;
+  /** When the connect for the guest began. */
+  dialSince = 0;
   /** In the owner's list of flows to look at when the batch ends. */
   touched = false;
   /** Bytes of the guest in this batch of frames. */

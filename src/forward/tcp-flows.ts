@@ -9,6 +9,7 @@ import { Counter } from '../stack/counters.ts';
 import { Unreachable } from '../stack/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp-limit.ts';
 import type { Packet } from '../stack/packet.ts';
+import { RateLimit } from '../stack/rate-limit.ts';
 import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
 import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../stack/tcp/connection.ts';
 import { seqAdd } from '../stack/tcp/seq.ts';
@@ -23,7 +24,7 @@ import {
   TCP_URG,
   type TcpHeader,
 } from '../stack/wire/tcp.ts';
-import { ECONNREFUSED, EMFILE } from '../sys/errno.ts';
+import { EADDRNOTAVAIL, ECONNREFUSED, EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
@@ -55,6 +56,11 @@ const CHALLENGES_PER_SECOND = 1000;
 const MEMORY_COMFORT = 7 / 8;
 const MAKE_ROOM_INTERVAL_MS = 1000;
 
+/** How long a connect may take before it can be made to give way, and how many do so, on average and at once. */
+const DIAL_PATIENCE_MS = 1000;
+const DROPPED_DIALS_PER_SECOND = 1024;
+const DROPPED_DIALS_AT_ONCE = 64;
+
 export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly context: FlowContext;
   readonly locals: TcpLocals;
@@ -70,6 +76,9 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   /** Counts instead of lengths here too: an emptied array would lose its storage after every batch. */
   #touchedCount = 0;
   readonly #halfOpen = new LruList();
+  /** Connects for the guest that are under way. */
+  readonly #dials = new LruList();
+  readonly #dialsDropped = new RateLimit(DROPPED_DIALS_PER_SECOND, DROPPED_DIALS_AT_ONCE);
   #halfOpenCount = 0;
   #roomMadeAt = Number.NEGATIVE_INFINITY;
   readonly #share: WindowShare | null;
@@ -230,6 +239,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       this.context.names.cancel(flow.nameRequest);
       flow.nameRequest = -1;
     }
+    this.#dials.remove(flow);
     this.#limits.dialToEnded(flow.remote, flow.remotePort);
   }
 
@@ -335,6 +345,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       this.#refuser.reset(p, h, length);
       return;
     }
+    this.#makeDialRoom();
     if (!this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size)) {
       counters.drop(DropReason.TcpLimit);
       this.#refuser.reset(p, h, length);
@@ -344,10 +355,25 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     flow.connection.openPassive(h, link.mtu, this.initialSeq(flow), rng.u32(), clock.nowMs);
     flow.synBytes = length;
     this.enter(flow);
+    flow.dialSince = clock.nowMs;
+    this.#dials.add(flow);
     this.#limits.dialToBegun(p.dst, h.dstPort);
     const result = this.#dial(flow, target);
     if (result < 0) flow.refuse(-result);
     else counters.add(Counter.TcpOpened, 1);
+  }
+
+  /**
+   * When too many connects are under way, the one that has waited longest gives way, with RST: what a flood of SYNs to silent
+   * addresses leaves behind must not keep the guest from everybody else until the host gives up (T-22). Not too often.
+   */
+  #makeDialRoom(): void {
+    const { limits, clock, counters } = this.context;
+    const oldest = this.#dials.oldest as TcpFlow | null;
+    if (oldest === null || this.#limits.dials < limits.tcpMaxPendingDials) return;
+    if (clock.nowMs - oldest.dialSince < DIAL_PATIENCE_MS || !this.#dialsDropped.allow(clock.nowMs)) return;
+    counters.add(Counter.TcpDialsDropped, 1);
+    oldest.refuse(EADDRNOTAVAIL);
   }
 
   /** RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple. */

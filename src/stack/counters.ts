@@ -37,6 +37,7 @@ export const Counter = {
   TcpMemoryPressure: 28,
   PingEvicted: 29,
   FlowsLeftOut: 30,
+  TcpDialsDropped: 31,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -72,6 +73,7 @@ const counterNames: readonly string[] = [
   'tcp.memory_pressure',
   'ping.evicted',
   'flows.left_out',
+  'tcp.dials_dropped',
 ];
 
 export class Counters {

@@ -473,6 +473,45 @@ describe('hazards T: every connection ends', () => {
     lab.check({ heapMiB: 8 });
   });
 
+  test('T-22: what a flood of SYNs to silence leaves behind does not keep the guest from the others', () => {
+    const lab = new Lab();
+    const { onConnect } = lab.kernel;
+    lab.kernel.onConnect = (to, file) => (to.port === 7 ? onConnect(to, file) : 'pending');
+    const flood = (count: number): void => {
+      lab.flood(count, [frame(tcp({}))], (f, i) => {
+        const sum = AT_TRANSPORT4 + TCP_SUM;
+        putWord(f, AT_TRANSPORT4, 1024 + (i % 60_000), sum);
+        putWord(f, AT_TRANSPORT4 + 2, 100 + (i % 1000), sum);
+      });
+    };
+    flood(10_000);
+    assert.equal(lab.gauge('tcp.dialing'), 4096);
+    const [refused] = lab.send(tcp({ srcPort: 70, dstPort: 7 }));
+    assert.equal(refused?.flags, RST | ACK, 'nobody has waited long enough to give way');
+    lab.now += 1000;
+    const from = lab.kernel.streams.length;
+    flood(10_000);
+    const dropped = lab.counter('tcp.dials_dropped');
+    assert.ok(dropped >= 64 && dropped < 200, `${dropped} gave way`);
+    assert.equal(lab.kernel.streams.length - from, dropped);
+    assert.equal(lab.gauge('tcp.dialing'), 4096);
+    lab.now += 1;
+    const out = lab.send(tcp({ srcPort: 71, dstPort: 7 }));
+    assert.ok(
+      out.some((d) => d.dstPort === 71 && d.flags === (SYN | ACK)),
+      'a new one is made',
+    );
+    assert.ok(
+      out.some((d) => d.flags === (RST | ACK)),
+      'and the oldest is told',
+    );
+    for (const s of lab.kernel.streams) if (s.state === 'connecting') s.fail(110);
+    lab.run();
+    assert.equal(lab.gauge('tcp.dialing'), 0);
+    lab.now += 1;
+    lab.check({ heapMiB: 16 });
+  });
+
   test('T-22: connections that come to nothing, too many in a second: refused without asking the host', () => {
     const lab = new Lab();
     const peer = lab.connect(ALLOWED4, 7);
