@@ -22,8 +22,11 @@ export interface Change {
 const change: fc.Arbitrary<Change> = fc.record({
   kind: fc.constantFrom('set', 'flip', 'cut', 'insert', 'repeat'),
   at: fc.nat(65_535),
-  // The ends of every range are where mistakes are.
-  value: fc.oneof(fc.constantFrom(0, 1, 0x7f, 0x80, 0xfe, 0xff), fc.nat(255)),
+  // The ends of every range are where mistakes are. Not what fresh memory is filled with: it may come back in a quote.
+  value: fc.oneof(
+    fc.constantFrom(0, 1, 0x7f, 0x80, 0xfe, 0xff),
+    fc.nat(255).map((n) => (n === 0xa5 ? 0xa4 : n)),
+  ),
 });
 
 export const changes: fc.Arbitrary<Change[]> = fc.oneof(
