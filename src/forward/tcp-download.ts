@@ -18,6 +18,9 @@ import type { TcpHostSocket } from './tcp-host-socket.ts';
 /** Share of packet memory (one part in so many) that is never filled with bytes from the host, and when to try again. */
 const MEMORY_RESERVE = 16;
 const MEMORY_RETRY_MS = 20;
+/** The same for a flow whose guest has shut its window: readers must find room however many do not read (R-03). */
+const SHUT_RESERVE = 4;
+const SHUT_RETRY_MS = 1000;
 /** Bytes read ahead of the guest's window, so that an acknowledgment finds something to send. */
 const READ_AHEAD = 65536;
 /** Frames' worth of host bytes read at once. */
@@ -81,11 +84,13 @@ export class TcpDownload {
       // The guest takes nothing at the moment: its acknowledgment brings us back here.
       if (want <= 0) return;
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
-      const scarce = slab.pagesUsed >= slab.pageCount - slab.pageCount / MEMORY_RESERVE;
+      const shut = c.sndWnd === 0;
+      const scarce =
+        slab.pagesUsed >= slab.pageCount - slab.pageCount / (shut ? SHUT_RESERVE : MEMORY_RESERVE);
       if (scarce) this.#owner.makeRoom();
       const reserved = scarce ? 0 : c.sndQueue.reserve(want, room);
       if (reserved === 0) {
-        this.retryAt = clock.nowMs + MEMORY_RETRY_MS;
+        this.retryAt = clock.nowMs + (shut ? SHUT_RETRY_MS : MEMORY_RETRY_MS);
         return;
       }
       const n = socket.read(room, reserved);

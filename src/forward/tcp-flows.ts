@@ -53,7 +53,7 @@ const DELAYED_ACK_MS = 5;
 /** Challenge ACKs of all connections (RFC 5961 §7), on average and at once; each connection has a limit of its own. */
 const CHALLENGES_PER_SECOND = 1000;
 /** Share of packet memory that is enough again after a shortage, and how often it is seen to. */
-const MEMORY_COMFORT = 7 / 8;
+const MEMORY_COMFORT = 5 / 8;
 const MAKE_ROOM_INTERVAL_MS = 1000;
 
 /** How long a connect may take before it can be made to give way, and how many do so, on average and at once. */

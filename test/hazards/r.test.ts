@@ -18,7 +18,7 @@ import {
 } from '../support/lab/packets.ts';
 
 /** Connections that are deaf at the same time. */
-const FLOWS = FULL ? 10_000 : 300;
+const FLOWS = FULL ? 10_000 : 1000;
 
 describe('hazards R: resources', () => {
   test('R-01: out of descriptors in every call that makes one: answers, no spin, and recovery at once', () => {
@@ -100,7 +100,7 @@ describe('hazards R: resources', () => {
   });
 
   test(`R-03, RQ-47 (RFC 6429): ${FLOWS} guests that never read, then hosts that never read: memory has its bound, nobody starves`, () => {
-    const memory = 16 * 1024 * 1024;
+    const memory = (FULL ? 16 : 2) * 1024 * 1024;
     const lab = new Lab({ memory });
     const options = tcpOptions({ mss: 1460, scale: 7 });
     const bulk = pattern(256 * 1024);
@@ -127,7 +127,7 @@ describe('hazards R: resources', () => {
     const deaf = Array.from({ length: FLOWS }, () => lab.connect(ALLOWED4, 80, { options }));
     for (const peer of deaf) peer.stream?.setRoom(0);
     const piece = pattern(1400, 5);
-    for (let round = 0; round < (FULL ? 20 : 60); round++) {
+    for (let round = 0; round < 20; round++) {
       for (const peer of deaf) {
         const packet = peer.packet({}, piece);
         const [reply] = lab.send(packet).filter((d) => peer.isMine(d));
