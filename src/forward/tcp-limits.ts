@@ -6,7 +6,7 @@
 import { RateLimit } from '../stack/rate-limit.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
-import { Refusals } from './refusals.ts';
+import { destinationKey, Refusals } from './refusals.ts';
 
 /** A limit that is met is logged, this often at most. */
 const LOG_INTERVAL_MS = 1000;
@@ -107,13 +107,4 @@ export class TcpLimits {
       maxDescriptors: descriptors.limit,
     });
   }
-}
-
-/** For counting only: a collision merely shares a limit. */
-function destinationKey(address: IpAddress, port: number): number {
-  return (
-    (Math.imul(address.w0 ^ Math.imul(address.w1, 31) ^ Math.imul(address.w2, 37) ^ address.w3, 65599) ^
-      port) >>>
-    0
-  );
 }

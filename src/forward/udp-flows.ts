@@ -7,6 +7,7 @@ import type { Packet } from '../stack/packet.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.ts';
+import { ECONNREFUSED } from '../sys/errno.ts';
 import { SOCKADDR_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramSink } from './datagram-sink.ts';
@@ -17,6 +18,7 @@ import { FlowSet } from './flow-set.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
 import type { Listener } from './forwards.ts';
 import { MAX_EVICTIONS_PER_SECOND } from './rate-window.ts';
+import { destinationKey, Refusals } from './refusals.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
@@ -31,6 +33,7 @@ export class UdpFlows implements UdpFlowOwner {
   readonly #dns: DnsFlows;
   readonly #flows: FlowSet<UdpFlow>;
   readonly #pairs: UdpPairs;
+  readonly #refusals = new Refusals();
   readonly #locals: UdpLocals;
   // The last datagram's ends, where it went, and the state of the world at that time.
   readonly #src = new IpAddress();
@@ -173,6 +176,11 @@ export class UdpFlows implements UdpFlowOwner {
     }
     switch (kind) {
       case TargetKind.Outside:
+        if (this.#refusals.isKnown(destinationKey(p.dst, h.dstPort), clock.nowMs)) {
+          counters.add(Counter.UdpRefused, 1);
+          icmp.unreachable(p, Unreachable.Port, clock.nowMs);
+          return null;
+        }
         return flow ?? (isConnected ? this.#pairs.open(p.src, p.dst, ports, target) : this.#open(p, h));
       case TargetKind.Forward:
         return this.#pairs.open(p.src, p.dst, ports, target);
@@ -243,6 +251,8 @@ export class UdpFlows implements UdpFlowOwner {
 
   reportError(flow: UdpFlow, error: QueuedError): void {
     const { icmp, memory, scratch, clock, own } = this.context;
+    if (error.errno === ECONNREFUSED)
+      this.#refusals.note(destinationKey(error.destination, error.port), clock.nowMs);
     const total = UDP_HEADER_LEN + error.quoted;
     // The quoted payload stays where the error queue put it; only the ports matter to the guest's kernel.
     emitUdp(memory.view, scratch.message, flow.guestPort, error.port, total, 0);

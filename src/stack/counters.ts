@@ -38,6 +38,7 @@ export const Counter = {
   PingEvicted: 29,
   FlowsLeftOut: 30,
   TcpDialsDropped: 31,
+  UdpRefused: 32,
 } as const;
 export type Counter = (typeof Counter)[keyof typeof Counter];
 
@@ -74,6 +75,7 @@ const counterNames: readonly string[] = [
   'ping.evicted',
   'flows.left_out',
   'tcp.dials_dropped',
+  'udp.refused',
 ];
 
 export class Counters {

@@ -297,6 +297,44 @@ describe('hazards U: UDP', () => {
     lab.check({ heapMiB: 16 });
   });
 
+  test('U-04: a closed port of a host, asked again and again: answered by us for the rest of the second', () => {
+    const lab = new Lab();
+    const { onDatagram } = lab.kernel;
+    lab.kernel.onDatagram = (d) => {
+      onDatagram(d);
+      if (d.protocol !== 'udp' || d.port !== 9) return;
+      const { address, port, payload } = d;
+      d.file.queueError({
+        errno: ECONNREFUSED,
+        origin: 2,
+        type: 3,
+        code: 3,
+        info: 0,
+        offender: address,
+        destination: { address, port },
+        payload,
+      });
+    };
+    const sent = (): number => lab.kernel.datagrams.filter((d) => d.port === 9).length;
+    for (let i = 0; i < 20; i++)
+      lab.send(
+        ...Array.from({ length: 50 }, (_, j) => udp({ srcPort: 5000 + j, dstPort: 9 }, Buffer.from('no'))),
+      );
+    assert.ok(sent() >= 200 && sent() <= 300, `${sent()} of 1000`);
+    assert.equal(lab.counter('udp.refused'), 1000 - sent());
+    // Other ports are not affected, and this one is asked again.
+    assert.equal(lab.send(udp({ srcPort: 5000, dstPort: 7 }, Buffer.from('yes')))[0]?.srcPort, 7);
+    const before = sent();
+    lab.now += 1000;
+    const [error] = lab.send(udp({ srcPort: 5000, dstPort: 9 }));
+    assert.equal(sent(), before + 1);
+    assert.equal(error?.icmpType, 3);
+    const refused = lab.counter('udp.refused');
+    lab.send(udp({ srcPort: 5000, dstPort: 9 }));
+    assert.equal(lab.counter('udp.refused'), refused);
+    lab.check();
+  });
+
   test('U-04: the same to our own DNS address, with a resolver that never answers', () => {
     const lab = new Lab();
     const query = (id: number): Buffer => {
