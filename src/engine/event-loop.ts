@@ -27,6 +27,12 @@ const TURN_BYTES = 256 * 1024;
  */
 const TURN_SEND_BYTES = 2 * 1024 * 1024;
 
+/**
+ * Turns in a row of which one flow may have all: a millisecond's worth. What it moves is still in the caches, here and
+ * at its reader; flows that take turns at every turn cost a fifth more.
+ */
+const TURNS_IN_A_ROW = 4;
+
 export class EventLoop implements Poller {
   readonly clock: Clock;
   readonly timers: TimerHeap = new TimerHeap();
@@ -45,6 +51,9 @@ export class EventLoop implements Poller {
   #running: (IoHandler | null)[] = [];
   /** Of the handlers that asked, how many had done so when the turn's shares were used up; -1 = they were not. */
   #served = -1;
+  /** Who used them up, and how many turns in a row it did. */
+  #greedy: IoHandler | null = null;
+  #greedyTurns = 0;
   readonly #onError: (error: unknown) => void;
   readonly #now: () => number;
 
@@ -107,9 +116,9 @@ export class EventLoop implements Poller {
    * One turn: wait (at most until the next deadline); then devices, work left over from the last turn, everybody else's
    * events, and deadlines. Returns how many events and leftovers there were.
    *
-   * Flows share a turn's bytes. Where those of the last turn did not suffice, the ones that were cut short come first:
-   * before those that had their share, and for host bytes also before what the guest's acknowledgments in this turn make
-   * room for.
+   * Flows share a turn's bytes. Where those of the last turn did not suffice, the one that had them goes on for a while,
+   * and then those that were cut short come first: before those that had their share, and for host bytes also before what
+   * the guest's acknowledgments in this turn make room for.
    */
   turn(): number {
     const clock = this.clock;
@@ -131,8 +140,9 @@ export class EventLoop implements Poller {
     clock.nowMs = Math.floor(now);
     clock.turn++;
     const wasShort = clock.bytesLeft <= 0 && this.#readyCount > 0;
-    const first = this.#served < this.#readyCount ? Math.max(0, this.#served) : 0;
-    this.#served = -1;
+    const first = this.#firstServed();
+    // While host bytes have to wait for those who wait already, nobody uses them up.
+    this.#served = wasShort ? 0 : -1;
     // Handlers asked for in the last turn, before this turn's events may ask again.
     const running = this.#ready;
     const leftovers = this.#readyCount;
@@ -158,6 +168,14 @@ export class EventLoop implements Poller {
     return Math.max(count, 0) + leftovers;
   }
 
+  /** Which of the handlers that wait has the first of the turn's shares. */
+  #firstServed(): number {
+    const served = this.#served;
+    if (served > 0 && this.#ready[served - 1] === this.#greedy && this.#greedyTurns < TURNS_IN_A_ROW)
+      return served - 1;
+    return served < this.#readyCount ? Math.max(0, served) : 0;
+  }
+
   #dispatch(count: number, first: boolean): void {
     for (let i = 0; i < count; i++) {
       const token = this.#epoll.tokenAt(i);
@@ -175,6 +193,9 @@ export class EventLoop implements Poller {
       this.#onError(error);
     }
     const { bytesLeft, sendLeft } = this.clock;
-    if (this.#served < 0 && (bytesLeft <= 0 || sendLeft <= 0)) this.#served = this.#readyCount;
+    if (this.#served >= 0 || (bytesLeft > 0 && sendLeft > 0)) return;
+    this.#served = this.#readyCount;
+    this.#greedyTurns = handler === this.#greedy ? this.#greedyTurns + 1 : 1;
+    this.#greedy = handler;
   }
 }
