@@ -348,7 +348,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#makeDialRoom();
     if (!this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size)) {
       counters.drop(DropReason.TcpLimit);
-      this.#refuser.reset(p, h, length);
+      if (this.#limits.mayReset()) this.#refuser.reset(p, h, length);
       return;
     }
     const flow = new TcpFlow(this, this.environment, p.src, p.dst, ports, target.forward);

@@ -12,18 +12,23 @@ import { destinationKey, Refusals } from './refusals.ts';
 const LOG_INTERVAL_MS = 1000;
 
 /**
- * Connections in a second (and at once) that come to nothing: refused by the host, given up or left alone by the guest
- * before they were open. A socket, a connect and a reset each: a flood of them would take the turns of everything else.
- * It may end as it likes: the next connection is allowed a moment later.
+ * Connections in a second, and at once, that come to nothing: refused by the host, given up or left alone by the guest
+ * before they were open. A socket, a connect and a reset each, a tenth of a millisecond: a flood of them would take the
+ * turns of everything else. It may end as it likes: the next connection is allowed a moment later.
  */
-const MAX_FAILED_CONNECTS = 4096;
+const MAX_FAILED_CONNECTS = 2048;
+const MAX_FAILED_AT_ONCE = 8192;
+
+/** Resets in a second for SYNs that a limit turns away. In a flood even the answers would take the turns of everything else. */
+const MAX_RESETS = 8192;
 
 export class TcpLimits {
   readonly #context: FlowContext;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
   readonly #refusals = new Refusals();
-  readonly #failures = new RateLimit(MAX_FAILED_CONNECTS, MAX_FAILED_CONNECTS);
+  readonly #failures = new RateLimit(MAX_FAILED_CONNECTS, MAX_FAILED_AT_ONCE);
+  readonly #resets = new RateLimit(MAX_RESETS, MAX_RESETS);
   #loggedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: FlowContext) {
@@ -81,6 +86,11 @@ export class TcpLimits {
   /** A connection of the guest's has ended before it was open. */
   noteFailure(): void {
     this.#failures.allow(this.#context.clock.nowMs);
+  }
+
+  /** A SYN is turned away: may the guest be told, or does it have to ask again? */
+  mayReset(): boolean {
+    return this.#resets.allow(this.#context.clock.nowMs);
   }
 
   /** (`address`, `port`) has refused a connection. */

@@ -218,6 +218,8 @@ export class TcpConnection {
   persistPending = false;
   persistMs = 0;
   synPending = false;
+  /** When a copy of the guest's SYN was last answered. */
+  synRepeatedAt: number = Number.NEGATIVE_INFINITY;
   synRetransmitted = false;
   rstPending = false;
   keepaliveProbes = 0;

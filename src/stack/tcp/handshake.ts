@@ -17,6 +17,9 @@ import { RTO_AFTER_SYN_LOSS_MS } from './rtt.ts';
 import { seqAdd } from './seq.ts';
 import { Timer } from './timers.ts';
 
+/** Between answers to copies of a SYN, of which no honest guest sends more than one a second; as Linux. */
+const SYN_REPEAT_MS = 500;
+
 /** Segment arrives in SYN-SENT (RFC 9293 §3.10.7.3). Returns events. */
 export function onSynSent(c: TcpConnection, h: TcpHeader, nowMs: number): number {
   const flags = h.flags;
@@ -41,6 +44,13 @@ export function onSynSent(c: TcpConnection, h: TcpHeader, nowMs: number): number
     return 0;
   }
   return establishBySyn(c, h, nowMs);
+}
+
+/** The guest's SYN once more, in SYN-RECEIVED: our SYN-ACK was lost. */
+export function repeatSynAck(c: TcpConnection, nowMs: number): void {
+  if (nowMs - c.synRepeatedAt < SYN_REPEAT_MS) return;
+  c.synRepeatedAt = nowMs;
+  c.synPending = true;
 }
 
 /** RFC 9293 §3.5, figures 6 and 7: the segment that acknowledges our SYN is a SYN itself. */

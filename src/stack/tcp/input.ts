@@ -19,7 +19,7 @@ import {
   type TcpConnection,
   TcpState,
 } from './connection.ts';
-import { establish, establishBySyn, onSynSent } from './handshake.ts';
+import { establish, establishBySyn, onSynSent, repeatSynAck } from './handshake.ts';
 import { noteDuplicate, noteTimestampOfDuplicate, processText } from './receive.ts';
 import { type Seq, seqAdd, seqDiff, seqInWindow, seqLeq, seqLt } from './seq.ts';
 
@@ -74,7 +74,7 @@ export function onSegment(
       // A repeated SYN in SYN-RECEIVED: our SYN-ACK was lost. One that acknowledges ours: both sides opened at once.
       if (c.state !== TcpState.SynReceived || h.seq !== c.irs) challenge(c, nowMs);
       else if ((flags & TCP_ACK) !== 0 && h.ack === c.sndNxt) return establishBySyn(c, h, nowMs);
-      else c.synPending = true;
+      else repeatSynAck(c, nowMs);
       return 0;
     }
     drop(c, DropReason.TcpWindow);
@@ -97,7 +97,7 @@ export function onSegment(
 
   // Fourth: SYN in the window (RFC 5961 §4.2).
   if ((flags & TCP_SYN) !== 0) {
-    if (c.state === TcpState.SynReceived && h.seq === c.irs) c.synPending = true;
+    if (c.state === TcpState.SynReceived && h.seq === c.irs) repeatSynAck(c, nowMs);
     else challenge(c, nowMs);
     return 0;
   }
