@@ -56,6 +56,7 @@ class ManualPoller implements Poller {
   forget(): void {}
 
   ready(): void {}
+  readClock(): void {}
 }
 
 class Flows implements IngressHandler {

@@ -112,6 +112,10 @@ export class EventLoop implements Poller {
     this.#ready[this.#readyCount++] = handler;
   }
 
+  readClock(): void {
+    this.#setClock(this.#now());
+  }
+
   /**
    * One turn: wait (at most until the next deadline); then devices, work left over from the last turn, everybody else's
    * events, and deadlines. Returns how many events and leftovers there were.
@@ -136,8 +140,7 @@ export class EventLoop implements Poller {
     const now = this.#now();
     if (!mayWait) this.meter.end(now);
     this.meter.begin(now);
-    // Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call.
-    clock.nowMs = Math.floor(now);
+    this.#setClock(now);
     clock.turn++;
     const wasShort = clock.bytesLeft <= 0 && this.#readyCount > 0;
     const first = this.#firstServed();
@@ -166,6 +169,11 @@ export class EventLoop implements Poller {
     this.#dispatch(count, false);
     this.timers.run(clock.nowMs, this.#onError);
     return Math.max(count, 0) + leftovers;
+  }
+
+  /** Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call. */
+  #setClock(now: number): void {
+    this.clock.nowMs = Math.floor(now);
   }
 
   /** Which of the handlers that wait has the first of the turn's shares. */

@@ -18,6 +18,8 @@ export interface Poller {
   forget(token: number): void;
   /** Call `handler.onIo(0)` again in the next turn: it has more to do than its share of this one. */
   ready(handler: IoHandler): void;
+  /** Read the clock again within the turn. */
+  readClock(): void;
 }
 
 /** Something with a deadline. */
@@ -37,7 +39,7 @@ export interface Timers {
   cancel(node: TimerNode): void;
 }
 
-/** Monotonic time, read once a turn. */
+/** Monotonic time, read once a turn, and again for each frame from a link whose round trips matter (`readClock`). */
 export interface Clock {
   nowMs: number;
   /** Number of the turn. */

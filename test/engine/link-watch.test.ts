@@ -24,6 +24,7 @@ const poller: Poller = {
   add: () => 0,
   remove: () => undefined,
   forget: () => undefined,
+  readClock: () => undefined,
   ready: (_: IoHandler) => {
     again++;
   },

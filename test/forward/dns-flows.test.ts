@@ -114,6 +114,7 @@ class Harness {
           this.#handlers.delete(token);
         },
         ready: (handler) => this.#ready.push(handler),
+        readClock: () => undefined,
       },
       timers: {
         update: (node) => this.#timers.add(node),

@@ -494,6 +494,26 @@ describe('hazards T: every connection ends', () => {
     lab.check();
   });
 
+  test('RQ-37: beyond a network, what waited for a processor in a turn is not taken for shorter round trips', () => {
+    const lab = new Lab({ guest: { congestion: 'cubic' } });
+    const peer = lab.connect(ALLOWED4, 7, { timestamp: 1 });
+    // Ahead of a gap: acknowledged at once, with the time of the acknowledgment (NOP, NOP, 8, 10, TSval).
+    const beyondGap = (): number =>
+      peer
+        .raw({ seq: (peer.seq + 5000) >>> 0 }, pattern(100))
+        .at(-1)
+        ?.options.readUInt32BE(4) ?? -1;
+    const before = beyondGap();
+    lab.kernel.fault = (name, args) => {
+      if (name === 'read' && args[0] === lab.device.fd) lab.now += 30;
+      return undefined;
+    };
+    const after = beyondGap();
+    lab.kernel.fault = null;
+    assert.ok(after - before >= 30, `${after - before} ms`);
+    lab.check();
+  });
+
   test('T-22: so many SYNs that a limit turns away are told of it in a second', () => {
     const lab = new Lab({ limits: { tcpMaxFlows: 1 } });
     lab.connect(ALLOWED4, 7);
