@@ -9,6 +9,7 @@
  */
 import { Counter } from '../stack/counters.ts';
 import type { Packet } from '../stack/packet.ts';
+import { RateLimit } from '../stack/rate-limit.ts';
 import {
   DNS_PORT,
   DNS_RCODE_FORMERR,
@@ -24,10 +25,11 @@ import { PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.
 import type { FlowContext } from './context.ts';
 import { DnsQuery, type DnsQueryOwner, MAX_ANSWER } from './dns-query.ts';
 import { FlowTable } from './flow-table.ts';
-import { MAX_QUERIES_PER_SECOND, RateWindow } from './rate-window.ts';
 
 /** Bytes of a query. Real ones have less than 300; also the size of `HostScratch.message`. */
 const MAX_QUERY = 4096;
+/** Queries that are passed on in a second, and at once: a socket each, for every resolver that is tried (U-04). */
+const MAX_QUERIES_PER_SECOND = 4096;
 
 /** Filled and used within one call; shared by all guests. */
 const header = new DnsHeader();
@@ -37,7 +39,7 @@ export class DnsFlows implements DnsQueryOwner {
   readonly answer: number;
   readonly serverPort: number;
   readonly #table: FlowTable<DnsQuery>;
-  readonly #rate = new RateWindow(MAX_QUERIES_PER_SECOND);
+  readonly #rate = new RateLimit(MAX_QUERIES_PER_SECOND, MAX_QUERIES_PER_SECOND);
 
   /** Takes 64 KiB of the slab's fixed regions. A `serverPort` other than 53 is for tests without privileges. */
   constructor(context: FlowContext, serverPort: number = DNS_PORT) {

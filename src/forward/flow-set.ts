@@ -3,13 +3,21 @@
  * those first that were used longest ago.
  */
 import type { Counter } from '../stack/counters.ts';
+import { RateLimit } from '../stack/rate-limit.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramFlow } from './datagram-flow.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
-import { RateWindow } from './rate-window.ts';
+
+/**
+ * UDP flows that give way to newer ones in a second, and at once: closing and opening a socket each. It costs the host far
+ * more than the guest, and a flood of it would take the turns of everything else (U-04).
+ */
+export const MAX_EVICTIONS_PER_SECOND = 8192;
+/** The same for pings: with the flows there may be, 10,000 identifiers at once are answered (C-01). */
+export const MAX_PING_EVICTIONS_PER_SECOND = 9000;
 
 export interface FlowSetOptions {
   /** Of the IP header. */
@@ -27,14 +35,14 @@ export class FlowSet<F extends DatagramFlow> {
   readonly #lru = new LruList();
   readonly #most: number;
   readonly #evicted: Counter;
-  readonly #evictions: RateWindow;
+  readonly #evictions: RateLimit;
 
   constructor(context: FlowContext, { protocol, most, evicted, evictionsPerSecond }: FlowSetOptions) {
     this.#context = context;
     this.#table = new FlowTable(context.hash, protocol);
     this.#most = most;
     this.#evicted = evicted;
-    this.#evictions = new RateWindow(evictionsPerSecond);
+    this.#evictions = new RateLimit(evictionsPerSecond, evictionsPerSecond);
   }
 
   get size(): number {

@@ -21,7 +21,6 @@ import {
   IPV6_UNICAST_HOPS,
   IPV6_V6ONLY,
   putMsghdr,
-  recvmmsg,
   SO_ERROR,
   SO_RCVBUF,
   SOCK_DGRAM,
@@ -154,9 +153,7 @@ export class HostDatagramSocket extends HostDescriptor {
 
   /** Receive into `slots` without waiting; how many datagrams there were, or `-errno`. */
   receive(slots: ReceiveSlots): number {
-    const { memory } = this.context;
-    slots.prepare();
-    const count = recvmmsg(memory, this.fd, slots.headers, slots.count);
+    const count = slots.receive(this.fd);
     if (count === slots.count && !this.#isEnlarged) this.#enlarge();
     return count;
   }

@@ -16,10 +16,9 @@ import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno
 import type { FlowContext } from './context.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { ListedFlow } from './flow-info.ts';
-import { FlowSet } from './flow-set.ts';
+import { FlowSet, MAX_PING_EVICTIONS_PER_SECOND } from './flow-set.ts';
 import { ANY_ADDRESS } from './flow-table.ts';
 import { PingFlow, type PingFlowOwner } from './ping-flow.ts';
-import { MAX_PING_EVICTIONS_PER_SECOND } from './rate-window.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
 
 const BUFFER_SIZE = 65536;

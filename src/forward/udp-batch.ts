@@ -7,7 +7,7 @@ import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { MMSGHDR_SIZE, msghdrControlLength } from '../sys/socket.ts';
+import { MMSGHDR_SIZE, msghdrControlLength, recvmmsg } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
 
@@ -109,7 +109,7 @@ export interface SenderJudge {
 export class ReceiveSlots {
   readonly count: number = SLOTS;
   /** The array of struct mmsghdr. */
-  readonly headers: number;
+  readonly #headers: number;
   readonly #memory: Memory;
   readonly #payloads: number;
   readonly #names: number;
@@ -119,6 +119,8 @@ export class ReceiveSlots {
   readonly #controlSize: number;
   readonly #src = new IpAddress();
   readonly #next = new IpAddress();
+  /** Slots that the last call may have changed. */
+  #used = 0;
 
   /**
    * `payloads` is where the datagrams go: 2 MiB (`payloadRegion`), shared by all whose use does not overlap. Names have
@@ -130,12 +132,12 @@ export class ReceiveSlots {
     this.#nameSize = nameSize;
     this.#nameStride = (nameSize + 7) & ~7;
     this.#controlSize = controlSize;
-    this.headers = slab.region(SLOTS * MMSGHDR_SIZE);
+    this.#headers = slab.region(SLOTS * MMSGHDR_SIZE);
     this.#names = slab.region(SLOTS * this.#nameStride);
     this.#controls = slab.region(SLOTS * controlSize);
     const iovecs = slab.region(SLOTS * IOVEC_SIZE);
     for (let i = 0; i < SLOTS; i++) {
-      const at = this.headers + i * MMSGHDR_SIZE;
+      const at = this.#headers + i * MMSGHDR_SIZE;
       memory.putIovec(iovecs, i, this.payloadAt(i), SLOT_SIZE);
       memory.putPointer(at, this.nameAt(i), nameSize);
       memory.putSize(at + 8, nameSize);
@@ -148,14 +150,19 @@ export class ReceiveSlots {
     }
   }
 
-  /** The kernel overwrites the lengths of names and ancillary data; set them again. */
-  prepare(): void {
+  /** Receive from `fd` without waiting; how many datagrams there are now, or `-errno`. */
+  receive(fd: number): number {
     const view = this.#memory.view;
-    for (let i = 0; i < SLOTS; i++) {
-      const at = this.headers + i * MMSGHDR_SIZE;
+    // Where the kernel put datagrams it has overwritten the lengths of names and ancillary data.
+    for (let i = 0; i < this.#used; i++) {
+      const at = this.#headers + i * MMSGHDR_SIZE;
       view.setUint32(at + 8, this.#nameSize, true);
       if (this.#controlSize > 0) view.setUint32(at + 40, this.#controlSize, true);
     }
+    const count = recvmmsg(this.#memory, fd, this.#headers, SLOTS);
+    // One more than there were: it may have come that far before it failed.
+    this.#used = Math.min(Math.max(count, 0) + 1, SLOTS);
+    return count;
   }
 
   payloadAt(i: number): number {
@@ -164,7 +171,7 @@ export class ReceiveSlots {
 
   /** Payload bytes of datagram `i`. */
   lengthAt(i: number): number {
-    return this.#memory.view.getUint32(this.headers + i * MMSGHDR_SIZE + 56, true);
+    return this.#memory.view.getUint32(this.#headers + i * MMSGHDR_SIZE + 56, true);
   }
 
   /** The sender's socket address. */
@@ -173,7 +180,7 @@ export class ReceiveSlots {
   }
 
   nameLengthAt(i: number): number {
-    return Math.min(this.#memory.view.getUint32(this.headers + i * MMSGHDR_SIZE + 8, true), this.#nameSize);
+    return Math.min(this.#memory.view.getUint32(this.#headers + i * MMSGHDR_SIZE + 8, true), this.#nameSize);
   }
 
   controlAt(i: number): number {
@@ -181,7 +188,7 @@ export class ReceiveSlots {
   }
 
   controlLengthAt(i: number): number {
-    return Math.min(msghdrControlLength(this.#memory, this.headers + i * MMSGHDR_SIZE), this.#controlSize);
+    return Math.min(msghdrControlLength(this.#memory, this.#headers + i * MMSGHDR_SIZE), this.#controlSize);
   }
 
   /** Pass the first `count` datagrams on to (`guest`, `guestPort`), each as from its sender; bytes that were let in. */

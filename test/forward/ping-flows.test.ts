@@ -1,7 +1,7 @@
 /** Pings to the outside, packet by packet, above the fake kernel. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { MAX_PING_EVICTIONS_PER_SECOND } from '../../src/forward/rate-window.ts';
+import { MAX_PING_EVICTIONS_PER_SECOND } from '../../src/forward/flow-set.ts';
 import { EACCES, EHOSTUNREACH, EMFILE, EMSGSIZE, ENETUNREACH, ENOBUFS, EPERM } from '../../src/sys/errno.ts';
 import type { DatagramFile } from '../support/lab/fake-kernel.ts';
 import { Lab } from '../support/lab/lab.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type GuestBehavior } from '../../src/config.ts';
-import { MAX_EVICTIONS_PER_SECOND } from '../../src/forward/rate-window.ts';
+import { MAX_EVICTIONS_PER_SECOND } from '../../src/forward/flow-set.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR, ENETUNREACH } from '../../src/sys/errno.ts';
 import { assertAnswersInOrder } from '../support/lab/answers.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
