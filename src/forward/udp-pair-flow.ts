@@ -44,7 +44,7 @@ export interface UdpPairOwner {
   touch(flow: UdpPairFlow): void;
   /** The policy still lets the destination of this routed flow be reached. */
   mayAnswer(flow: UdpPairFlow): boolean;
-  /** The host cannot be reached, or not any more: tell the guest, if it is to know. */
+  /** The host cannot be reached, or not any more: tell the guest. */
   refused(flow: UdpPairFlow, errno: number): void;
   ended(flow: UdpPairFlow): void;
 }

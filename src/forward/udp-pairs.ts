@@ -82,10 +82,8 @@ export class UdpPairs implements UdpPairOwner {
   }
 
   refused(flow: UdpPairFlow, errno: number): void {
-    const { behavior, counters, icmp, memory, scratch, clock } = this.context;
+    const { counters, icmp, memory, scratch, clock } = this.context;
     if (errno === EMFILE) counters.drop(DropReason.UdpLimit);
-    // As a program that copies datagrams between two sockets does: it has nobody to tell.
-    if (behavior.udpMapping === 'connected') return;
     const why = errno === 0 ? Unreachable.Host : unreachableFor(-errno);
     emitUdp(memory.view, scratch.message, flow.guestPort, flow.remotePort, UDP_HEADER_LEN, 0);
     icmp.unreachableFlow(

@@ -121,7 +121,7 @@ describe('slirpnetstack: UDP', () => {
     assert.match(line, /local-fwd done: l=EOF\/0 r=\[.*refused\]\/0$/);
   });
 
-  test('routed: one connected socket per destination, its lines, and no ICMP when the host refuses', async () => {
+  test('review O-5: routed: one connected socket per destination, its lines, and the guest hears of a closed port', async () => {
     await using program: Slirpnetstack = await startSlirpnetstack(guest, '-enable-host');
     for (const host of [HOST4, HOST6]) {
       await using server = await DatagramClient.at(host);
@@ -134,7 +134,7 @@ describe('slirpnetstack: UDP', () => {
     const closed = await DatagramClient.at(HOST4);
     const { port } = closed.socket.address();
     await closed[Symbol.asyncDispose]();
-    assert.equal(await guest.namespace.evaluate(ask, [HOST4, port, 'hello', 500]), 'nothing');
+    assert.equal(await guest.namespace.evaluate(ask, [HOST4, port, 'hello', 5000]), 'ECONNREFUSED');
     await program.line(
       new RegExp(`-${HOST4}:${port} Routing conn done: l=EOF/0 r=\\[read udp .*refused\\]/0$`),
     );
