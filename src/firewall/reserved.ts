@@ -3,8 +3,9 @@
  *
  * Sources: the IANA special-purpose registries (RFC 6890, RFC 8190) and cloud vendors' manuals. Left out on purpose:
  * private (RFC 1918, RFC 4193), shared (RFC 6598), documentation (RFC 5737, RFC 3849) and benchmarking (RFC 2544)
- * ranges. They are ordinary destinations, reached or not by routing. The guest's own network is added by the policy,
- * because the user chooses it.
+ * ranges. They are ordinary destinations, reached or not by routing. So is the NAT64 prefix of RFC 6052, which is the
+ * whole IPv4 internet where a host has IPv6 only: see `isNat64`. The guest's own network is added by the policy, because
+ * the user chooses it.
  */
 import type { IpAddress } from '../stack/wire/address.ts';
 
@@ -28,7 +29,6 @@ export const reservedRanges: readonly ReservedRange[] = [
 
   { prefix: '::/96', kind: 'embedded' }, // RFC 4291 §2.5.5.1 IPv4-compatible, deprecated
   { prefix: '::ffff:0:0:0/96', kind: 'embedded' }, // RFC 7915 (RFC 2765) IPv4-translated, SIIT
-  { prefix: '64:ff9b::/96', kind: 'embedded' }, // RFC 6052 §2.1 NAT64 well-known prefix
   { prefix: '64:ff9b:1::/48', kind: 'embedded' }, // RFC 8215 NAT64 local use
 
   { prefix: '169.254.0.0/16', kind: 'linkLocal' }, // RFC 3927
@@ -61,6 +61,11 @@ export function isNeverValid(addr: IpAddress): boolean {
   return (addr.w2 === 0 && addr.w3 > 1) || addr.w2 === 0xffff0000;
 }
 
+/** RFC 6052 §2.1, the well-known prefix 64:ff9b::/96: an IPv4 address in other writing, for a translator on the way. */
+export function isNat64(addr: IpAddress): boolean {
+  return addr.w0 === 0x0064ff9b && addr.w1 === 0 && addr.w2 === 0;
+}
+
 /** ISATAP interface identifiers, RFC 5214 §6.1: locally or globally unique IPv4 address in the last word. */
 function isIsatap(addr: IpAddress): boolean {
   return addr.w2 === 0x00005efe || addr.w2 === 0x02005efe;
@@ -86,17 +91,15 @@ export function embeddedIpv4(addr: IpAddress, out: IpAddress): boolean {
     out.setV4(~addr.w3 >>> 0);
     return true;
   }
-  if (addr.w0 === 0x0064ff9b) {
-    if (addr.w1 === 0 && addr.w2 === 0) {
-      out.setV4(addr.w3); // RFC 6052 §2.2
-      return true;
-    }
-    if (addr.w1 >>> 16 === 1) {
-      // RFC 8215 leaves the layout to the operator. Only the usual /96 one is understood; anything that could be one of
-      // the shorter layouts of RFC 6052 §2.2 counts as 0.0.0.0, which no policy permits.
-      out.setV4(addr.w2 === 0 && (addr.w3 & 0xffffff) !== 0 ? addr.w3 : 0);
-      return true;
-    }
+  if (isNat64(addr)) {
+    out.setV4(addr.w3); // RFC 6052 §2.2
+    return true;
+  }
+  if (addr.w0 === 0x0064ff9b && addr.w1 >>> 16 === 1) {
+    // RFC 8215 leaves the layout to the operator. Only the usual /96 one is understood; anything that could be one of
+    // the shorter layouts of RFC 6052 §2.2 counts as 0.0.0.0, which no policy permits.
+    out.setV4(addr.w2 === 0 && (addr.w3 & 0xffffff) !== 0 ? addr.w3 : 0);
+    return true;
   }
   if (isIsatap(addr)) {
     out.setV4(addr.w3);

@@ -14,8 +14,9 @@
  *
  * Where reserved ranges nest, the allow rule must lie inside the innermost: 169.254.0.0/16 does not open
  * 169.254.169.254, nor the guest's network its broadcast address. A permitted IPv6 destination that carries an IPv4
- * address inside (6to4, Teredo, ISATAP, NAT64) is judged again as that one, and both must pass. IPv4-compatible and
- * IPv4-translated destinations never pass.
+ * address inside (6to4, Teredo, ISATAP, NAT64 for local use) is judged again as that one, and both must pass.
+ * IPv4-compatible and IPv4-translated destinations never pass. One with the well-known prefix of NAT64 is judged as the
+ * IPv4 address inside and nothing else; rules that name it in this writing count as rules for that address.
  *
  * ICMP has port 0: icmp rules and portless `any` rules match it, tcp and udp rules do not. `defaultAllow` is the policy
  * of slirp4netns, which has no firewall: 5 and 6 permit.
@@ -29,6 +30,7 @@ import { HostRouteTable } from './host-routes.ts';
 import { compilePrefix, formatPrefix, type Prefix, type PrefixSpec, parsePrefix } from './prefix.ts';
 import {
   embeddedIpv4,
+  isNat64,
   isNeverValid,
   type ReservedKind,
   reservedRanges,
@@ -57,7 +59,12 @@ export interface PolicySpec {
   defaultAllow?: boolean;
   /** The guest's own networks, both families: reserved. */
   guestNetworks: PrefixSpec[];
+  /** Further reserved ranges. */
+  closed?: PrefixSpec[];
 }
+
+/** Rules as broad as the prefix of NAT64, or broader, name none of the IPv4 addresses inside. */
+const NAT64_RULE_BITS = 97;
 
 export class Policy {
   readonly #allow: RuleSet;
@@ -99,6 +106,10 @@ export class Policy {
       prefixes.push({ address: new IpAddress().setV4(broadcast), bits: 128 });
       kinds.push('group', 'group');
     }
+    for (const range of spec.closed ?? []) {
+      prefixes.push(compilePrefix(range));
+      kinds.push('embedded');
+    }
     this.#reserved = new AddressSet(prefixes);
     const byEntry: ReservedKind[] = [];
     kinds.forEach((kind, index) => {
@@ -114,33 +125,55 @@ export class Policy {
 
   /** Judges one destination. `port` in host order, 0 for ICMP. Allocates nothing and does not keep `dst`. */
   verdict(proto: Protocol, dst: IpAddress, port: number): Verdict {
-    const outer = this.#judge(proto, dst, port);
+    const inner = this.#inner;
+    if (isNat64(dst) && this.#reserved.find(dst) < 0) {
+      embeddedIpv4(dst, inner);
+      return this.#judge(proto, inner, port, dst);
+    }
+    const outer = this.#judge(proto, dst, port, null);
     if (outer !== Verdict.Permit || dst.isV4) return outer;
-    if (!embeddedIpv4(dst, this.#inner)) return outer;
-    const inner = this.#judge(proto, this.#inner, port);
-    if (inner !== Verdict.Permit || !secondEmbeddedIpv4(dst, this.#inner)) return inner;
-    return this.#judge(proto, this.#inner, port);
+    if (!embeddedIpv4(dst, inner)) return outer;
+    const first = this.#judge(proto, inner, port, null);
+    if (first !== Verdict.Permit || !secondEmbeddedIpv4(dst, inner)) return first;
+    return this.#judge(proto, inner, port, null);
   }
 
   /** In a range that no broad rule opens, the guest's own networks included. */
   isReserved(address: IpAddress): boolean {
+    if (isNat64(address) && embeddedIpv4(address, this.#inner) && this.#reserved.find(this.#inner) >= 0)
+      return true;
     return isNeverValid(address) || this.#reserved.find(address) >= 0;
   }
 
-  #judge(proto: Protocol, dst: IpAddress, port: number): Verdict {
+  /** `writing`: the same destination as a NAT64 address, or null. */
+  #judge(proto: Protocol, dst: IpAddress, port: number, writing: IpAddress | null): Verdict {
     if (this.#deny.matches(proto, dst, port, 0)) return Verdict.Deny;
+    if (writing !== null && this.#deny.matches(proto, writing, port, 0)) return Verdict.Deny;
     if (isNeverValid(dst)) return Verdict.DenyReserved;
     if (this.#hosts.isBroadcast(dst)) return Verdict.DenyGroup;
     const range = this.#reserved.find(dst);
     if (range >= 0) {
       const kind = this.#reservedKind[range]!;
-      const open = this.#allow.matches(proto, dst, port, this.#reserved.bitsOf(range));
+      const open = this.#isAllowed(proto, dst, port, writing, this.#reserved.bitsOf(range));
       if (open && !(kind === 'group' && proto === Protocol.Tcp)) return Verdict.Permit;
       return kind === 'group' || kind === 'future' ? Verdict.DenyGroup : Verdict.DenyReserved;
     }
-    if (this.#allow.matches(proto, dst, port, 0)) return Verdict.Permit;
+    if (this.#isAllowed(proto, dst, port, writing, 0)) return Verdict.Permit;
     if (this.#hosts.contains(dst)) return this.#openHost ? Verdict.Permit : Verdict.DenyHost;
     return this.#openRouting ? Verdict.Permit : Verdict.Deny;
+  }
+
+  /** A rule allows it whose prefix has at least `minBits`. */
+  #isAllowed(
+    proto: Protocol,
+    dst: IpAddress,
+    port: number,
+    writing: IpAddress | null,
+    minBits: number,
+  ): boolean {
+    if (this.#allow.matches(proto, dst, port, minBits)) return true;
+    // Both writings have the IPv4 address in the last word, so lengths of prefixes mean the same.
+    return writing !== null && this.#allow.matches(proto, writing, port, Math.max(minBits, NAT64_RULE_BITS));
   }
 }
 

@@ -173,7 +173,9 @@ for (const [name, setup] of openPolicies) {
         '::8.8.8.8',
         '::ffff:0:8.8.8.8',
         '64:ff9b::7f00:1',
-        '64:ff9b::8.8.8.8',
+        '64:ff9b::0.0.0.1',
+        '64:ff9b::169.254.169.254',
+        '64:ff9b::10.0.2.2', // the guest's network
         '64:ff9b:1::7f00:1',
         '64:ff9b:1::8.8.8.8',
         '2002:7f00:1::',
@@ -191,7 +193,9 @@ for (const [name, setup] of openPolicies) {
       ])
         checkAll(p, dst, DenyReserved);
       checkAll(p, '2002:e000:1::1', DenyGroup);
+      checkAll(p, '64:ff9b::224.0.0.1', DenyGroup);
       for (const dst of [
+        '64:ff9b::8.8.8.8',
         '2002:808:808::1',
         '2001:0:808:808::f7f7:f7f7',
         '2001:db8::5efe:8.8.8.8',
@@ -307,9 +311,48 @@ describe('allow rules and reserved ranges (A-07)', () => {
     checkAll(p, '::ffff:0:8.8.8.8', DenyReserved);
   });
 
-  test('NAT64 needs a rule for its prefix and a policy that permits the address inside', () => {
+  test('review OP-7: a NAT64 address is judged as the IPv4 address inside', () => {
+    const p = policy({
+      routing: true,
+      allow: '127.0.0.1:8080',
+      deny: 'any://9.9.9.9,any://[64:ff9b::1.0.0.0]/104',
+    });
+    checkAll(p, '64:ff9b::8.8.8.8', Permit);
+    checkAll(p, '64:ff9b::9.9.9.9', Deny);
+    checkAll(p, '64:ff9b::1.2.3.4', Deny);
+    checkAll(p, '1.2.3.4', Permit);
+    checkAll(p, '64:ff9b::192.168.1.100', DenyHost);
+    checkAll(p, '64:ff9b::127.0.0.1', DenyReserved, 81);
+    check(p, Tcp, '64:ff9b::127.0.0.1', 8080, Permit);
+    checkAll(p, '64:ff9b::10.0.2.2', DenyReserved);
+    checkAll(policy({ routing: true, deny: 'any://[::]/0' }), '64:ff9b::8.8.8.8', Deny);
+    checkAll(policy({ host: true }), '64:ff9b::192.168.1.100', Permit);
+    checkAll(policy({}), '64:ff9b::8.8.8.8', Deny);
+    checkAll(policy({ allow: '8.8.8.8' }), '64:ff9b::8.8.4.4', Deny);
+    check(policy({ allow: '8.8.8.8' }), Tcp, '64:ff9b::8.8.8.8', 80, Permit);
+    // Whether the host has a route of its own for the prefix does not matter: a translator may be on it.
+    const table = hostTable();
+    table.add(parseIpAddress('64:ff9b::'), 96, 254);
+    checkAll(policy({ routing: true }, table), '64:ff9b::8.8.8.8', Permit);
+  });
+
+  test('review OP-7: a rule written with NAT64 addresses opens those it names, and a rule for all of them none', () => {
+    const one = policy({ allow: 'any://[64:ff9b::8.8.8.0]/120' });
+    checkAll(one, '64:ff9b::8.8.8.8', Permit);
+    checkAll(one, '64:ff9b::8.8.4.4', Deny);
+    checkAll(one, '8.8.8.8', Deny);
+    const loopback = policy({ allow: 'any://[64:ff9b::127.0.0.0]/104' });
+    checkAll(loopback, '64:ff9b::127.0.0.1', Permit);
+    checkAll(policy({ allow: 'any://[64:ff9b::]/97' }), '64:ff9b::127.0.0.1', DenyReserved);
+    for (const all of ['any://[64:ff9b::]/96', 'any://[::]/0'])
+      checkAll(policy({ allow: all }), '64:ff9b::8.8.8.8', Deny);
+  });
+
+  test('review OP-7: where the prefix is kept closed it needs a rule, and so does the one for local use', () => {
     const rules = 'any://[64:ff9b::]/96,any://[64:ff9b:1::]/48';
-    const p = policy({ routing: true, allow: rules, deny: 'any://9.9.9.9' });
+    const closed = [{ address: '64:ff9b::', bits: 96 }];
+    const table = hostTable();
+    const p = new Policy({ ...spec({ routing: true, allow: rules, deny: 'any://9.9.9.9' }), closed }, table);
     checkAll(p, '64:ff9b::8.8.8.8', Permit);
     checkAll(p, '64:ff9b:1:abcd::8.8.8.8', Permit);
     checkAll(p, '64:ff9b::9.9.9.9', Deny);
@@ -318,7 +361,9 @@ describe('allow rules and reserved ranges (A-07)', () => {
     checkAll(p, '64:ff9b::10.0.2.2', DenyReserved);
     checkAll(p, '64:ff9b:1::127.0.0.1', DenyReserved);
     checkAll(p, '64:ff9b:1:7f00:0:100::', DenyReserved); // /48 layout of 127.0.0.1
-    checkAll(policy({ allow: rules }), '64:ff9b::8.8.8.8', Deny);
+    checkAll(new Policy({ ...spec({ allow: rules }), closed }, table), '64:ff9b::8.8.8.8', Deny);
+    const routed = new Policy({ ...spec({ routing: true }), closed }, table);
+    for (const dst of ['64:ff9b::8.8.8.8', '64:ff9b:1::8.8.8.8']) checkAll(routed, dst, DenyReserved);
   });
 
   test('deny wins over allow, inside and around it', () => {

@@ -36,7 +36,6 @@ const OPEN: readonly string[] = [
   '[fd00:ec2::254]',
   '[fd00:ec2::23]',
   '[fd20:ce::254]',
-  '[64:ff9b::/96]',
   '[64:ff9b:1::/48]',
 ];
 

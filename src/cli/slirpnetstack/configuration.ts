@@ -29,6 +29,8 @@ export function configuration(options: Options): Config {
           const { address, bits } = parsePrefix(text);
           return { address: address.toString(), bits };
         }),
+        // The original's list has the NAT64 prefix.
+        closed: [{ address: '64:ff9b::', bits: 96 }],
       },
       behavior: {
         ...defaultBehavior,
