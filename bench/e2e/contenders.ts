@@ -8,7 +8,7 @@ import { openSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { call, socketPath } from './control-socket.ts';
-import { GUEST_ADDRESS, inside, ip, type Lab, SERVER_ADDRESS } from './namespaces.ts';
+import { DNS_ADDRESS, GUEST_ADDRESS, ip, type Lab, onHost, SERVER_ADDRESS } from './namespaces.ts';
 import { manyDescriptors, monotonicMs, type Owned, start, stop } from './processes.ts';
 
 /** Names of the contenders, in the order of the tables. */
@@ -96,7 +96,7 @@ function command(
         ...['-a', GUEST_ADDRESS, '-n', '255.255.255.0', '-g', '10.0.2.2', '-m', mtu],
         // A client that is not on loopback is not spliced either.
         ...['-t', forward === undefined ? 'none' : `${SERVER_ADDRESS}/${forward}`],
-        ...['-u', 'none', '-T', 'none', '-U', 'none', pid],
+        ...['-u', 'none', '-T', 'none', '-U', 'none', '--dns-forward', DNS_ADDRESS, pid],
       ];
   }
 }
@@ -132,7 +132,7 @@ export async function startContender(name: ContenderName, lab: Lab, options: Sta
   const wantsApi = options.api === true || (options.forward !== undefined && name === 'slirp4netns');
   const api = wantsApi ? socketPath() : undefined;
   const owned = start(
-    inside(lab.hostPid, [
+    onHost(lab.hostPid, [
       ...[...manyDescriptors(), ...pin],
       ...['perl', '-e', STAMP_AND_EXEC, ...command(name, lab, options, api)],
     ]),

@@ -15,12 +15,14 @@ import { judge } from './targets.ts';
 import type { Cell, Figures, Timing } from './workload.ts';
 import { apiCells } from './workloads/api.ts';
 import { bulkCells } from './workloads/bulk.ts';
+import { coldCells } from './workloads/cold.ts';
 import { connectCells } from './workloads/connects.ts';
 import { datagramCells } from './workloads/datagrams.ts';
 import { footprintCells } from './workloads/footprint.ts';
 import { forwardCells } from './workloads/forward.ts';
 import { latencyCells } from './workloads/latency.ts';
 import { loadCells } from './workloads/load.ts';
+import { sparseCells } from './workloads/sparse.ts';
 
 const USAGE = `usage: node dist/bench/e2e/main.js [options]        (as root)
   --rounds N          rounds of every sample (default 3)
@@ -50,6 +52,8 @@ const ALL_CELLS: readonly Cell[] = [
   ...datagramCells,
   ...forwardCells,
   ...loadCells,
+  ...coldCells,
+  ...sparseCells,
   ...apiCells,
   ...footprintCells,
 ];

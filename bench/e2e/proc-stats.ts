@@ -68,6 +68,18 @@ export function cpuSeconds(pid: number): number {
   return ticks / TICKS_PER_SECOND;
 }
 
+/**
+ * The same to the nanosecond, for what costs little: `/proc/PID/task/TID/schedstat`. A thread that has ended is not in it.
+ */
+export function cpuMilliseconds(pid: number): number {
+  let nanoseconds = 0;
+  for (const member of processTree(pid)) {
+    for (const task of tasks(member))
+      nanoseconds += Number(read(`/proc/${member}/task/${task}/schedstat`).split(' ')[0] ?? 0);
+  }
+  return nanoseconds / 1e6;
+}
+
 /** Memory of the tree of `pid`. */
 export function memory(pid: number): Memory {
   let resident = 0;
@@ -109,4 +121,11 @@ export function interfaceCounters(pid: number, name: string): InterfaceCounters 
     return { rxBytes: n[0] ?? 0, rxPackets: n[1] ?? 0, txBytes: n[8] ?? 0, txPackets: n[9] ?? 0 };
   }
   return undefined;
+}
+
+/** True when the network namespace of `pid` has a default route (IPv4). */
+export function hasDefaultRoute(pid: number): boolean {
+  return read(`/proc/${pid}/net/route`)
+    .split('\n')
+    .some((line) => line.split('\t')[1] === '00000000');
 }

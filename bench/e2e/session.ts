@@ -7,7 +7,7 @@ import { type ContenderName, type Stack, type StartOptions, startContender } fro
 import { createLab, type Lab, SERVER_ADDRESS } from './namespaces.ts';
 import { kill, type Owned, start } from './processes.ts';
 
-/** Port of the TCP echo server for many connections, present in every session. */
+/** Port of the TCP echo server for many connections, present in every {@link Session}. */
 export const CONNECTIONS_PORT = 7001;
 
 /** How to set up. With `cpu`, the agents are pinned to it too, and a SCHED_IDLE loop keeps it awake. */
@@ -23,10 +23,35 @@ export interface Session {
   agent(where: 'host' | 'guest'): Agent;
 }
 
+/** What a measurement works with that starts the stack itself, and nothing has gone through the stack before. */
+export interface ColdSession extends Omit<Session, 'stack'> {
+  start(): Promise<Stack>;
+}
+
 /** Set up, run `measure`, tear down. */
 export async function withSession<T>(
   options: SessionOptions,
   measure: (session: Session) => Promise<T>,
+): Promise<T> {
+  return await withColdSession(options, async ({ lab, agent, start: startStack }) => {
+    await agent('host').ask('serve-connections', { port: CONNECTIONS_PORT });
+    const stack = await startStack();
+    const probe = agent('guest');
+    const reached = probe.ask('reach', {
+      address: SERVER_ADDRESS,
+      port: CONNECTIONS_PORT,
+      timeoutMs: 8000,
+    });
+    await (stack.death === undefined ? reached : Promise.race([reached, stack.death]));
+    await probe.stop();
+    return await measure({ lab, stack, agent });
+  });
+}
+
+/** The same with `measure` starting the stack. */
+export async function withColdSession<T>(
+  options: SessionOptions,
+  measure: (session: ColdSession) => Promise<T>,
 ): Promise<T> {
   const agents: Agent[] = [];
   let lab: Lab | undefined;
@@ -41,18 +66,15 @@ export async function withSession<T>(
       return added;
     };
     if (options.cpu !== undefined) awake = keepAwake(options.cpu);
-    await agent('host').ask('serve-connections', { port: CONNECTIONS_PORT });
-    stack = await startContender(options.contender, made, options);
-    const probe = agent('guest');
-    const reached = probe.ask('reach', {
-      address: SERVER_ADDRESS,
-      port: CONNECTIONS_PORT,
-      timeoutMs: 8000,
+    const result = await measure({
+      lab: made,
+      agent,
+      start: async () => {
+        stack = await startContender(options.contender, made, options);
+        return stack;
+      },
     });
-    await (stack.death === undefined ? reached : Promise.race([reached, stack.death]));
-    await probe.stop();
-    const result = await measure({ lab: made, stack, agent });
-    stack.assertAlive();
+    stack?.assertAlive();
     return result;
   } finally {
     await Promise.all(agents.map((agent) => agent.stop()));

@@ -39,6 +39,15 @@ export const targets: readonly Target[] = [
   { cell: 'latency/udp/pinned', metric: 'p50', opponent: 'better peer', bound: 1.15 },
   { cell: 'connects/1/pinned', metric: 'rate', opponent: 'better peer', bound: 1 },
   { cell: 'connects/64/pinned', metric: 'rate', opponent: 'better peer', bound: 1 },
+  { cell: 'cold/connects/1', metric: 'rate', opponent: 'better peer', bound: 0.8 },
+  { cell: 'cold/connects/1/later', metric: 'rate', opponent: 'better peer', bound: 0.8 },
+  { cell: 'cold/connects/64', metric: 'rate', opponent: 'better peer', bound: 1 },
+  { cell: 'cold/connects/64/later', metric: 'rate', opponent: 'better peer', bound: 1 },
+  ...(['tcp', 'connect', 'udp', 'ping', 'dns'] as const).flatMap((kind): Target[] => [
+    { cell: `sparse/${kind}`, metric: 'first', bound: 1000 },
+    { cell: `sparse/${kind}`, metric: 'p50at100', opponent: 'better peer', bound: 1.2 },
+    { cell: `sparse/${kind}`, metric: 'p50at10', opponent: 'better peer', bound: 1.2 },
+  ]),
   ...DIRECTIONS.flatMap((direction) =>
     [64, 1400].map(
       (size): Target => ({

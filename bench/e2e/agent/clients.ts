@@ -77,11 +77,13 @@ function exchange(
   return { count, lost };
 }
 
-function quantile(sorted: Float64Array, q: number): number {
+/** Of `sorted`, what this share is not above. */
+export function quantile(sorted: Float64Array, q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN;
 }
 
-function prepareAddresses(addresses: readonly string[], port: number): void {
+/** Lay out `addresses` for {@link connectOnce} and {@link connectsAtOnce}. */
+export function prepareAddresses(addresses: readonly string[], port: number): void {
   addresses.forEach((address, index) => {
     net.prepareAddress(address, port, AT_ADDRESSES + index * 16);
   });
@@ -104,23 +106,30 @@ function connectsInTurn(addresses: number, durationMs: number): { perSecond: num
   let failed = 0;
   let now = begin;
   while (now - begin < durationMs) {
-    const fd = net.open(net.STREAM);
-    const offset = AT_ADDRESSES + ((done + failed) % addresses) * 16;
-    const ok =
-      net.connectAt(fd, offset) === 0 && net.send(fd, at, 1, 0) === 1 && net.receive(fd, at, 64, 0) === 1;
-    net.close(fd);
-    if (ok) done++;
+    if (connectOnce((done + failed) % addresses)) done++;
     else failed++;
     now = performance.now();
   }
   return { perSecond: (done * 1e3) / (now - begin), failed };
 }
 
-function connectsAtOnce(
+/** Connect to the prepared address `index`, one byte there and back, close; false: it failed. */
+export function connectOnce(index: number): boolean {
+  const fd = net.open(net.STREAM);
+  const offset = AT_ADDRESSES + index * 16;
+  const ok =
+    net.connectAt(fd, offset) === 0 && net.send(fd, at, 1, 0) === 1 && net.receive(fd, at, 64, 0) === 1;
+  net.close(fd);
+  return ok;
+}
+
+/** `parallel` connections at a time, until the time is over or `most` have ended. */
+export function connectsAtOnce(
   addresses: number,
   parallel: number,
   warmUpMs: number,
   durationMs: number,
+  most: number = Number.POSITIVE_INFINITY,
 ): { perSecond: number; failed: number } {
   const epoll = net.epollOpen();
   const asked = new Set<number>(); // descriptors whose byte is on its way
@@ -139,7 +148,7 @@ function connectsAtOnce(
   const end = warm + durationMs;
   let from = 0;
   let now = 0;
-  for (now = performance.now(); now < end; now = performance.now()) {
+  for (now = performance.now(); now < end && done + failed < most; now = performance.now()) {
     if (from === 0 && now >= warm) {
       from = now;
       done = 0;

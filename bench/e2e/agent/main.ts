@@ -6,8 +6,10 @@ import { readSync, writeSync } from 'node:fs';
 import { apiCalls } from './api-calls.ts';
 import { connects, hold, reach, release, roundTrips } from './clients.ts';
 import { greet, meet, openSocket, receiveCounted, sendPaced } from './datagrams.ts';
+import { firstBytes, firstConnects, firstDatagrams } from './first.ts';
 import type { Operation, Operations } from './protocol.ts';
-import { serveConnections, serveDatagrams, serveStream } from './serve.ts';
+import { serveBytes, serveConnections, serveDatagrams, serveNames, serveStream } from './serve.ts';
+import { sparse } from './sparse.ts';
 
 type Handlers = { [O in Operation]: (request: Operations[O]['request']) => Operations[O]['reply'] };
 
@@ -21,9 +23,15 @@ const handlers: Handlers = {
   'serve-connections': ({ port }) => serveConnections(port, ready),
   'serve-stream': ({ port }) => serveStream(port, ready),
   'serve-datagrams': ({ address, port }) => serveDatagrams(address, port, ready),
+  'serve-bytes': ({ port }) => serveBytes(port, ready),
+  'serve-names': ({ address }) => serveNames(address, ready),
   reach,
   'round-trips': roundTrips,
   connects,
+  'first-connects': firstConnects,
+  'first-bytes': firstBytes,
+  'first-datagrams': firstDatagrams,
+  sparse,
   'api-calls': apiCalls,
   hold,
   release,

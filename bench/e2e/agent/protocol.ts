@@ -8,6 +8,10 @@ export interface Operations {
   'serve-connections': { request: { port: number }; reply: Record<string, never> };
   /** Echo server for one TCP connection at a time with blocking calls (fewest system calls per round trip). */
   'serve-stream': { request: { port: number }; reply: Record<string, never> };
+  /** Takes or gives as many bytes as a `first-bytes` client asks for, one connection at a time. */
+  'serve-bytes': { request: { port: number }; reply: Record<string, never> };
+  /** Answers every DNS query with one address. */
+  'serve-names': { request: { address: string }; reply: Record<string, never> };
   /** Echo server over UDP, at one address: answers of a wildcard socket may leave from another one. */
   'serve-datagrams': { request: { address: string; port: number }; reply: Record<string, never> };
   /** Try to connect until it succeeds; answers with CLOCK_MONOTONIC of the success. */
@@ -33,6 +37,35 @@ export interface Operations {
       durationMs: number;
     };
     reply: { perSecond: number; failed: number };
+  };
+  /**
+   * From when the network is there: `count` times connect, one byte there and back, close. Times are CLOCK_MONOTONIC of
+   * the first byte that came back and of the last.
+   */
+  'first-connects': {
+    request: {
+      addresses: readonly string[];
+      port: number;
+      parallel: number;
+      count: number;
+      timeoutMs: number;
+    };
+    reply: Span & { failed: number };
+  };
+  /** From when the network is there: one connection, `bytes` one way; from the connect to the last byte, or to the time limit. */
+  'first-bytes': {
+    request: { way: 'up' | 'down'; address: string; port: number; bytes: number; timeoutMs: number };
+    reply: Span & { moved: number };
+  };
+  /** From when the network is there: `count` datagrams there and back, `window` of them at a time. */
+  'first-datagrams': {
+    request: { address: string; port: number; count: number; window: number; timeoutMs: number };
+    reply: Span & { lost: number };
+  };
+  /** One request every `everyMs`. */
+  sparse: {
+    request: { kind: SparseKind; address: string; port: number; everyMs: number; count: number };
+    reply: RoundTrips & { first: number };
   };
   /** Requests to an API socket, a connection each, for `durationMs`: list, add a forward, list, remove it, … */
   'api-calls': {
@@ -73,6 +106,15 @@ export type Operation = keyof Operations;
 export type Request<O extends Operation> = Operations[O]['request'];
 /** What operation `O` answers. */
 export type Reply<O extends Operation> = Operations[O]['reply'];
+
+/** What is asked for now and then: a byte over an open connection, a new connection for it, a datagram, an echo, a name. */
+export type SparseKind = 'tcp' | 'connect' | 'udp' | 'ping' | 'dns';
+
+/** CLOCK_MONOTONIC, in milliseconds. */
+export interface Span {
+  readonly firstAtMs: number;
+  readonly lastAtMs: number;
+}
 
 /** Distribution of round trips, in microseconds. */
 export interface RoundTrips {

@@ -45,6 +45,51 @@ export function serveStream(port: number, ready: () => void): never {
   }
 }
 
+const DNS_PORT = 53;
+/** A compressed name that is the question's, type A, class IN, 60 s, four bytes: 192.0.2.1. */
+const ANSWER = Uint8Array.of(0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1);
+
+/** A connection begins with `u` or `d` and a number of bytes (decimal, ten digits): take them and say so, or give them. */
+export function serveBytes(port: number, ready: () => void): never {
+  const listener = net.serve(net.STREAM, port);
+  const text = net.base + net.AT_TEXT;
+  ready();
+  for (;;) {
+    const fd = net.accept(listener, 0);
+    if (fd < 0 || net.receive(fd, text, 11, 0) !== 11) continue;
+    const [way, bytes] = [net.text(1), Number(net.text(11).slice(1))];
+    let left = bytes;
+    while (left > 0) {
+      const count = Math.min(net.BLOCK, left);
+      const moved =
+        way === 'u' ? net.receive(fd, net.blockAt, count, 0) : net.send(fd, net.blockAt, count, 0x4000);
+      if (moved <= 0) break;
+      left -= moved;
+    }
+    if (left === 0) net.send(fd, text, 1, 0x4000);
+    net.close(fd);
+  }
+}
+
+/** A resolver that knows every name at once. */
+export function serveNames(address: string, ready: () => void): never {
+  const fd = net.serve(net.DATAGRAM, DNS_PORT, address);
+  const text = net.base + net.AT_TEXT;
+  const bytes = new Uint8Array(net.scratch, net.AT_TEXT, 4096);
+  ready();
+  for (;;) {
+    const length = net.receiveFrom(fd, text, 1024);
+    if (length < 12) continue;
+    // What follows the question (EDNS) is left out. Names are not compressed in a question.
+    let end = 12;
+    while (end < length && bytes[end] !== 0) end += (bytes[end] as number) + 1;
+    end += 5;
+    bytes.set([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0], 2);
+    bytes.set(ANSWER, end);
+    net.answer(fd, text, end + ANSWER.length);
+  }
+}
+
 /** UDP echo at one address. */
 export function serveDatagrams(address: string, port: number, ready: () => void): never {
   const fd = net.serve(net.DATAGRAM, port, address);

@@ -14,6 +14,13 @@ export const view: DataView = new DataView(scratch);
 /** Machine address of {@link scratch}. */
 export const base: number = addressOf(scratch);
 
+/** Bytes of {@link block}. */
+export const BLOCK: number = 262144;
+/** A block for bulk traffic; exported, so that it is not collected while its address is in use. */
+export const block: ArrayBuffer = new ArrayBuffer(BLOCK);
+/** Machine address of {@link block}. */
+export const blockAt: number = addressOf(block);
+
 const AT_ADDRESS = 0; // struct sockaddr_in, 16 bytes
 const AT_LENGTH = 32; // socklen_t
 const AT_OPTION = 48; // int, or struct timeval of 16 bytes
@@ -38,11 +45,14 @@ export const STREAM = 1;
 export const DATAGRAM = 2;
 /** SOCK_NONBLOCK, to be added to a type. */
 export const NONBLOCK = 0o4000;
+const RAW = 3;
+const IPPROTO_ICMP = 1;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SO_RCVTIMEO = 20;
+const SO_SNDTIMEO = 21;
 const IPPROTO_TCP = 6;
 const TCP_NODELAY = 1;
 /** EPOLLIN. */
@@ -139,6 +149,11 @@ export function open(type: number): number {
   return cSocket(AF_INET, type, 0);
 }
 
+/** A raw socket for ICMP, which gets IP packets; returns the descriptor or −1. */
+export function openIcmp(): number {
+  return cSocket(AF_INET, RAW, IPPROTO_ICMP);
+}
+
 /** connect(2) to the address prepared at `offset`. */
 export function connectAt(fd: number, offset: number): number {
   return cConnect(fd, base + offset, 16);
@@ -205,9 +220,18 @@ export function largeBuffers(fd: number, bytes: number): void {
 
 /** Let receiving calls give up after `ms`. */
 export function receiveTimeout(fd: number, ms: number): void {
+  setTimeLimit(fd, SO_RCVTIMEO, ms);
+}
+
+/** Let sending calls give up after `ms`. */
+export function sendTimeout(fd: number, ms: number): void {
+  setTimeLimit(fd, SO_SNDTIMEO, ms);
+}
+
+function setTimeLimit(fd: number, option: number, ms: number): void {
   view.setBigInt64(AT_OPTION, BigInt(Math.floor(ms / 1000)), true);
   view.setBigInt64(AT_OPTION + 8, BigInt(Math.floor((ms % 1000) * 1000)), true);
-  check(cSetOption(fd, SOL_SOCKET, SO_RCVTIMEO, base + AT_OPTION, 16), 'setsockopt');
+  check(cSetOption(fd, SOL_SOCKET, option, base + AT_OPTION, 16), 'setsockopt');
 }
 
 /** recvfrom(2) of up to `length` bytes to `at`; the sender is kept for {@link answer} and {@link lastSender}. */
