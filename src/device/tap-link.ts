@@ -67,7 +67,7 @@ export class TapLink implements DeviceLink {
     this.#slab = slab;
     this.#memory = memory;
     this.#slots = slab.region(BATCH_FRAMES * SLOT_SIZE, 4096);
-    this.#iovec = slab.region(MAX_PIECES * IOVEC_SIZE);
+    this.#iovec = memory.structures.region(MAX_PIECES * IOVEC_SIZE);
   }
 
   /** Bytes of virtio-net header in front of every frame. */

@@ -5,7 +5,7 @@
 import type { Clock, IoHandler, Poller } from '../forward/loop-services.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { readThreadCpuTime, TIMESPEC_SIZE } from '../sys/clock.ts';
-import { Epoll, epollScratchSize } from '../sys/epoll.ts';
+import { Epoll } from '../sys/epoll.ts';
 import { EINTR } from '../sys/errno.ts';
 import type { Memory } from '../sys/memory.ts';
 import { TimerHeap } from './timer-heap.ts';
@@ -69,7 +69,7 @@ export class EventLoop implements Poller {
   ) {
     this.#now = now;
     this.clock = { nowMs: Math.floor(now()), turn: 0, bytesLeft: TURN_BYTES, sendLeft: TURN_SEND_BYTES };
-    this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
+    this.#epoll = new Epoll(memory.structures, MAX_EVENTS);
     this.#onError = onError;
     const timespec = slab.region(TIMESPEC_SIZE);
     this.meter = new TurnMeter(now(), () => {

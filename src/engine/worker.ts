@@ -36,6 +36,8 @@ import { type OpenDevice, openDescriptor, openDevice } from './open-device.ts';
 
 /** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
 const FIXED_BYTES = 16 * 1024 * 1024;
+/** Addresses and events for the kernel: 6 KiB for the loop and all flows' scratch, 7 KiB for a guest. */
+const STRUCTURE_BYTES = 65536;
 /** Descriptors that are not flows': standard streams, epoll, eventfd, netlink, device, Node's own. */
 const OWN_DESCRIPTORS = 32;
 
@@ -66,7 +68,7 @@ class Engine {
 
   constructor(limits: Limits) {
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
-    this.#memory = new Memory(this.#slab.buffer);
+    this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
     const rng = new SystemRandom();
     const hostRoutes = new HostRouteTable();

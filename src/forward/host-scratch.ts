@@ -1,6 +1,6 @@
 /**
- * Arena memory for the arguments of system calls: socket addresses, message headers, I/O vectors. One set for all
- * flows, because nothing in it outlives the call it was filled for.
+ * Memory for the arguments of system calls: socket addresses in the arena, message headers and I/O vectors among the
+ * structures. One set for all flows, because nothing in it outlives the call it was filled for.
  */
 import type { Endpoint } from '../config.ts';
 import type { Parts } from '../stack/buffer/byte-queue.ts';
@@ -27,6 +27,7 @@ export class HostScratch {
   /** A socket address, and room for the length behind it. */
   readonly sockaddr: number;
   readonly option: number;
+  /** These two are offsets into `memory.structures`. */
   readonly msghdr: number;
   readonly iovec: number;
   readonly control: number;
@@ -40,8 +41,8 @@ export class HostScratch {
     this.memory = memory;
     this.sockaddr = slab.region(SOCKADDR_UN_SIZE + 10);
     this.option = slab.region(16);
-    this.msghdr = slab.region(MSGHDR_SIZE);
-    this.iovec = slab.region(IOVEC_SIZE * MAX_IOVECS);
+    this.msghdr = memory.structures.region(MSGHDR_SIZE);
+    this.iovec = memory.structures.region(IOVEC_SIZE * MAX_IOVECS);
     this.control = slab.region(this.controlSize);
     this.message = slab.region(this.messageSize);
   }

@@ -7,7 +7,7 @@ import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { MMSGHDR_SIZE, msghdrControlLength, recvmmsg } from '../sys/socket.ts';
+import { MMSGHDR_SIZE, msghdrControlLength, putMsghdr, recvmmsg } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
 
@@ -108,7 +108,7 @@ export interface SenderJudge {
 
 export class ReceiveSlots {
   readonly count: number = SLOTS;
-  /** The array of struct mmsghdr. */
+  /** The array of struct mmsghdr, among the structures. */
   readonly #headers: number;
   readonly #memory: Memory;
   readonly #payloads: number;
@@ -132,27 +132,21 @@ export class ReceiveSlots {
     this.#nameSize = nameSize;
     this.#nameStride = (nameSize + 7) & ~7;
     this.#controlSize = controlSize;
-    this.#headers = slab.region(SLOTS * MMSGHDR_SIZE);
+    this.#headers = memory.structures.region(SLOTS * MMSGHDR_SIZE);
     this.#names = slab.region(SLOTS * this.#nameStride);
     this.#controls = slab.region(SLOTS * controlSize);
-    const iovecs = slab.region(SLOTS * IOVEC_SIZE);
+    const iovecs = memory.structures.region(SLOTS * IOVEC_SIZE);
     for (let i = 0; i < SLOTS; i++) {
       const at = this.#headers + i * MMSGHDR_SIZE;
       memory.putIovec(iovecs, i, this.payloadAt(i), SLOT_SIZE);
-      memory.putPointer(at, this.nameAt(i), nameSize);
-      memory.putSize(at + 8, nameSize);
-      memory.putPointer(at + 16, iovecs + i * IOVEC_SIZE, IOVEC_SIZE);
-      memory.putSize(at + 24, 1);
-      if (controlSize > 0) memory.putPointer(at + 32, this.controlAt(i), controlSize);
-      else memory.putSize(at + 32, 0);
-      memory.putSize(at + 40, controlSize);
-      memory.putSize(at + 48, 0);
+      const iovec = iovecs + i * IOVEC_SIZE;
+      putMsghdr(memory, at, this.nameAt(i), nameSize, iovec, 1, this.controlAt(i), controlSize);
     }
   }
 
   /** Receive from `fd` without waiting; how many datagrams there are now, or `-errno`. */
   receive(fd: number): number {
-    const view = this.#memory.view;
+    const { view } = this.#memory.structures;
     // Where the kernel put datagrams it has overwritten the lengths of names and ancillary data.
     for (let i = 0; i < this.#used; i++) {
       const at = this.#headers + i * MMSGHDR_SIZE;
@@ -171,7 +165,7 @@ export class ReceiveSlots {
 
   /** Payload bytes of datagram `i`. */
   lengthAt(i: number): number {
-    return this.#memory.view.getUint32(this.#headers + i * MMSGHDR_SIZE + 56, true);
+    return this.#memory.structures.view.getUint32(this.#headers + i * MMSGHDR_SIZE + 56, true);
   }
 
   /** The sender's socket address. */
@@ -180,7 +174,8 @@ export class ReceiveSlots {
   }
 
   nameLengthAt(i: number): number {
-    return Math.min(this.#memory.view.getUint32(this.#headers + i * MMSGHDR_SIZE + 8, true), this.#nameSize);
+    const { view } = this.#memory.structures;
+    return Math.min(view.getUint32(this.#headers + i * MMSGHDR_SIZE + 8, true), this.#nameSize);
   }
 
   controlAt(i: number): number {

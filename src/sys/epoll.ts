@@ -3,7 +3,7 @@
  * descriptor that was closed, and whose number was used again, is told apart from one for its successor (N-03).
  */
 import { errno, libcFunction } from './libc.ts';
-import type { Memory } from './memory.ts';
+import type { Structures } from './structures.ts';
 
 const cCreate = libcFunction('epoll_create1', 'int', ['int']);
 const cCtl = libcFunction('epoll_ctl', 'int', ['int', 'int', 'int', 'uintptr_t']);
@@ -25,26 +25,20 @@ const EPOLL_CTL_MOD = 3;
 const EVENT_SIZE = process.arch === 'x64' ? 12 : 16;
 const DATA_OFFSET = process.arch === 'x64' ? 4 : 8;
 
-/** Scratch bytes an `Epoll` with `maxEvents` needs in the arena. */
-export function epollScratchSize(maxEvents: number): number {
-  return (maxEvents + 1) * EVENT_SIZE;
-}
-
 export class Epoll {
   readonly fd: number;
-  readonly #memory: Memory;
+  readonly #structures: Structures;
   readonly #events: number;
   readonly #single: number;
   readonly #maxEvents: number;
 
-  /** `scratch` is the offset of `epollScratchSize(maxEvents)` arena bytes. */
-  constructor(memory: Memory, scratch: number, maxEvents: number) {
+  constructor(structures: Structures, maxEvents: number) {
     const fd = cCreate(EPOLL_CLOEXEC);
     if (fd < 0) throw new Error(`epoll_create1 failed: errno ${errno()}`);
     this.fd = fd;
-    this.#memory = memory;
-    this.#events = scratch;
-    this.#single = scratch + maxEvents * EVENT_SIZE;
+    this.#structures = structures;
+    this.#events = structures.region(maxEvents * EVENT_SIZE);
+    this.#single = structures.region(EVENT_SIZE);
     this.#maxEvents = maxEvents;
   }
 
@@ -64,7 +58,7 @@ export class Epoll {
   wait(timeoutMs: number): number {
     const n = cWait(
       this.fd,
-      this.#memory.address(this.#events, this.#maxEvents * EVENT_SIZE),
+      this.#structures.address(this.#events, this.#maxEvents * EVENT_SIZE),
       this.#maxEvents,
       timeoutMs,
     );
@@ -72,23 +66,23 @@ export class Epoll {
   }
 
   eventsAt(index: number): number {
-    return this.#memory.view.getUint32(this.#events + index * EVENT_SIZE, true);
+    return this.#structures.view.getUint32(this.#events + index * EVENT_SIZE, true);
   }
 
   tokenAt(index: number): number {
-    return this.#memory.view.getUint32(this.#events + index * EVENT_SIZE + DATA_OFFSET, true);
+    return this.#structures.view.getUint32(this.#events + index * EVENT_SIZE + DATA_OFFSET, true);
   }
 
   generationAt(index: number): number {
-    return this.#memory.view.getUint32(this.#events + index * EVENT_SIZE + DATA_OFFSET + 4, true);
+    return this.#structures.view.getUint32(this.#events + index * EVENT_SIZE + DATA_OFFSET + 4, true);
   }
 
   #control(operation: number, fd: number, events: number, token: number, generation: number): number {
-    const view = this.#memory.view;
+    const view = this.#structures.view;
     view.setUint32(this.#single, events, true);
     view.setUint32(this.#single + DATA_OFFSET, token, true);
     view.setUint32(this.#single + DATA_OFFSET + 4, generation, true);
-    const result = cCtl(this.fd, operation, fd, this.#memory.address(this.#single, EVENT_SIZE));
+    const result = cCtl(this.fd, operation, fd, this.#structures.address(this.#single, EVENT_SIZE));
     return result < 0 ? -errno() : 0;
   }
 }

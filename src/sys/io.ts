@@ -31,14 +31,14 @@ export function write(memory: Memory, fd: number, offset: number, length: number
   return n < 0 ? -errno() : n;
 }
 
-/** `iov` is an array of `count` iovecs that `Memory.putIovec` filled (and so checked). */
+/** `iov` is an array of `count` iovecs in the structures, which `Memory.putIovec` filled (and so checked). */
 export function readv(memory: Memory, fd: number, iov: number, count: number): number {
-  const n = cReadv(fd, memory.address(iov, count * IOVEC_SIZE), count);
+  const n = cReadv(fd, memory.structures.address(iov, count * IOVEC_SIZE), count);
   return n < 0 ? -errno() : n;
 }
 
 export function writev(memory: Memory, fd: number, iov: number, count: number): number {
-  const n = cWritev(fd, memory.address(iov, count * IOVEC_SIZE), count);
+  const n = cWritev(fd, memory.structures.address(iov, count * IOVEC_SIZE), count);
   return n < 0 ? -errno() : n;
 }
 

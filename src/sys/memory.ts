@@ -1,27 +1,31 @@
 /**
- * The arena seen as machine memory: the only place where an offset becomes an address.
+ * The arena seen as machine memory: the only place where an offset into it becomes an address.
  *
  * Every foreign call that takes a pointer gets it from `address`, which checks offset and length against the arena
  * first. A wrong length is therefore a RangeError in our own code and never a write into somebody else's heap.
- * Little-endian 64-bit layout (x86-64 and arm64); scratch structures live in the arena too, because small typed arrays
- * can be moved by V8's garbage collector.
+ * Little-endian 64-bit layout (x86-64 and arm64). Scratch for small arguments lies in the arena too, because small typed
+ * arrays can be moved by V8's garbage collector; what holds addresses itself is in `structures`.
  */
 import { addressOf } from './libc.ts';
+import { Structures } from './structures.ts';
 
 /** Bytes of a struct iovec. */
 export const IOVEC_SIZE = 16;
 
-const TWO_32 = 4294967296;
+/** Room for the structures of one set of flows with its loop. */
+const STRUCTURE_BYTES = 16384;
 
 export class Memory {
   readonly view: DataView;
   readonly size: number;
+  readonly structures: Structures;
   readonly #base: number;
 
   /** `buffer` must live as long as this object does (it keeps a reference) and must never be detached. */
-  constructor(buffer: ArrayBuffer) {
+  constructor(buffer: ArrayBuffer, structureBytes: number = STRUCTURE_BYTES) {
     this.view = new DataView(buffer);
     this.size = buffer.byteLength;
+    this.structures = new Structures(structureBytes);
     this.#base = addressOf(buffer);
   }
 
@@ -34,23 +38,16 @@ export class Memory {
     return this.#base + offset;
   }
 
-  /** Store the address of (`offset`, `length`) as a 64-bit pointer at `at`. */
-  putPointer(at: number, offset: number, length: number): void {
-    const address = this.address(offset, length);
-    this.view.setUint32(at, address >>> 0, true);
-    this.view.setUint32(at + 4, (address / TWO_32) >>> 0, true);
-  }
-
   /** Store a non-negative length or count (a size_t) at `at`. */
   putSize(at: number, value: number): void {
     this.view.setUint32(at, value, true);
     this.view.setUint32(at + 4, 0, true);
   }
 
-  /** Fill element `index` of the iovec array at `iov` with (`offset`, `length`). */
+  /** Fill element `index` of the iovec array at `iov` of the structures with (`offset`, `length`) of the arena. */
   putIovec(iov: number, index: number, offset: number, length: number): void {
     const at = iov + index * IOVEC_SIZE;
-    this.putPointer(at, offset, length);
-    this.putSize(at + 8, length);
+    this.structures.putPointer(at, this.address(offset, length));
+    this.structures.putSize(at + 8, length);
   }
 }

@@ -11,22 +11,22 @@ const cRecvmsg = libcFunction('recvmsg', 'intptr_t', ['int', 'uintptr_t', 'int']
 const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
-const IOVEC = MSGHDR_SIZE + 8;
-const CONTROL = IOVEC + IOVEC_SIZE;
 /** One header and one int, padded to 8 bytes. */
 const CONTROL_BYTES = CMSGHDR_SIZE + 8;
-const PAYLOAD = CONTROL + CONTROL_BYTES;
 
 /** Room that is needed. */
-export const PASS_SCRATCH_BYTES = 128;
+export const PASS_SCRATCH_BYTES: number = CONTROL_BYTES + 8;
 
 /** The descriptor that comes next through `socket`, close-on-exec, or `-errno`. */
 export function receiveDescriptor(memory: Memory, scratch: number, socket: number): number {
-  memory.putIovec(scratch + IOVEC, 0, scratch + PAYLOAD, 1);
-  putMsghdr(memory, scratch, 0, 0, scratch + IOVEC, 1, scratch + CONTROL, CONTROL_BYTES);
-  const at = scratch + CONTROL;
+  const { structures } = memory;
+  const msghdr = structures.region(MSGHDR_SIZE);
+  const iovec = structures.region(IOVEC_SIZE);
+  memory.putIovec(iovec, 0, scratch + CONTROL_BYTES, 1);
+  putMsghdr(memory, msghdr, 0, 0, iovec, 1, scratch, CONTROL_BYTES);
+  const at = scratch;
   memory.putSize(at, 0);
-  const received = cRecvmsg(socket, memory.address(scratch, PASS_SCRATCH_BYTES), MSG_CMSG_CLOEXEC);
+  const received = cRecvmsg(socket, structures.address(msghdr, MSGHDR_SIZE), MSG_CMSG_CLOEXEC);
   if (received < 0) return -errno();
   const { view } = memory;
   const isDescriptor =

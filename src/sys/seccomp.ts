@@ -31,18 +31,18 @@ export const SECCOMP_SCRATCH_BYTES = 1024;
 export function enterSeccomp(memory: Memory, scratch: number): number {
   const program = seccompProgram(process.arch);
   if (program === undefined) return -EOPNOTSUPP;
-  const { view } = memory;
-  const code = scratch + FPROG_BYTES;
-  memory.address(scratch, FPROG_BYTES + program.length);
-  new Uint8Array(view.buffer, code, program.length).set(program);
-  view.setUint16(scratch, program.length / BPF_INSTRUCTION_BYTES, true);
-  memory.putPointer(scratch + 8, code, program.length);
+  const { structures } = memory;
+  const fprog = structures.region(FPROG_BYTES);
+  const code = memory.address(scratch, program.length);
+  new Uint8Array(memory.view.buffer, scratch, program.length).set(program);
+  structures.view.setUint16(fprog, program.length / BPF_INSTRUCTION_BYTES, true);
+  structures.putPointer(fprog + 8, code);
   if (cPrctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno();
   const result = cSyscall(
     SYS_seccomp,
     SECCOMP_SET_MODE_FILTER,
     FILTER_FLAGS,
-    memory.address(scratch, FPROG_BYTES),
+    structures.address(fprog, FPROG_BYTES),
   );
   // A positive number is a thread that has a filter of its own already.
   return result === 0 ? 0 : result > 0 ? -ESRCH : -errno();

@@ -4,7 +4,7 @@
  * no object is made per call.
  */
 import { errno, libcFunction } from './libc.ts';
-import type { Memory } from './memory.ts';
+import { IOVEC_SIZE, type Memory } from './memory.ts';
 
 export const AF_UNIX = 1;
 export const AF_INET = 2;
@@ -264,8 +264,8 @@ export function sendto(
 }
 
 /**
- * Fill a struct msghdr at `at`. Offsets and lengths are checked here; a length of 0 stores a null pointer for that
- * part.
+ * Fill a struct msghdr at `at`, with the I/O vector at `iov`, both in the structures; name and ancillary data are in the
+ * arena. Offsets and lengths are checked here; a length of 0 stores a null pointer for that part.
  */
 export function putMsghdr(
   memory: Memory,
@@ -277,34 +277,33 @@ export function putMsghdr(
   control: number,
   controlLength: number,
 ): void {
-  if (nameLength > 0) memory.putPointer(at, name, nameLength);
-  else memory.putSize(at, 0);
-  memory.putSize(at + 8, nameLength);
-  memory.putPointer(at + 16, iov, iovCount * 16);
-  memory.putSize(at + 24, iovCount);
-  if (controlLength > 0) memory.putPointer(at + 32, control, controlLength);
-  else memory.putSize(at + 32, 0);
-  memory.putSize(at + 40, controlLength);
-  memory.putSize(at + 48, 0);
+  const { structures } = memory;
+  structures.putPointer(at, nameLength > 0 ? memory.address(name, nameLength) : 0);
+  structures.putSize(at + 8, nameLength);
+  structures.putPointer(at + 16, structures.address(iov, iovCount * IOVEC_SIZE));
+  structures.putSize(at + 24, iovCount);
+  structures.putPointer(at + 32, controlLength > 0 ? memory.address(control, controlLength) : 0);
+  structures.putSize(at + 40, controlLength);
+  structures.putSize(at + 48, 0);
 }
 
 /** Bytes of ancillary data that recvmsg(2) left for the struct msghdr at `at`. */
 export function msghdrControlLength(memory: Memory, at: number): number {
-  return memory.view.getUint32(at + 40, true);
+  return memory.structures.view.getUint32(at + 40, true);
 }
 
 export function sendmsg(memory: Memory, fd: number, msghdr: number): number {
-  const n = cSendmsg(fd, memory.address(msghdr, MSGHDR_SIZE), MSG_NOSIGNAL | MSG_DONTWAIT);
+  const n = cSendmsg(fd, memory.structures.address(msghdr, MSGHDR_SIZE), MSG_NOSIGNAL | MSG_DONTWAIT);
   return n < 0 ? -errno() : n;
 }
 
 export function recvmsg(memory: Memory, fd: number, msghdr: number, flags: number): number {
-  const n = cRecvmsg(fd, memory.address(msghdr, MSGHDR_SIZE), flags | MSG_DONTWAIT);
+  const n = cRecvmsg(fd, memory.structures.address(msghdr, MSGHDR_SIZE), flags | MSG_DONTWAIT);
   return n < 0 ? -errno() : n;
 }
 
 /** How many of the `count` headers at `mmsghdrs` were filled, or `-errno`. */
 export function recvmmsg(memory: Memory, fd: number, mmsghdrs: number, count: number): number {
-  const n = cRecvmmsg(fd, memory.address(mmsghdrs, count * MMSGHDR_SIZE), count, MSG_DONTWAIT, 0);
+  const n = cRecvmmsg(fd, memory.structures.address(mmsghdrs, count * MMSGHDR_SIZE), count, MSG_DONTWAIT, 0);
   return n < 0 ? -errno() : n;
 }

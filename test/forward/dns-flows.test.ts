@@ -22,7 +22,7 @@ import { Packet } from '../../src/stack/packet.ts';
 import { parseIpAddress } from '../../src/stack/wire/address.ts';
 import { DropReason } from '../../src/stack/wire/drop-reason.ts';
 import { UdpHeader } from '../../src/stack/wire/udp.ts';
-import { Epoll, epollScratchSize } from '../../src/sys/epoll.ts';
+import { Epoll } from '../../src/sys/epoll.ts';
 import { close } from '../../src/sys/io.ts';
 import { Memory } from '../../src/sys/memory.ts';
 import { naiveSum } from '../support/naive-sum.ts';
@@ -79,7 +79,7 @@ class Harness {
   constructor(port: number, limits: Partial<Limits> = {}) {
     const slab = this.#slab;
     const memory = new Memory(slab.buffer);
-    this.#epoll = new Epoll(memory, slab.region(epollScratchSize(MAX_EVENTS)), MAX_EVENTS);
+    this.#epoll = new Epoll(memory.structures, MAX_EVENTS);
     this.#frame = slab.region(70000);
     const rng = seededRng(7);
     const own = new OwnAddresses(defaultAddresses);

@@ -8,6 +8,8 @@
  * again as soon as it is free. A unix socket's address is `unix:PATH`, `unix:` for one without a name. Everything the
  * tests do not need answers 0. Structures are those of 64-bit Linux.
  */
+import type { Memory } from '../../../src/sys/memory.ts';
+import type { Structures } from '../../../src/sys/structures.ts';
 import { ipBytes, ipText } from './packets.ts';
 
 export const EPERM = 1;
@@ -355,13 +357,16 @@ export class FakeKernel {
   mostDialing = 0;
   device: DeviceFile | null = null;
   #memory: { base: number; bytes: Buffer; view: DataView } | null = null;
+  #structures: Structures | null = null;
   #freeFds: number[] = [];
   #nextFd = FIRST_FD;
   readonly #edges = new Set<number>();
 
-  /** The program's arena: `base` is the address of its first byte. */
-  attach(base: number, buffer: ArrayBuffer): void {
-    this.#memory = { base, bytes: Buffer.from(buffer), view: new DataView(buffer) };
+  /** The program's arena, and its structures. */
+  attach(memory: Memory): void {
+    const { view } = memory;
+    this.#memory = { base: memory.address(0, 0), bytes: Buffer.from(view.buffer), view };
+    this.#structures = memory.structures;
   }
 
   openDevice(): DeviceFile {
@@ -694,8 +699,8 @@ export class FakeKernel {
     const next = file.inbox.shift();
     if (next === undefined) return -EAGAIN;
     const m = this.#msghdr(address);
-    const view = this.#memory!.view;
-    const header = this.#offset(address);
+    const { view } = this.#structures!;
+    const header = this.#structure(address);
     if (m.nameLength > 0)
       view.setUint32(header + 8, this.#putSockaddr(this.#offset(m.name), next.from), true);
     const told =
@@ -724,7 +729,7 @@ export class FakeKernel {
     for (let i = 0; i < count; i++) {
       const n = this.#recvInto(file, address + i * 64);
       if (n < 0) return i > 0 ? i : n;
-      this.#memory!.view.setUint32(this.#offset(address) + i * 64 + 56, n, true);
+      this.#structures!.view.setUint32(this.#structure(address) + i * 64 + 56, n, true);
     }
     return count;
   }
@@ -734,8 +739,9 @@ export class FakeKernel {
     if (next === undefined) return -EAGAIN;
     const m = this.#msghdr(address);
     const view = this.#memory!.view;
-    const header = this.#offset(address);
-    view.setUint32(header + 8, this.#putSockaddr(this.#offset(m.name), next.destination), true);
+    const headers = this.#structures!.view;
+    const header = this.#structure(address);
+    headers.setUint32(header + 8, this.#putSockaddr(this.#offset(m.name), next.destination), true);
     const at = m.control;
     const offender = next.offender === '' ? 0 : 28;
     view.setUint32(at, 16 + 16 + offender, true);
@@ -750,7 +756,7 @@ export class FakeKernel {
     view.setUint32(at + 24, next.info, true);
     view.setUint32(at + 28, 0, true);
     if (offender > 0) this.#putSockaddr(at + 32, { address: next.offender, port: 0 });
-    view.setUint32(header + 40, 32 + offender, true);
+    headers.setUint32(header + 40, 32 + offender, true);
     return next.payload.copy(m.pieces[0] as Buffer);
   }
 
@@ -763,8 +769,8 @@ export class FakeKernel {
     const file = this.files.get(fd);
     if (file === undefined) return -EBADF;
     if (operation === 1 && epoll.watched.has(fd)) return -EEXIST;
-    const view = this.#memory!.view;
-    const at = this.#offset(address);
+    const { view } = this.#structures!;
+    const at = this.#structure(address);
     const events = view.getUint32(at, true);
     const data = process.arch === 'x64' ? 4 : 8;
     epoll.watched.set(fd, {
@@ -778,7 +784,7 @@ export class FakeKernel {
 
   #epollWait(epfd: number, address: number, max: number): number {
     const epoll = this.files.get(epfd) as EpollFile;
-    const view = this.#memory!.view;
+    const { view } = this.#structures!;
     const size = process.arch === 'x64' ? 12 : 16;
     const data = process.arch === 'x64' ? 4 : 8;
     let n = 0;
@@ -788,7 +794,7 @@ export class FakeKernel {
       if (watch === undefined || file === undefined) return;
       const ready = file.readiness() & (watch.events | ERR | HUP);
       if (ready === 0) return;
-      const at = this.#offset(address) + n * size;
+      const at = this.#structure(address) + n * size;
       view.setUint32(at, ready, true);
       view.setUint32(at + data, watch.low, true);
       view.setUint32(at + data + 4, watch.high, true);
@@ -817,15 +823,23 @@ export class FakeKernel {
     return this.#memory!.bytes.subarray(at, at + length);
   }
 
+  /** Where `address` is among the structures. */
+  #structure(address: number): number {
+    const at = address - this.#structures!.address(0, 0);
+    if (at < 0 || at > this.#structures!.view.byteLength) throw new Error(`no structure: ${address}`);
+    return at;
+  }
+
+  /** The pointer at `at` of the structures. */
   #pointer(at: number): number {
-    const view = this.#memory!.view;
+    const { view } = this.#structures!;
     return view.getUint32(at, true) + view.getUint32(at + 4, true) * 2 ** 32;
   }
 
   #iovec(address: number, count: number): Buffer[] {
-    const at = this.#offset(address);
+    const at = this.#structure(address);
     return Array.from({ length: count }, (_, i) =>
-      this.#slice(this.#pointer(at + 16 * i), this.#memory!.view.getUint32(at + 16 * i + 8, true)),
+      this.#slice(this.#pointer(at + 16 * i), this.#structures!.view.getUint32(at + 16 * i + 8, true)),
     );
   }
 
@@ -836,8 +850,8 @@ export class FakeKernel {
     control: number;
     controlLength: number;
   } {
-    const at = this.#offset(address);
-    const view = this.#memory!.view;
+    const at = this.#structure(address);
+    const { view } = this.#structures!;
     const control = this.#pointer(at + 32);
     return {
       name: this.#pointer(at),

@@ -148,7 +148,7 @@ export class Lab {
     this.slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
     this.slab.bytes.fill(MARKER);
     const memory = new engine.Memory(this.slab.buffer as ArrayBuffer);
-    this.kernel.attach(memory.address(0, 0), this.slab.buffer as ArrayBuffer);
+    this.kernel.attach(memory);
     this.loop = new engine.EventLoop(
       memory,
       this.slab,
