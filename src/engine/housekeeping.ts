@@ -18,7 +18,9 @@ const COLLECT_FLOWS = 500;
 export class Housekeeping extends TimerNode {
   readonly #timers: Timers;
   readonly #slab: Slab;
-  readonly #discard: (offset: number, length: number) => void;
+  readonly #discard: (offset: number, length: number) => number;
+  readonly #onFailure: (result: number) => void;
+  #hasFailed = false;
   readonly #flowCount: () => number;
   readonly #collect: () => void;
   #mostFlows = 0;
@@ -26,18 +28,23 @@ export class Housekeeping extends TimerNode {
   /** A collection has just freed pages of the heap; the next one gives them back. */
   #again = false;
 
-  /** `flowCount` tells how many flows there are; `discard` gives arena memory back to the kernel. */
+  /**
+   * `flowCount` tells how many flows there are; `discard` gives arena memory back to the kernel, 0 or `-errno`;
+   * `onFailure` is told when that fails, once.
+   */
   constructor(
     timers: Timers,
     slab: Slab,
     flowCount: () => number,
-    discard: (offset: number, length: number) => void,
+    discard: (offset: number, length: number) => number,
+    onFailure: (result: number) => void,
   ) {
     super();
     this.#timers = timers;
     this.#slab = slab;
     this.#flowCount = flowCount;
     this.#discard = discard;
+    this.#onFailure = onFailure;
     setFlagsFromString('--expose-gc');
     this.#collect = runInNewContext('gc') as () => void;
   }
@@ -51,7 +58,7 @@ export class Housekeeping extends TimerNode {
 
   onTimer(nowMs: number): void {
     const slab = this.#slab;
-    if ((slab.pagesTouched - slab.pagesUsed) * PAGE_SIZE >= DISCARD_BYTES) slab.reclaim(this.#discard);
+    if ((slab.pagesResident - slab.pagesUsed) * PAGE_SIZE >= DISCARD_BYTES) this.#reclaim();
     const flows = this.#flowCount();
     this.#mostFlows = Math.max(this.#mostFlows, flows);
     // Not in the middle of a burst: a collection takes some milliseconds in which no packet moves.
@@ -65,5 +72,12 @@ export class Housekeeping extends TimerNode {
       this.#again = ended;
     }
     if (!quiet || ended) this.arm(nowMs);
+  }
+
+  #reclaim(): void {
+    const result = this.#slab.reclaim(this.#discard);
+    if (result === 0 || this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#onFailure(result);
   }
 }

@@ -20,7 +20,7 @@ import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
 import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
 import { close, discard, eventfd, read } from '../sys/io.ts';
-import { Memory } from '../sys/memory.ts';
+import { firstPage, Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
 import { SystemRandom } from '../sys/random.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
@@ -67,7 +67,7 @@ class Engine {
   readonly #seenErrors = new Set<string>();
 
   constructor(limits: Limits) {
-    this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
+    this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE), firstPage);
     this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
     const rng = new SystemRandom();
@@ -116,6 +116,7 @@ class Engine {
       this.#slab,
       () => this.#guests.reduce((sum, guest) => sum + guest.flowCount, 0),
       (offset, length) => discard(this.#memory, offset, length),
+      (result) => post({ type: 'log', level: 'warn', message: `free memory is kept: ${errnoText(result)}` }),
     );
     this.#flowLister = new FlowLister(
       this.#loop,

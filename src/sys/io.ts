@@ -11,6 +11,8 @@ const cEventfd = libcFunction('eventfd', 'int', ['uint', 'int']);
 const cMadvise = libcFunction('madvise', 'int', ['uintptr_t', 'size_t', 'int']);
 const cFcntl = libcFunction('fcntl', 'int', ['int', 'int', 'int']);
 
+const SYSTEM_PAGE = libcFunction('getpagesize', 'int', [])();
+
 const EFD_NONBLOCK = 0x800;
 const EFD_CLOEXEC = 0x80000;
 const MADV_DONTNEED = 4;
@@ -66,7 +68,10 @@ export function duplicate(fd: number): number {
   return copy < 0 ? -errno() : copy;
 }
 
-/** Hand the memory behind (`offset`, `length`), both multiples of the system's page size, back to the kernel. */
+/** Hand what is whole pages of the system in the memory behind (`offset`, `length`) back to the kernel; 0 or `-errno`. */
 export function discard(memory: Memory, offset: number, length: number): number {
-  return cMadvise(memory.address(offset, length), length, MADV_DONTNEED) < 0 ? -errno() : 0;
+  const address = memory.address(offset, length);
+  const first = Math.ceil(address / SYSTEM_PAGE) * SYSTEM_PAGE;
+  const end = Math.floor((address + length) / SYSTEM_PAGE) * SYSTEM_PAGE;
+  return end > first && cMadvise(first, end - first, MADV_DONTNEED) < 0 ? -errno() : 0;
 }

@@ -15,6 +15,14 @@ export const IOVEC_SIZE = 16;
 /** Room for the structures of one set of flows with its loop. */
 const STRUCTURE_BYTES = 16384;
 
+/** A multiple of the size of pages on every system there is: 4 KiB on x86-64, up to 64 KiB on arm64. */
+const ANY_PAGE = 65536;
+
+/** The first offset in `buffer` at which a page of the system begins. */
+export function firstPage(buffer: ArrayBuffer): number {
+  return (ANY_PAGE - (addressOf(buffer) % ANY_PAGE)) % ANY_PAGE;
+}
+
 export class Memory {
   readonly view: DataView;
   readonly size: number;

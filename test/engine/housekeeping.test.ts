@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Housekeeping } from '../../src/engine/housekeeping.ts';
+import { TimerHeap } from '../../src/engine/timer-heap.ts';
+import { PAGE_SIZE, Slab } from '../../src/stack/buffer/slab.ts';
+import { discard } from '../../src/sys/io.ts';
+import { firstPage, Memory } from '../../src/sys/memory.ts';
+
+const PAGES = 8192;
+const MIB = 1024 * 1024;
+
+/** All pages taken and written to, then given back but every `keep`th. */
+function burst(slab: Slab, keep: number): void {
+  const pages = Array.from({ length: PAGES }, () => slab.allocPage());
+  for (const page of pages) slab.bytes.fill(1, page, page + PAGE_SIZE);
+  pages.forEach((page, i) => {
+    if (i % keep !== keep - 1) slab.freePage(page);
+  });
+}
+
+describe('housekeeping', () => {
+  for (const [what, keep] of [
+    ['all are free', PAGES + 1],
+    ['one in a thousand is in use, the last among them', 1024],
+  ] as const) {
+    test(`review O-8: resident memory falls when pages are free: ${what}`, () => {
+      const slab = new Slab(MIB, PAGES, firstPage);
+      const memory = new Memory(slab.buffer as ArrayBuffer);
+      assert.equal(memory.address(slab.pagesStart, 0) % 65536, 0, 'pages of ours are pages of the system');
+      const failures: number[] = [];
+      const housekeeping = new Housekeeping(
+        new TimerHeap(),
+        slab,
+        () => 0,
+        (offset, length) => discard(memory, offset, length),
+        (result) => failures.push(result),
+      );
+      const before = process.memoryUsage.rss();
+      burst(slab, keep);
+      const full = process.memoryUsage.rss();
+      assert.ok(full - before > 100 * MIB, 'it was there');
+      housekeeping.onTimer(0);
+      const after = process.memoryUsage.rss();
+      assert.deepEqual(failures, []);
+      assert.ok(after < before + 16 * MIB, `${before / MIB} MiB, ${full / MIB}, ${after / MIB} at the end`);
+      assert.equal(slab.pagesResident, slab.pagesUsed);
+      // What is in use was left as it is, and what was given back is there to be used.
+      for (let page = keep - 1; page < PAGES; page += keep)
+        assert.equal(slab.bytes[slab.pagesStart + page * PAGE_SIZE], 1);
+      for (let i = slab.pagesUsed; i < PAGES; i++) assert.notEqual(slab.allocPage(), -1);
+      assert.equal(slab.allocPage(), -1);
+    });
+  }
+
+  test('review O-8: memory that cannot be given back is told once', () => {
+    const slab = new Slab(MIB, PAGES, firstPage);
+    const failures: number[] = [];
+    let tries = 0;
+    const failing = (): number => {
+      tries++;
+      return -22;
+    };
+    const housekeeping = new Housekeeping(
+      new TimerHeap(),
+      slab,
+      () => 0,
+      failing,
+      (n) => failures.push(n),
+    );
+    for (let round = 1; round <= 2; round++) {
+      burst(slab, PAGES + 1);
+      housekeeping.onTimer(round * 1000);
+      assert.equal(tries, round);
+    }
+    assert.deepEqual(failures, [-22]);
+  });
+});
