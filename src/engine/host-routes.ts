@@ -8,16 +8,22 @@
  * million), so for staleness alone it may take a twentieth of the time at most; being unsure has no such limit.
  *
  * What counts: routes of every table, because policy rules may select any of them, with a destination, so default routes
- * do not (nor what the table itself takes for "everything"). The type does not matter. Unicast, local, broadcast and
- * anycast destinations are the host's networks and addresses; those of blackhole, unreachable, prohibit and throw routes
- * were named by the administrator as something not to be treated like the rest of the world, and a table that a rule
- * prefers may well lead there; multicast is reserved anyway. In doubt an address is the host's. Then the addresses
- * of all interfaces, also of those that are down, and their IPv4 broadcast addresses.
+ * do not (nor what the table itself takes for "everything"). Of those,
+ *  - all whose destination is private, wherever they lead: a company's network behind its VPN is one;
+ *  - others where the host meets its neighbours: networks of its interfaces, and what it reaches on a link without a router.
+ *    Not what goes by way of a router or into a tunnel: that is the way to the internet, be it in one piece or in many (VPN
+ *    software writes 0.0.0.0/0 less the private ranges as dozens of prefixes; a router of the backbone has a million);
+ *  - all that are not unicast: local, broadcast and anycast are the host's own; blackhole, unreachable, prohibit and throw were
+ *    named by the administrator as something not to be treated like the rest of the world, and a table that a rule prefers
+ *    may well lead there; multicast is reserved anyway.
+ * In doubt an address is the host's. Then the addresses of all interfaces, also of those that are down, and their IPv4
+ * broadcast addresses.
  *
  * Left out on purpose: flows that were permitted before an address became the host's go on.
  */
 import type { HostRoute, HostRouteTable } from '../firewall/host-routes.ts';
 import { V4_BITS } from '../firewall/prefix.ts';
+import { isPrivate } from '../firewall/private.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { EAFNOSUPPORT, EIO, ENOBUFS, EOPNOTSUPP, errnoText } from '../sys/errno.ts';
@@ -44,11 +50,19 @@ const RETRY_MS = 1000;
 const COMPLETE = 0;
 const INTERRUPTED = 1;
 
-/** Type of the routes that the kernel makes for the broadcast addresses of a link (rtnetlink(7) RTN_BROADCAST). */
+/** Types of routes (rtnetlink(7)): RTN_UNICAST, and RTN_BROADCAST for the broadcast addresses of a link. */
+const UNICAST = 1;
 const BROADCAST = 3;
+/** RTPROT_KERNEL: made with an address of an interface. */
+const BY_KERNEL = 2;
 
 function isBroadcast({ isV4, type, prefixLength }: RouteRecord): boolean {
   return isV4 && type === BROADCAST && prefixLength === 32;
+}
+
+/** Length of a route's destination in the 128-bit form. */
+function bitsOf({ isV4, prefixLength }: RouteRecord): number {
+  return prefixLength + (isV4 ? V4_BITS : 0);
 }
 
 /** Words of one entry of a `RouteList`: address, bits in the 128-bit form, table. */
@@ -102,6 +116,8 @@ export class HostRoutes {
   readonly #table: HostRouteTable;
   readonly #log: (message: string) => void;
   readonly #address = new IpAddress();
+  /** By index, whether the link is a tunnel. */
+  #links = new Map<number, boolean>();
   /** Something may have been removed. */
   #stale = false;
   /** Something may have been added. True until the first `load`. */
@@ -175,8 +191,9 @@ export class HostRoutes {
 
   #apply(kind: RouteMessage): void {
     const { record } = this.#monitor.messages;
-    if (kind === RouteMessage.Withdrawal) {
-      this.#stale = true;
+    if (kind === RouteMessage.Withdrawal || kind === RouteMessage.Link) {
+      if (record.link !== 0) this.#links.set(record.link, record.isTunnel);
+      if (kind === RouteMessage.Withdrawal) this.#stale = true;
     } else if (kind === RouteMessage.Route || kind === RouteMessage.Address) {
       if (!record.added) {
         this.#stale = true;
@@ -184,9 +201,7 @@ export class HostRoutes {
       }
       const address = this.#address.set(record.w0, record.w1, record.w2, record.w3);
       if (kind === RouteMessage.Route) {
-        // Mapped destinations of IPv6 routes lead nowhere: sockets take such an address for the IPv4 one.
-        if (record.prefixLength > 0 && address.isV4 === record.isV4)
-          this.#table.add(address, record.prefixLength + (record.isV4 ? V4_BITS : 0), record.table);
+        if (this.#isHosts(record, address)) this.#table.add(address, bitsOf(record), record.table);
         if (isBroadcast(record)) this.#table.addBroadcast(address);
       } else {
         this.#table.addLocal(address);
@@ -195,6 +210,18 @@ export class HostRoutes {
     } else {
       this.#unsure = true;
     }
+  }
+
+  /** Whether the destination of a route, which is in `address`, is one of the host's networks. */
+  #isHosts(record: RouteRecord, address: IpAddress): boolean {
+    // Mapped destinations of IPv6 routes lead nowhere: sockets take such an address for the IPv4 one.
+    if (record.prefixLength === 0 || address.isV4 !== record.isV4) return false;
+    if (record.type !== UNICAST || record.protocol === BY_KERNEL) return true;
+    if (record.hasGateway) return isPrivate(address, bitsOf(record));
+    const isTunnel = this.#links.get(record.link);
+    // The link came while routes were read: look again, and until then it is a link with neighbours.
+    if (isTunnel === undefined && record.link !== 0) this.#stale = true;
+    return isTunnel !== true || isPrivate(address, bitsOf(record));
   }
 
   #wantsReload(): boolean {
@@ -215,6 +242,7 @@ export class HostRoutes {
       const routes = new RouteList();
       const locals = new RouteList();
       const broadcasts = new RouteList();
+      this.#stale = false;
       result = this.#dumpAll(routes, locals, broadcasts);
       if (result < 0) break;
       this.reloads++;
@@ -237,10 +265,14 @@ export class HostRoutes {
       return;
     }
     this.#unsure = false;
-    this.#stale = result === INTERRUPTED;
+    if (result === INTERRUPTED) this.#stale = true;
   }
 
   #dumpAll(routes: RouteList, locals: RouteList, broadcasts: RouteList): number {
+    // Those that are gone have no routes any more.
+    this.#links = new Map();
+    const links = this.#dump(RouteDump.Links, routes, locals, broadcasts);
+    if (links < 0) return links;
     const v4 = this.#dump(RouteDump.Routes4, routes, locals, broadcasts);
     if (v4 < 0) return v4;
     let v6 = this.#dump(RouteDump.Routes6, routes, locals, broadcasts);
@@ -248,7 +280,7 @@ export class HostRoutes {
     if (v6 === -EOPNOTSUPP || v6 === -EAFNOSUPPORT) v6 = COMPLETE;
     if (v6 < 0) return v6;
     const addresses = this.#dump(RouteDump.Addresses, routes, locals, broadcasts);
-    return addresses < 0 ? addresses : Math.max(v4, v6, addresses);
+    return addresses < 0 ? addresses : Math.max(links, v4, v6, addresses);
   }
 
   #dump(what: RouteDump, routes: RouteList, locals: RouteList, broadcasts: RouteList): number {
@@ -263,13 +295,14 @@ export class HostRoutes {
       for (let kind = messages.next(); kind !== RouteMessage.None; kind = messages.next()) {
         const { w0, w1, w2, w3 } = record;
         if (kind === RouteMessage.Route) {
-          const isMapped = w0 === 0 && w1 === 0 && w2 === 0xffff;
-          if (record.prefixLength > 0 && isMapped === record.isV4)
-            routes.push(w0, w1, w2, w3, record.prefixLength + (record.isV4 ? V4_BITS : 0), record.table);
+          if (this.#isHosts(record, this.#address.set(w0, w1, w2, w3)))
+            routes.push(w0, w1, w2, w3, bitsOf(record), record.table);
           if (isBroadcast(record)) broadcasts.push(w0, w1, w2, w3, 128, 0);
         } else if (kind === RouteMessage.Address) {
           locals.push(w0, w1, w2, w3, 128, 0);
           if (record.broadcast !== 0) locals.push(0, 0, 0xffff, record.broadcast, 128, 0);
+        } else if (kind === RouteMessage.Link || kind === RouteMessage.Withdrawal) {
+          this.#links.set(record.link, record.isTunnel);
         } else if (kind === RouteMessage.Done) {
           return messages.interrupted ? INTERRUPTED : COMPLETE;
         } else if (kind === RouteMessage.Failed) {

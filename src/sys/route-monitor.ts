@@ -15,7 +15,7 @@
  *  - A full receive buffer loses news (ENOBUFS). Only a dump tells what was missed.
  *
  * All fields are in host order, which is little-endian on every target; addresses are in network order. Messages of other
- * families, link attributes, nexthops, metrics and source-specific selectors are left out on purpose.
+ * families, link attributes, addresses of nexthops, metrics and source-specific selectors are left out on purpose.
  */
 import { EAGAIN, EBADF, EINTR, EIO, ENOBUFS, ETIMEDOUT } from './errno.ts';
 import { close } from './io.ts';
@@ -49,6 +49,7 @@ const NLMSG_DONE = 3;
 const NLMSG_OVERRUN = 4;
 const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
+const RTM_GETLINK = 18;
 const RTM_NEWADDR = 20;
 const RTM_DELADDR = 21;
 const RTM_GETADDR = 22;
@@ -67,11 +68,17 @@ const RTMSG_SIZE = 12;
 const IFADDRMSG_SIZE = 8;
 const IFINFOMSG_SIZE = 16;
 const RTATTR_SIZE = 4;
+const RTNEXTHOP_SIZE = 8;
 const SOCKADDR_NL_SIZE = 12;
 const POLLFD_SIZE = 8;
 
 const RTA_DST = 1;
+const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
+const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
+const RTA_VIA = 18;
+const RTA_ENCAP = 22;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_BROADCAST = 4;
@@ -81,6 +88,9 @@ const NLA_TYPE_MASK = 0x3fff;
 /** A cached clone of a route (PMTU, redirect), not a route of a table. */
 const RTM_F_CLONED = 0x200;
 const IFF_UP = 0x1;
+const IFF_POINTOPOINT = 0x10;
+/** Type of links without link-layer addresses: TUN, WireGuard, IPsec (linux/if_arp.h ARPHRD_NONE). */
+const ARPHRD_NONE = 0xfffe;
 
 /** The kernel's largest piece of a dump; news are far smaller, and one that is not counts as lost. */
 const RECEIVE_SIZE = 32768;
@@ -108,7 +118,10 @@ export const RouteMessage = {
   Route: 1,
   /** An address of an interface, in `record`. */
   Address: 2,
-  /** Something went away that may have taken routes with it: a link that is down or gone, a nexthop object. */
+  /**
+   * Something went away that may have taken routes with it: a link that is down or gone, a nexthop object. A link that is
+   * there is in `record` as with `Link`, else `record.link` is 0.
+   */
   Withdrawal: 3,
   /** The dump is complete. */
   Done: 4,
@@ -116,6 +129,8 @@ export const RouteMessage = {
   Failed: 5,
   /** A length that cannot be; the rest of the piece is skipped. Or the kernel says that it lost something. */
   Lost: 6,
+  /** A link that is up: `link` and `isTunnel` of `record`. */
+  Link: 7,
 } as const;
 export type RouteMessage = (typeof RouteMessage)[keyof typeof RouteMessage];
 
@@ -135,6 +150,14 @@ export class RouteRecord {
   table = 0;
   /** Routes: RTN_UNICAST 1, LOCAL 2, BROADCAST 3, ANYCAST 4, … (rtnetlink(7)). Addresses: 0. */
   type = 0;
+  /** Routes: who made it, RTPROT_KERNEL 2 for networks of the interfaces' addresses. Addresses: 0. */
+  protocol = 0;
+  /** Routes: all of it goes by way of a router, or of a tunnel that the route itself describes. */
+  hasGateway = false;
+  /** Index of the link; 0 where there is none, or several. */
+  link = 0;
+  /** Links: nobody is on it but the one at the other end. */
+  isTunnel = false;
   /** Addresses: the IPv4 broadcast address as a word, 0 for none. */
   broadcast = 0;
 }
@@ -191,12 +214,10 @@ export class RouteMessageReader {
       case RTM_DELADDR:
         return this.#readAddress(type === RTM_NEWADDR, body, end);
       case RTM_NEWLINK:
-        if (end - body < IFINFOMSG_SIZE) return this.#lost();
-        return (this.#view.getUint32(body + 8, true) & IFF_UP) !== 0
-          ? RouteMessage.None
-          : RouteMessage.Withdrawal;
+        return this.#readLink(body, end);
       case RTM_DELLINK:
       case RTM_DELNEXTHOP:
+        this.record.link = 0;
         return RouteMessage.Withdrawal;
       case NLMSG_DONE:
         this.error = end - body < 4 ? 0 : this.#view.getInt32(body, true);
@@ -213,6 +234,15 @@ export class RouteMessageReader {
     }
   }
 
+  #readLink(body: number, end: number): RouteMessage {
+    if (end - body < IFINFOMSG_SIZE) return this.#lost();
+    const view = this.#view;
+    const flags = view.getUint32(body + 8, true);
+    this.record.link = view.getUint32(body + 4, true);
+    this.record.isTunnel = (flags & IFF_POINTOPOINT) !== 0 || view.getUint16(body + 2, true) === ARPHRD_NONE;
+    return (flags & IFF_UP) !== 0 ? RouteMessage.Link : RouteMessage.Withdrawal;
+  }
+
   #readRoute(added: boolean, body: number, end: number): RouteMessage {
     if (end - body < RTMSG_SIZE) return this.#lost();
     const view = this.#view;
@@ -224,6 +254,7 @@ export class RouteMessageReader {
     record.prefixLength = view.getUint8(body + 1);
     record.table = view.getUint8(body + 4);
     record.type = view.getUint8(body + 7);
+    record.protocol = view.getUint8(body + 5);
     record.broadcast = 0;
     if (record.prefixLength > (family === AF_INET ? 32 : 128)) return this.#lost();
     const attributes = body + RTMSG_SIZE;
@@ -235,7 +266,35 @@ export class RouteMessageReader {
       if (this.#payloadLength < 4) return this.#lost();
       record.table = view.getUint32(this.#payload, true);
     }
+    record.link = 0;
+    if (this.#find(attributes, end, RTA_MULTIPATH)) {
+      record.hasGateway = this.#allHaveGateways(this.#payload, this.#payload + this.#payloadLength);
+      return RouteMessage.Route;
+    }
+    record.hasGateway = this.#namesGateway(attributes, end);
+    if (this.#find(attributes, end, RTA_OIF) && this.#payloadLength >= 4)
+      record.link = view.getUint32(this.#payload, true);
     return RouteMessage.Route;
+  }
+
+  #namesGateway(attributes: number, end: number): boolean {
+    return (
+      this.#find(attributes, end, RTA_GATEWAY) ||
+      this.#find(attributes, end, RTA_VIA) ||
+      this.#find(attributes, end, RTA_ENCAP)
+    );
+  }
+
+  /** Of several nexthops, each of which has attributes of its own. */
+  #allHaveGateways(begin: number, end: number): boolean {
+    const view = this.#view;
+    for (let at = begin; end - at >= RTNEXTHOP_SIZE; ) {
+      const length = view.getUint16(at, true);
+      if (length < RTNEXTHOP_SIZE || length > end - at) return false;
+      if (!this.#namesGateway(at + RTNEXTHOP_SIZE, at + length)) return false;
+      at += (length + 3) & ~3;
+    }
+    return true;
   }
 
   #readAddress(added: boolean, body: number, end: number): RouteMessage {
@@ -248,6 +307,9 @@ export class RouteMessageReader {
     record.prefixLength = view.getUint8(body + 1);
     record.table = 0;
     record.type = 0;
+    record.protocol = 0;
+    record.hasGateway = false;
+    record.link = view.getUint32(body + 4, true);
     record.broadcast = 0;
     if (record.prefixLength > (family === AF_INET ? 32 : 128)) return this.#lost();
     const attributes = body + IFADDRMSG_SIZE;
@@ -313,8 +375,16 @@ export class RouteMessageReader {
 }
 
 /** What to dump. */
-export const RouteDump = { Routes4: 0, Routes6: 1, Addresses: 2 } as const;
+export const RouteDump = { Routes4: 0, Routes6: 1, Addresses: 2, Links: 3 } as const;
 export type RouteDump = (typeof RouteDump)[keyof typeof RouteDump];
+
+/** Message type, length of its structure, and family. */
+const dumpRequests = [
+  { type: RTM_GETROUTE, body: RTMSG_SIZE, family: AF_INET },
+  { type: RTM_GETROUTE, body: RTMSG_SIZE, family: AF_INET6 },
+  { type: RTM_GETADDR, body: IFADDRMSG_SIZE, family: AF_UNSPEC },
+  { type: RTM_GETLINK, body: IFINFOMSG_SIZE, family: AF_UNSPEC },
+] as const;
 
 export class RouteMonitor {
   /** Readable when there is news. */
@@ -367,11 +437,10 @@ export class RouteMonitor {
     if (this.#closed) return -EBADF;
     if (this.#dumpFd < 0) this.#dumpFd = this.#open(0);
     if (this.#dumpFd < 0) return this.#dumpFd;
-    const body = what === RouteDump.Addresses ? IFADDRMSG_SIZE : RTMSG_SIZE;
-    const family = what === RouteDump.Addresses ? AF_UNSPEC : what === RouteDump.Routes4 ? AF_INET : AF_INET6;
+    const { type, body, family } = dumpRequests[what];
     this.#sequence = (this.#sequence % 0x7fffffff) + 1;
     view.setUint32(at, NLMSGHDR_SIZE + body, true);
-    view.setUint16(at + 4, what === RouteDump.Addresses ? RTM_GETADDR : RTM_GETROUTE, true);
+    view.setUint16(at + 4, type, true);
     view.setUint16(at + 6, NLM_F_REQUEST | NLM_F_DUMP, true);
     view.setUint32(at + 8, this.#sequence, true);
     view.setUint32(at + 12, 0, true);

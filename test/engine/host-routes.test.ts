@@ -189,6 +189,47 @@ function runTests(): void {
       });
     });
 
+    test('review OP-8: what a VPN routes into its tunnel or to its router is the internet, in however many pieces', () => {
+      const pieces = ['1.0.0.0/8', '2.0.0.0/7', '8.0.0.0/7', '64.0.0.0/2', '2001:db8::/32', '2000::/4'];
+      const far = ['1.1.1.1', '3.3.3.3', '8.8.8.8', '100.1.1.1', '2001:db8::1', '2400::1'];
+      const lan = ['10.9.1.1', '172.16.9.1', 'fd12::1'];
+      for (const when of ['before', 'after'] as const) {
+        for (const way of ['tunnel', 'router'] as const) {
+          const hop = (prefix: string): string =>
+            way === 'tunnel' ? 'dev t0' : prefix.includes(':') ? 'via 2001:db8:5::9' : 'via 192.0.2.254';
+          const commands = [
+            ...[...pieces, '10.9.0.0/16', '172.16.0.0/12', 'fd12::/16'].map(
+              (to) => `route add ${to} ${hop(to)}`,
+            ),
+          ];
+          const setUp = [
+            '-6 addr add 2001:db8:5::1/64 dev v0 nodad',
+            'tuntap add t0 mode tun',
+            'addr add 10.8.0.2 peer 10.8.0.1 dev t0',
+            'link set t0 up',
+          ];
+          withWorld(when === 'before' ? [...setUp, ...commands] : [], ({ knows }) => {
+            if (when === 'after') for (const command of [...setUp, ...commands]) ip(...command.split(' '));
+            for (const address of far) assert.equal(knows(address), false, `${when} ${way} ${address}`);
+            for (const address of [...lan, '10.8.0.1', '10.8.0.2', '192.0.2.7', '2001:db8:5::7'])
+              assert.equal(knows(address), true, `${when} ${way} ${address}`);
+            ip('tuntap', 'del', 't0', 'mode', 'tun');
+          });
+        }
+      }
+    });
+
+    test('review OP-8: what is on a link with neighbours is a network of the host, wherever in the world it is', () => {
+      withWorld([], ({ knows }) => {
+        ip('route', 'add', '203.0.113.0/24', 'dev', 'v0');
+        ip('route', 'add', '198.51.100.0/24', 'nexthop', 'dev', 'v0', 'nexthop', 'via', '192.0.2.9');
+        ip('route', 'add', '5.5.0.0/16', 'nexthop', 'via', '192.0.2.8', 'nexthop', 'via', '192.0.2.9');
+        ip('route', 'add', 'blackhole', '9.9.9.0/24');
+        for (const near of ['203.0.113.9', '198.51.100.9', '9.9.9.9']) assert.equal(knows(near), true, near);
+        assert.equal(knows('5.5.5.5'), false);
+      });
+    });
+
     test('a route replaced and then deleted is gone', () => {
       withWorld([], ({ knows, forgets }) => {
         for (const [route, address] of [
@@ -207,16 +248,16 @@ function runTests(): void {
 
     test('one route of several for a destination deleted leaves it known', () => {
       withWorld(['-6 addr add 2001:db8:5::1/64 dev v0 nodad'], ({ knows, forgets }) => {
-        const v6 = '2001:db8:41::/48';
+        const v6 = 'fd41::/48';
         const hops = ['2001:db8:5::a', '2001:db8:5::b', '2001:db8:5::c'];
         const nexthops = hops.flatMap((hop) => ['nexthop', 'via', hop, 'dev', 'v0']);
         ip('-6', 'route', 'add', v6, ...nexthops);
-        assert.equal(knows('2001:db8:41::1'), true);
+        assert.equal(knows('fd41::1'), true);
         for (const hop of hops) {
-          assert.equal(knows('2001:db8:41::1'), true, hop);
+          assert.equal(knows('fd41::1'), true, hop);
           ip('-6', 'route', 'del', v6, 'via', hop, 'dev', 'v0');
         }
-        assert.equal(forgets('2001:db8:41::1'), true);
+        assert.equal(forgets('fd41::1'), true);
 
         for (const metric of ['10', '20']) ip('route', 'add', '10.41.0.0/16', 'dev', 'v0', 'metric', metric);
         ip('route', 'del', '10.41.0.0/16', 'metric', '10');

@@ -95,6 +95,10 @@ describe('RouteMessageReader', () => {
         prefixLength: 16,
         table: 100000,
         type: 6,
+        protocol: 4,
+        hasGateway: false,
+        link: 0,
+        isTunnel: false,
         broadcast: 0,
       },
     );
@@ -147,16 +151,55 @@ describe('RouteMessageReader', () => {
     assert.deepEqual([record.added, record.isV4, record.w0, record.broadcast], [false, false, 0x20010db8, 0]);
   });
 
-  test('reports what takes routes away silently, and a link that is up not', () => {
-    const link = (flags: number): number[] => [0, 0, ...le16(1), ...le32(3), ...le32(flags), ...le32(0)];
+  test('reports what takes routes away silently, and links with what they are', () => {
+    const link = (type: number, flags: number): number[] => [
+      ...[0, 0, ...le16(type), ...le32(3), ...le32(flags), ...le32(0)],
+    ];
     const messages = reader([
-      ...message(RTM_NEWLINK, link(0x1003)),
-      ...message(RTM_NEWLINK, link(0x1002)),
-      ...message(RTM_DELLINK, link(0x1003)),
+      ...message(RTM_NEWLINK, link(1, 0x1003)),
+      ...message(RTM_NEWLINK, link(1, 0x1011)),
+      ...message(RTM_NEWLINK, link(0xfffe, 0x81)),
+      ...message(RTM_NEWLINK, link(1, 0x1002)),
+      ...message(RTM_DELLINK, link(1, 0x1003)),
       ...message(RTM_DELNEXTHOP, [0, 0, 0, 0, 0, 0, 0, 0]),
     ]);
-    for (let i = 0; i < 3; i++) assert.equal(messages.next(), RouteMessage.Withdrawal);
+    const { record } = messages;
+    for (const isTunnel of [false, true, true]) {
+      assert.equal(messages.next(), RouteMessage.Link);
+      assert.deepEqual([record.link, record.isTunnel], [3, isTunnel]);
+    }
+    for (const at of [3, 0, 0]) {
+      assert.equal(messages.next(), RouteMessage.Withdrawal);
+      assert.equal(record.link, at);
+    }
     assert.equal(messages.next(), RouteMessage.None);
+  });
+
+  test('tells routes by way of a router from direct ones', () => {
+    const dst = attribute(1, [203, 0, 113, 0]);
+    const oif = attribute(4, le32(7));
+    const gateway = attribute(5, [192, 0, 2, 1]);
+    const hop = (...attributes: number[][]): number[] => {
+      const all = attributes.flat();
+      return [...le16(8 + all.length), 0, 0, ...le32(7), ...all];
+    };
+    const cut = [...le16(9), 0, 0, ...le32(7)];
+    const table: [number[][], boolean, number][] = [
+      [[dst, oif], false, 7],
+      [[dst, gateway, oif], true, 7],
+      [[dst, oif, attribute(18, [10, 0, ...V6])], true, 7],
+      [[dst, oif, attribute(22, [])], true, 7],
+      [[dst, attribute(9, [...hop(gateway), ...hop(gateway)])], true, 0],
+      [[dst, attribute(9, [...hop(gateway), ...hop()])], false, 0],
+      [[dst, attribute(9, [...hop(gateway), ...cut])], false, 0],
+      [[dst], false, 0],
+    ];
+    for (const [attributes, hasGateway, link] of table) {
+      const messages = reader(message(RTM_NEWROUTE, route({ length: 24 }, attributes)));
+      assert.equal(messages.next(), RouteMessage.Route);
+      const { record } = messages;
+      assert.deepEqual([record.hasGateway, record.link, record.w3], [hasGateway, link, 0xcb007100]);
+    }
   });
 
   test('skips other families, clones, unknown types and other dumps', () => {
