@@ -80,9 +80,10 @@ export class Session {
     const { config, logger } = this;
     const link = await this.attach(from);
     await this.openForwards();
+    const { networks } = await this.guestReady;
     const dns = config.guest.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
     const fields = { interface: link.name, mtu: link.mtu, txQueueLen: link.txQueueLen };
-    logger.log('info', `${describePolicy(config.guest.policy)}${dns}`, fields);
+    logger.log('info', `${describePolicy(config.guest.policy, networks)}${dns}`, fields);
     return link;
   }
 

@@ -58,8 +58,8 @@ export type Event =
   | { type: 'started'; wakeFd: number }
   /** A guest's socket is there; `guestReady` follows when its peer has connected. */
   | { type: 'guestWaiting'; id: number; path: string }
-  /** `notes`: improvements that could not be had, one sentence each. */
-  | { type: 'guestReady'; id: number; link: LinkInfo; notes: string[] }
+  /** `notes`: what could not be had, or stands in the way, one sentence each. `networks`: those of the host, as text. */
+  | { type: 'guestReady'; id: number; link: LinkInfo; notes: string[]; networks: string[] }
   /** `error` is a positive errno, or 0; `message` one line. */
   | { type: 'guestFailed'; id: number; step: DeviceStep; error: number; message: string }
   /** The link is gone for good (device deleted, namespace destroyed). */

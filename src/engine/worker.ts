@@ -30,6 +30,7 @@ import { EventLoop } from './event-loop.ts';
 import { FlowLister } from './flow-lister.ts';
 import { type EngineServices, Guest } from './guest.ts';
 import { HostRoutes } from './host-routes.ts';
+import { hostView } from './host-view.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
 import { type OpenDevice, openDescriptor, openDevice } from './open-device.ts';
@@ -254,7 +255,8 @@ class Engine {
     }
     this.#guests.push(guest);
     this.#guestById.set(id, guest);
-    post({ type: 'guestReady', id, link: device.info, notes: device.notes });
+    const { networks, notes } = hostView(this.#services.hostRoutes, spec.policy.guestNetworks);
+    post({ type: 'guestReady', id, link: device.info, notes: [...device.notes, ...notes], networks });
   }
 
   #addForward({ guest: id, forward, spec }: Extract<Command, { type: 'addForward' }>): void {

@@ -113,7 +113,8 @@ export class AddressSet {
   }
 }
 
-function comparePrefixes(a: Prefix, b: Prefix): number {
+/** By address, then length: what lies in a prefix follows it. */
+export function comparePrefixes(a: Prefix, b: Prefix): number {
   return (
     a.address.w0 - b.address.w0 ||
     a.address.w1 - b.address.w1 ||

@@ -1,5 +1,5 @@
 /**
- * What belongs to the host: destinations of its routing tables, its own addresses and its broadcast addresses. The data
+ * What belongs to the host: its networks, as its routing tables tell them, its own addresses and its broadcast addresses. The data
  * plane keeps one table for all guests, filled from a netlink dump and kept current by netlink events, so that an address
  * added a second ago is already known. Mutable; lookups allocate nothing.
  *
@@ -8,12 +8,14 @@
  * route without replacing it.
  *
  * Counting: one prefix may be in several tables, or in one table with several metrics; it stays known until each was
- * removed. Lost events are repaired by `replace` with a fresh dump. Which tables and route types to feed is the caller's
- * choice; with policy routing that is all of them.
+ * removed. Lost events are repaired by `replace` with a fresh dump. Which routes count is the caller's choice
+ * (engine/host-routes.ts).
  */
 import type { IpAddress } from '../stack/wire/address.ts';
-import { V4_BITS } from './prefix.ts';
+import { comparePrefixes } from './address-set.ts';
+import { type Prefix, V4_BITS } from './prefix.ts';
 import { PrefixCounter } from './prefix-counter.ts';
+import { isWithin } from './private.ts';
 
 /** One route; `bits` in the 128-bit form. The address is copied. */
 export interface HostRoute {
@@ -107,10 +109,27 @@ export class HostRouteTable {
     return this.#locals.contains(addr) || this.#routes.contains(addr);
   }
 
+  /** The networks, those that lie in others left out. For people to read: without loopback, link-local and groups. */
+  networks(): Prefix[] {
+    const found = this.#routes.prefixes().filter(({ address, bits }) => !isOfNoInterest(address, bits));
+    const own = found.filter(({ address, bits }) => bits < 128 || !this.#locals.contains(address));
+    own.sort((a, b) => comparePrefixes(a, b));
+    const outer: Prefix[] = [];
+    for (const prefix of own) {
+      const last = outer.at(-1);
+      if (last === undefined || !isWithin(prefix.address, last.address, last.bits)) outer.push(prefix);
+    }
+    return outer;
+  }
+
   /** Whether the address is one of the host's own, broadcast addresses included. */
   isLocal(addr: IpAddress): boolean {
     return this.#locals.contains(addr);
   }
+}
+
+function isOfNoInterest(address: IpAddress, bits: number): boolean {
+  return address.isLoopback || address.isLinkLocal || address.isMulticast || bits === 0;
 }
 
 function routeKey(prefix: IpAddress, bits: number, table: number): string {

@@ -3,8 +3,8 @@
  * (words, length), probed once for each prefix length that is present. Adding and removing touch one slot, so a host
  * with a hundred thousand routes can change them without a rebuild. Lookups allocate nothing.
  */
-import type { IpAddress } from '../stack/wire/address.ts';
-import { V4_BITS, wordMask } from './prefix.ts';
+import { IpAddress } from '../stack/wire/address.ts';
+import { type Prefix, V4_BITS, wordMask } from './prefix.ts';
 
 const INITIAL_SLOTS = 64;
 
@@ -86,6 +86,18 @@ export class PrefixCounter {
       if (slot >= 0) return true;
     }
     return false;
+  }
+
+  /** Each distinct prefix, in no order. */
+  prefixes(): Prefix[] {
+    const found: Prefix[] = [];
+    for (let slot = 0; slot < this.#slots; slot++) {
+      if (this.#count[slot] === 0) continue;
+      const words = this.#words.subarray(slot * 4, slot * 4 + 4);
+      const address = new IpAddress().set(words[0]!, words[1]!, words[2]!, words[3]!);
+      found.push({ address, bits: this.#bits[slot]! });
+    }
+    return found;
   }
 
   #lengthsOf(prefix: IpAddress, bits: number): Uint32Array {

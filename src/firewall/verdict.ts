@@ -177,16 +177,20 @@ export class Policy {
   }
 }
 
-/** Rules written out in `describePolicy`; more are counted. */
+/** Rules, and networks, written out in `describePolicy`; more are counted. */
 const RULES_SHOWN = 8;
 
-/** One line that says what the guest may reach, for the start of a run. */
-export function describePolicy(spec: PolicySpec): string {
+/**
+ * One line that says what the guest may reach, for the start of a run. `networks` are those of the host, as they are
+ * known at that time.
+ */
+export function describePolicy(spec: PolicySpec, networks: readonly string[] = []): string {
   const open: string[] = [];
+  const host = `the host's addresses and networks${listNetworks(networks)}`;
   if (spec.defaultAllow === true || (spec.enableRouting && spec.enableHost))
     open.push("the internet, the host's addresses and its networks");
-  else if (spec.enableRouting) open.push("the internet, not the host's addresses and networks");
-  else if (spec.enableHost) open.push("the host's addresses and networks, not the internet");
+  else if (spec.enableRouting) open.push(`the internet, not ${host}`);
+  else if (spec.enableHost) open.push(`${host}, not the internet`);
   if (spec.allow.length > 0) open.push(listRules(spec.allow));
 
   let line = `guest may reach ${open.length === 0 ? 'nothing outside its own network' : open.join(', and ')}`;
@@ -195,6 +199,12 @@ export function describePolicy(spec: PolicySpec): string {
   if (spec.guestNetworks.length > 0)
     line += `; its own network is ${spec.guestNetworks.map(formatPrefix).join(', ')}`;
   return line;
+}
+
+function listNetworks(networks: readonly string[]): string {
+  if (networks.length === 0) return '';
+  const more = networks.length - RULES_SHOWN;
+  return ` (${networks.slice(0, RULES_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''})`;
 }
 
 function listRules(rules: readonly RuleSpec[]): string {

@@ -497,4 +497,17 @@ describe('describePolicy', () => {
       assert.ok(!line.includes('\n'));
     });
   }
+
+  test('review OP-8: tells what counts as the host’s', () => {
+    const networks = Array.from({ length: 10 }, (_, i) => `10.${i}.0.0/16`);
+    const routing = describePolicy(spec({ routing: true }), networks);
+    assert.match(
+      routing,
+      /internet, not the host's addresses and networks \(10\.0\.0\.0\/16, .*10\.7\.0\.0\/16 and 2 more\); /,
+    );
+    assert.match(
+      describePolicy(spec({ host: true }), networks.slice(0, 2)),
+      /reach the host's addresses and networks \(10\.0\.0\.0\/16, 10\.1\.0\.0\/16\), not the internet; /,
+    );
+  });
 });
