@@ -4,6 +4,9 @@
  *   head region:  … | vnet | ethernet | IP | transport header | short bodies …
  *                                          ^ transport
  *
+ * What a caller has written at `transport` is the head of the datagram, and may be all of it; the rest of it, if any, is
+ * apart from it in the arena. Fragments are cut from the two as one run of bytes, wherever the head ends.
+ *
  * Checksums go to the device where it takes them (the field then holds the pseudo-header sum, virtio 1.2 §5.1.6.2),
  * and so does segmentation. Datagrams larger than the MTU are fragmented here.
  */
@@ -41,10 +44,12 @@ import {
 export const DEFAULT_TTL = 64;
 /** Room in front of the transport header: vnet 10, Ethernet 14, IPv6 40, fragment header 8, aligned. */
 const HEADROOM = 128;
-/** Room for a transport header with options, or a whole ICMP error. */
+/** Room for a transport header with options, or a whole message: an ICMP error, a DHCP reply. */
 const BODY = 2048;
 const UDP_CHECKSUM_OFF = 6;
 const IPV4_DF = true;
+/** No MAC address: the neighbour table has it. */
+const BY_ADDRESS = -1;
 
 export class Egress {
   /** Where transport headers (and short bodies behind them) are written before a `send…` call. */
@@ -59,6 +64,9 @@ export class Egress {
   readonly #ip4 = new Ipv4Header();
   readonly #ip6 = new Ipv6Header();
   readonly #neighbor = new Neighbor();
+  /** Where the message at hand goes, unless `BY_ADDRESS`. */
+  #macHi = BY_ADDRESS;
+  #macLo = 0;
   #nextId: number;
 
   constructor(
@@ -140,7 +148,7 @@ export class Egress {
       // RFC 768: a sum of zero is sent as all ones; zero means "none".
       view.setUint16(at + UDP_CHECKSUM_OFF, sum === 0 ? 0xffff : sum);
     }
-    return this.#sendContiguous(src, dst, PROTOCOL_UDP, DEFAULT_TTL, UDP_HEADER_LEN, offset, length);
+    return this.#sendCut(src, dst, PROTOCOL_UDP, DEFAULT_TTL, UDP_HEADER_LEN, offset, length);
   }
 
   /**
@@ -167,21 +175,38 @@ export class Egress {
   }
 
   /**
-   * Send what stands at `transport` (`headerLength` bytes, checksum included) followed by `length` bytes at `offset`;
+   * Send what stands at `transport` (`headLength` bytes, checksum included) followed by `length` bytes at `offset`;
    * fragmented where it must be. For ICMP and anything else whose checksum the caller made.
    */
-  sendContiguous(
+  send(
     src: IpAddress,
     dst: IpAddress,
     protocol: number,
     ttl: number,
-    headerLength: number,
-    offset: number,
-    length: number,
+    headLength: number,
+    offset = 0,
+    length = 0,
   ): number {
     this.#frame.offload.flags = 0;
     this.#frame.offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
-    return this.#sendContiguous(src, dst, protocol, ttl, headerLength, offset, length);
+    return this.#sendCut(src, dst, protocol, ttl, headLength, offset, length);
+  }
+
+  /** The same with a whole message at `transport`, to this MAC address whatever is known of `dst`. */
+  sendToMac(
+    macHi: number,
+    macLo: number,
+    src: IpAddress,
+    dst: IpAddress,
+    protocol: number,
+    ttl: number,
+    length: number,
+  ): number {
+    this.#macHi = macHi;
+    this.#macLo = macLo;
+    const result = this.send(src, dst, protocol, ttl, length);
+    this.#macHi = BY_ADDRESS;
+    return result;
   }
 
   /** Put a whole Ethernet frame body (ARP) on the link: `length` bytes at `transport`. */
@@ -205,86 +230,58 @@ export class Egress {
     return this.#transmit();
   }
 
-  #sendContiguous(
+  #sendCut(
     src: IpAddress,
     dst: IpAddress,
     protocol: number,
     ttl: number,
-    headerLength: number,
+    headLength: number,
     offset: number,
     length: number,
   ): number {
     const parts = this.#frame.parts;
-    if (ipHeaderLength(src) + headerLength + length <= this.#link.mtu) {
+    const total = headLength + length;
+    if (ipHeaderLength(src) + total <= this.#link.mtu) {
       parts.count = 0;
       if (length > 0) parts.add(offset, length);
-      return this.#sendWhole(src, dst, protocol, ttl, 0, headerLength, length, false);
+      return this.#sendWhole(src, dst, protocol, ttl, 0, headLength, length, false);
     }
-    return src.isV4
-      ? this.#fragment4(src, dst, protocol, ttl, headerLength, offset, length)
-      : this.#fragment6(src, dst, protocol, ttl, headerLength, offset, length);
-  }
-
-  #fragment4(
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    headerLength: number,
-    offset: number,
-    length: number,
-  ): number {
-    const id = this.#takeId();
-    const most = (this.#link.mtu - IPV4_HEADER_LEN) & ~7;
-    const total = headerLength + length;
-    let result = 0;
-    for (let at = 0; at < total && result >= 0; at += most) {
-      const size = Math.min(most, total - at);
-      const header = at === 0 ? headerLength : 0;
-      this.#nameFragment(at, size, headerLength, offset);
-      this.#putIpv4(src, dst, protocol, ttl, 0, size, id, false, at + size < total, at);
-      result = this.#finish(src, dst, IPV4_HEADER_LEN, header, size - header);
-    }
-    return result;
-  }
-
-  #fragment6(
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    headerLength: number,
-    offset: number,
-    length: number,
-  ): number {
-    const view = this.#slab.view;
-    const id = this.#rng.u32();
+    const { isV4 } = src;
+    const id = isV4 ? this.#takeId() : this.#rng.u32();
     // A link with less is none for IPv6; crumbs would only cost work.
-    const most = (Math.max(this.#link.mtu, IPV6_MIN_MTU) - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN) & ~7;
-    const total = headerLength + length;
+    const most = isV4
+      ? (this.#link.mtu - IPV4_HEADER_LEN) & ~7
+      : (Math.max(this.#link.mtu, IPV6_MIN_MTU) - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN) & ~7;
     let result = 0;
     for (let at = 0; at < total && result >= 0; at += most) {
       const size = Math.min(most, total - at);
-      const header = at === 0 ? headerLength : 0;
-      this.#nameFragment(at, size, headerLength, offset);
-      const fragmentHeader = this.transport - IPV6_FRAGMENT_HEADER_LEN;
-      view.setUint8(fragmentHeader, protocol);
-      view.setUint8(fragmentHeader + 1, 0);
-      view.setUint16(fragmentHeader + 2, at | (at + size < total ? 1 : 0));
-      view.setUint32(fragmentHeader + 4, id);
-      this.#putIpv6(src, dst, NEXT_HEADER_FRAGMENT, ttl, 0, IPV6_FRAGMENT_HEADER_LEN, size);
-      result = this.#finish(src, dst, IPV6_HEADER_LEN + IPV6_FRAGMENT_HEADER_LEN, header, size - header);
+      const more = at + size < total;
+      // Of the first fragment, the head stands where it is sent from; all else is named where it lies.
+      const inPlace = at === 0 ? Math.min(headLength, size) : 0;
+      const inHead = Math.min(Math.max(headLength - at, 0), size);
+      parts.count = 0;
+      if (inHead > inPlace) parts.add(this.transport + at, inHead);
+      if (size > inHead) parts.add(offset + at + inHead - headLength, size - inHead);
+      if (isV4) {
+        this.#putIpv4(src, dst, protocol, ttl, 0, size, id, false, more, at);
+        result = this.#finish(src, dst, IPV4_HEADER_LEN, inPlace, size - inPlace);
+      } else {
+        this.#putFragmentHeader(protocol, at, more, id);
+        this.#putIpv6(src, dst, NEXT_HEADER_FRAGMENT, ttl, 0, IPV6_FRAGMENT_HEADER_LEN, size);
+        const headers = IPV6_HEADER_LEN + IPV6_FRAGMENT_HEADER_LEN;
+        result = this.#finish(src, dst, headers, inPlace, size - inPlace);
+      }
     }
     return result;
   }
 
-  /** Name, in `parts`, the payload bytes of the fragment that covers `at` … `at + size` of header plus payload. */
-  #nameFragment(at: number, size: number, headerLength: number, offset: number): void {
-    const parts = this.#frame.parts;
-    parts.count = 0;
-    const from = Math.max(at - headerLength, 0);
-    const bytes = at === 0 ? size - headerLength : size;
-    if (bytes > 0) parts.add(offset + from, bytes);
+  #putFragmentHeader(protocol: number, fragmentOffset: number, moreFragments: boolean, id: number): void {
+    const { view } = this.#slab;
+    const at = this.transport - IPV6_FRAGMENT_HEADER_LEN;
+    view.setUint8(at, protocol);
+    view.setUint8(at + 1, 0);
+    view.setUint16(at + 2, fragmentOffset | (moreFragments ? 1 : 0));
+    view.setUint32(at + 4, id);
   }
 
   #sendWhole(
@@ -420,6 +417,11 @@ export class Egress {
   /** The link address of `dst`, in `#neighbor`. */
   #resolve(dst: IpAddress): void {
     const neighbor = this.#neighbor;
+    if (this.#macHi !== BY_ADDRESS) {
+      neighbor.macHi = this.#macHi;
+      neighbor.macLo = this.#macLo;
+      return;
+    }
     if (this.#neighbors.lookup(dst, neighbor)) return;
     if (!dst.isV4 && dst.isMulticast) {
       // RFC 2464 §7.

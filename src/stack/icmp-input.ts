@@ -130,7 +130,7 @@ export class IcmpInput {
           this.#neighbors,
         );
         if (size <= 0) return size;
-        this.#egress.sendContiguous(reply.src, reply.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size, 0, 0);
+        this.#egress.send(reply.src, reply.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size);
         return 0;
       }
       case ND_ROUTER_SOLICITATION: {
@@ -178,6 +178,6 @@ export class IcmpInput {
   #sendAdvertisement(size: number): void {
     const ra = this.#ra;
     if (size <= 0 || ra === null) return;
-    this.#egress.sendContiguous(ra.src, ra.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size, 0, 0);
+    this.#egress.send(ra.src, ra.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size);
   }
 }

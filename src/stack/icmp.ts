@@ -117,7 +117,7 @@ export class Icmp {
           pseudoHeaderSum(src, dst, PROTOCOL_ICMPV6, ICMP_HEADER_LEN + length),
         );
     setIcmpChecksum(view, at, checksum(sumBytes(view, offset, length, head)));
-    this.#egress.sendContiguous(
+    this.#egress.send(
       src,
       dst,
       src.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6,
@@ -279,14 +279,6 @@ export class Icmp {
       dst.isV4 ? icmp4Checksum(view, at, total) : icmp6Checksum(view, at, total, src, dst),
     );
     this.#counters.add(Counter.IcmpErrorsSent, 1);
-    this.#egress.sendContiguous(
-      src,
-      dst,
-      dst.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6,
-      DEFAULT_TTL,
-      total,
-      0,
-      0,
-    );
+    this.#egress.send(src, dst, dst.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, DEFAULT_TTL, total);
   }
 }

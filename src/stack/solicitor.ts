@@ -66,6 +66,6 @@ export class Solicitor {
     const at = egress.transport;
     const length = emitNeighborSolicitation(view, at, target, own.macHi, own.macLo);
     setIcmpChecksum(view, at, icmp6Checksum(view, at, length, source, group));
-    egress.sendContiguous(source, group, PROTOCOL_ICMPV6, ND_HOP_LIMIT, length, 0, 0);
+    egress.send(source, group, PROTOCOL_ICMPV6, ND_HOP_LIMIT, length);
   }
 }

@@ -1,7 +1,7 @@
 /** TCP and UDP of what comes in: headers and checksums; DHCP is answered here, the rest is for the flows. */
 import type { Slab } from './buffer/slab.ts';
 import { Counter, type Counters } from './counters.ts';
-import type { Egress } from './egress.ts';
+import { DEFAULT_TTL, type Egress } from './egress.ts';
 import type { IngressHandler, IngressParts } from './ingress-parts.ts';
 import type { OwnAddresses } from './own-addresses.ts';
 import { hasGoodSum, type Packet } from './packet.ts';
@@ -83,7 +83,8 @@ export class TransportInput {
     const pseudo = pseudoHeaderSum(this.#own.gateway4, to, PROTOCOL_UDP, total);
     const sum = ~foldSum(sumBytes(view, this.#egress.transport, total, pseudo)) & 0xffff;
     view.setUint16(this.#egress.transport + 6, sum === 0 ? 0xffff : sum);
-    this.#egress.sendContiguous(this.#own.gateway4, to, PROTOCOL_UDP, 64, total, 0, 0);
+    const { gateway4 } = this.#own;
+    this.#egress.sendToMac(dhcp.replyMacHi, dhcp.replyMacLo, gateway4, to, PROTOCOL_UDP, DEFAULT_TTL, total);
     return 0;
   }
 }
