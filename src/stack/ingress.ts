@@ -92,6 +92,7 @@ export class Ingress {
     p.checksumGood = (offload.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)) !== 0;
     p.gsoSize = offload.gsoType === 0 ? 0 : offload.gsoSize;
     p.reassembled = false;
+    p.linkGroup = false;
     if (this.#link.medium === 'ip') {
       if (length < 1) return DropReason.LinkShort;
       if (this.#isLong(length)) return DropReason.LinkLong;
@@ -106,7 +107,8 @@ export class Ingress {
     const own = this.#own;
     if (isGroupMac(e.srcHi)) return DropReason.LinkMac;
     if (e.srcHi === own.macHi && e.srcLo === own.macLo && !this.#sharedMac) return DropReason.LinkMac;
-    const isOurs = isGroupMac(e.dstHi) || (e.dstHi === own.macHi && e.dstLo === own.macLo);
+    p.linkGroup = isGroupMac(e.dstHi);
+    const isOurs = p.linkGroup || (e.dstHi === own.macHi && e.dstLo === own.macLo);
     if (!isOurs && !this.#sharedMac) return DropReason.LinkMac;
     this.#sender.set(e.srcHi, e.srcLo);
     const body = length - ETHERNET_HEADER_LEN;

@@ -1,7 +1,7 @@
 /**
  * The IP layer of what comes in: headers, source addresses, fragments, hop limits (RFC 791, RFC 1122 §3.2, RFC 8200). A
  * whole packet with good addresses goes on to its protocol; from there IPv4 and IPv6 are the same `Packet`, and the code
- * does not ask which it was.
+ * does not ask which it was. A packet for one host in a frame for many is nobody's (RFC 1122 §3.3.6): every station has it.
  */
 import type { Slab } from './buffer/slab.ts';
 import { Counter, type Counters } from './counters.ts';
@@ -108,8 +108,9 @@ export class IpInput {
       if (bad < 0) return bad;
       this.#sender.learn(h.src, nowMs);
     }
-    if (h.ttl === 0) return DropReason.Ip4Ttl;
     const p = this.#packet;
+    if (p.linkGroup && !h.dst.isGroup && !this.#own.isLinkBroadcast(h.dst)) return DropReason.LinkMac;
+    if (h.ttl === 0) return DropReason.Ip4Ttl;
     p.isV4 = true;
     p.src.copyFrom(h.src);
     p.dst.copyFrom(h.dst);
@@ -155,6 +156,7 @@ export class IpInput {
     const h = this.#ip6;
     const reason = parseIpv6(view, offset, length, h);
     const p = this.#packet;
+    const isStray = p.linkGroup && !h.dst.isMulticast;
     p.isV4 = false;
     p.src.copyFrom(h.src);
     p.dst.copyFrom(h.dst);
@@ -165,11 +167,12 @@ export class IpInput {
     p.ipLength = Math.min(length, IPV6_HEADER_LEN + h.payloadLen);
     if (reason < 0) {
       if (isFragmentReason(reason)) this.#counters.add(Counter.RxFragments, 1);
-      if (h.icmpCode >= 0 && this.#checkSource(h.src, h.dst) === 0) {
+      if (h.icmpCode >= 0 && !isStray && this.#checkSource(h.src, h.dst) === 0) {
         this.#icmp.error(p, ICMP6_PARAMETER_PROBLEM, h.icmpCode, h.problemPointer, nowMs);
       }
       return reason;
     }
+    if (isStray) return DropReason.LinkMac;
     if (!h.src.isUnspecified) {
       const bad = this.#checkSource(h.src, h.dst);
       if (bad < 0) return bad;

@@ -18,6 +18,8 @@ export class Packet {
   /** Transport header and payload. */
   offset = 0;
   length = 0;
+  /** The frame was for a group of stations, or all. */
+  linkGroup = false;
   /** The link vouches for the transport checksum. */
   checksumGood = false;
   /** Payload bytes per segment when the device handed over a super-segment; 0 = a plain packet. */
