@@ -1,6 +1,7 @@
 /**
  * ICMP that the stack itself sends: echo replies for our own addresses, and errors to the guest (RFC 792, RFC 1122
- * §3.2.2, RFC 1812 §4.3.2, RFC 4443). Errors are rate-limited as a whole and never answer what must not be answered.
+ * §3.2.2, RFC 1812 §4.3.2, RFC 4443). Errors are rate-limited as a whole and never answer what must not be answered, other
+ * errors above all.
  */
 
 import type { Slab } from './buffer/slab.ts';
@@ -12,6 +13,7 @@ import type { Packet } from './packet.ts';
 import { IpAddress } from './wire/address.ts';
 import { checksum, pseudoHeaderSum, sumBytes } from './wire/checksum.ts';
 import {
+  carriesIcmpError,
   emitIcmp,
   ICMP_HEADER_LEN,
   ICMP4_ADMIN_PROHIBITED,
@@ -33,6 +35,7 @@ import {
   IcmpHeader,
   icmp4Checksum,
   icmp6Checksum,
+  isIcmpError,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
   setIcmpChecksum,
@@ -152,6 +155,7 @@ export class Icmp {
       this.errorForFlow(from, src, dst, protocol, offset, quoted, length, type, code, rest, nowMs);
       return;
     }
+    if (carriesIcmpError(this.#slab.view, p.ipOffset, p.ipLength)) return;
     // Unknown options are told whatever the destination (RFC 4443 §2.4 (e.3)).
     const anyDestination = !p.isV4 && type === ICMP6_PARAMETER_PROBLEM && code === ICMP6_UNKNOWN_OPTION;
     if (!this.#mayAnswer(p.src, p.dst, anyDestination, nowMs)) return;
@@ -204,8 +208,8 @@ export class Icmp {
     rest: number,
     nowMs: number,
   ): void {
-    if (!this.#mayAnswer(src, dst, false, nowMs)) return;
     const view = this.#slab.view;
+    if (isIcmpError(protocol, view.getUint8(transport)) || !this.#mayAnswer(src, dst, false, nowMs)) return;
     const quote = this.#egress.transport + ICMP_HEADER_LEN;
     let headerLength: number;
     if (src.isV4) {

@@ -7,6 +7,8 @@
 import type { IpAddress } from './address.ts';
 import { checksum, pseudoHeaderSum, sumBytes } from './checksum.ts';
 import { DropReason } from './drop-reason.ts';
+import { ipv4Payload } from './ipv4.ts';
+import { ipv6Payload } from './ipv6.ts';
 
 /** Bytes. */
 export const ICMP_HEADER_LEN = 8;
@@ -41,6 +43,7 @@ export const ICMP6_PARAMETER_PROBLEM = 4;
 export const ICMP6_ECHO = 128;
 export const ICMP6_ECHO_REPLY = 129;
 export const ICMP6_MLD_QUERY = 130;
+export const ICMP6_REDIRECT = 137;
 export const ICMP6_MLD_REPORT = 131;
 export const ICMP6_MLD_DONE = 132;
 export const ICMP6_MLD2_REPORT = 143;
@@ -105,4 +108,29 @@ export function icmp6Checksum(
   dst: IpAddress,
 ): number {
   return checksum(sumBytes(view, off, len, pseudoHeaderSum(src, dst, PROTOCOL_ICMPV6, len)));
+}
+
+/**
+ * Whether the message reports an error, or is a redirect: no error is sent about it (RFC 1122 §3.2.2, RFC 4443 §2.4
+ * (e.1, e.2)), or two hosts could answer each other for ever.
+ */
+export function isIcmpError(protocol: number, type: number): boolean {
+  if (protocol === PROTOCOL_ICMPV6) return type < ICMP6_ECHO || type === ICMP6_REDIRECT;
+  return (
+    protocol === PROTOCOL_ICMP &&
+    (type === ICMP4_UNREACHABLE ||
+      type === ICMP4_SOURCE_QUENCH ||
+      type === ICMP4_REDIRECT ||
+      type === ICMP4_TIME_EXCEEDED ||
+      type === ICMP4_PARAMETER_PROBLEM)
+  );
+}
+
+/** The same of the IP packet in `length` bytes at `offset`, of which nothing was checked but its version. */
+export function carriesIcmpError(view: DataView, offset: number, length: number): boolean {
+  const isV4 = view.getUint8(offset) >>> 4 === 4;
+  const at = isV4
+    ? ipv4Payload(view, offset, length, PROTOCOL_ICMP)
+    : ipv6Payload(view, offset, length, PROTOCOL_ICMPV6);
+  return at >= 0 && isIcmpError(isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, view.getUint8(offset + at));
 }

@@ -97,6 +97,17 @@ function checkOptions(view: DataView, start: number, end: number): number {
   return 0;
 }
 
+/**
+ * Where the message of `protocol` begins in the packet of `len` bytes at `off`, relative; -1 when it carries none, or not
+ * its beginning.
+ */
+export function ipv4Payload(view: DataView, off: number, len: number, protocol: number): number {
+  if (len < IPV4_HEADER_LEN || view.getUint8(off + PROTOCOL) !== protocol) return -1;
+  if ((view.getUint16(off + FLAGS_AND_OFFSET) & OFFSET_MASK) !== 0) return -1;
+  const at = (view.getUint8(off) & 15) << 2;
+  return at < len ? at : -1;
+}
+
 /** Writes 20 bytes with the header checksum; `h.headerLen` is not read. Returns 20. */
 export function emitIpv4(view: DataView, off: number, h: Ipv4Header): number {
   const flags = (h.dontFragment ? DONT_FRAGMENT : 0) | (h.moreFragments ? MORE_FRAGMENTS : 0);

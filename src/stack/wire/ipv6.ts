@@ -197,6 +197,26 @@ export function walkExtensionHeaders(
   return finish(out, next, nextOff, p, len);
 }
 
+/**
+ * Where the message of `protocol` begins in the packet of `len` bytes at `off`, relative; -1 when it carries none, or not
+ * its beginning. For packets that are dropped: headers and options are passed over whatever they say.
+ */
+export function ipv6Payload(view: DataView, off: number, len: number, protocol: number): number {
+  if (len <= IPV6_HEADER_LEN) return -1;
+  let next = view.getUint8(off + IPV6_NEXT_HEADER_OFF);
+  let p = IPV6_HEADER_LEN;
+  while (next !== protocol) {
+    const isOptions = next === NEXT_HEADER_HOP_BY_HOP || next === NEXT_HEADER_DESTINATION;
+    if (!isOptions && next !== NEXT_HEADER_ROUTING && next !== NEXT_HEADER_FRAGMENT) return -1;
+    if (len - p <= 8) return -1;
+    const isFragment = next === NEXT_HEADER_FRAGMENT;
+    if (isFragment && (view.getUint16(off + p + 2) & 0xfff8) !== 0) return -1;
+    next = view.getUint8(off + p);
+    p += isFragment ? IPV6_FRAGMENT_HEADER_LEN : (view.getUint8(off + p + 1) + 1) << 3;
+  }
+  return p < len ? p : -1;
+}
+
 function finish(out: Ipv6Header, protocol: number, nextOff: number, p: number, len: number): number {
   out.protocol = protocol;
   out.unknownNextHeaderOff = nextOff;
