@@ -6,6 +6,7 @@
 import type { HostEnd } from '../config.ts';
 import { Verdict } from '../firewall/verdict.ts';
 import { Counter } from '../stack/counters.ts';
+import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { Unreachable } from '../stack/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp-limit.ts';
 import type { Packet } from '../stack/packet.ts';
@@ -67,6 +68,8 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly environment: TcpEnvironment;
   readonly spareParts: SpareParts = new SpareParts(GATHER_PARTS);
   readonly #table: FlowTable<TcpFlow>;
+  /** Of a key of its own: initial sequence numbers are shown to the guest, places in tables never. */
+  readonly #sequenceHash: HalfSipHash;
   readonly #timeWait: TimeWaitTable;
   readonly #target = new Target();
   readonly #limits: TcpLimits;
@@ -110,6 +113,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#limits = new TcpLimits(context);
     this.#refuser = new TcpRefuser(context);
     this.#table = new FlowTable(hash, PROTOCOL_TCP);
+    this.#sequenceHash = new HalfSipHash(rng.u32(), rng.u32());
     this.#timeWait = new TimeWaitTable(context);
     this.locals = new TcpLocals(this);
   }
@@ -378,8 +382,11 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
 
   /** RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple. */
   initialSeq({ guest, remote, ports }: TcpFlow): number {
-    const { hash, clock } = this.context;
-    return seqAdd(hash.tuple(guest, remote, ports, PROTOCOL_TCP), Math.floor(clock.nowMs * 250) >>> 0);
+    const { clock } = this.context;
+    return seqAdd(
+      this.#sequenceHash.tuple(guest, remote, ports, PROTOCOL_TCP),
+      Math.floor(clock.nowMs * 250) >>> 0,
+    );
   }
 
   /** Begin to connect to what the guest's SYN was for; 0 or `-errno`. */
