@@ -7,7 +7,6 @@
 import type { Slab } from './buffer/slab.ts';
 import { Counter, type Counters } from './counters.ts';
 import type { Egress } from './egress.ts';
-import { FrameSender } from './frame-sender.ts';
 import type { IngressHandler, IngressParts } from './ingress-parts.ts';
 import { IpInput } from './ip-input.ts';
 import type { Link } from './link.ts';
@@ -43,7 +42,6 @@ export class Ingress {
   readonly #handler: IngressHandler;
   readonly #sharedMac: boolean;
   readonly #counters: Counters;
-  readonly #sender: FrameSender;
   readonly #ip: IpInput;
 
   readonly #packet = new Packet();
@@ -60,8 +58,7 @@ export class Ingress {
     this.#handler = parts.handler;
     this.#sharedMac = parts.sharedMac;
     this.#counters = parts.counters;
-    this.#sender = new FrameSender(parts.neighbors);
-    this.#ip = new IpInput(parts, this.#packet, this.#sender);
+    this.#ip = new IpInput(parts, this.#packet);
   }
 
   /** Take the frame of `length` bytes at `offset`. `offload` is what the device said about it. */
@@ -110,7 +107,8 @@ export class Ingress {
     p.linkGroup = isGroupMac(e.dstHi);
     const isOurs = p.linkGroup || (e.dstHi === own.macHi && e.dstLo === own.macLo);
     if (!isOurs && !this.#sharedMac) return DropReason.LinkMac;
-    this.#sender.set(e.srcHi, e.srcLo);
+    p.macHi = e.srcHi;
+    p.macLo = e.srcLo;
     const body = length - ETHERNET_HEADER_LEN;
     if (this.#isLong(body - VLAN_TAG)) return DropReason.LinkLong;
     switch (e.etherType) {

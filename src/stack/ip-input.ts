@@ -5,10 +5,10 @@
  */
 import type { Slab } from './buffer/slab.ts';
 import { Counter, type Counters } from './counters.ts';
-import type { FrameSender } from './frame-sender.ts';
 import type { Icmp } from './icmp.ts';
 import { IcmpInput } from './icmp-input.ts';
 import type { IngressParts } from './ingress-parts.ts';
+import type { NeighborTable } from './neighbor.ts';
 import type { OwnAddresses } from './own-addresses.ts';
 import type { Packet } from './packet.ts';
 import { ExpiredFragment, type Reassembler } from './reassembly.ts';
@@ -51,7 +51,7 @@ export class IpInput {
   readonly #icmp: Icmp;
   readonly #counters: Counters;
   readonly #offersDhcp: boolean;
-  readonly #sender: FrameSender;
+  readonly #neighbors: NeighborTable;
   readonly #transport: TransportInput;
   readonly #icmpInput: IcmpInput;
   readonly #packet: Packet;
@@ -60,14 +60,14 @@ export class IpInput {
   readonly #expired = new ExpiredFragment();
 
   /** `packet` is filled for each packet; what the link knows of it is in there already. */
-  constructor(parts: IngressParts, packet: Packet, sender: FrameSender) {
+  constructor(parts: IngressParts, packet: Packet) {
     this.#slab = parts.slab;
     this.#own = parts.own;
     this.#reassembler = parts.reassembler;
     this.#icmp = parts.icmp;
     this.#counters = parts.counters;
     this.#offersDhcp = parts.dhcp !== null;
-    this.#sender = sender;
+    this.#neighbors = parts.neighbors;
     this.#transport = new TransportInput(parts);
     this.#icmpInput = new IcmpInput(parts);
     this.#packet = packet;
@@ -106,7 +106,7 @@ export class IpInput {
     if (!dhcp) {
       const bad = this.#checkSource(h.src, h.dst);
       if (bad < 0) return bad;
-      this.#sender.learn(h.src, nowMs);
+      this.#learn(h.src, nowMs);
     }
     const p = this.#packet;
     if (p.linkGroup && !h.dst.isGroup && !this.#own.isLinkBroadcast(h.dst)) return DropReason.LinkMac;
@@ -176,7 +176,7 @@ export class IpInput {
     if (!h.src.isUnspecified) {
       const bad = this.#checkSource(h.src, h.dst);
       if (bad < 0) return bad;
-      this.#sender.learn(h.src, nowMs);
+      this.#learn(h.src, nowMs);
     }
     if (h.dst.isUnspecified) return DropReason.Ip6Addr;
     // RFC 4291 §2.5.6: it would be looked for on the host's links, not the guest's.
@@ -213,6 +213,12 @@ export class IpInput {
         );
         return DropReason.Ip6Proto;
     }
+  }
+
+  /** The sender, whose address proved good, is a neighbour: before anything is answered. */
+  #learn(src: IpAddress, nowMs: number): void {
+    const { macHi, macLo } = this.#packet;
+    if (macHi >= 0) this.#neighbors.learn(src, macHi, macLo, nowMs);
   }
 
   #reassemble6(offset: number, h: Ipv6Header, nowMs: number): number {

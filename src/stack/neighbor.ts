@@ -76,6 +76,16 @@ export class NeighborTable {
 
   /** Note that `addr` is at this MAC. Addresses that are ours, not on the link or no single host's are ignored. */
   learn(addr: IpAddress, macHi: number, macLo: number, nowMs: number): void {
+    // Most frames come from the station that sent the last one, and tell nothing new. Compared all the same: what somebody
+    // else said of its address in between, and how long ago it was heard, must not outlast its next frame.
+    const youngest = this.#byAge.tail;
+    if (
+      youngest >= 0 &&
+      this.#macLo[youngest] === macLo &&
+      this.#macHi[youngest] === macHi &&
+      this.#isAt(youngest, addr)
+    )
+      return;
     if (isGroupMac(macHi) || (macHi === 0 && macLo === 0)) return;
     if (addr.isUnspecified || addr.isMulticast || this.#own.owns(addr) || !this.#own.mayBeGuest(addr)) return;
     let slot = this.#find(addr);

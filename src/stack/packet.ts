@@ -18,6 +18,9 @@ export class Packet {
   /** Transport header and payload. */
   offset = 0;
   length = 0;
+  /** The link address of the sender; -1: the medium has none. */
+  macHi = -1;
+  macLo = 0;
   /** The frame was for a group of stations, or all. */
   linkGroup = false;
   /** The link vouches for the transport checksum. */
