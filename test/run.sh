@@ -2,9 +2,10 @@
 # run.sh unit|e2e [FILE…]: runs the tests of one layer from what `npm run build` has made. FILEs are test/….test.ts.
 # run.sh attack|soak: the long programs of test/attack and test/soak, in the same kind of "host".
 #
-# End-to-end tests need a "host" of their own; test/lab.sh makes it. As root they run three times over: everything as
-# root, then with tslirp as an ordinary user without any capability, then all of it in a user namespace of that user's. An
-# ordinary user gets the third. TSLIRP_E2E_MODES="root user nested" chooses among them.
+# End-to-end tests need a "host" of their own; test/lab.sh makes one for each file. As root they run three times over:
+# everything as root, then with tslirp as an ordinary user without any capability, then all of it in a user namespace of
+# that user's. An ordinary user gets the third. TSLIRP_E2E_MODES="root user nested" chooses among them. Most of the time a
+# test waits, so TSLIRP_E2E_LABS (4) of these hosts are there at a time, but for those that measure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -13,7 +14,11 @@ layer=${1-}
 [ $# -gt 0 ] && shift
 work=$(mktemp -d "${TMPDIR:-/tmp}/tslirp-test-XXXXXX")
 user=
+declare -A running=()
 finish() {
+  # A lab's first process; the kernel ends all the others with it.
+  [ ${#running[@]} -eq 0 ] || kill -KILL "${!running[@]}" 2>/dev/null || :
+  wait
   [ -n "$user" ] && userdel "$user" 2>/dev/null
   rm -rf "$work"
 }
@@ -29,18 +34,39 @@ compiled() {
 }
 
 failed=0
-# pass NAME PREFIX… -- OPTION… FILE…: one run of the test runner; its totals are kept for the last line.
-pass() {
-  local name=$1 report=$work/$1.tap
-  shift
-  local prefix=()
-  while [ "$1" != -- ]; do prefix+=("$1"); shift; done
-  shift
-  echo "== $name"
-  : >"$report"
-  chmod 666 "$report"
-  "${prefix[@]}" node --test --test-reporter=spec --test-reporter-destination=stdout \
-    --test-reporter=tap --test-reporter-destination="$report" "$@" </dev/null || failed=1
+# The test runner with OPTION… FILE…; its totals are kept for the last line.
+runner=(node --test --test-reporter=spec --test-reporter-destination=stdout --test-reporter=tap)
+
+# report NAME: where the totals of that run go; whoever runs it must be able to write there.
+report() {
+  : >"$work/$1.tap"
+  chmod 666 "$work/$1.tap"
+  echo "$work/$1.tap"
+}
+
+# collect: waits for one of the labs and prints what it said.
+collect() {
+  local pid status=0
+  wait -n -p pid "${!running[@]}" || status=$?
+  echo "== ${running[$pid]}"
+  cat "$work/${running[$pid]}.out"
+  if [ $status -ne 0 ]; then
+    failed=1
+    echo "== ${running[$pid]} FAILED" | tee -a "$work/failed"
+  fi
+  unset "running[$pid]"
+}
+
+# in_lab LABS MODE FILE: runs a file in a lab of its own, as soon as fewer than LABS are at work.
+in_lab() {
+  local labs=$1 mode=$2 file=$3 name
+  while [ ${#running[@]} -ge "$labs" ]; do collect; done
+  name=e2e-$mode-$(basename "$file" .test.js)
+  mkdir "$work/$name"
+  (exec test/lab.sh enter "$mode" "$work/$name" "$user" "${runner[@]}" \
+    --test-reporter-destination="$(report "$name")" --test-timeout=240000 "$file" \
+    </dev/null >"$work/$name.out" 2>&1) &
+  running[$!]=$name
 }
 
 # The closing line: what all passes together have done.
@@ -57,7 +83,8 @@ total() {
 case $layer in
   unit)
     mapfile -t files < <(compiled "$@" | grep -v '^dist/test/e2e/')
-    pass unit -- --test-timeout=120000 "${files[@]}"
+    echo '== unit'
+    "${runner[@]}" --test-reporter-destination="$(report unit)" --test-timeout=120000 "${files[@]}" </dev/null || failed=1
     ;;
   e2e)
     mapfile -t files < <(compiled "$@" | grep '^dist/test/e2e/')
@@ -80,19 +107,27 @@ case $layer in
     fi
     cd "$home"
     for mode in $modes; do
-      chosen=("${files[@]}")
+      left_out='^$'
       # FILEs that were asked for are run in every mode.
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         case $mode in
-          user) long='/(stall|capture|load|attack|tcp-oracle)\.test' ;;
-          nested) long='/(stall|capture|attack|load|tcp-oracle|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
-          *) long='/podman\.test' ;;
+          user) left_out='/(stall|capture|load|attack|tcp-oracle)\.test' ;;
+          nested) left_out='/(stall|capture|attack|load|tcp-oracle|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
+          *) left_out='/podman\.test' ;;
         esac
-        mapfile -t chosen < <(printf '%s\n' "${files[@]}" | grep -vE "$long")
       fi
-      pass "e2e-$mode" test/lab.sh enter "$mode" "$work" "$user" -- \
-        --test-timeout=240000 --test-concurrency=1 "${chosen[@]}"
-    done
+      for file in "${files[@]}"; do
+        [[ $file =~ $left_out ]] || echo "$mode $file"
+      done
+    done >"$work/jobs"
+    # These measure: they come last, and each has the machine for itself.
+    measuring='/(stall|load|attack)\.test'
+    mapfile -t jobs < <(grep -vE "$measuring" "$work/jobs")
+    for job in "${jobs[@]}"; do in_lab "${TSLIRP_E2E_LABS:-4}" $job; done
+    mapfile -t jobs < <(grep -E "$measuring" "$work/jobs")
+    for job in "${jobs[@]}"; do in_lab 1 $job; done
+    while [ ${#running[@]} -gt 0 ]; do collect; done
+    if [ -e "$work/failed" ]; then cat "$work/failed"; fi
     ;;
   attack | soak)
     mode=root
