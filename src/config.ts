@@ -32,6 +32,7 @@ export interface Limits {
   /** ICMP errors per second and how many may come at once. */
   icmpErrorRate: number;
   icmpErrorBurst: number;
+  /** DNS queries that wait for an answer; the oldest gives way. */
   dnsMaxOutstanding: number;
   /** Descriptors kept back from guest flows, for control. */
   fdReserve: number;
@@ -55,7 +56,7 @@ export const defaultLimits: Limits = {
   neighborMax: 256,
   icmpErrorRate: 100,
   icmpErrorBurst: 50,
-  dnsMaxOutstanding: 1024,
+  dnsMaxOutstanding: 4096,
   fdReserve: 64,
 };
 
@@ -254,6 +255,24 @@ export interface GuestSpec {
   pcapPath: string;
   pcapFormat: CaptureFormat;
 }
+
+/** How resolv.conf(5) wants servers asked. */
+export interface ResolverOptions {
+  /** Of one server, and how often each is asked. */
+  timeoutMs: number;
+  attempts: number;
+  /** Queries begin with another server each time. */
+  rotate: boolean;
+  /** Queries go by TCP, whatever the guest asks by. */
+  useTcp: boolean;
+}
+
+export const defaultResolverOptions: ResolverOptions = {
+  timeoutMs: 5000,
+  attempts: 2,
+  rotate: false,
+  useTcp: false,
+};
 
 export interface NameOptions {
   /** How long an answer is used, ms; 0 = for one flow. */

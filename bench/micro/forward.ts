@@ -19,6 +19,7 @@ import type { IoHandler, Poller } from '../../src/forward/loop-services.ts';
 import { RemoteForwards } from '../../src/forward/remote-forwards.ts';
 import { Resolvers } from '../../src/forward/resolvers.ts';
 import { TcpFlows } from '../../src/forward/tcp-flows.ts';
+import { payloadRegion } from '../../src/forward/udp-batch.ts';
 import { UdpFlows } from '../../src/forward/udp-flows.ts';
 import type { IngressHandler } from '../../src/stack/ingress-parts.ts';
 import type { Packet } from '../../src/stack/packet.ts';
@@ -65,7 +66,8 @@ class Flows implements IngressHandler {
 
   constructor(context: FlowContext) {
     this.tcp = new TcpFlows(context, BUFFER, null, BUFFER, () => noCongestionControl);
-    this.udp = new UdpFlows(context, new DnsFlows(context));
+    const payloads = payloadRegion(context.slab);
+    this.udp = new UdpFlows(context, new DnsFlows(context, payloads), payloads);
   }
 
   onTcp(p: Packet, h: TcpHeader): void {

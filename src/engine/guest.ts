@@ -16,6 +16,7 @@ import { type IoHandler, TimerNode } from '../forward/loop-services.ts';
 import { PingFlows } from '../forward/ping-flows.ts';
 import { RemoteForwards } from '../forward/remote-forwards.ts';
 import { TcpFlows } from '../forward/tcp-flows.ts';
+import { payloadRegion } from '../forward/udp-batch.ts';
 import { UdpFlows } from '../forward/udp-flows.ts';
 import { WindowShare } from '../forward/window-share.ts';
 import { Counters } from '../stack/counters.ts';
@@ -180,8 +181,9 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const share = far ? null : new WindowShare(window);
     this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
     neighbors.onLearned = (address) => this.tcp.locals.onNeighbor(address);
-    this.dns = new DnsFlows(context);
-    this.udp = new UdpFlows(context, this.dns);
+    const payloads = payloadRegion(slab);
+    this.dns = new DnsFlows(context, payloads);
+    this.udp = new UdpFlows(context, this.dns, payloads);
     this.ping = new PingFlows(context);
     this.#forwards = new Forwards(
       remoteForwards,
@@ -369,6 +371,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       }
     }
     this.udp.flush();
+    this.dns.flush();
     this.tcp.settle();
     this.#schedule();
     return count;

@@ -1,5 +1,9 @@
-/** The DNS servers of the host, as the control plane last reported them. */
+/** The DNS servers of the host, and how its resolv.conf(5) wants them asked, as the control plane last reported them. */
+import { defaultResolverOptions, type ResolverOptions } from '../config.ts';
 import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+
+/** Servers that are asked (MAXNS of resolv.conf(5)). */
+const MAX_SERVERS = 3;
 
 export interface Resolver {
   readonly address: IpAddress;
@@ -8,6 +12,9 @@ export interface Resolver {
 }
 
 export class Resolvers {
+  /** Counts up with every change. */
+  version = 0;
+  options: ResolverOptions = defaultResolverOptions;
   #list: readonly Resolver[] = [];
 
   get count(): number {
@@ -20,9 +27,10 @@ export class Resolvers {
   }
 
   /** Text form `ADDRESS` or `ADDRESS%SCOPE-ID`; what cannot be read is left out. */
-  set(servers: readonly string[]): void {
+  set(servers: readonly string[], options: ResolverOptions = defaultResolverOptions): void {
     const list: Resolver[] = [];
     for (const server of servers) {
+      if (list.length === MAX_SERVERS) break;
       const [text = '', scope = '0'] = server.split('%');
       try {
         list.push({ address: parseIpAddress(text).clone(), scopeId: Number(scope) || 0 });
@@ -31,5 +39,20 @@ export class Resolvers {
       }
     }
     this.#list = list;
+    this.options = options;
+    this.version++;
+  }
+
+  /**
+   * How long the host's own libc waits for an answer in all: each server in its turn, `attempts` times over, with times that
+   * double from server to server (res_send(3)).
+   */
+  get patienceMs(): number {
+    const { timeoutMs, attempts } = this.options;
+    const { count } = this;
+    let round = timeoutMs;
+    for (let i = 1; i < count; i++)
+      round += Math.max(1000, Math.floor((timeoutMs << i) / count / 1000) * 1000);
+    return round * attempts;
   }
 }

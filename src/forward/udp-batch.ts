@@ -7,7 +7,7 @@ import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { MMSGHDR_SIZE, msghdrControlLength, putMsghdr, recvmmsg } from '../sys/socket.ts';
+import { MMSGHDR_SIZE, msghdrControlLength, putMsghdr, recv, recvmmsg } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
 
@@ -144,9 +144,18 @@ export class ReceiveSlots {
     }
   }
 
-  /** Receive from `fd` without waiting; how many datagrams there are now, or `-errno`. */
-  receive(fd: number): number {
+  /**
+   * Receive from `fd` without waiting; how many datagrams there are now, or `-errno`. Where no more than one is expected and
+   * nobody asks for names, by the plain call.
+   */
+  receive(fd: number, isOne = false): number {
     const { view } = this.#memory.structures;
+    if (isOne) {
+      const length = recv(this.#memory, fd, this.#payloads, SLOT_SIZE);
+      if (length < 0) return length;
+      view.setUint32(this.#headers + 56, length, true);
+      return 1;
+    }
     // Where the kernel put datagrams it has overwritten the lengths of names and ancillary data.
     for (let i = 0; i < this.#used; i++) {
       const at = this.#headers + i * MMSGHDR_SIZE;

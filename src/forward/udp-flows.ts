@@ -19,7 +19,7 @@ import { ANY_ADDRESS } from './flow-table.ts';
 import type { Listener } from './forwards.ts';
 import { destinationKey, Refusals } from './refusals.ts';
 import { findTarget, Protocol, Target, TargetKind } from './target.ts';
-import { DatagramBatch, payloadRegion, ReceiveSlots } from './udp-batch.ts';
+import { DatagramBatch, ReceiveSlots } from './udp-batch.ts';
 import { UdpFlow, type UdpFlowOwner } from './udp-flow.ts';
 import { UdpLocals } from './udp-locals.ts';
 import { UdpPairs } from './udp-pairs.ts';
@@ -55,10 +55,10 @@ export class UdpFlows implements UdpFlowOwner {
   #senderVersion = -1;
   #senderAllowed = false;
 
-  constructor(context: FlowContext, dns: DnsFlows) {
+  /** `payloads` is as for `ReceiveSlots`. */
+  constructor(context: FlowContext, dns: DnsFlows, payloads: number) {
     this.context = context;
     this.#dns = dns;
-    const payloads = payloadRegion(context.slab);
     this.slots = new ReceiveSlots(context.slab, context.memory, payloads, SOCKADDR_SIZE, 0);
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_UDP,

@@ -13,7 +13,7 @@ import { Structures } from './structures.ts';
 export const IOVEC_SIZE = 16;
 
 /** Room for the structures of one set of flows with its loop. */
-const STRUCTURE_BYTES = 16384;
+const STRUCTURE_BYTES = 32768;
 
 /** A multiple of the size of pages on every system there is: 4 KiB on x86-64, up to 64 KiB on arm64. */
 const ANY_PAGE = 65536;

@@ -85,6 +85,7 @@ const cSendto = libcFunction('sendto', 'intptr_t', [
 ]);
 const cSendmsg = libcFunction('sendmsg', 'intptr_t', ['int', 'uintptr_t', 'int']);
 const cRecvmsg = libcFunction('recvmsg', 'intptr_t', ['int', 'uintptr_t', 'int']);
+const cSendmmsg = libcFunction('sendmmsg', 'int', ['int', 'uintptr_t', 'uint', 'int']);
 const cRecvmmsg = libcFunction('recvmmsg', 'int', ['int', 'uintptr_t', 'uint', 'int', 'uintptr_t']);
 
 /** A new socket, non-blocking and close-on-exec. */
@@ -299,6 +300,17 @@ export function sendmsg(memory: Memory, fd: number, msghdr: number): number {
 
 export function recvmsg(memory: Memory, fd: number, msghdr: number, flags: number): number {
   const n = cRecvmsg(fd, memory.structures.address(msghdr, MSGHDR_SIZE), flags | MSG_DONTWAIT);
+  return n < 0 ? -errno() : n;
+}
+
+/** How many of the `count` datagrams at `mmsghdrs` were sent, or `-errno` of the first. */
+export function sendmmsg(memory: Memory, fd: number, mmsghdrs: number, count: number): number {
+  const n = cSendmmsg(
+    fd,
+    memory.structures.address(mmsghdrs, count * MMSGHDR_SIZE),
+    count,
+    MSG_NOSIGNAL | MSG_DONTWAIT,
+  );
   return n < 0 ? -errno() : n;
 }
 

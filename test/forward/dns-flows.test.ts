@@ -11,6 +11,7 @@ import { DnsFlows } from '../../src/forward/dns-flows.ts';
 import { HostScratch } from '../../src/forward/host-scratch.ts';
 import type { IoHandler, TimerNode } from '../../src/forward/loop-services.ts';
 import { Resolvers } from '../../src/forward/resolvers.ts';
+import { payloadRegion } from '../../src/forward/udp-batch.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counter, Counters } from '../../src/stack/counters.ts';
 import { Egress } from '../../src/stack/egress.ts';
@@ -69,12 +70,13 @@ class Harness {
   readonly flows: DnsFlows;
   /** Sockets watched so far. */
   adds = 0;
-  readonly #slab = new Slab(512 * 1024, 0);
+  readonly #slab = new Slab(3 * 1024 * 1024, 0);
   readonly #epoll: Epoll;
   readonly #handlers = new Map<number, { fd: number; handler: IoHandler }>();
   #ready: IoHandler[] = [];
   readonly #timers = new Set<TimerNode>();
   readonly #frame: number;
+  #more = 0;
 
   constructor(port: number, limits: Partial<Limits> = {}) {
     const slab = this.#slab;
@@ -128,9 +130,10 @@ class Harness {
       descriptors: this.descriptors,
       egress: new Egress(slab, link, own, new NeighborTable(16, own), this.counters, rng),
       resolvers: this.resolvers,
+      link,
     };
     // Policy, ICMP and the rest have no part in this.
-    this.flows = new DnsFlows(context as FlowContext, port);
+    this.flows = new DnsFlows(context as FlowContext, payloadRegion(slab), port);
   }
 
   #onFrame(frame: TxFrame): number {
@@ -145,22 +148,31 @@ class Harness {
   }
 
   /** A datagram of the guest to the DNS address. */
-  query(dns: Buffer, options: { port?: number; v6?: boolean } = {}): void {
+  query(dns: Buffer, options: { port?: number; v6?: boolean; more?: boolean } = {}): void {
     const p = new Packet();
     p.isV4 = options.v6 !== true;
     p.src.copyFrom(parseIpAddress(p.isV4 ? '10.0.2.100' : 'fd00::100'));
     p.dst.copyFrom(parseIpAddress(p.isV4 ? '10.0.2.3' : 'fd00::3'));
     p.protocol = 17;
-    p.offset = this.#frame;
+    const frame = this.#frame + (options.more === true ? this.#more++ * 4096 : 0);
+    p.offset = frame;
     p.length = 8 + dns.length;
     const h = new UdpHeader();
     h.srcPort = options.port ?? GUEST_PORT;
     h.dstPort = 53;
     h.length = 8 + dns.length;
-    this.#slab.bytes.set(dns, this.#frame + 8);
+    this.#slab.bytes.set(dns, frame + 8);
     this.flows.onQuery(p, h);
+    if (options.more !== true) this.flush();
+  }
+
+  /** The end of a batch of frames. */
+  flush(): void {
+    this.flows.flush();
+    this.clock.turn++;
+    this.#more = 0;
     // What was borrowed is gone after the call.
-    this.#slab.bytes.fill(0xee, this.#frame, this.#frame + p.length);
+    this.#slab.bytes.fill(0xee, this.#frame, this.#frame + 70_000);
   }
 
   /** One turn of the loop, without waiting. */
@@ -213,6 +225,8 @@ class Harness {
 
   end(): void {
     assert.equal(this.flows.size, 0, 'no query left');
+    // Sockets that wait for nothing are closed when they are old.
+    for (let i = 0; i < 400 && this.#timers.size > 0; i++) this.advance(1000);
     assert.equal(this.descriptors.used, 0, 'no descriptor counted');
     assert.equal(this.#handlers.size, 0, 'nothing watched');
     assert.equal(this.#timers.size, 0, 'no timer left');
@@ -355,7 +369,7 @@ describe('a query', () => {
     });
   });
 
-  test('has a fresh id and a fresh source port each time (RFC 5452 §9.2)', async () => {
+  test('has an id that nobody can guess, and each turn a random one of several source ports (RFC 5452 §9.2)', async () => {
     await withWorld(1, {}, async ({ h, servers: [server] }) => {
       assert.ok(server);
       for (let i = 0; i < 16; i++) h.query(ask(i), { port: 41000 + i });
@@ -363,13 +377,47 @@ describe('a query', () => {
       const ids = new Set(server.received.map(({ dns }) => dns.readUInt16BE(0)));
       const ports = new Set(server.received.map(({ from }) => from.port));
       assert.ok(ids.size >= 15, `${ids.size} different ids`);
-      assert.equal(ports.size, 16, 'sockets open at the same time have different ports');
+      assert.ok(ports.size >= 5 && ports.size <= 8, `${ports.size} ports`);
       for (let i = 0; i < 16; i++) await server.send(answerOf(server.at(i).dns, 'host.example', 0, i), i);
       await h.until(() => h.replies.length === 16, 'the answers');
       for (const { dns, dstPort } of h.replies) {
         assert.equal(dns.readUInt16BE(0), dstPort - 41000, 'each gets its own id back');
         assert.equal(dns.at(-1), dstPort - 41000, 'each gets its own answer');
       }
+    });
+  });
+
+  test('review O-10: queries of one batch go by one socket, and no socket takes more than 128 or lives longer than 10 s', async () => {
+    await withWorld(1, {}, async ({ h, servers: [server] }) => {
+      assert.ok(server);
+      for (let i = 0; i < 16; i++) h.query(ask(i), { port: 41000, more: true });
+      h.flush();
+      await h.until(() => server.received.length === 16, 'the batch');
+      assert.equal(new Set(server.received.map(({ from }) => from.port)).size, 1);
+      for (let i = 0; i < 16; i++) await server.send(answerOf(server.at(i).dns), i);
+      await h.until(() => h.replies.length === 16, 'the answers');
+      const perPort = new Map<number, number>();
+      for (let i = 0; i < 2000; i++) {
+        server.received.length = 0;
+        h.query(ask(i));
+        await h.until(() => server.received.length === 1, 'a query');
+        const { port } = server.at(0).from;
+        perPort.set(port, (perPort.get(port) ?? 0) + 1);
+        await server.send(answerOf(server.at(0).dns));
+        await h.until(() => h.replies.length === 17 + i, 'its answer');
+      }
+      assert.ok(Math.max(...perPort.values()) <= 128, `${Math.max(...perPort.values())} by one port`);
+      assert.ok(perPort.size >= 16 && perPort.size <= 40, `${perPort.size} ports for 2000 queries`);
+      assert.ok(h.descriptors.used <= 8);
+      const before = new Set(perPort.keys());
+      for (let i = 0; i < 10; i++) h.advance(1000);
+      assert.equal(h.descriptors.used, 0, 'idle sockets are closed');
+      server.received.length = 0;
+      h.query(ask(1));
+      await h.until(() => server.received.length === 1, 'a query later');
+      assert.ok(!before.has(server.at(0).from.port), 'by a port of its own');
+      await server.send(answerOf(server.at(0).dns));
+      await h.until(() => h.replies.length === 2017, 'its answer');
     });
   });
 
@@ -395,7 +443,6 @@ describe('a query', () => {
       h.query(ask(5, 'old.example'));
       h.query(ask(5, 'new.example'));
       assert.equal(h.flows.size, 1);
-      assert.equal(h.descriptors.used, 1);
       await h.until(() => server.received.length === 2, 'both queries');
       const at = server.received.findIndex(({ dns }) => dns.includes('new'));
       await server.send(answerOf(server.at(at).dns, 'new.example'), at);
@@ -507,14 +554,98 @@ describe('silence', () => {
       assert.equal(h.adds, 1, 'not a millisecond too early');
       h.advance(1);
       assert.equal(h.adds, 2);
-      assert.equal(h.descriptors.used, 1, 'one socket at a time');
       await h.until(() => second.received.length === 1, 'the second try');
       assert.notEqual(second.at(0).dns.readUInt16BE(0), first.at(0).dns.readUInt16BE(0));
-      await first.send(answerOf(first.at(0).dns, 'host.example', 0, 1));
+      // An id counts on its own socket only.
+      const stray = answerOf(first.at(0).dns, 'host.example', 0, 1);
+      await second.send(stray);
       await second.send(answerOf(second.at(0).dns, 'host.example', 0, 2));
       await h.until(() => h.replies.length === 1, 'the answer');
       assert.equal(h.reply(0).dns.at(-1), 2);
       assert.equal(h.count(Counter.DnsFailures), 0);
+    });
+  });
+
+  test('review OP-3: of two resolvers that take 2 s each is no silence: the first one’s late answer counts', async () => {
+    await withWorld(2, {}, async ({ h, servers: [first, second] }) => {
+      assert.ok(first && second);
+      h.query(ask(8));
+      await h.until(() => first.received.length === 1, 'the first try');
+      h.advance(1500);
+      await h.until(() => second.received.length === 1, 'the second try');
+      h.advance(500);
+      await first.send(answerOf(first.at(0).dns, 'host.example', 0, 1));
+      await h.until(() => h.replies.length === 1, 'the answer');
+      assert.equal(h.reply(0).dns.at(-1), 1);
+      await second.send(answerOf(second.at(0).dns, 'host.example', 0, 2));
+      await h.until(() => h.drops(DropReason.UdpPeer) === 1, 'the second answer');
+      assert.equal(h.replies.length, 1);
+    });
+  });
+
+  test('review OP-3: for longer than the guest is made to wait: who asks again gets the answer to the first question', async () => {
+    await withWorld(1, {}, async ({ h, servers: [server] }) => {
+      assert.ok(server);
+      h.query(ask(8));
+      await h.until(() => server.received.length === 1, 'the query');
+      for (let i = 0; i < 3; i++) h.advance(1500);
+      assert.equal(rcode(h.reply(0).dns), SERVFAIL);
+      assert.equal(h.flows.size, 0);
+      // Another socket, another id, the same question; and one that is not.
+      h.query(ask(99), { port: 50000 });
+      h.query(ask(99, 'other.example'), { port: 50001 });
+      h.advance(500);
+      await server.send(answerOf(server.at(0).dns, 'host.example', 0, 7));
+      await h.until(() => h.replies.length === 2, 'the answer after 5 s');
+      assert.equal(h.reply(1).dstPort, 50000);
+      assert.deepEqual(h.reply(1).dns, answerOf(ask(99), 'host.example', 0, 7));
+      for (let i = 0; i < 4; i++) h.advance(1500);
+      assert.equal(h.replies.length, 3, 'the other one failed');
+      await h.until(() => server.received.length > 3, 'all tries');
+    });
+  });
+
+  for (const [options, servers, steps] of [
+    [{ timeoutMs: 1000, attempts: 1 }, 1, [1000]],
+    [{ timeoutMs: 1000, attempts: 1 }, 2, [500]],
+    [{ timeoutMs: 1000, attempts: 2 }, 3, [333, 333]],
+    [{ timeoutMs: 30_000, attempts: 5 }, 2, [1500]],
+  ] as const) {
+    test(`review OP-3: with timeout ${options.timeoutMs} and attempts ${options.attempts}, each of ${servers} is asked in time`, async () => {
+      await withWorld(servers, {}, async ({ h, servers: all }) => {
+        h.resolvers.set(
+          all.map((server) => server.socket.address().address),
+          { ...options, rotate: false, useTcp: false },
+        );
+        h.query(ask(8));
+        await h.until(() => all[0]?.received.length === 1, 'the first try');
+        for (const [i, ms] of steps.entries()) {
+          h.advance(ms);
+          if (servers > 1) await h.until(() => all[i + 1]?.received.length === 1, `resolver ${i + 2}`);
+        }
+        for (let i = 0; i < 30; i++) h.advance(250);
+        assert.equal(h.replies.length, 1);
+        h.turn();
+        if (options.attempts === 1)
+          assert.ok(
+            all.every(({ received }) => received.length <= 1),
+            'asked once',
+          );
+      });
+    });
+  }
+
+  test('review OP-3: rotate begins with another resolver each time', async () => {
+    await withWorld(3, {}, async ({ h, servers }) => {
+      h.resolvers.set(
+        servers.map((server) => server.socket.address().address),
+        { timeoutMs: 5000, attempts: 2, rotate: true, useTcp: false },
+      );
+      for (let i = 0; i < 6; i++) h.query(ask(i));
+      await h.until(() => servers.every(({ received }) => received.length === 2), 'two queries each');
+      for (const server of servers)
+        for (let i = 0; i < 2; i++) await server.send(answerOf(server.at(i).dns), i);
+      await h.until(() => h.replies.length === 6, 'the answers');
     });
   });
 
@@ -623,25 +754,77 @@ describe('a change of the resolvers while a query is in flight', () => {
   });
 });
 
+describe('a resolver that says', () => {
+  for (const [word, code] of [
+    ['SERVFAIL', 2],
+    ['NOTIMP', 4],
+    ['REFUSED', 5],
+  ] as const) {
+    const no = (dns: Buffer, mark: number): Buffer => {
+      const out = answerOf(dns, 'host.example', 0, mark);
+      out.writeUInt16BE(0x8180 | code, 2);
+      return out;
+    };
+
+    test(`review OP-3: ${word} gives way to the next, at once`, async () => {
+      await withWorld(2, {}, async ({ h, servers: [first, second] }) => {
+        assert.ok(first && second);
+        h.query(ask(3));
+        await h.until(() => first.received.length === 1, 'the query');
+        await first.send(no(first.at(0).dns, 1));
+        await h.until(() => second.received.length === 1, 'the second try');
+        await second.send(answerOf(second.at(0).dns, 'host.example', 0, 2));
+        await h.until(() => h.replies.length === 1, 'the answer');
+        assert.deepEqual(h.reply(0).dns, answerOf(ask(3), 'host.example', 0, 2));
+      });
+    });
+
+    test(`review OP-3: ${word} is passed on when all say so`, async () => {
+      await withWorld(2, {}, async ({ h, servers: [first, second] }) => {
+        assert.ok(first && second);
+        h.query(ask(3));
+        await h.until(() => first.received.length === 1, 'the query');
+        await first.send(no(first.at(0).dns, 1));
+        await h.until(() => second.received.length === 1, 'the second try');
+        await second.send(no(second.at(0).dns, 2));
+        await h.until(() => h.replies.length === 1, 'the answer');
+        assert.deepEqual(h.reply(0).dns, no(ask(3), 2));
+      });
+    });
+  }
+
+  test('NXDOMAIN is believed', async () => {
+    await withWorld(2, {}, async ({ h, servers: [first, second] }) => {
+      assert.ok(first && second);
+      h.query(ask(3));
+      await h.until(() => first.received.length === 1, 'the query');
+      const none = message(
+        first.at(0).dns.readUInt16BE(0),
+        0x8183,
+        'host.example',
+        [1, 0, 0, 0],
+        Buffer.alloc(0),
+      );
+      await first.send(none);
+      await h.until(() => h.replies.length === 1, 'the answer');
+      assert.equal(rcode(h.reply(0).dns), 3);
+      assert.equal(second.received.length, 0);
+    });
+  });
+});
+
 describe('limits', () => {
-  test('beyond dnsMaxOutstanding a query gets SERVFAIL, and room again after an answer', async () => {
+  test('review O-10: beyond dnsMaxOutstanding the oldest query gives way without a word', async () => {
     await withWorld(1, { dnsMaxOutstanding: 2 }, async ({ h, servers: [server] }) => {
       assert.ok(server);
       for (let id = 1; id <= 3; id++) h.query(ask(id));
       assert.equal(h.flows.size, 2);
-      assert.equal(h.replies.length, 1);
-      assert.equal(h.reply(0).dns.readUInt16BE(0), 3);
-      assert.equal(rcode(h.reply(0).dns), SERVFAIL);
+      assert.equal(h.replies.length, 0, 'nobody is refused');
       assert.equal(h.drops(DropReason.DnsLimit), 1);
-      await h.until(() => server.received.length === 2, 'the queries');
-      await server.send(answerOf(server.at(0).dns), 0);
-      await h.until(() => h.replies.length === 2, 'an answer');
-      h.query(ask(4));
-      assert.equal(h.flows.size, 2);
-      h.advance(1500);
-      h.advance(1500);
-      h.advance(1500);
-      assert.equal(h.replies.length, 4);
+      await h.until(() => server.received.length === 3, 'the queries');
+      for (let i = 0; i < 3; i++) await server.send(answerOf(server.at(i).dns), i);
+      await h.until(() => h.drops(DropReason.UdpPeer) === 1 && h.replies.length === 2, 'the answers');
+      assert.deepEqual(h.replies.map(({ dns }) => dns.readUInt16BE(0)).sort(), [2, 3]);
     });
   });
 
@@ -655,13 +838,17 @@ describe('limits', () => {
     });
   });
 
-  test('a try that finds the descriptors gone gets SERVFAIL', async () => {
-    await withWorld(2, {}, async ({ h }) => {
-      h.query(ask(1));
-      h.descriptors.limit = 0;
-      h.advance(1500);
-      assert.equal(rcode(h.reply(0).dns), SERVFAIL);
-      assert.equal(h.adds, 1);
+  test('without descriptors for another socket the old one goes on', async () => {
+    await withWorld(1, {}, async ({ h, servers: [server] }) => {
+      assert.ok(server);
+      h.descriptors.limit = 1;
+      for (let i = 0; i < 300; i++) {
+        h.query(ask(i));
+        await h.until(() => server.received.length === i + 1, 'the query');
+        await server.send(answerOf(server.at(i).dns), i);
+        await h.until(() => h.replies.length === i + 1, 'the answer');
+        assert.equal(rcode(h.reply(i).dns), 0);
+      }
     });
   });
 });

@@ -10,9 +10,9 @@ import { DhcpMessage, parseDhcp } from '../../../src/stack/wire/dhcp.ts';
 import {
   DnsHeader,
   ednsUdpSize,
+  hasQuestion,
   parseDnsHeader,
   questionEnd,
-  sameQuestion,
 } from '../../../src/stack/wire/dns.ts';
 import { dropReasonNames } from '../../../src/stack/wire/drop-reason.ts';
 import { EthernetHeader, parseEthernet } from '../../../src/stack/wire/ethernet.ts';
@@ -82,8 +82,11 @@ const parsers: [string, Parse, string, (data: Uint8Array) => void][] = [
   ['questionEnd', questionEnd, '12340100 0001 0000 0000 0001', () => {}],
   ['ednsUdpSize', ednsUdpSize, '12340100 0001 0000 0000 0001 0161 00 0001 0001', () => {}],
   [
-    'sameQuestion',
-    (v, o, l) => Number(sameQuestion(v, o, l, v, o, l)),
+    'hasQuestion',
+    (v, o, l) => {
+      const end = questionEnd(v, o, l);
+      return end < 0 ? end : Number(hasQuestion(v, o, end, v, o, l));
+    },
     '12340100 0001 0000 0000 0001',
     () => {},
   ],

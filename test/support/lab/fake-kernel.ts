@@ -445,6 +445,8 @@ export class FakeKernel {
         return this.#send(a[0]!, [this.#slice(a[1]!, a[2]!)], this.#sockaddr(a[4]!));
       case 'sendmsg':
         return this.#sendmsg(a[0]!, a[1]!);
+      case 'sendmmsg':
+        return this.#sendmmsg(a[0]!, a[1]!, a[2]!);
       case 'recvmsg':
         return this.#recvmsg(a[0]!, a[1]!, a[2]!);
       case 'recvmmsg':
@@ -681,6 +683,14 @@ export class FakeKernel {
       else if (type === IPV6_PKTINFO) source = ipText(bytes.subarray(data, data + 16));
     }
     return this.#send(fd, m.pieces, m.nameLength > 0 ? this.#sockaddr(m.name) : null, segment, source);
+  }
+
+  #sendmmsg(fd: number, address: number, count: number): number {
+    for (let i = 0; i < count; i++) {
+      const n = this.#sendmsg(fd, address + i * 64);
+      if (n < 0) return i > 0 ? i : n;
+    }
+    return count;
   }
 
   #recvmsg(fd: number, address: number, flags: number): number {
