@@ -18,6 +18,7 @@ import { bulkCells } from './workloads/bulk.ts';
 import { coldCells } from './workloads/cold.ts';
 import { connectCells } from './workloads/connects.ts';
 import { datagramCells } from './workloads/datagrams.ts';
+import { dnsCells } from './workloads/dns.ts';
 import { footprintCells } from './workloads/footprint.ts';
 import { forwardCells } from './workloads/forward.ts';
 import { latencyCells } from './workloads/latency.ts';
@@ -50,6 +51,7 @@ const ALL_CELLS: readonly Cell[] = [
   ...latencyCells,
   ...connectCells,
   ...datagramCells,
+  ...dnsCells,
   ...forwardCells,
   ...loadCells,
   ...coldCells,

@@ -58,6 +58,10 @@ export const targets: readonly Target[] = [
       }),
     ),
   ),
+  ...['1', '16', '256', 'fresh'].flatMap((name): Target[] => [
+    { cell: `dns/${name}`, metric: 'rate', opponent: 'better peer', bound: 1 },
+    { cell: `dns/${name}`, metric: 'unanswered', bound: 0 },
+  ]),
   ...(['in', 'out'] as const).flatMap((way): Target[] => [
     { cell: `forward/${way}/1500`, metric: 'throughput', opponent: 'slirp4netns', bound: 3 },
     { cell: `forward/${way}/65520`, metric: 'throughput', opponent: 'slirp4netns', bound: 1 },

@@ -6,6 +6,7 @@ import { readSync, writeSync } from 'node:fs';
 import { apiCalls } from './api-calls.ts';
 import { connects, hold, reach, release, roundTrips } from './clients.ts';
 import { greet, meet, openSocket, receiveCounted, sendPaced } from './datagrams.ts';
+import { askDns, serveDns } from './dns.ts';
 import { firstBytes, firstConnects, firstDatagrams } from './first.ts';
 import type { Operation, Operations } from './protocol.ts';
 import { serveBytes, serveConnections, serveDatagrams, serveNames, serveStream } from './serve.ts';
@@ -25,6 +26,8 @@ const handlers: Handlers = {
   'serve-datagrams': ({ address, port }) => serveDatagrams(address, port, ready),
   'serve-bytes': ({ port }) => serveBytes(port, ready),
   'serve-names': ({ address }) => serveNames(address, ready),
+  'serve-dns': ({ address, port }) => serveDns(address, port, ready),
+  'dns-ask': askDns,
   reach,
   'round-trips': roundTrips,
   connects,

@@ -14,6 +14,20 @@ export interface Operations {
   'serve-names': { request: { address: string }; reply: Record<string, never> };
   /** Echo server over UDP, at one address: answers of a wildcard socket may leave from another one. */
   'serve-datagrams': { request: { address: string; port: number }; reply: Record<string, never> };
+  /** A name server that knows one name, over UDP. */
+  'serve-dns': { request: { address: string; port: number }; reply: Record<string, never> };
+  /** Ask it: `outstanding` at a time from one socket, or one by one from a `fresh` socket each. */
+  'dns-ask': {
+    request: {
+      address: string;
+      port: number;
+      outstanding: number;
+      fresh: boolean;
+      warmUpMs: number;
+      durationMs: number;
+    };
+    reply: { perSecond: number; unanswered: number };
+  };
   /** Try to connect until it succeeds; answers with CLOCK_MONOTONIC of the success. */
   reach: { request: { address: string; port: number; timeoutMs: number }; reply: { atMs: number } };
   /** One byte there and back, one at a time. */
