@@ -2,15 +2,18 @@
  * The host's DNS servers: reading resolv.conf(5) and following its changes.
  *
  * The file is whatever the host's network manager makes of it: missing, empty, a dangling symlink, replaced by rename,
- * full of garbage. None of that is an error here; what cannot be read is an empty list, and the next change is picked up.
+ * full of garbage. None of that is an error here: without a server in it, libc asks the host itself, and so do we. A file
+ * that is there and cannot be read changes nothing, and is told.
  * Following: a watch on the directory notices a rename at once; a look at the file each second catches what no watch
- * sees (a symlink's target elsewhere, a bind mount, a network file system).
+ * sees (a symlink's target elsewhere, a bind mount, a network file system), and an interface that was made anew and has
+ * another number.
  *
- * Left out on purpose: `search`, `options` and `sortlist`, which are for resolvers, and we only pass queries on.
+ * Left out on purpose: `sortlist` and the options that are for whoever reads the answers; we only pass queries on.
  */
 import { closeSync, type FSWatcher, openSync, readSync, statSync, watch } from 'node:fs';
 import { isIP } from 'node:net';
 import { basename, dirname } from 'node:path';
+import { defaultResolverOptions, type ResolverOptions } from '../config.ts';
 
 /** resolv.conf(5) allows three; some resolvers read more, and more does no harm. */
 export const MAX_SERVERS = 10;
@@ -18,17 +21,43 @@ export const MAX_SERVERS = 10;
 export const MAX_BYTES: number = 64 * 1024;
 const POLL_MS = 1000;
 
-/** The addresses of `nameserver` lines, in order, without repeats; an IPv6 zone (`fe80::1%eth0`) is kept. */
-export function parseResolvConf(text: string): string[] {
+/** Where libc asks when the file names no server. */
+const NO_SERVERS: readonly string[] = ['127.0.0.1', '::1'];
+/** libc's own bounds (RES_MAXRETRANS, RES_MAXRETRY). */
+const MAX_TIMEOUT = 30;
+const MAX_ATTEMPTS = 5;
+
+export interface ResolvConf {
+  /** In order, without repeats; an IPv6 zone (`fe80::1%eth0`) is kept. Never empty. */
+  servers: string[];
+  options: ResolverOptions;
+}
+
+export function parseResolvConf(text: string): ResolvConf {
   const servers: string[] = [];
+  const options = { ...defaultResolverOptions };
   for (const line of text.split('\n')) {
-    if (servers.length === MAX_SERVERS) break;
-    const match = /^[ \t]*nameserver[ \t]+([^ \t\r#;]+)/.exec(line);
-    const address = match?.[1];
-    if (address === undefined || isIP(address) === 0 || servers.includes(address)) continue;
-    servers.push(address);
+    const [keyword, ...words] = line
+      .replace(/[#;].*/, '')
+      .trim()
+      .split(/\s+/);
+    const [first = ''] = words;
+    if (keyword === 'options') readOptions(words, options);
+    if (keyword !== 'nameserver' || servers.length === MAX_SERVERS) continue;
+    if (isIP(first) !== 0 && !servers.includes(first)) servers.push(first);
   }
-  return servers;
+  return { servers: servers.length === 0 ? [...NO_SERVERS] : servers, options };
+}
+
+function readOptions(words: readonly string[], options: ResolverOptions): void {
+  for (const word of words) {
+    const [name, text = ''] = word.split(':');
+    const value = /^\d+$/.test(text) ? Math.max(1, Number(text)) : undefined;
+    if (name === 'timeout' && value !== undefined) options.timeoutMs = Math.min(value, MAX_TIMEOUT) * 1000;
+    else if (name === 'attempts' && value !== undefined) options.attempts = Math.min(value, MAX_ATTEMPTS);
+    else if (name === 'rotate') options.rotate = true;
+    else if (name === 'use-vc') options.useTcp = true;
+  }
 }
 
 /**
@@ -39,19 +68,19 @@ export function withZoneIndex(server: string): string {
   const [address, zone] = server.split('%');
   if (zone === undefined || /^\d+$/.test(zone) || zone.includes('/')) return server;
   // Not /sys: it is out of sight in the sandbox. Fields: address, number of the interface, …, its name.
-  for (const line of readStart('/proc/self/net/if_inet6').split('\n')) {
+  for (const line of readText('/proc/self/net/if_inet6').split('\n')) {
     const [, index = '', , , , name] = line.trim().split(/ +/);
     if (name === zone) return `${address}%${Number.parseInt(index, 16)}`;
   }
   return server;
 }
 
-/** At most `MAX_BYTES` of the file; empty when it cannot be read. */
+/** At most `MAX_BYTES` of the file; empty when it is missing. Throws when it cannot be read. */
 function readStart(path: string): string {
   let fd = -1;
   try {
     // A FIFO in this place must not block us.
-    if (!statSync(path).isFile()) return '';
+    if (!statSync(path).isFile()) throw new Error('not a file');
     fd = openSync(path, 'r');
     const buffer = Buffer.allocUnsafe(MAX_BYTES);
     const length = readSync(fd, buffer, 0, MAX_BYTES, 0);
@@ -59,14 +88,25 @@ function readStart(path: string): string {
     // A line cut in two could read as another address.
     if (length === MAX_BYTES) text = text.slice(0, text.lastIndexOf('\n') + 1);
     return text;
-  } catch {
-    return '';
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return '';
+    throw error;
   } finally {
     if (fd >= 0) closeSync(fd);
   }
 }
 
-export function readResolvConf(path: string): string[] {
+function readText(path: string): string {
+  try {
+    return readStart(path);
+  } catch {
+    return '';
+  }
+}
+
+/** Throws when the file is there and cannot be read. */
+export function readResolvConf(path: string): ResolvConf {
   return parseResolvConf(readStart(path));
 }
 
@@ -80,22 +120,29 @@ function stamp(path: string): string {
   }
 }
 
-/** Tells of the servers once at the start (synchronously) and then whenever the list changes. */
+export interface FollowerEvents {
+  /** Once at the start, synchronously, and then whenever something is different. Zones are interface numbers. */
+  changed: (conf: ResolvConf) => void;
+  /** The file cannot be read; what was known of it stays. */
+  unreadable?: (reason: string) => void;
+}
+
 export class ResolvConfFollower {
   private readonly path: string;
-  private readonly changed: (servers: string[]) => void;
+  private readonly fixed: readonly string[];
+  private readonly events: FollowerEvents;
   private readonly timer: NodeJS.Timeout;
   private watcher: FSWatcher | undefined;
   private lastStamp = '';
-  private last: string;
+  private conf: ResolvConf = parseResolvConf('');
+  private told = '';
 
-  constructor(path: string, changed: (servers: string[]) => void) {
+  /** `fixed`: servers that count instead of the file's. */
+  constructor(path: string, events: FollowerEvents, fixed: readonly string[] = []) {
     this.path = path;
-    this.changed = changed;
-    this.lastStamp = stamp(path);
-    const servers = readResolvConf(path);
-    this.last = servers.join(' ');
-    changed(servers);
+    this.fixed = fixed;
+    this.events = events;
+    this.look(true);
     try {
       this.watcher = watch(dirname(path), { persistent: false }, (_event, name) => {
         if (name === null || name === basename(path)) this.look(true);
@@ -115,12 +162,25 @@ export class ResolvConfFollower {
 
   private look(force: boolean): void {
     const now = stamp(this.path);
-    if (!force && now === this.lastStamp) return;
-    this.lastStamp = now;
-    const servers = readResolvConf(this.path);
-    const list = servers.join(' ');
-    if (list === this.last) return;
-    this.last = list;
-    this.changed(servers);
+    if (force || now !== this.lastStamp) {
+      this.lastStamp = now;
+      this.read();
+    }
+    // An interface may have got another number although the file is the same.
+    const { options } = this.conf;
+    const named = this.fixed.length > 0 ? this.fixed : this.conf.servers;
+    const conf = { servers: named.map(withZoneIndex), options };
+    const text = JSON.stringify(conf);
+    if (text === this.told) return;
+    this.told = text;
+    this.events.changed(conf);
+  }
+
+  private read(): void {
+    try {
+      this.conf = readResolvConf(this.path);
+    } catch (error) {
+      this.events.unreadable?.((error as Error).message);
+    }
   }
 }

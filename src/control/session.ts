@@ -18,7 +18,7 @@ import { hasOpener, openElsewhere, releaseOpener } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import type { NamespaceRef } from './namespace.ts';
 import { openInNamespace } from './namespace-opener.ts';
-import { ResolvConfFollower, withZoneIndex } from './resolv-conf.ts';
+import { ResolvConfFollower } from './resolv-conf.ts';
 import type { Supervisor } from './supervisor.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
@@ -149,12 +149,17 @@ export class Session {
   private startResolvers(): void {
     const { config, supervisor, logger } = this;
     if (!config.guest.dns) return;
-    const set = (servers: string[]): void => {
-      supervisor.send({ type: 'setResolvers', servers: servers.map(withZoneIndex) });
-      logger.log(servers.length === 0 ? 'warn' : 'debug', 'DNS servers of the host', { servers });
-    };
-    if (config.dnsServers.length > 0) set(config.dnsServers);
-    else new ResolvConfFollower(RESOLV_CONF, set);
+    new ResolvConfFollower(
+      RESOLV_CONF,
+      {
+        changed: ({ servers, options }) => {
+          supervisor.send({ type: 'setResolvers', servers, options });
+          logger.log('debug', 'DNS servers of the host', { servers, ...options });
+        },
+        unreadable: (reason) => logger.log('warn', `${RESOLV_CONF} cannot be read: ${reason}`),
+      },
+      config.dnsServers,
+    );
   }
 
   private receive(event: Event): void {

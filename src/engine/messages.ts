@@ -3,7 +3,7 @@
  * clone is the serialiser. Commands go through the mailbox: `postMessage` and then one write to the wake-up eventfd,
  * because the data plane blocks in epoll_wait(2) and sees no JavaScript event while it does.
  */
-import type { ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
 import type { DeviceStep } from '../device-error.ts';
 import type { FlowEvent, FlowInfo, FlowsLeftOut } from '../forward/flow-info.ts';
 
@@ -35,7 +35,7 @@ export interface LinkInfo {
 
 export type Command =
   | { type: 'addGuest'; id: number; guest: GuestSpec }
-  | { type: 'setResolvers'; servers: string[] }
+  | { type: 'setResolvers'; servers: string[]; options: ResolverOptions }
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
   | { type: 'watchFd'; fd: number; name: string; data: boolean }
   | { type: 'snapshot'; id: number }

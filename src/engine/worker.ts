@@ -161,7 +161,7 @@ class Engine {
         this.#addGuest(command);
         return;
       case 'setResolvers':
-        this.#services.resolvers.set(command.servers);
+        this.#services.resolvers.set(command.servers, command.options);
         return;
       case 'watchFd':
         this.#watch(command);

@@ -6,6 +6,7 @@ import { after, describe, test } from 'node:test';
 import {
   MAX_BYTES,
   parseResolvConf,
+  type ResolvConf,
   ResolvConfFollower,
   readResolvConf,
 } from '../../src/control/resolv-conf.ts';
@@ -15,7 +16,7 @@ after(() => rmSync(directory, { recursive: true, force: true }));
 
 describe('parseResolvConf (hazard D-04)', () => {
   const table: [string, string, string[]][] = [
-    ['an empty file', '', []],
+    ['review OP-3: an empty file (libc asks the host itself)', '', ['127.0.0.1', '::1']],
     ['both families', 'nameserver 192.0.2.1\nnameserver 2001:db8::1\n', ['192.0.2.1', '2001:db8::1']],
     ['a zone', 'nameserver fe80::1%eth0\n', ['fe80::1%eth0']],
     ['a loopback stub', 'nameserver 127.0.0.53\noptions edns0\n', ['127.0.0.53']],
@@ -28,26 +29,43 @@ describe('parseResolvConf (hazard D-04)', () => {
     [
       'what is no address',
       'nameserver dns.example\nnameserver 1.2.3\nnameserver\nnameservers 192.0.2.1\n',
-      [],
+      ['127.0.0.1', '::1'],
     ],
     ['a repeat', 'nameserver 192.0.2.1\nnameserver 192.0.2.1\n', ['192.0.2.1']],
   ];
   for (const [name, text, expected] of table) {
-    test(name, () => assert.deepEqual(parseResolvConf(text), expected));
+    test(name, () => assert.deepEqual(parseResolvConf(text).servers, expected));
   }
 
   test('takes the first ten of twelve', () => {
     const text = Array.from({ length: 12 }, (_, i) => `nameserver 192.0.2.${i}\n`).join('');
-    assert.deepEqual(parseResolvConf(text).length, 10);
+    assert.deepEqual(parseResolvConf(text).servers.length, 10);
   });
 });
 
+describe('review OP-3: options of resolv.conf(5)', () => {
+  const defaults = { timeoutMs: 5000, attempts: 2, rotate: false, useTcp: false };
+  for (const [text, expected] of [
+    ['', {}],
+    ['options timeout:1 attempts:1', { timeoutMs: 1000, attempts: 1 }],
+    ['options timeout:99 attempts:99', { timeoutMs: 30_000, attempts: 5 }],
+    ['options timeout:0 attempts:0', { timeoutMs: 1000, attempts: 1 }],
+    ['options timeout:x attempts: rotated', {}],
+    ['options edns0 rotate # use-vc\noptions\tuse-vc', { rotate: true, useTcp: true }],
+    ['#options rotate', {}],
+  ] as const) {
+    test(JSON.stringify(text), () =>
+      assert.deepEqual(parseResolvConf(text).options, { ...defaults, ...expected }),
+    );
+  }
+});
+
 describe('readResolvConf', () => {
-  test('missing, a directory and a dangling symlink are an empty list', () => {
+  test('missing and a dangling symlink are the host itself; a directory cannot be read', () => {
     symlinkSync(join(directory, 'nowhere'), join(directory, 'dangling'));
-    assert.deepEqual(readResolvConf(join(directory, 'missing')), []);
-    assert.deepEqual(readResolvConf(directory), []);
-    assert.deepEqual(readResolvConf(join(directory, 'dangling')), []);
+    assert.deepEqual(readResolvConf(join(directory, 'missing')).servers, ['127.0.0.1', '::1']);
+    assert.deepEqual(readResolvConf(join(directory, 'dangling')).servers, ['127.0.0.1', '::1']);
+    assert.throws(() => readResolvConf(directory), /not a file/);
   });
 
   test('reads no more than its limit and takes no line that the limit cuts', () => {
@@ -57,7 +75,7 @@ describe('readResolvConf', () => {
     // The limit falls in the middle of the last line, behind `192.0.2.1`.
     const padding = '#'.repeat(MAX_BYTES - head.length - 1 - (line.length - 3));
     writeFileSync(path, `${head}${padding}\n${line}${'\0garbage\n'.repeat(100_000)}`);
-    assert.deepEqual(readResolvConf(path), ['192.0.2.1']);
+    assert.deepEqual(readResolvConf(path).servers, ['192.0.2.1']);
   });
 });
 
@@ -66,7 +84,7 @@ describe('ResolvConfFollower', () => {
   class Lists {
     private readonly lists: string[][] = [];
     private wake: (() => void) | undefined;
-    readonly add = (servers: string[]): void => {
+    readonly changed = ({ servers }: ResolvConf): void => {
       this.lists.push(servers);
       this.wake?.();
     };
@@ -90,25 +108,56 @@ describe('ResolvConfFollower', () => {
     const path = join(directory, 'followed');
     writeFileSync(path, 'nameserver 192.0.2.1\n');
     const lists = new Lists();
-    const follower = new ResolvConfFollower(path, lists.add);
+    const follower = new ResolvConfFollower(path, lists);
     try {
       assert.deepEqual(await lists.next(), ['192.0.2.1']);
       writeFileSync(path, 'nameserver 192.0.2.2\nnameserver 192.0.2.3\n');
       // Truncation may be seen as a state of its own.
       let list = await lists.next();
-      if (list.length === 0) list = await lists.next();
+      if (list[0] === '127.0.0.1') list = await lists.next();
       assert.deepEqual(list, ['192.0.2.2', '192.0.2.3']);
       writeFileSync(`${path}.new`, 'nameserver 2001:db8::1\n');
       renameSync(`${path}.new`, path);
       assert.deepEqual(await lists.next(), ['2001:db8::1']);
       unlinkSync(path);
-      assert.deepEqual(await lists.next(), []);
+      assert.deepEqual(await lists.next(), ['127.0.0.1', '::1']);
       writeFileSync(`${path}.new`, 'nameserver 192.0.2.9\n');
       renameSync(`${path}.new`, path);
       assert.deepEqual(await lists.next(), ['192.0.2.9']);
     } finally {
       follower.close();
     }
+  });
+
+  test('review OP-3: a file that cannot be read any more changes nothing, and is told', async () => {
+    const path = join(directory, 'unreadable');
+    writeFileSync(path, 'nameserver 192.0.2.1\noptions rotate\n');
+    const heard: ResolvConf[] = [];
+    const told: string[] = [];
+    const follower = new ResolvConfFollower(path, {
+      changed: (conf) => heard.push(conf),
+      unreadable: (reason) => told.push(reason),
+    });
+    try {
+      unlinkSync(path);
+      mkdirSync(path);
+      while (told.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.match(told[0] as string, /not a file/);
+      assert.deepEqual(heard.at(-1)?.servers, ['192.0.2.1']);
+    } finally {
+      follower.close();
+    }
+  });
+
+  test('servers by configuration count instead; the options stay', () => {
+    const path = join(directory, 'options');
+    writeFileSync(path, 'nameserver 192.0.2.1\noptions rotate\n');
+    const heard: ResolvConf[] = [];
+    new ResolvConfFollower(path, { changed: (conf) => heard.push(conf) }, ['192.0.2.7']).close();
+    assert.deepEqual(
+      heard.map(({ servers, options }) => [servers, options.rotate]),
+      [[['192.0.2.7'], true]],
+    );
   });
 
   test("notices a change of a symlink's target in another directory", async () => {
@@ -119,9 +168,9 @@ describe('ResolvConfFollower', () => {
     const path = join(directory, 'etc', 'linked');
     symlinkSync(target, path);
     const lists = new Lists();
-    const follower = new ResolvConfFollower(path, lists.add);
+    const follower = new ResolvConfFollower(path, lists);
     try {
-      assert.deepEqual(await lists.next(), []);
+      assert.deepEqual(await lists.next(), ['127.0.0.1', '::1']);
       writeFileSync(`${target}.new`, 'nameserver 192.0.2.5\n');
       renameSync(`${target}.new`, target);
       assert.deepEqual(await lists.next(), ['192.0.2.5']);

@@ -69,7 +69,7 @@ export const ruleTarget: Target<string> = {
     for (const direction of ['local', 'remote'] as const)
       for (const strict of [true, false])
         refuses(() => parseForwardRule(input, direction, { strict, addresses: defaultAddresses }), input);
-    const servers = parseResolvConf(`nameserver ${input}\n${input}`);
+    const { servers } = parseResolvConf(`nameserver ${input}\n${input}`);
     assert.ok(servers.length <= MAX_SERVERS);
   },
 };
