@@ -183,6 +183,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     neighbors.onLearned = (address) => this.tcp.locals.onNeighbor(address);
     const payloads = payloadRegion(slab);
     this.dns = new DnsFlows(context, payloads);
+    this.tcp.dialDns = () => this.dns.dial();
     this.udp = new UdpFlows(context, this.dns, payloads);
     this.ping = new PingFlows(context);
     this.#forwards = new Forwards(

@@ -41,6 +41,7 @@ import { DnsAsks, NO_ASK } from './dns-asks.ts';
 import { DnsOutbox, type OutboxOwner } from './dns-outbox.ts';
 import { DnsQueries, NO_SLOT } from './dns-queries.ts';
 import { type DnsSocket, type DnsSocketOwner, ResolverSockets } from './dns-sockets.ts';
+import { DnsStreams } from './dns-streams.ts';
 import { isPendingError } from './host-datagram-socket.ts';
 import { TimerNode } from './loop-services.ts';
 import { ReceiveSlots } from './udp-batch.ts';
@@ -68,6 +69,7 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
   readonly #asks: DnsAsks;
   readonly #outbox: DnsOutbox;
   readonly #slots: ReceiveSlots;
+  readonly #streams: DnsStreams;
   /** Those of the resolvers, in their order, as of `#version` of the list. */
   #resolvers: ResolverSockets[] = [];
   #version = -1;
@@ -85,11 +87,17 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
     this.#asks = new DnsAsks(rng, limits.dnsMaxOutstanding);
     this.#outbox = new DnsOutbox(this);
     this.#slots = new ReceiveSlots(slab, memory, payloads, 0, 0);
+    this.#streams = new DnsStreams(context, payloads, serverPort);
   }
 
   /** Queries that wait for an answer. */
   get size(): number {
     return this.#queries.waiting.size;
+  }
+
+  /** A socket connected to the service over TCP, for a connection of the guest; `-errno`. */
+  dial(): number {
+    return this.#streams.dial();
   }
 
   nextNumber(): number {

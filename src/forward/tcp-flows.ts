@@ -86,6 +86,9 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   #roomMadeAt = Number.NEGATIVE_INFINITY;
   readonly #share: WindowShare | null;
 
+  /** A socket connected to the DNS service, or `-errno`. */
+  dialDns: () => number = () => -ECONNREFUSED;
+
   /** `share`: what uploads at the same time divide among them; null = each may have its `receiveLimit`. */
   constructor(
     context: FlowContext,
@@ -323,8 +326,6 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
           this.#refuser.reset(p, h, length);
           return;
         }
-        target.address.copyFrom(context.resolvers.at(0).address);
-        target.scopeId = context.resolvers.at(0).scopeId;
         break;
       case TargetKind.Denied:
         // RFC 9293 §3.9.2.3: to a group there is no answer either.
@@ -399,10 +400,10 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       flow.nameRequest = this.context.names.resolve(end.label, end.port, 'tcp', waiter);
       return flow.nameRequest < 0 ? -EMFILE : 0;
     }
-    const fd =
-      end?.kind === 'unix'
-        ? dialUnix(this.context, end.path)
-        : dialAddress(this.context, target.address, target.port, target.scopeId);
+    let fd: number;
+    if (target.kind === TargetKind.Dns) fd = this.dialDns();
+    else if (end?.kind === 'unix') fd = dialUnix(this.context, end.path);
+    else fd = dialAddress(this.context, target.address, target.port, target.scopeId);
     return fd < 0 ? fd : flow.attach(fd);
   }
 

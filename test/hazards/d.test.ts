@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Datagram, StreamFile } from '../support/lab/fake-kernel.ts';
-import { Lab } from '../support/lab/lab.ts';
+import { Lab, type Peer } from '../support/lab/lab.ts';
 import {
   ACK,
   type Decoded,
@@ -208,33 +208,171 @@ describe('hazards D: DNS', () => {
     lab.check({ heapMiB: 8 });
   });
 
-  test('D-03: over TCP, byte by byte and two at once, with any length prefix: bytes pass unchanged', () => {
+  const framed = (m: Buffer): Buffer => Buffer.concat([Buffer.from([m.length >> 8, m.length & 255]), m]);
+  const answerTo = (q: Buffer, rcode = 0, mark = 0): Buffer => {
+    const a = Buffer.concat([q, Buffer.from([mark])]);
+    a.writeUInt16BE(0x8180 | rcode, 2);
+    return a;
+  };
+  /** The connection of the program to a resolver. */
+  const upstream = (lab: Lab, address: string): StreamFile => {
+    const file = lab.kernel.streams.find(
+      (s) => s.remote.address === address && s.remote.port === 53 && !s.closed,
+    );
+    assert.ok(file, `a connection to ${address}`);
+    return file;
+  };
+  const received = (lab: Lab, peer: Peer): Buffer => {
+    lab.run();
+    peer.absorb(lab.take());
+    const { data } = peer;
+    peer.received.length = 0;
+    return data;
+  };
+
+  test('D-03, review O-3: over TCP a message is a query, in any pieces, many at once; answers in any order', () => {
     const lab = new Lab();
     const peer = lab.connect(DNS4, 53);
-    const stream = peer.stream as StreamFile;
-    const prefixed = Buffer.concat([Buffer.from([0, query(5).length]), query(5)]);
-    for (const byte of prefixed) peer.sendData(Buffer.from([byte]));
-    assert.ok(stream.received.equals(prefixed));
-    for (const data of [
-      Buffer.concat([prefixed, prefixed]),
-      Buffer.from([0, 0]),
-      Buffer.from([255, 255, 1, 2]),
-    ]) {
-      const before = stream.writtenBytes;
-      peer.sendData(data);
-      assert.ok(stream.received.subarray(before).equals(data));
-    }
-    stream.send(Buffer.concat([Buffer.from([0xff, 0xff]), pattern(65_535)]));
+    assert.equal(lab.kernel.streams.length, 0, 'nobody is asked before there is a question');
+    for (const byte of framed(query(5))) peer.sendData(Buffer.from([byte]));
+    const server = upstream(lab, '203.0.113.53');
+    assert.ok(server.received.equals(framed(query(5))));
+    server.send(framed(answerTo(query(5))));
+    assert.ok(received(lab, peer).equals(framed(answerTo(query(5)))));
+    peer.sendData(Buffer.concat([framed(query(6)), framed(query(7)), framed(query(8))]));
+    assert.ok(
+      server.received
+        .subarray(2 + query(5).length)
+        .equals(Buffer.concat([6, 7, 8].map((id) => framed(query(id))))),
+    );
+    const late = [8, 6].map((id) => framed(answerTo(query(id))));
+    server.send(Buffer.concat(late).subarray(0, 9));
     lab.run();
-    peer.absorb(lab.take());
-    assert.equal(peer.data.length, 65_537);
-    // The resolver ends idle clients, and its end is passed on.
-    stream.end();
-    lab.run();
-    peer.absorb(lab.take());
-    assert.ok(peer.finReceived);
+    server.send(Buffer.concat(late).subarray(9));
+    assert.ok(received(lab, peer).equals(Buffer.concat(late)));
+    // What nobody asked, and what answers another question, is not passed on.
+    server.send(Buffer.concat([framed(answerTo(query(99))), framed(query(7)), framed(Buffer.alloc(3))]));
+    assert.equal(received(lab, peer).length, 0);
+    const long = answerTo(query(7));
+    server.send(framed(Buffer.concat([long, pattern(65_535 - long.length)])));
+    assert.equal(received(lab, peer).length, 65_537);
+    lab.advance(9000);
+    assert.equal(peer.finReceived, false);
+    peer.absorb(lab.advance(2000));
+    assert.ok(peer.finReceived, 'an idle connection is ended');
     peer.fin();
+    assert.equal(lab.services.descriptors.used, 0);
     lab.check();
+  });
+
+  test('D-03, review O-3: over TCP: no message, no question, no end', () => {
+    const lab = new Lab();
+    for (const junk of [Buffer.from([0, 0]), Buffer.from([0, 3, 1, 2, 3])]) {
+      const peer = lab.connect(DNS4, 53);
+      peer.sendData(junk);
+      received(lab, peer);
+      assert.ok(peer.finReceived || peer.resetReceived);
+      peer.reset();
+    }
+    const peer = lab.connect(DNS4, 53);
+    peer.sendData(framed(message(1, 0x8180, [1, 0, 0, 0], QUESTION)));
+    assert.equal(received(lab, peer).length, 0, 'no answer to an answer');
+    peer.sendData(framed(message(2, 5 << 11, [1, 0, 0, 0], QUESTION)));
+    assert.equal((received(lab, peer)[5] as number) & 15, 4);
+    peer.sendData(framed(message(3, 0x0100, [2, 0, 0, 0], QUESTION)));
+    assert.equal((received(lab, peer)[5] as number) & 15, 1);
+    peer.sendData(Buffer.from([255, 255, 1, 2]));
+    lab.advance(15_000);
+    assert.equal(lab.kernel.reached.length, 0, 'nothing was asked');
+    assert.equal(lab.services.descriptors.used, 1, 'our end is closed');
+    peer.reset();
+    lab.check();
+  });
+
+  test('review O-3: over TCP a resolver that refuses, says no, is silent or hangs up gives way to the next', () => {
+    for (const how of ['refuses', 'says REFUSED', 'is silent', 'hangs up']) {
+      const lab = new Lab({ resolvers: ['203.0.113.53', '203.0.113.54'] });
+      lab.mayReach = () => true;
+      const onConnect = lab.kernel.onConnect;
+      lab.kernel.onConnect = (to, file) =>
+        to.port !== 53
+          ? onConnect(to, file)
+          : how === 'refuses' && to.address.endsWith('53')
+            ? 111
+            : 'accept';
+      const peer = lab.connect(DNS4, 53);
+      peer.sendData(framed(query(5)));
+      if (how === 'says REFUSED') upstream(lab, '203.0.113.53').send(framed(answerTo(query(5), 5)));
+      if (how === 'hangs up') upstream(lab, '203.0.113.53').end();
+      if (how === 'is silent') lab.advance(1500);
+      lab.run();
+      const second = upstream(lab, '203.0.113.54');
+      assert.ok(second.received.equals(framed(query(5))), how);
+      second.send(framed(answerTo(query(5), 0, 7)));
+      assert.ok(received(lab, peer).equals(framed(answerTo(query(5), 0, 7))), how);
+      peer.fin();
+      received(lab, peer);
+      assert.equal(lab.services.descriptors.used, 0, how);
+      lab.check();
+    }
+  });
+
+  test('review O-3: over TCP all resolvers silent: SERVFAIL; all say no: what they say; ended in between: asked again', () => {
+    const lab = new Lab();
+    const peer = lab.connect(DNS4, 53);
+    peer.sendData(framed(query(5)));
+    peer.absorb(lab.advance(4600));
+    assert.equal((received(lab, peer)[5] as number) & 15, 2);
+    peer.sendData(framed(query(6)));
+    upstream(lab, '203.0.113.53').send(framed(answerTo(query(6), 5, 9)));
+    assert.ok(received(lab, peer).equals(framed(answerTo(query(6), 5, 9))));
+    // It has served, and ends: no reason not to ask it again.
+    const old = upstream(lab, '203.0.113.53');
+    peer.sendData(framed(query(7)));
+    old.end();
+    lab.run();
+    const fresh = upstream(lab, '203.0.113.53');
+    assert.notEqual(fresh, old);
+    fresh.send(framed(answerTo(query(7))));
+    assert.ok(received(lab, peer).equals(framed(answerTo(query(7)))));
+    // The guest has no more to ask and still gets its answer.
+    peer.sendData(framed(query(8)));
+    peer.fin();
+    fresh.send(framed(answerTo(query(8))));
+    assert.ok(received(lab, peer).equals(framed(answerTo(query(8)))));
+    assert.ok(peer.finReceived);
+    assert.equal(lab.services.descriptors.used, 0);
+    lab.check();
+  });
+
+  test('review O-3: over TCP a zone transfer comes in many messages', () => {
+    const lab = new Lab();
+    const peer = lab.connect(DNS4, 53);
+    const axfr = Buffer.from(query(5));
+    axfr.writeUInt16BE(252, axfr.length - 4);
+    peer.sendData(framed(axfr));
+    const parts = [0, 1, 2].map((mark) => framed(answerTo(axfr, 0, mark)));
+    upstream(lab, '203.0.113.53').send(Buffer.concat(parts));
+    assert.ok(received(lab, peer).equals(Buffer.concat(parts)));
+    peer.reset();
+    assert.equal(lab.services.descriptors.used, 0);
+    lab.check();
+  });
+
+  test('review O-3: over TCP a guest that asks and does not read is not read from, and a crowd gives way by age', () => {
+    const lab = new Lab();
+    const peer = lab.connect(DNS4, 53);
+    for (let id = 0; id < 200; id++) peer.sendData(framed(query(id)));
+    const server = upstream(lab, '203.0.113.53');
+    assert.equal(server.writtenBytes, 128 * framed(query(0)).length, 'as many as may be outstanding');
+    for (let id = 0; id < 128; id++) server.send(framed(answerTo(query(id))));
+    lab.run();
+    assert.equal(server.writtenBytes, 200 * framed(query(0)).length, 'then the others');
+    received(lab, peer);
+    for (let i = 0; i < 300; i++) lab.connect(DNS4, 53);
+    assert.equal(lab.services.descriptors.used, 301 + 256, 'of the others our end is closed');
+    lab.advance(20_000);
+    lab.check({ heapMiB: 32 });
   });
 
   test('D-04: no resolver, silent ones, and a new one while a query is in flight', () => {

@@ -123,6 +123,8 @@ export class StreamFile extends File {
   shutWrite = false;
   /** Closed with SO_LINGER 0: the host's other end gets RST. */
   lingerReset = false;
+  /** The other end of a pair, which is the program's too. */
+  pair: StreamFile | null = null;
   /** Called with every piece that the program writes. */
   onData: ((data: Buffer) => void) | null = null;
 
@@ -410,6 +412,8 @@ export class FakeKernel {
         return this.#epollWait(a[0]!, a[1]!, a[2]!);
       case 'socket':
         return this.#socket(a[0]!, a[1]!, a[2]!);
+      case 'socketpair':
+        return this.#socketpair(a[3]!);
       case 'connect':
         return this.#connect(a[0]!, a[1]!);
       case 'bind':
@@ -475,6 +479,23 @@ export class FakeKernel {
     }
     const icmp = protocol === 1 || protocol === 58;
     return this.#install((fd) => new DatagramFile(this, fd, icmp ? 'icmp' : 'udp', v6)).fd;
+  }
+
+  #socketpair(address: number): number {
+    if (this.files.size + 2 > this.maxOpen) return -EMFILE;
+    const ends = [0, 1].map(() => this.#install((fd) => new StreamFile(this, fd))) as [
+      StreamFile,
+      StreamFile,
+    ];
+    ends.forEach((end, i) => {
+      const other = ends[1 - i] as StreamFile;
+      end.state = 'connected';
+      end.pair = other;
+      end.forget = true;
+      end.onData = (data) => other.send(data);
+      this.#memory!.view.setInt32(this.#offset(address) + 4 * i, end.fd, true);
+    });
+    return 0;
   }
 
   #connect(fd: number, address: number): number {
@@ -566,6 +587,7 @@ export class FakeKernel {
     if (file === undefined) return -EBADF;
     file.closed = true;
     if (file instanceof StreamFile && file.state === 'connecting') this.dialing--;
+    if (file instanceof StreamFile) file.pair?.end();
     this.files.delete(fd);
     this.#edges.delete(fd);
     this.#freeFds.push(fd);
@@ -577,6 +599,7 @@ export class FakeKernel {
     const file = this.files.get(fd);
     if (!(file instanceof StreamFile)) return -EBADF;
     file.shutWrite = true;
+    file.pair?.end();
     return 0;
   }
 
