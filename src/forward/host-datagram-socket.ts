@@ -25,7 +25,9 @@ import {
   SO_RCVBUF,
   SOCK_DGRAM,
   SOL_SOCKET,
+  send,
   sendmsg,
+  sendto,
   setsockoptInt,
   socket,
   UDP_SEGMENT,
@@ -142,9 +144,15 @@ export class HostDatagramSocket extends HostDescriptor {
     return isPendingError(result) ? result : 0;
   }
 
-  /** Send one datagram, as `send` does; what sendmsg(2) returned, or `-errno`. */
+  /** Send one datagram, as `send` does; the bytes that were sent, or `-errno`. */
   sendOne(offset: number, length: number, controlLength = 0, prefixLength = 0): number {
     const { memory, scratch } = this.context;
+    if (controlLength === 0 && prefixLength === 0) {
+      const { sockaddr, sockaddrLength } = scratch;
+      return sockaddrLength === 0
+        ? send(memory, this.fd, offset, length)
+        : sendto(memory, this.fd, offset, length, sockaddr, sockaddrLength);
+    }
     let pieces = 0;
     if (prefixLength > 0) memory.putIovec(scratch.iovec, pieces++, scratch.message, prefixLength);
     memory.putIovec(scratch.iovec, pieces++, offset, length);

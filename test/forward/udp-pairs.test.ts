@@ -308,7 +308,8 @@ describe('remote UDP forwards to a unix socket', () => {
   /** While `errno` is not 0, sending fails with it. */
   function failing(lab: Lab): { errno: number } {
     const state = { errno: 0 };
-    lab.kernel.fault = (name) => (name === 'sendmsg' && state.errno !== 0 ? -state.errno : undefined);
+    lab.kernel.fault = (name) =>
+      /^send(to|msg)?$/.test(name) && state.errno !== 0 ? -state.errno : undefined;
     return state;
   }
 
@@ -602,9 +603,10 @@ for (const mapping of ['endpointIndependent', 'connected'] as const) {
     test('a route that takes no segments of that size gets single datagrams', () => {
       const it = lab();
       it.kernel.fault = (name, [, header]) => {
-        const { memory } = it.services;
-        const at = (header as number) - memory.address(0, 0);
-        return name === 'sendmsg' && memory.view.getUint32(at + 40, true) > 0 ? -EINVAL : undefined;
+        if (name !== 'sendmsg') return undefined;
+        const { structures } = it.services.memory;
+        const at = (header as number) - structures.address(0, 0);
+        return structures.view.getUint32(at + 40, true) > 0 ? -EINVAL : undefined;
       };
       it.send(...[100, 100, 50].map((n) => udp({ srcPort: 4000, dstPort: 9 }, pattern(n))));
       it.kernel.fault = null;
@@ -617,7 +619,7 @@ for (const mapping of ['endpointIndependent', 'connected'] as const) {
 
     test('a host queue that is full drops, and the flow goes on', () => {
       const it = lab();
-      it.kernel.fault = (name) => (name === 'sendmsg' ? -EAGAIN : undefined);
+      it.kernel.fault = (name) => (/^send(to|msg)?$/.test(name) ? -EAGAIN : undefined);
       it.send(...[100, 100, 50].map((n) => udp({ srcPort: 4000, dstPort: 9 }, pattern(n))));
       it.kernel.fault = null;
       assert.equal(it.kernel.datagrams.length, 0);

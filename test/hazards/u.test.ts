@@ -155,7 +155,7 @@ describe('hazards U: UDP', () => {
     test(`U-03, RQ-56 (RFC 1191 §4, ${family}): a datagram that the path does not take becomes "too big" with the MTU`, () => {
       const lab = new Lab();
       const flow = openFlow(lab, dst);
-      lab.kernel.fault = (name) => (name === 'sendmsg' ? -EMSGSIZE : undefined);
+      lab.kernel.fault = (name) => (/^send(to|msg)?$/.test(name) ? -EMSGSIZE : undefined);
       lab.send(udp({ dst, srcPort: 4000, dstPort: 9 }, pattern(1400)));
       lab.kernel.fault = null;
       flow.file.queueError({
@@ -233,7 +233,8 @@ describe('hazards U: UDP', () => {
       const before = lab.kernel.calls.get('epoll_wait') as number;
       for (const errno of [ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPERM, EACCES, ENOBUFS]) {
         let times = 3;
-        lab.kernel.fault = (name) => (/^(sendmsg|recvmmsg)$/.test(name) && times-- > 0 ? -errno : undefined);
+        lab.kernel.fault = (name) =>
+          /^(send(to|msg)?|recvmmsg)$/.test(name) && times-- > 0 ? -errno : undefined;
         lab.send(udp({ dst, srcPort: 4000, dstPort: 9 }, Buffer.from('again')));
         lab.kernel.fault = null;
       }

@@ -122,10 +122,10 @@ describe('V-02: virtio-net headers', () => {
       [65_000, 507],
       [129, 1],
     ] as const) {
-      const calls = lab.kernel.calls.get('sendmsg') ?? 0;
+      const sent = lab.kernel.datagrams.length;
       const changed = lab.delta(() => assert.deepEqual(lab.inject(superFrame(length, gsoSize)), []));
       assert.equal(changed['drop.udp.malformed'], 1);
-      assert.equal(lab.kernel.calls.get('sendmsg') ?? 0, calls);
+      assert.equal(lab.kernel.datagrams.length, sent);
     }
     lab.inject(superFrame(128, 1), superFrame(65_000, 508));
     assert.equal(lab.kernel.datagrams.length, 256);
