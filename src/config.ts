@@ -201,6 +201,8 @@ export interface GuestBehavior {
   udpMapping: 'endpointIndependent' | 'connected';
   /** Post a `flow` event when a flow opens, closes or fails. */
   flowEvents: boolean;
+  /** Tell what is refused: never, one of each kind a second, or all (as many as flows are told of). */
+  denials: 'never' | 'sampled' | 'all';
   /** Our MAC address as text, or empty: made from the gateway's address. */
   mac: string;
   /** MAC addresses say nothing, as on a link between programs: frames from ours and to any other are taken as well. */
@@ -221,6 +223,7 @@ export const defaultBehavior: GuestBehavior = {
   proxyNeighbors: false,
   udpMapping: 'endpointIndependent',
   flowEvents: false,
+  denials: 'sampled',
   mac: '',
   sharedMac: false,
   anySource: false,
@@ -305,6 +308,7 @@ export interface Config {
   configure: 'yes' | 'no' | 'auto';
   setup: InterfaceSetup;
   api: ApiSpec;
+  flowLog: FlowLogSpec;
   sandbox: SandboxSpec;
   /** DNS servers by configuration; empty = follow the host's resolv.conf. */
   dnsServers: string[];
@@ -335,6 +339,14 @@ export const defaultSetup: InterfaceSetup = {
   segmentation: true,
   keepMtu: false,
 };
+
+/** Where every flow and refusal is told: a file, or an inherited descriptor. Neither: nowhere. */
+export interface FlowLogSpec {
+  path: string;
+  fd: number;
+}
+
+export const noFlowLog: FlowLogSpec = { path: '', fd: -1 };
 
 /** The control socket. */
 export interface ApiSpec {

@@ -11,6 +11,7 @@ import { HostRouteTable } from '../../src/firewall/host-routes.ts';
 import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy } from '../../src/firewall/verdict.ts';
 import type { FlowContext } from '../../src/forward/context.ts';
+import { Denials } from '../../src/forward/denials.ts';
 import { DnsFlows } from '../../src/forward/dns-flows.ts';
 import { FlowReports } from '../../src/forward/flow-reports.ts';
 import { HostNames } from '../../src/forward/host-names.ts';
@@ -157,6 +158,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     refreshHostRoutes: () => true,
     newFlowId: () => 0,
     reports: new FlowReports({ clock, timers: loop.timers, report: () => {} }, counters),
+    denials: new Denials({ clock, timers: loop.timers, report: () => {} }, 'sampled', () => false),
     onError: () => {},
     log: () => {},
   };

@@ -14,6 +14,8 @@ import {
   defaultLimits,
   defaultNames,
   defaultSetup,
+  type FlowLogSpec,
+  noFlowLog,
 } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
 import { type ParsedRule, parseRuleList, RuleError } from '../firewall/rule.ts';
@@ -27,6 +29,7 @@ import {
   parseDnsServer,
   parseExistingPath,
   parseFd,
+  parseFlowLog,
   parseInterfaceName,
   parseLogLevel,
   parseMtu,
@@ -76,6 +79,7 @@ interface SharedOptions {
   /** Not given: as far as the system has it. */
   sandbox?: boolean;
   apiSocket?: string;
+  flowLog?: FlowLogSpec;
   readyFd?: number;
   exitFd?: number;
   logLevel: Config['logLevel'];
@@ -157,13 +161,17 @@ function addShared(command: Command): Command {
     .addOption(
       new Option('--congestion <name>', 'congestion control towards the guest: auto, none, newReno or cubic')
         .argParser(parseCongestion)
-        .default('auto')
-        .hideHelp(),
+        .default('auto'),
     )
     .option('--pcap <file>', 'write a capture of all packets', parsePcapPath)
     .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
     .option('--no-sandbox', 'keep all rights after the start')
     .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)
+    .option(
+      '--flow-log <file>',
+      'write a JSON line for each flow and each refusal to a file, or to descriptor fd:N',
+      parseFlowLog,
+    )
     .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
       parseFd('--ready-fd', value),
     )
@@ -196,7 +204,10 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
           return { address: address.toString(), bits };
         }),
       },
-      behavior: defaultBehavior,
+      behavior:
+        options.flowLog === undefined
+          ? defaultBehavior
+          : { ...defaultBehavior, flowEvents: true, denials: 'all' },
       congestion: options.congestion,
       source4: options.sourceIpv4 ?? '',
       source6: options.sourceIpv6 ?? '',
@@ -217,6 +228,7 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
     configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
     setup: defaultSetup,
     api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
+    flowLog: options.flowLog ?? noFlowLog,
     sandbox: {
       mountTree: options.sandbox !== false,
       minimal: false,

@@ -5,7 +5,13 @@
 import { accessSync, constants, fstatSync, lstatSync, readlinkSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
-import { type AddressPlan, type Config, type Congestion, defaultAddresses } from '../config.ts';
+import {
+  type AddressPlan,
+  type Config,
+  type Congestion,
+  defaultAddresses,
+  type FlowLogSpec,
+} from '../config.ts';
 
 /** The command line is not usable; nothing has been started. */
 export class UsageError extends Error {
@@ -105,6 +111,17 @@ export function parsePcapPath(text: string): string {
     throw badValue('--pcap', text, 'is a directory', accepted);
   }
   return path;
+}
+
+/** `FILE` or `fd:N`. */
+export function parseFlowLog(text: string): FlowLogSpec {
+  if (text.startsWith('fd:')) return { path: '', fd: parseFd('--flow-log', text.slice('fd:'.length)) };
+  const accepted = 'a file that can be written, or fd:N';
+  if (text === '') throw badValue('--flow-log', text, 'is empty', accepted);
+  const path = resolve(text);
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
+    throw badValue('--flow-log', text, 'is a directory', accepted);
+  return { path, fd: -1 };
 }
 
 /** sun_path of unix(7) holds 108 bytes, the final NUL included. */

@@ -130,7 +130,7 @@ export class RunCommand {
       'pipe',
     ];
     // Descriptors meant for us must not stay open in the command; the runtime closes only low ones by itself.
-    for (const fd of [config.readyFd, config.exitFd, ...launcherDescriptors]) {
+    for (const fd of [config.readyFd, config.exitFd, config.flowLog.fd, ...launcherDescriptors]) {
       if (fd < stdio.length) continue;
       while (stdio.length < fd) stdio.push('ignore');
       stdio[fd] = 2;

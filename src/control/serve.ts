@@ -1,5 +1,7 @@
 /** The two things tslirp does, from a finished configuration to the end of the process. */
 import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } from '../config.ts';
+import type { FlowReport } from '../engine/messages.ts';
+import { FlowWatch } from './flow-watch.ts';
 import { forwardLog } from './forward-log.ts';
 import { Ending, signalReady, watchTarget } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
@@ -54,7 +56,10 @@ export async function serveAttach(
     if (!ending.started) voice.exitRequested();
     end('exit descriptor closed: ending');
   };
+  const flows = watchFlows(config, logger, fail);
+  if (flows === undefined) return;
   const session = new Session(config, supervisor, logger, {
+    flows,
     waiting: (path) => voice.waiting(path),
     exitRequested,
     linkGone: (reason) => end(`the link is gone (${reason}): ending`),
@@ -76,6 +81,21 @@ export async function serveAttach(
   }
 }
 
+/** Who hears of flows; undefined: the flow log cannot be opened. */
+function watchFlows(
+  config: Config,
+  logger: Logger,
+  fail: (error: unknown) => void,
+): ((event: FlowReport) => void) | undefined {
+  try {
+    const watch = new FlowWatch(config, logger);
+    return (event) => watch.receive(event);
+  } catch (error) {
+    fail(error);
+    return undefined;
+  }
+}
+
 function namespaceOf({ pid, netnsPath, usernsPath, joinOwner }: AttachTarget): NamespaceRef {
   return pid === 0 ? namespaceOfPath(netnsPath, usernsPath, joinOwner) : namespaceOfProcess(pid, usernsPath);
 }
@@ -88,6 +108,11 @@ export async function serveRun(
   logger: Logger,
 ): Promise<void> {
   const ending = new Ending(supervisor);
+  const flows = watchFlows(config, logger, (error) => {
+    plainVoice.failed(error);
+    ending.finish(1);
+  });
+  if (flows === undefined) return;
   let command: RunCommand;
   try {
     command = new RunCommand(config, target);
@@ -106,6 +131,7 @@ export async function serveRun(
   };
   void command.ended.then((status) => ending.finish(failed ? 1 : status));
   const session = new Session(config, supervisor, logger, {
+    flows,
     exitRequested: () => command.terminate(),
     linkGone: (reason) =>
       logger.log('error', `the interface is gone (${reason}): the command has no network`),

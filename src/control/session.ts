@@ -8,7 +8,7 @@
  */
 import type { BessTarget, Config, DescriptorTarget, DeviceSpec, HostEnd } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
-import type { Event, FlowEvent, LinkInfo } from '../engine/messages.ts';
+import type { Event, FlowReport, LinkInfo } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { Confinement } from './confinement.ts';
 import { checkDescriptors } from './descriptor-check.ts';
@@ -37,10 +37,8 @@ export interface SessionHandlers {
   failed: (message: string) => void;
   /** A forward of the configuration is open. */
   forwardOpen?: (forward: OpenForward) => void;
-  /** A flow opened, closed or failed; only with `GuestBehavior.flowEvents`. */
-  flow?: (event: FlowEvent) => void;
-  /** So many flows more than can be told of. */
-  flowsLeftOut?: (flows: number) => void;
+  /** What becomes of flows, as `GuestBehavior.flowEvents` and `denials` say. */
+  flows: (event: FlowReport) => void;
 }
 
 export class Session {
@@ -190,10 +188,10 @@ export class Session {
         this.fail(event.message);
         break;
       case 'flow':
-        this.handlers.flow?.(event);
-        break;
       case 'flowsLeftOut':
-        this.handlers.flowsLeftOut?.(event.flows);
+      case 'refusal':
+      case 'refusalsLeftOut':
+        this.handlers.flows(event);
         break;
       case 'resolveHost':
         void this.resolve(event);

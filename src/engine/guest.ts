@@ -8,8 +8,9 @@ import { BATCH_FRAMES, type DeviceLink } from '../device/device-link.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
 import { Policy } from '../firewall/verdict.ts';
 import type { FlowContext } from '../forward/context.ts';
+import { Denials } from '../forward/denials.ts';
 import { DnsFlows } from '../forward/dns-flows.ts';
-import type { FlowEvent, FlowsLeftOut, ListedFlow } from '../forward/flow-info.ts';
+import type { FlowReport, ListedFlow } from '../forward/flow-info.ts';
 import { FlowReports } from '../forward/flow-reports.ts';
 import { Forwards } from '../forward/forwards.ts';
 import { type IoHandler, TimerNode } from '../forward/loop-services.ts';
@@ -95,7 +96,7 @@ export interface EngineServices
     | 'log'
   > {
   readonly hostRoutes: HostRouteTable;
-  report(event: FlowEvent | FlowsLeftOut): void;
+  report(event: FlowReport): void;
   /** The device is gone for good. */
   linkGone(reason: string): void;
 }
@@ -150,6 +151,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
     const icmp = new Icmp(slab, egress, own, limiter, this.counters);
     const remoteForwards = new RemoteForwards(own);
+    const reports = new FlowReports(services, this.counters);
     const context: FlowContext = {
       ...services,
       counters: this.counters,
@@ -166,7 +168,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       dnsEnabled: spec.dns,
       refreshHostRoutes: () => services.refreshHostRoutes(),
       newFlowId: () => services.newFlowId(),
-      reports: new FlowReports(services, this.counters),
+      reports,
+      denials: new Denials(services, spec.behavior.denials, () => reports.mayTell()),
       log: (level, message, fields) => services.log(level, message, fields),
     };
     const queueBytes = (device.info.txQueueLen * device.info.mtu) / QUEUE_SHARE;

@@ -5,9 +5,9 @@
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
 import type { DeviceStep } from '../device-error.ts';
-import type { FlowEvent, FlowInfo, FlowsLeftOut } from '../forward/flow-info.ts';
+import type { FlowInfo, FlowReport } from '../forward/flow-info.ts';
 
-export type { FlowEvent, FlowInfo } from '../forward/flow-info.ts';
+export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '../forward/flow-info.ts';
 
 /** `workerData` of the data-plane thread. */
 export interface EngineOptions {
@@ -85,5 +85,4 @@ export type Event =
   /** Answer to `listFlows`, in pieces; `more` of them follow. */
   | { type: 'flows'; request: number; flows: FlowInfo[]; more: boolean }
   | { type: 'flowClosed'; request: number; existed: boolean }
-  | FlowEvent
-  | FlowsLeftOut;
+  | FlowReport;

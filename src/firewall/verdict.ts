@@ -41,11 +41,25 @@ import { Protocol, RuleSet } from './rule-set.ts';
 
 export { Protocol } from './rule-set.ts';
 
-export const Verdict = { Permit: 0, Deny: 1, DenyReserved: 2, DenyGroup: 3, DenyHost: 4 } as const;
+export const Verdict = {
+  Permit: 0,
+  Deny: 1,
+  DenyReserved: 2,
+  DenyGroup: 3,
+  DenyHost: 4,
+  DenyUnsure: 5,
+} as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
-/** Names for logs, indexed by `Verdict`. */
-export const verdictNames: readonly string[] = ['permit', 'deny', 'deny.reserved', 'deny.group', 'deny.host'];
+/** `DenyUnsure` is for callers that do not know what is the host's. Names for logs, indexed by `Verdict`. */
+export const verdictNames: readonly string[] = [
+  'permit',
+  'deny',
+  'deny.reserved',
+  'deny.group',
+  'deny.host',
+  'deny.unsure',
+];
 
 /** A policy as plain data. */
 export interface PolicySpec {

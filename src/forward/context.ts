@@ -12,6 +12,7 @@ import type { Rng } from '../stack/rng.ts';
 import type { Solicitor } from '../stack/solicitor.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { Memory } from '../sys/memory.ts';
+import type { Denials } from './denials.ts';
 import type { FlowReports } from './flow-reports.ts';
 import type { HostNames } from './host-names.ts';
 import type { HostScratch } from './host-scratch.ts';
@@ -59,8 +60,8 @@ export interface FlowContext {
   refreshHostRoutes(): boolean;
   /** A number for a flow, never used again. */
   newFlowId(): number;
-  /** Used only when `behavior.flowEvents` is on. */
   readonly reports: FlowReports;
+  readonly denials: Denials;
   /** An exception that must not end more than the flow that met it: it is logged once for each place. */
   onError(error: unknown): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;

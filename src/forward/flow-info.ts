@@ -25,17 +25,60 @@ export interface FlowStatus {
   first: number;
 }
 
-/** Posted when `GuestBehavior.flowEvents` is on. `error`: the right side could not be opened, or the header was bad. */
+/**
+ * Why a flow was refused or came to nothing. Refused: by the policy (`default`: nothing opens it, or a rule closes it; a
+ * `reserved` range; a `group` address; the `host`'s; `unsure`: the host's addresses cannot be read), because nobody listens
+ * at this `port` of our own addresses, or by a `limit`. Come to nothing: the outside refused or was silent (`connect`),
+ * our own system would not have it (`system`), a remote forward's `name` could not be resolved or its `target` not be
+ * reached, a local forward's `guest` refused, the `resolver` is dead, or whoever began has `left`.
+ */
+export type RefusalReason =
+  | ('default' | 'reserved' | 'group' | 'host' | 'unsure' | 'port' | 'limit')
+  | ('connect' | 'system' | 'name' | 'target' | 'guest' | 'resolver' | 'left');
+
+/** What was refused before it was a flow; told as `GuestBehavior.denials` says. */
+export interface Refusal {
+  type: 'refusal';
+  reason: RefusalReason;
+  protocol: FlowInfo['protocol'];
+  /** The guest's end. Ports are 0 for pings. */
+  source: Endpoint;
+  destination: Endpoint;
+  /** Positive errno, or 0. */
+  error: number;
+  /** So many more for this reason that were not told, since the last that was. */
+  repeated: number;
+}
+
+/** So many refusals were not told, and there were no more. */
+export interface RefusalsLeftOut {
+  type: 'refusalsLeftOut';
+  reason: RefusalReason;
+  count: number;
+}
+
+/**
+ * Posted when `GuestBehavior.flowEvents` is on. `error`: the right side could not be opened, or the header was bad; those
+ * are also posted as refusals are.
+ */
 export interface FlowEvent extends FlowEnds {
   type: 'flow';
   event: 'open' | 'close' | 'error';
   /** Number of the flow, the same in all its events; never used again. */
   flow: number;
-  protocol: 'tcp' | 'udp';
+  protocol: FlowInfo['protocol'];
   kind: 'routed' | 'remote' | 'local';
   /** 0 for routed flows. */
   forward: number;
   status: FlowStatus;
+  ageMs: number;
+  /** Payload bytes, guest to host and host to guest. */
+  bytesOut: number;
+  bytesIn: number;
+  /** Why it came to nothing; empty = it did not. */
+  failure: RefusalReason | '';
+  /** As in `Refusal`. */
+  repeated: number;
   /** For `error`, when it is not an errno: why the name or the proxy header could not be used. */
   reason: string;
 }
@@ -45,6 +88,9 @@ export interface FlowsLeftOut {
   type: 'flowsLeftOut';
   flows: number;
 }
+
+/** All that is told unasked. */
+export type FlowReport = FlowEvent | FlowsLeftOut | Refusal | RefusalsLeftOut;
 
 /** A flow that can be told of. */
 export interface ListedFlow {

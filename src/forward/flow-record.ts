@@ -6,7 +6,8 @@ import type { Endpoint } from '../config.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { getpeername, getsockname } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
-import type { FlowEnds, FlowEvent, FlowInfo, FlowStatus } from './flow-info.ts';
+import type { FlowEnds, FlowEvent, FlowInfo, FlowStatus, RefusalReason } from './flow-info.ts';
+import { isOutsideFault } from './host-error.ts';
 import { readEndpoint } from './host-scratch.ts';
 import type { RemoteForward } from './remote-forwards.ts';
 
@@ -45,6 +46,7 @@ export class FlowRecord {
   #ends: FlowEnds | null = null;
   /** No more is told: its opening could not be, or its end was. */
   #isSilent = false;
+  #wasOpened = false;
   // What ended each half, see `FlowStatus`, and which came first.
   #guestRead = 0;
   #guestWrite = 0;
@@ -84,11 +86,12 @@ export class FlowRecord {
 
   /** Both sides are open: tell it, if anybody wants to know. */
   opened(context: FlowContext, source: EndsSource): void {
+    this.#wasOpened = true;
     if (!context.behavior.flowEvents || this.#isSilent) return;
     this.#isSilent = !context.reports.mayTell();
     if (this.#isSilent) return;
     this.#ends = source.ends();
-    this.#report(context, 'open', this.#ends, '');
+    this.#report(context, 'open', this.#ends);
   }
 
   /**
@@ -96,10 +99,34 @@ export class FlowRecord {
    * is asked only in the second case.
    */
   closed(context: FlowContext, source: EndsSource, reason = ''): void {
-    if (!context.behavior.flowEvents || this.#isSilent) return;
+    if (this.#isSilent) return;
     this.#isSilent = true;
-    if (this.#ends !== null) this.#report(context, 'close', this.#ends, reason);
-    else if (context.reports.mayTell()) this.#report(context, 'error', source.ends(), reason);
+    const failure = this.#failure(reason);
+    if (this.#ends !== null) {
+      this.#report(context, 'close', this.#ends, reason, failure);
+    } else if (context.behavior.flowEvents) {
+      if (context.reports.mayTell()) this.#report(context, 'error', source.ends(), reason, failure);
+    } else if (failure !== '') {
+      const repeated = context.denials.mayTell(failure);
+      if (repeated >= 0) this.#report(context, 'error', source.ends(), reason, failure, repeated);
+    }
+  }
+
+  /** Why the flow, which is over, came to nothing. A datagram has gone out before anybody can refuse it. */
+  #failure(reason: string): RefusalReason | '' {
+    const { forward, isLocal } = this;
+    const guest = this.#guestRead || this.#guestWrite;
+    const host = this.#hostRead || this.#hostWrite;
+    if (this.#wasOpened) {
+      const unanswered = (isLocal ? this.bytesOut : this.bytesIn) === 0;
+      if (this.protocol !== 'udp' || forward === null || !unanswered) return '';
+      if ((isLocal ? guest : host) <= 0) return '';
+    }
+    if (isLocal) return guest > 0 ? 'guest' : 'left';
+    if (reason !== '') return 'name';
+    if (host <= 0) return 'left';
+    if (forward !== null) return 'target';
+    return isOutsideFault(host) ? 'connect' : 'system';
   }
 
   info(nowMs: number, state: string, source: EndsSource): FlowInfo {
@@ -116,19 +143,28 @@ export class FlowRecord {
     };
   }
 
-  #report(context: FlowContext, event: FlowEvent['event'], ends: FlowEnds, reason: string): void {
-    const { protocol } = this;
-    // Pings are listed, but there is no event for them.
-    if (protocol === 'icmp') return;
+  #report(
+    context: FlowContext,
+    event: FlowEvent['event'],
+    ends: FlowEnds,
+    reason = '',
+    failure: FlowEvent['failure'] = '',
+    repeated = 0,
+  ): void {
     context.reports.tell({
       type: 'flow',
       event,
       flow: this.id,
-      protocol,
+      protocol: this.protocol,
       kind: this.forward === null ? 'routed' : this.forward.kind,
       forward: this.forward === null ? 0 : this.forward.id,
       ...ends,
       status: this.#status(),
+      ageMs: context.clock.nowMs - this.openedAt,
+      bytesOut: this.bytesOut,
+      bytesIn: this.bytesIn,
+      failure,
+      repeated,
       reason,
     });
   }

@@ -7,7 +7,7 @@
  */
 import { Counter, type Counters } from '../stack/counters.ts';
 import { RateLimit } from '../stack/rate-limit.ts';
-import type { FlowEvent, FlowsLeftOut } from './flow-info.ts';
+import type { FlowEvent, FlowReport } from './flow-info.ts';
 import { type Clock, TimerNode, type Timers } from './loop-services.ts';
 
 /** Flows told of, on average and at once. Each is up to two messages of half a kibibyte. */
@@ -18,7 +18,7 @@ const SUMMARY_MS = 1000;
 export interface FlowReportServices {
   readonly clock: Clock;
   readonly timers: Timers;
-  report(event: FlowEvent | FlowsLeftOut): void;
+  report(event: FlowReport): void;
 }
 
 export class FlowReports extends TimerNode {

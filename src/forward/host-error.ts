@@ -1,6 +1,15 @@
 /** What an error of a host socket means to the guest: the errno a real network would have given it. */
 import { Unreachable } from '../stack/icmp.ts';
-import { EACCES, EHOSTUNREACH, ENETDOWN, ENETUNREACH, EPERM, ETIMEDOUT } from '../sys/errno.ts';
+import {
+  EACCES,
+  ECONNREFUSED,
+  ECONNRESET,
+  EHOSTUNREACH,
+  ENETDOWN,
+  ENETUNREACH,
+  EPERM,
+  ETIMEDOUT,
+} from '../sys/errno.ts';
 
 /** No ICMP: the connection is refused with RST. */
 export const REFUSE = -1;
@@ -20,4 +29,9 @@ export function unreachableFor(error: number): Unreachable | typeof REFUSE {
     default:
       return REFUSE;
   }
+}
+
+/** Whether it is somebody out there, and not the host itself, that a connect failed with `errno` (positive) for. */
+export function isOutsideFault(errno: number): boolean {
+  return errno === ECONNREFUSED || errno === ECONNRESET || errno === EHOSTUNREACH || errno === ETIMEDOUT;
 }

@@ -46,18 +46,24 @@ export interface PingFlowOwner {
 
 export class PingFlow extends DatagramFlow implements ErrorSink {
   readonly #owner: PingFlowOwner;
+  /** While the flow is told to be open. */
+  #opening: IpAddress | null = null;
 
   constructor(owner: PingFlowOwner, guest: IpAddress, identifier: number) {
     super(owner.context, IDLE_MS, 'icmp', guest, ANY_ADDRESS, (identifier << 16) >>> 0, null);
     this.#owner = owner;
   }
 
-  open(): number {
+  /** `first` is where the guest pings first, told in events. */
+  open(first: IpAddress): number {
     const { isV4 } = this.guest;
     const result = this.socket.open(isV4, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, this);
     if (result < 0) return result;
     this.socket.receiveErrors();
     this.socket.setOption(IP_RECVTTL, IPV6_RECVHOPLIMIT, 1);
+    this.#opening = first;
+    this.record.opened(this.context, this);
+    this.#opening = null;
     return 0;
   }
 
@@ -92,16 +98,18 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
 
   /** The identifier stands where others have a port. */
   ends(): FlowEnds {
+    const first = this.#opening === null ? NOWHERE : endpoint(this.#opening, 0);
     return {
       left: endpoint(this.guest, this.guestPort),
-      leftLocal: NOWHERE,
-      right: NOWHERE,
+      leftLocal: first,
+      right: first,
       rightLocal: localEnd(this.context, this.socket.fd),
     };
   }
 
   close(): void {
     if (this.socket.fd < 0) return;
+    this.record.closed(this.context, this);
     this.socket.close();
     this.context.timers.cancel(this);
     this.#owner.ended(this);

@@ -67,6 +67,7 @@ export class PingFlows implements PingFlowOwner {
     if (findTarget(context, Protocol.Icmp, p.dst, 0, target) !== TargetKind.Outside) {
       const isGroup = target.verdict === Verdict.DenyGroup;
       counters.drop(isGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
+      context.denials.denied('icmp', p, 0, 0, target.verdict);
       // RFC 1122 §3.2.2: no error about a group.
       if (!isGroup) icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
       return;
@@ -126,10 +127,11 @@ export class PingFlows implements PingFlowOwner {
     const { counters, icmp, clock } = this.context;
     if (!this.#flows.makeRoom()) {
       counters.drop(DropReason.IcmpLimit);
+      this.context.denials.refused('limit', 'icmp', p, 0, 0);
       return null;
     }
     const flow = new PingFlow(this, p.src, identifier);
-    const result = flow.open();
+    const result = flow.open(p.dst);
     if (result < 0) {
       if (result === -EACCES || result === -EPERM) {
         if (!this.#deniedLogged) {

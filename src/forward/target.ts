@@ -73,7 +73,7 @@ export function findTarget(
     return out.kind;
   }
   if (!context.refreshHostRoutes()) {
-    out.verdict = Verdict.Deny;
+    out.verdict = Verdict.DenyUnsure;
     out.kind = TargetKind.Denied;
     return out.kind;
   }

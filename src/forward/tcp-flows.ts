@@ -331,17 +331,21 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
         // RFC 9293 §3.9.2.3: to a group there is no answer either.
         if (target.verdict === Verdict.DenyGroup) {
           counters.drop(DropReason.PolicyGroup);
+          context.denials.denied('tcp', p, h.srcPort, h.dstPort, target.verdict);
           return;
         }
         counters.drop(DropReason.PolicyDeny);
+        context.denials.denied('tcp', p, h.srcPort, h.dstPort, target.verdict);
         this.#refuser.reset(p, h, length);
         return;
       case TargetKind.Unreachable:
         counters.add(Counter.TcpRefused, 1);
+        context.denials.refused('port', 'tcp', p, h.srcPort, h.dstPort);
         context.icmp.unreachable(p, Unreachable.Net, clock.nowMs);
         return;
       default:
         counters.add(Counter.TcpRefused, 1);
+        context.denials.refused('port', 'tcp', p, h.srcPort, h.dstPort);
         this.#refuser.reset(p, h, length);
         return;
     }
@@ -353,6 +357,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#makeDialRoom();
     if (!this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size)) {
       counters.drop(DropReason.TcpLimit);
+      context.denials.refused('limit', 'tcp', p, h.srcPort, h.dstPort);
       if (this.#limits.mayReset()) this.#refuser.reset(p, h, length);
       return;
     }

@@ -187,12 +187,15 @@ export class UdpFlows implements UdpFlowOwner {
         this.#dns.onQuery(p, h);
         return null;
       case TargetKind.Denied:
+        context.denials.denied('udp', p, h.srcPort, h.dstPort, target.verdict);
         counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.UdpGroup : DropReason.PolicyDeny);
         return null;
       case TargetKind.Unreachable:
+        context.denials.refused('port', 'udp', p, h.srcPort, h.dstPort);
         icmp.unreachable(p, Unreachable.Net, clock.nowMs);
         return null;
       default:
+        context.denials.refused('port', 'udp', p, h.srcPort, h.dstPort);
         icmp.unreachable(p, Unreachable.Port, clock.nowMs);
         return null;
     }
@@ -276,6 +279,7 @@ export class UdpFlows implements UdpFlowOwner {
     const { counters } = this.context;
     if (!this.#flows.makeRoom()) {
       counters.drop(DropReason.UdpLimit);
+      this.context.denials.refused('limit', 'udp', p, h.srcPort, h.dstPort);
       return null;
     }
     const flow = new UdpFlow(this, p.src, h.srcPort, h.dstPort);

@@ -15,6 +15,7 @@ import {
   defaultLimits,
   defaultNames,
   defaultSetup,
+  noFlowLog,
 } from '../../config.ts';
 import { parsePrefix } from '../../firewall/prefix.ts';
 import { parseRuleList, type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
@@ -97,6 +98,7 @@ export function configuration(options: Options): Config {
     configure: options.configure ? 'yes' : 'no',
     setup: { ...defaultSetup, mac, ipv6ByAdvertisement: true, multicast: false, keepMtu: true },
     api: { path: options.apiSocket, requestMax: API_REQUEST_MAX, echo: true },
+    flowLog: noFlowLog,
     sandbox: {
       mountTree: options.sandbox,
       minimal: true,

@@ -5,7 +5,14 @@
  * One difference is on purpose: an -allow entry opens a reserved range only when it lies inside that range (see
  * firewall/verdict). There, `-allow=0.0.0.0/0` would open the host's loopback.
  */
-import { type Config, defaultAddresses, defaultBehavior, defaultLimits, defaultSetup } from '../../config.ts';
+import {
+  type Config,
+  defaultAddresses,
+  defaultBehavior,
+  defaultLimits,
+  defaultSetup,
+  noFlowLog,
+} from '../../config.ts';
 import { parsePrefix } from '../../firewall/prefix.ts';
 import type { Options } from './options.ts';
 
@@ -40,6 +47,8 @@ export function configuration(options: Options): Config {
         udpMapping: 'connected',
         // Even a quiet program tells of names that cannot be found.
         flowEvents: !options.quiet || namedTarget,
+        // The original says nothing of those.
+        denials: 'never',
         mac: MAC,
         sharedMac: true,
         anySource: true,
@@ -66,6 +75,7 @@ export function configuration(options: Options): Config {
     configure: 'no',
     setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
     api: { path: '', requestMax: 0, echo: false },
+    flowLog: noFlowLog,
     sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     dnsServers: [],
     target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '', joinOwner: true },

@@ -6,6 +6,7 @@ import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
 import { Ending } from '../../control/lifecycle.ts';
+import { LineOutput } from '../../control/line-output.ts';
 import { Logger } from '../../control/logger.ts';
 import type { MetricsServer } from '../../control/metrics-server.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../control/namespace.ts';
@@ -18,7 +19,6 @@ import { configuration } from './configuration.ts';
 import { ForwardOpener } from './forward-opener.ts';
 import { goErrorOf } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
-import { LineOutput } from './line-output.ts';
 import { announcement, flowLine, isLookupError, joinHostPort, leftOutLine, oneLine } from './lines.ts';
 import { type MetricsAddress, type Options, parseOptions } from './options.ts';
 import type { EndSignals } from './signals.ts';
@@ -85,9 +85,9 @@ class Program {
         if (!this.#ending.started) say(`[!] ${message}`);
         this.#ending.finish(EXIT_BROKEN);
       },
-      flow: (event) => this.#tell(event),
-      flowsLeftOut: (flows) => {
-        if (!options.quiet) this.#output.line(leftOutLine(flows));
+      flows: (event) => {
+        if (event.type === 'flow') this.#tell(event);
+        else if (event.type === 'flowsLeftOut' && !options.quiet) this.#output.line(leftOutLine(event.flows));
       },
     });
   }

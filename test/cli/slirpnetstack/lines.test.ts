@@ -47,6 +47,11 @@ function event(
     rightLocal: at(rightLocal),
     right: at(right),
     status: { leftRead, leftWrite, rightRead, rightWrite, first },
+    ageMs: 0,
+    bytesOut: 0,
+    bytesIn: 0,
+    failure: '',
+    repeated: 0,
     reason: '',
     ...extra,
   };

@@ -25,7 +25,13 @@ import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
 import { parseRuleEntry, type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
 import type { PolicySpec } from '../../../src/firewall/verdict.ts';
-import type { FlowEvent, FlowInfo, ListedFlow } from '../../../src/forward/flow-info.ts';
+import type {
+  FlowEvent,
+  FlowInfo,
+  ListedFlow,
+  Refusal,
+  RefusalsLeftOut,
+} from '../../../src/forward/flow-info.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
 import { seededRng } from '../seeded-rng.ts';
@@ -126,6 +132,8 @@ export class Lab {
   readonly flowEvents: FlowEvent[] = [];
   /** Of how many more there was no telling, one number each time it was said. */
   readonly flowsLeftOut: number[] = [];
+  readonly refusals: Refusal[] = [];
+  readonly refusalsLeftOut: RefusalsLeftOut[] = [];
   /** Names that the program wants resolved. */
   readonly questions: { request: number; label: string; port: number; protocol: string }[] = [];
   linkGone = '';
@@ -178,7 +186,9 @@ export class Lab {
       newFlowId: () => ++this.#flows,
       report: (event) => {
         if (event.type === 'flow') this.flowEvents.push(event);
-        else this.flowsLeftOut.push(event.flows);
+        else if (event.type === 'flowsLeftOut') this.flowsLeftOut.push(event.flows);
+        else if (event.type === 'refusal') this.refusals.push(event);
+        else this.refusalsLeftOut.push(event);
       },
       hostRoutes: new HostRouteTable(),
       refreshHostRoutes: () => true,

@@ -1,5 +1,5 @@
 /**
- * Standard output, one line at a time, without ever waiting for its reader.
+ * Lines for a descriptor, standard output for one, without ever waiting for their reader.
  *
  * A guest opens as many flows as it likes and each is a line or two, while whoever reads them may be slow or stuck. Waiting
  * in write(2) would keep us from hearing signals; keeping everything would let the guest fill our memory. So what the
@@ -33,13 +33,15 @@ export class LineOutput {
     process.on('exit', () => this.#finish());
   }
 
-  line(text: string): void {
-    if (this.#broken) return;
+  /** False: it is lost. */
+  line(text: string): boolean {
+    if (this.#broken) return false;
     const bytes = Buffer.from(`${text}\n`);
-    if (this.#backlogBytes + bytes.length > BACKLOG_MAX) return;
+    if (this.#backlogBytes + bytes.length > BACKLOG_MAX) return false;
     this.#backlog.push(bytes);
     this.#backlogBytes += bytes.length;
     if (this.#timer === undefined) this.#drain();
+    return true;
   }
 
   #drain(): void {

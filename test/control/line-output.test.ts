@@ -4,14 +4,14 @@ import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { until } from '../../support/wait.ts';
+import { until } from '../support/wait.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tslirp-lines-'));
 after(() => rmSync(directory, { recursive: true }));
 
 /** A program that writes numbered lines of `size` bytes, says on stderr that it has, and ends when it is told to. */
 function program(lines: number, size: number): string {
-  const module = new URL('../../../src/cli/slirpnetstack/line-output.ts', import.meta.url).href;
+  const module = new URL('../../src/control/line-output.ts', import.meta.url).href;
   const source = module.includes('/dist/') ? module.replace(/\.ts$/, '.js') : module;
   return `import(${JSON.stringify(source)}).then(({ LineOutput }) => {
     const output = new LineOutput();
