@@ -232,7 +232,10 @@ describe('hazards A: addresses and policy', () => {
     const lab = new Lab();
     const query = Buffer.from('00070100000100000000000003777777076578616d706c6503636f6d0000010001', 'hex');
     lab.send(udp({ dst: DNS4, dstPort: 53 }, query));
-    lab.send(tcp({ dst: DNS4, dstPort: 53 }));
+    // Over TCP a message goes there, not the connection.
+    const stream = lab.connect(DNS4, 53);
+    assert.equal(lab.kernel.reached.length, 1);
+    stream.sendData(Buffer.concat([Buffer.from([0, query.length]), query]));
     assert.deepEqual(
       lab.kernel.reached.map((r) => `${r.protocol} ${r.address} ${r.port}`),
       ['udp 203.0.113.53 53', 'tcp 203.0.113.53 53'],
