@@ -126,6 +126,9 @@ export class HostRoutes {
   #repairAt = 0;
   #retryAt = 0;
   #error = 0;
+  /** The turn of the loop that asked last, and what it was told. */
+  #askedIn = -1;
+  #answer = false;
 
   /** @throws Error with one line when the kernel cannot be asked: a policy that does not know the host is not safe. */
   constructor(memory: Memory, slab: Slab, table: HostRouteTable, log: (message: string) => void) {
@@ -155,6 +158,15 @@ export class HostRoutes {
     const received = this.#monitor.receive();
     if (received === 0 && !this.#stale && !this.#unsure) return true;
     return this.#update(received);
+  }
+
+  /** As `refresh`, once in a turn of the loop: what else that turn opens goes by the same answer. */
+  refreshIn(turn: number): boolean {
+    if (turn !== this.#askedIn) {
+      this.#askedIn = turn;
+      this.#answer = this.refresh();
+    }
+    return this.#answer;
   }
 
   close(): void {

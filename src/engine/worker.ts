@@ -100,7 +100,7 @@ class Engine {
         this.#loop.timers,
       ),
       hostRoutes,
-      refreshHostRoutes: () => routes.refresh(),
+      refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn),
       newFlowId: () => this.#nextFlow++,
       report: (event) => post(event),
       log: (level, message, fields) => {

@@ -54,8 +54,8 @@ export interface FlowContext {
   /** DNS is offered at the DNS addresses. */
   readonly dnsEnabled: boolean;
   /**
-   * Bring what is known of the host's addresses up to date, before the verdict that opens a flow. False: they are not
-   * known completely, and nothing may be opened.
+   * Bring what is known of the host's addresses up to date, once in a turn, before the verdict that opens a flow. False:
+   * they are not known completely, and nothing may be opened.
    */
   refreshHostRoutes(): boolean;
   /** A number for a flow, never used again. */

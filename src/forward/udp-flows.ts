@@ -41,8 +41,6 @@ export class UdpFlows implements UdpFlowOwner {
   #sink: DatagramSink | null = null;
   readonly #target = new Target();
   #policyVersion = -1;
-  /** When it was last asked what has become of the host. */
-  #askedTurn = -1;
   #forwardsVersion = -1;
   // The batch being gathered for `#sink`; empty when `#gathering` is false.
   readonly #batch = new DatagramBatch();
@@ -114,11 +112,8 @@ export class UdpFlows implements UdpFlowOwner {
       return;
     }
     this.flush();
-    const { policy, remoteForwards, clock } = this.context;
-    if (isSame && this.#askedTurn !== clock.turn) {
-      this.#askedTurn = clock.turn;
-      if (!this.context.refreshHostRoutes()) this.#sink = null;
-    }
+    const { policy, remoteForwards } = this.context;
+    if (isSame && !this.context.refreshHostRoutes()) this.#sink = null;
     // Nothing has changed about the host or the forwards since the last one: it needs no judging.
     if (
       !isSame ||

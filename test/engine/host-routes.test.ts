@@ -115,6 +115,19 @@ function runTests(): void {
       });
     });
 
+    test('review §5: what a turn of the loop was told holds for all of it, and the next one asks again', () => {
+      withWorld([], ({ routes, table }) => {
+        const isKnown = (turn: number): boolean => {
+          assert.equal(routes.refreshIn(turn), true);
+          return table.isLocal(parseIpAddress('192.0.2.9'));
+        };
+        assert.equal(isKnown(7), false);
+        ip('addr', 'add', '192.0.2.9/32', 'dev', 'v0');
+        assert.equal(isKnown(7), false);
+        assert.equal(isKnown(8), true);
+      });
+    });
+
     test('an address added a moment ago is known, one deleted is forgotten', () => {
       withWorld([], ({ knows, forgets }) => {
         for (const [address, near] of [
