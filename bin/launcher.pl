@@ -1,23 +1,25 @@
 # What is done before Node starts, because a process with threads cannot do it any more, or to have it done sooner.
 # `require`d by the programs here.
 #
-# have_device(PID, NAME) makes the TAP before Node is there, in another process beside us: the keeper.
+# become_node(MAIN) is the end of each.
+#
+# have_opener(PID, NAME) has the device opened (opener.pl) by a process beside us; with a PID, before Node is there.
 #
 # confine(MAIN, ATTACH) makes this process one that can become `node MAIN …`:
 #
 #   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
 #     in which nothing is changed yet;
 #   - of all capabilities with CAP_NET_BIND_SERVICE only, and for ATTACH with no_new_privs;
-#   - and at the other ends of sockets, gone when we are: the opener (ATTACH), who keeps all rights and opens the device;
-#     the holder (not ATTACH) of the namespaces for the command; the janitor, who removes socket files; and the builder, who
+#   - and at the other ends of sockets, gone when we are: the opener, who keeps all rights and opens the device; not ATTACH:
+#     he is also the holder of the namespaces for the command; the janitor, who removes socket files; and the builder, who
 #     closes the file system at our word.
 #
 # A mount namespace can be had only before there are threads, but pivot_root(2), called by anybody inside, moves the root
 # of all its processes and threads. So we start with all files in sight, and the tree is closed when everything is open.
 #
-# Where the namespace is not to be had, Node starts without all this, and tells if it must. The descriptors are in the
-# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`. Perl, because it is there wherever the device can be opened (see
-# src/control/namespace-opener.ts), starts in 2 ms and can make any system call. No modules, to keep it so.
+# Where the namespace is not to be had, Node starts with an opener only, and tells if it must. The descriptors are in the
+# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`. Perl, because it is there on every Debian (perl-base is essential), starts
+# in 2 ms and can make any system call. No modules, to keep it so.
 use strict;
 
 sub CLONE_NEWNS() { 0x20000 }
@@ -36,34 +38,22 @@ sub AT_FDCWD() { -100 }
 sub AT_RECURSIVE() { 0x8000 }
 sub CAP_NET_BIND_SERVICE() { 10 }
 sub CAP_SYS_ADMIN() { 21 }
-sub PR_SET_DUMPABLE() { 4 }
 sub PR_CAPBSET_DROP() { 24 }
 sub PR_SET_NO_NEW_PRIVS() { 38 }
 sub AF_UNIX() { 1 }
 sub SOCK_SEQPACKET() { 5 }
 sub F_DUPFD() { 0 }
-sub O_RDWR_NONBLOCK() { 2050 }
-sub EINVAL() { 22 }
-sub TUNSETIFF() { 0x400454ca }
-# IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
-sub TAP_FLAGS() { 0x5002 }
-sub AF_NETLINK() { 16 }
-sub SOCK_RAW() { 3 }
-sub NETLINK_ROUTE() { 0 }
-sub SOL_SOCKET() { 1 }
-sub SCM_RIGHTS() { 1 }
-sub MSG_NOSIGNAL() { 0x4000 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
 sub OUR_DESCRIPTORS() { 10 }
 sub MESSAGE_MAX() { 65536 }
 sub WATCH_SECONDS() { 0.2 }
 
-# Numbers of x86-64 and arm64.
+# Numbers of x86-64, and of arm64 and riscv64.
 my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
   setns => [308, 268], capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442], sendmsg => [46, 211],
 );
-my %column = (62 => 0, 183 => 1);
+my %column = (62 => 0, 183 => 1, 243 => 1);
 my $column;
 
 # A system call by name; true when it succeeded.
@@ -137,84 +127,12 @@ sub receive {
   return $message;
 }
 
-# Give up: STEP, errno and what went wrong, in which %m stands for the name of the errno.
-sub give_up {
-  my ($step, $what, $errno) = @_;
-  syswrite(STDIN, "$step $errno $what");
-  exit 0;
-}
-
-# The namespace file PATH; undefined where we are in that namespace already.
-sub namespace_file {
-  my ($kind, $path, $ours) = @_;
-  open(my $file, '<', $path) or give_up('namespace', "the $kind namespace $path cannot be opened: %m", $! + 0);
-  return identity(stat $file) eq identity(stat "/proc/self/ns/$ours") ? undef : $file;
-}
-
-sub enter {
-  my ($network, $user, $pid, $start) = @_;
-  my $network_file = namespace_file('network', $network, 'net');
-  my $user_file = $user eq '' ? undef : namespace_file('user', $user, 'user');
-  # What is entered is what was opened, and that was the process's if it runs still.
-  give_up('namespace', "there is no process $pid any more", 0) if $pid && start_time($pid) ne $start;
-  # The right to one of them may come with the other.
-  my $inside = !$network_file || kernel('setns', fileno($network_file), CLONE_NEWNET);
-  for ([user => $user, $user_file, CLONE_NEWUSER], [network => $network, $inside ? undef : $network_file, CLONE_NEWNET]) {
-    my ($kind, $path, $file, $type) = @$_;
-    next if !$file || kernel('setns', fileno($file), $type);
-    my $what = $! == EINVAL ? "$path is not a $kind namespace" : "the $kind namespace cannot be entered: %m";
-    give_up('namespace', $what, $! + 0);
-  }
-}
-
-# One byte with a descriptor: struct msghdr, iovec and cmsghdr.
-sub send_descriptor {
-  my ($fd) = @_;
-  my $byte = '.';
-  my $vector = pack('P Q', $byte, 1);
-  my $control = pack('Q l3 x4', 20, SOL_SOCKET, SCM_RIGHTS, $fd);
-  my $header = pack('Q2 P Q P Q2', 0, 0, $vector, 1, $control, length($control), 0);
-  kernel('sendmsg', 0, $header, MSG_NOSIGNAL) or exit 1;
-}
-
-# Opens the device in the namespaces `NETWORK USER PID START` (a NUL between them) and sends its descriptor and that of a
-# netlink socket; then does what only somebody inside may do: netlink messages pass both ways as they are, by a socket of
-# its own, lest we take what comes for the other. An order of ours begins with a word of zero, unlike those: `T` and a
-# struct ifreq, `S` and `NAME/SETTING VALUE` of IPv6; the answer is an errno.
-sub open_device {
-  enter(split /\0/, receive(), -1);
-  sysopen(my $tun, '/dev/net/tun', O_RDWR_NONBLOCK)
-    or give_up('tun', '/dev/net/tun cannot be opened for reading and writing: %m', $! + 0);
-  my ($netlink, $news);
-  socket($netlink, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) && socket($news, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
-    or give_up('namespace', 'no netlink socket in the namespace: %m', $! + 0);
-  syswrite(STDIN, 'open');
-  send_descriptor(fileno($_)) for $tun, $news;
-  close($news);
-  my $bits = '';
-  vec($bits, $_, 1) = 1 for 0, fileno($netlink);
-  while (select(my $readable = $bits, undef, undef, undef)) {
-    if (vec($readable, fileno($netlink), 1)) {
-      sysread($netlink, my $answer, MESSAGE_MAX) or exit 1;
-      syswrite(STDIN, $answer);
-    }
-    next if !vec($readable, 0, 1);
-    my $message = receive();
-    my ($word, $order, $rest) = unpack('L a a*', $message);
-    if ($word) { syswrite($netlink, $message) or exit 1 }
-    else {
-      my $done = $order eq 'T' ? ioctl($tun, TUNSETIFF, $rest) : put(split(/ /, "/proc/sys/net/ipv6/conf/$rest"));
-      syswrite(STDIN, pack('l', $done ? 0 : $!));
-    }
-  }
-}
-
-# Keeps the namespaces of the command to come until somebody is in them; tells its number.
+# Keeps the namespaces of the command to come until somebody is in them; tells its number. Then opens the device there.
 sub hold {
   enter_user_namespace(CLONE_NEWNET | CLONE_NEWNS) or exit 1;
   kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0) or exit 1;
   syswrite(STDIN, $$);
-  receive() while 1;
+  open_device();
 }
 
 sub identity {
@@ -367,41 +285,31 @@ sub fill_standard_streams {
   while (open(my $null, '+<', '/dev/null')) { last if fileno($null) > 2 }
 }
 
-# Attaches to the interface, which is created if it is not there, and keeps what src/control/namespace-opener.ts would
-# have opened in the namespace until that has taken it over. Says `PID NETWORK TUN NETLINK SETTINGS` (-1 = none); whatever
-# goes wrong here is left to be found out, and told, there.
-sub keep_device {
-  my ($pid, $name) = @_;
-  open(my $network, '<', "/proc/$pid/ns/net") or return;
-  open(my $user, '<', "/proc/$pid/ns/user") or return;
-  # It fails for the one that we are in.
-  kernel('setns', fileno($user), CLONE_NEWUSER);
-  kernel('setns', fileno($network), CLONE_NEWNET) or return;
-  # New credentials have made us a process whose descriptors nobody may take.
-  kernel('prctl', PR_SET_DUMPABLE, 1, 0, 0, 0) or return;
-  sysopen(my $tun, '/dev/net/tun', O_RDWR_NONBLOCK) or return;
-  my $request = pack('a16 S x22', $name, TAP_FLAGS);
-  ioctl($tun, TUNSETIFF, $request) or return;
-  socket(my $netlink, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) or return;
-  my $directory;
-  my $settings = sysopen($directory, '/proc/sys/net/ipv6/conf', 0) ? fileno($directory) : -1;
-  syswrite(STDIN, join(' ', $$, identity(stat $network), fileno($tun), fileno($netlink), $settings));
-  receive();
-}
-
-sub have_device {
-  my (@what) = @_;
+sub have_opener {
+  my (@device) = @_;
   fill_standard_streams();
-  defined($column = processor()) or return;
-  my $end = aside(sub { keep_device(@what) });
-  $ENV{TSLIRP_LAUNCHER} = "keeper=$end" if defined $end;
+  defined($column //= processor()) or return;
+  my $end = aside(sub { open_device(@device) });
+  $ENV{TSLIRP_LAUNCHER} = "opener=$end" if defined $end;
 }
 
 sub confine {
   my ($main, $attach) = @_;
   fill_standard_streams();
   my $ends = arrange($main, $attach);
-  $ENV{TSLIRP_LAUNCHER} = $ends if defined $ends;
+  if (defined $ends) { $ENV{TSLIRP_LAUNCHER} = $ends }
+  else { have_opener() }
 }
 
+sub become_node {
+  my ($main) = @_;
+  # Node would read these certificates before all else, which takes it longer than the rest of its start. We need none; a
+  # command that we run gets them back (src/control/launcher.ts).
+  $ENV{TSLIRP_EXTRA_CA_CERTS} = delete $ENV{NODE_EXTRA_CA_CERTS} if exists $ENV{NODE_EXTRA_CA_CERTS};
+  # Under the name that we were called by.
+  exec { 'node' } $0, $main, @ARGV or print STDERR "node cannot be started: $!\n";
+  exit 127;
+}
+
+require(__FILE__ =~ s{[^/]*$}{opener.pl}r);
 1;

@@ -88,18 +88,6 @@ export const defaultAddresses: AddressPlan = {
   dns6: 'fd00::3',
 };
 
-/** What a helper process has opened inside the guest's network namespace, for the data plane to take over. */
-export interface NamespaceDescriptors {
-  /** The process that holds them until the guest is ready (pidfd_getfd(2)). */
-  holder: number;
-  /** /dev/net/tun; not attached to an interface yet, or to the one that is meant. */
-  tun: number;
-  /** A NETLINK_ROUTE socket. */
-  netlink: number;
-  /** The directory /proc/sys/net/ipv6/conf, or -1 where there is none. */
-  ipv6Settings: number;
-}
-
 /** An interface of the guest's network namespace; as in `Config`. */
 interface InterfaceWish {
   name: string;
@@ -108,15 +96,13 @@ interface InterfaceWish {
   setup: InterfaceSetup;
 }
 
+/**
+ * An interface of a network namespace that a process with threads cannot enter: another one sends the descriptors and does
+ * what needs rights.
+ */
 export interface InterfaceDevice extends InterfaceWish {
   kind: 'interface';
-  descriptors: NamespaceDescriptors;
-}
-
-/** An interface over which we have no rights: another process sends the descriptors and does what needs rights. */
-export interface SentDevice extends InterfaceWish {
-  kind: 'sent';
-  /** The socket to that process, which has been told the namespaces (bin/launcher.pl); closed when the device is there. */
+  /** The socket to that process, which has been told the namespace (bin/opener.pl); closed when the device is there. */
   socket: number;
 }
 
@@ -138,7 +124,7 @@ export interface BessDevice {
 }
 
 /** Where the data plane gets the guest's packets. */
-export type DeviceSpec = InterfaceDevice | SentDevice | DescriptorDevice | BessDevice;
+export type DeviceSpec = InterfaceDevice | DescriptorDevice | BessDevice;
 
 /** An IP address as literal text (no names, no brackets) and a port. */
 export interface Endpoint {
@@ -380,10 +366,8 @@ export interface AttachTarget {
   /** Process whose namespaces are meant, or 0 when a path was given. */
   pid: number;
   netnsPath: string;
-  /** User namespace to enter first; empty = see `joinOwner`. */
+  /** User namespace beside it, or empty: the one that the network belongs to is found without. */
   usernsPath: string;
-  /** Without `usernsPath`: enter the user namespace of the process that `pid` or a /proc path names, or none. */
-  joinOwner: boolean;
 }
 
 /** An open TAP or TUN device, inherited. */

@@ -251,9 +251,9 @@ function attachTarget(text: string, usernsPath: string): AttachTarget {
     const pid = decimal(text);
     if (pid < 1)
       throw new UsageError(`${JSON.stringify(text)} is not a process number; accepted: PID or NETNS-PATH`);
-    return { kind: 'attach', pid, netnsPath: '', usernsPath, joinOwner: true };
+    return { kind: 'attach', pid, netnsPath: '', usernsPath };
   }
-  return { kind: 'attach', pid: 0, netnsPath: text, usernsPath, joinOwner: true };
+  return { kind: 'attach', pid: 0, netnsPath: text, usernsPath };
 }
 
 /** Reads the arguments after the program's name. @throws UsageError */

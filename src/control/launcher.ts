@@ -7,6 +7,7 @@
 import { closeSync, lstatSync, read, readSync, type Stats, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { DeviceError } from '../device-error.ts';
 import { type NamespaceRef, processNetwork } from './namespace.ts';
 
 const MESSAGE_MAX = 65536;
@@ -32,7 +33,6 @@ export const launcherDescriptors: readonly number[] = [...ends.values()].filter(
 );
 /** We have next to no capabilities, and there is a process that can close the file system around us. */
 export const isConfined: boolean = ends.has('builder');
-export const hasOpener: boolean = ends.has('opener');
 
 function text(buffer: Buffer, length: number): string {
   return buffer.toString('utf8', 0, length);
@@ -60,39 +60,27 @@ export async function closeTree(order: readonly string[]): Promise<void> {
   if (result !== 'closed') throw new Error(result.trim() || 'the builder has ended');
 }
 
-/** What the keeper holds, opened before we were there; the device is attached to its interface. */
-interface Kept {
-  pid: number;
-  /** Identity of the network namespace. */
-  network: string;
-  tun: number;
-  netlink: number;
-  ipv6Settings: number;
+/** The process in the namespaces that were made for the command, or 0; they are there until the device is open. */
+export function holderPid(): number {
+  const socket = ends.get('holder');
+  if (socket === undefined) return 0;
+  const buffer = Buffer.allocUnsafe(16);
+  return Number(text(buffer, readSync(socket, buffer)));
 }
 
-/** Undefined when there is no keeper, or it could not have the device. */
-export function askKeeper(): Kept | undefined {
-  const socket = ends.get('keeper');
-  if (socket === undefined) return undefined;
-  const buffer = Buffer.allocUnsafe(MESSAGE_MAX);
-  const [pid = '', network = '', ...rest] = text(buffer, readSync(socket, buffer)).split(' ');
-  const [tun = -1, netlink = -1, ipv6Settings = -1] = rest.map(Number);
-  return network === '' ? undefined : { pid: Number(pid), network, tun, netlink, ipv6Settings };
-}
-
-/** Returns when it has let go of what it holds. */
-export function releaseKeeper(): void {
-  const socket = ends.get('keeper');
-  if (socket === undefined) return;
-  ends.delete('keeper');
-  awaitEnd(socket);
-  closeSync(socket);
-}
-
-/** Have the opener open the device in there; the socket through which it sends it to the data plane. */
+/**
+ * Have the device opened in there, which the holder does as well as the opener; the socket through which it comes to the
+ * data plane. Throws a DeviceError.
+ */
 export function openElsewhere({ netPath, userPath, pid, startTime }: NamespaceRef): number {
-  const socket = ends.get('opener') ?? -1;
-  writeSync(socket, [netPath, userPath, pid, startTime].join('\0'));
+  const socket = ends.get('opener') ?? ends.get('holder');
+  if (socket === undefined) {
+    throw new DeviceError('namespace', 0, 'only the programs in bin/ can enter a network namespace');
+  }
+  // It has descriptors of its own.
+  const ours = (path: string): string =>
+    path.replace(/^(\/proc\/self|\/dev)(?=\/fd\/)/, `/proc/${process.pid}`);
+  writeSync(socket, [ours(netPath), ours(userPath), pid, startTime].join('\0'));
   return socket;
 }
 
@@ -101,20 +89,6 @@ export function releaseOpener(): void {
   const socket = ends.get('opener');
   if (socket !== undefined) closeSync(socket);
   ends.delete('opener');
-}
-
-/** The process in the namespaces that were made for the command, or 0; they are there until `releaseHolder`. */
-export function holderPid(): number {
-  const socket = ends.get('holder');
-  if (socket === undefined) return 0;
-  const buffer = Buffer.allocUnsafe(16);
-  return Number(text(buffer, readSync(socket, buffer)));
-}
-
-export function releaseHolder(): void {
-  const socket = ends.get('holder');
-  if (socket !== undefined) closeSync(socket);
-  ends.delete('holder');
 }
 
 /** What somebody has to look after who still sees all files and processes. */

@@ -1,10 +1,10 @@
 /** Naming the namespaces of a guest, by process or by file. */
 import { readFileSync } from 'node:fs';
 
-/** Which namespaces to enter. */
+/** Which network namespace to enter. */
 export interface NamespaceRef {
   netPath: string;
-  /** Empty = none. */
+  /** A user namespace that was named beside it, or empty. */
   userPath: string;
   /** Process that the paths belong to, or 0, and its start time as /proc tells it. */
   pid: number;
@@ -35,16 +35,12 @@ export function processNetwork(pid: number): string {
 export function namespaceOfProcess(pid: number, usernsPath = ''): NamespaceRef {
   const startTime = processStartTime(pid);
   if (startTime === '') throw new Error(`there is no process ${pid}`);
-  const userPath = usernsPath === '' ? `/proc/${pid}/ns/user` : usernsPath;
-  return { netPath: `/proc/${pid}/ns/net`, userPath, pid, startTime };
+  return { netPath: `/proc/${pid}/ns/net`, userPath: usernsPath, pid, startTime };
 }
 
-/** Network namespace by file; a /proc/PID/ns/net path means that process, and with `joinOwner` its user namespace. */
-export function namespaceOfPath(netPath: string, usernsPath = '', joinOwner = true): NamespaceRef {
+/** Network namespace by file; a /proc/PID/ns/net path means that process. */
+export function namespaceOfPath(netPath: string, usernsPath = ''): NamespaceRef {
   const match = /^\/proc\/(\d+)\/ns\/net$/.exec(netPath);
-  if (match !== null) {
-    const ofProcess = namespaceOfProcess(Number(match[1]), usernsPath);
-    return joinOwner ? ofProcess : { ...ofProcess, userPath: usernsPath };
-  }
+  if (match !== null) return namespaceOfProcess(Number(match[1]), usernsPath);
   return { netPath, userPath: usernsPath, pid: 0, startTime: '' };
 }

@@ -17,7 +17,7 @@ import { delimiter, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Config, RunTarget } from '../config.ts';
 import { type GuestFiles, writeGuestFiles } from './guest-files.ts';
-import { holderPid, launcherDescriptors, releaseHolder } from './launcher.ts';
+import { holderPid, launcherDescriptors } from './launcher.ts';
 
 /**
  * $1 is the directory of our files, $2 the working directory; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
@@ -160,7 +160,6 @@ export class RunCommand {
       let words = '';
       report?.setEncoding('latin1').on('data', (text: string) => {
         words += text;
-        releaseHolder();
         resolve();
         if (!words.includes('done')) return;
         this.files.remove();

@@ -96,8 +96,8 @@ function watchFlows(
   }
 }
 
-function namespaceOf({ pid, netnsPath, usernsPath, joinOwner }: AttachTarget): NamespaceRef {
-  return pid === 0 ? namespaceOfPath(netnsPath, usernsPath, joinOwner) : namespaceOfProcess(pid, usernsPath);
+function namespaceOf({ pid, netnsPath, usernsPath }: AttachTarget): NamespaceRef {
+  return pid === 0 ? namespaceOfPath(netnsPath, usernsPath) : namespaceOfProcess(pid, usernsPath);
 }
 
 /** `tslirp run`: serve a new namespace as long as the command in it runs, and end with its exit status. */

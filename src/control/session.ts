@@ -3,7 +3,7 @@
  * for `run` and `attach` alike.
  *
  *     supervisor starts the thread ─────────────┐
- *     helper opens descriptors in the namespace ┴─ setResolvers, addGuest → guestReady → helper released
+ *     opener opens descriptors in the namespace ┴─ setResolvers, addGuest → guestReady
  *                                                  → forwards, one by one
  */
 import type { BessTarget, Config, DescriptorTarget, DeviceSpec, HostEnd } from '../config.ts';
@@ -14,10 +14,9 @@ import { Confinement } from './confinement.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
 import type { ForwardTargets } from './forward-targets.ts';
-import { hasOpener, openElsewhere, releaseOpener } from './launcher.ts';
+import { openElsewhere, releaseOpener } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import type { NamespaceRef } from './namespace.ts';
-import { openInNamespace } from './namespace-opener.ts';
 import { ResolvConfFollower } from './resolv-conf.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -97,16 +96,10 @@ export class Session {
     return this.addGuest({ ...from, mtu: this.config.mtu });
   }
 
-  private async openDevice(namespace: NamespaceRef): Promise<GuestReady> {
+  private openDevice(namespace: NamespaceRef): Promise<GuestReady> {
     const { interfaceName: name, mtu, configure, setup } = this.config;
-    const wanted = { name, mtu, configure, setup };
-    if (hasOpener) return this.addGuest({ kind: 'sent', socket: openElsewhere(namespace), ...wanted });
-    const { descriptors, release } = await openInNamespace(namespace);
-    try {
-      return await this.addGuest({ kind: 'interface', descriptors, ...wanted });
-    } finally {
-      await release();
-    }
+    const socket = openElsewhere(namespace);
+    return this.addGuest({ kind: 'interface', socket, name, mtu, configure, setup });
   }
 
   private addGuest(device: DeviceSpec): Promise<GuestReady> {

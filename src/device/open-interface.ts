@@ -6,9 +6,8 @@
  * Read: Linux Documentation/networking/tuntap.rst, rtnetlink(7), ip-sysctl.rst (accept_ra, autoconf).
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
-import { writeFileSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, SentDevice } from '../config.ts';
+import type { AddressPlan, InterfaceDevice } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { EBUSY, EINVAL, ENODEV, ENOENT, EPERM } from '../sys/errno.ts';
@@ -35,19 +34,7 @@ const CREATED_MTU = 65520;
 const ARPHRD_NONE = 0xfffe;
 
 /** What is asked for. */
-export type InterfaceRequest = Omit<SentDevice, 'kind' | 'socket'>;
-
-/** Descriptors of this process, opened inside the namespace; they stay the caller's. */
-export interface InterfaceDescriptors {
-  /** /dev/net/tun. */
-  tun: number;
-  /** A NETLINK_ROUTE socket; not used with `opener`. */
-  netlink: number;
-  /** The directory /proc/sys/net/ipv6/conf, or -1. */
-  ipv6Settings: number;
-  /** Socket to somebody who has rights over the namespace (sys/netns/opener); -1 = we have them. */
-  opener: number;
-}
+export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'socket'>;
 
 export interface OpenedInterface extends TapProperties {
   name: string;
@@ -125,23 +112,6 @@ function setOffloads(tun: TunDevice, flags: number, segmentation: boolean, notes
   return 0;
 }
 
-/** Write a setting of IPv6; 0 or -errno. */
-function writeSetting(
-  { ipv6Settings, opener }: InterfaceDescriptors,
-  name: string,
-  setting: string,
-  value: string,
-): number {
-  if (opener >= 0) return orderSetting(opener, name, setting, value);
-  try {
-    // A path that goes through an open directory is of the namespace in which that was opened.
-    if (ipv6Settings >= 0) writeFileSync(`/proc/self/fd/${ipv6Settings}/${name}/${setting}`, value);
-    return 0;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).errno ?? -EPERM;
-  }
-}
-
 function lookUp(netlink: Rtnetlink, name: string): InterfaceInfo | null {
   const found = netlink.linkByName(name);
   if (typeof found === 'number') {
@@ -168,14 +138,14 @@ class Configuration {
     this.notes = notes;
   }
 
-  apply(plan: AddressPlan, descriptors: InterfaceDescriptors): void {
+  apply(plan: AddressPlan, opener: number): void {
     const { netlink, index } = this;
     const { name, setup } = this.request;
     const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
     check(netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
     // We set addresses and routes ourselves; a router advertisement would add a second default route.
     for (const setting of ipv6 ? ['accept_ra', 'autoconf'] : []) {
-      const result = writeSetting(descriptors, name, setting, '0');
+      const result = orderSetting(opener, name, setting, '0');
       // Without IPv6 in the kernel there is nothing to set.
       if (result < 0 && result !== -ENOENT)
         this.notes.push(`${setting} of ${name} cannot be set to 0: ${getSystemErrorName(result)}`);
@@ -233,16 +203,20 @@ function properties(flags: number, offloads: number): Omit<TapProperties, 'mtu'>
   };
 }
 
-/** @throws DeviceError */
+/**
+ * @param tunFd /dev/net/tun, opened inside the namespace; it stays the caller's
+ * @param opener socket to somebody who has rights over the namespace (sys/netns/opener)
+ * @throws DeviceError
+ */
 export function openInterface(
   request: InterfaceRequest,
   plan: AddressPlan,
-  descriptors: InterfaceDescriptors,
+  tunFd: number,
+  opener: number,
 ): OpenedInterface {
   const notes: string[] = [];
   const { name, mtu, configure, setup } = request;
-  const { opener } = descriptors;
-  const netlink = new Rtnetlink(opener >= 0 ? opener : descriptors.netlink);
+  const netlink = new Rtnetlink(opener);
   const before = lookUp(netlink, name);
   if (!setup.create) mustExist(before, name, 'does not exist');
   if (before !== null && before.kind !== 'tun' && before.kind !== '') {
@@ -252,7 +226,7 @@ export function openInterface(
       `interface ${name} exists but is no TAP or TUN device (it is a ${before.kind})`,
     );
   }
-  const tun = new TunDevice(descriptors.tun, opener);
+  const tun = new TunDevice(tunFd, opener);
   const flags = attach(tun, name, before, notes);
   const offloads = setOffloads(tun, flags, setup.segmentation, notes);
 
@@ -269,7 +243,7 @@ export function openInterface(
   const wanted = keepMtu ? 0 : mtu > 0 || before !== null ? mtu : CREATED_MTU;
   if (wanted > 0)
     check(netlink.setLink(created.index, { mtu: wanted }), 'configure', `cannot set the MTU to ${wanted}`);
-  if (configured) new Configuration(request, netlink, created.index, notes).apply(plan, descriptors);
+  if (configured) new Configuration(request, netlink, created.index, notes).apply(plan, opener);
 
   const { mtu: actualMtu, txQueueLen } = mustExist(lookUp(netlink, name), name, 'vanished');
   const isGiven = keepMtu && mtu > 0;

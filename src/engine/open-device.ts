@@ -1,9 +1,9 @@
 /** From what the control plane says about a device to a link that carries frames. */
 import { fstatSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceDevice, SentDevice } from '../config.ts';
+import type { AddressPlan, InterfaceDevice } from '../config.ts';
 import type { DeviceLink } from '../device/device-link.ts';
-import { attachedTap, type InterfaceDescriptors, openInterface } from '../device/open-interface.ts';
+import { attachedTap, openInterface } from '../device/open-interface.ts';
 import { SocketLink } from '../device/socket-link.ts';
 import { TapLink } from '../device/tap-link.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
@@ -11,17 +11,18 @@ import type { Slab } from '../stack/buffer/slab.ts';
 import { EINVAL } from '../sys/errno.ts';
 import { close, read, setNonBlocking } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
-import { PASS_SCRATCH_BYTES, receiveDescriptor } from '../sys/pass-descriptor.ts';
-import { takeDescriptor } from '../sys/pidfd.ts';
+import { receiveDescriptor } from '../sys/pass-descriptor.ts';
 import {
   AF_UNIX,
   getsockoptInt,
+  SHUT_WR,
   SO_ACCEPTCONN,
   SO_DOMAIN,
   SO_TYPE,
   SOCK_DGRAM,
   SOCK_SEQPACKET,
   SOL_SOCKET,
+  shutdown,
 } from '../sys/socket.ts';
 import type { LinkInfo } from './messages.ts';
 
@@ -55,42 +56,14 @@ export interface InterfaceNews {
   link: TapLink;
 }
 
-function take(holder: number, fd: number): number {
-  const taken = takeDescriptor(holder, fd);
-  if (taken >= 0) return taken;
-  throw new DeviceError(
-    'tun',
-    -taken,
-    `the helper's descriptors cannot be taken over: ${getSystemErrorName(taken)}`,
-  );
-}
-
-/** What is needed of a namespace, ours now: the TUN and the netlink socket for as long as the guest lives. */
-function takeOver({ descriptors }: InterfaceDevice): InterfaceDescriptors {
-  const { holder } = descriptors;
-  const taken: number[] = [];
-  try {
-    for (const fd of [descriptors.netlink, descriptors.tun, descriptors.ipv6Settings])
-      taken.push(fd < 0 ? -1 : take(holder, fd));
-  } catch (error) {
-    for (const fd of taken) close(fd);
-    throw error;
-  }
-  const [netlink = -1, tun = -1, ipv6Settings = -1] = taken;
-  return { tun, netlink, ipv6Settings, opener: -1 };
-}
-
-/** The same, from somebody who has the rights for it. The socket is closed when it does not come. */
-function receive({ socket }: SentDevice, slab: Slab, memory: Memory): InterfaceDescriptors {
-  const answer = slab.region(OPENER_ANSWER_MAX);
+/** What is needed of a namespace, from somebody inside. @throws DeviceError */
+function receive(socket: number, answer: number, memory: Memory): { tun: number; netlink: number } {
   const length = read(memory, socket, answer, OPENER_ANSWER_MAX);
   const text = Buffer.from(memory.view.buffer, answer, Math.max(0, length)).toString();
-  const scratch = slab.region(PASS_SCRATCH_BYTES);
-  const tun = text === 'open' ? receiveDescriptor(memory, scratch, socket) : -1;
-  const netlink = tun < 0 ? tun : receiveDescriptor(memory, scratch, socket);
-  if (netlink >= 0) return { tun, netlink, ipv6Settings: -1, opener: socket };
+  const tun = text === 'open' ? receiveDescriptor(memory, answer, socket) : -1;
+  const netlink = tun < 0 ? tun : receiveDescriptor(memory, answer, socket);
+  if (netlink >= 0) return { tun, netlink };
   if (tun >= 0) close(tun);
-  close(socket);
   if (text === 'open')
     throw new DeviceError('tun', -netlink, `the device did not come: ${getSystemErrorName(netlink)}`);
   const [, step = 'namespace', errno = '0', what = 'the process that opens the device has ended'] =
@@ -99,33 +72,38 @@ function receive({ socket }: SentDevice, slab: Slab, memory: Memory): InterfaceD
   throw new DeviceError(step as DeviceStep, Number(errno), message);
 }
 
+/** Returns when the other side has let go as well: an interface lives as long as the last descriptor attached to it. */
+function release(socket: number, scratch: number, memory: Memory): void {
+  shutdown(socket, SHUT_WR);
+  while (read(memory, socket, scratch, OPENER_ANSWER_MAX) > 0);
+  close(socket);
+}
+
 /** An interface of a namespace. @throws DeviceError */
-export function openDevice(
-  spec: InterfaceDevice | SentDevice,
-  plan: AddressPlan,
-  slab: Slab,
-  memory: Memory,
-): OpenDevice {
-  const descriptors = spec.kind === 'sent' ? receive(spec, slab, memory) : takeOver(spec);
-  const { tun, netlink, ipv6Settings, opener } = descriptors;
+export function openDevice(spec: InterfaceDevice, plan: AddressPlan, slab: Slab, memory: Memory): OpenDevice {
+  const { socket } = spec;
+  const scratch = slab.region(OPENER_ANSWER_MAX);
+  let tun = -1;
+  let netlink = -1;
   try {
+    ({ tun, netlink } = receive(socket, scratch, memory));
     setNonBlocking(tun);
     const { name, index, medium, mtu, txQueueLen, notes, ...properties } = openInterface(
       spec,
       plan,
-      descriptors,
+      tun,
+      socket,
     );
     const link = new TapLink(tun, { medium, mtu, ...properties }, slab, memory);
     if (index === 0) close(netlink);
     const news = index === 0 ? null : { netlink, index, link };
     return { link, info: { name, medium, mtu, txQueueLen }, notes, news };
   } catch (error) {
-    close(tun);
-    close(netlink);
+    if (tun >= 0) close(tun);
+    if (netlink >= 0) close(netlink);
     throw error;
   } finally {
-    if (ipv6Settings >= 0) close(ipv6Settings);
-    if (opener >= 0) close(opener);
+    release(socket, scratch, memory);
   }
 }
 

@@ -210,7 +210,6 @@ class Engine {
     this.#attempt(id, () => {
       switch (device.kind) {
         case 'interface':
-        case 'sent':
           this.#start(id, guest, openDevice(device, addresses, this.#slab, this.#memory));
           return;
         case 'descriptor':

@@ -82,7 +82,6 @@ describe('parseArguments', () => {
       pid: 42,
       netnsPath: '',
       usernsPath: '',
-      joinOwner: true,
     });
     assert.equal(byPid.configure, 'yes');
     const byPath = parse(
@@ -97,7 +96,6 @@ describe('parseArguments', () => {
       pid: 0,
       netnsPath: '/proc/self/ns/net',
       usernsPath: '/proc/self/ns/user',
-      joinOwner: true,
     });
     assert.equal(byPath.configure, 'no');
   });

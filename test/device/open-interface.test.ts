@@ -3,12 +3,10 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { defaultAddresses, defaultSetup, type InterfaceSetup } from '../../src/config.ts';
-import { namespaceOfProcess } from '../../src/control/namespace.ts';
-import { openInNamespace } from '../../src/control/namespace-opener.ts';
 import { type OpenedInterface, openInterface } from '../../src/device/open-interface.ts';
 import { DeviceError } from '../../src/device-error.ts';
 import { close } from '../../src/sys/io.ts';
-import { takeDescriptor } from '../../src/sys/pidfd.ts';
+import { openIn } from '../support/opener.ts';
 
 const ENODEV = 19;
 const EBUSY = 16;
@@ -73,18 +71,13 @@ class Namespace {
 
   /** Opens an interface; `during` is called while it is held. */
   async open(change: Change, during: (opened: OpenedInterface) => void | Promise<void>): Promise<void> {
-    const { descriptors, release } = await openInNamespace(namespaceOfProcess(this.holder.pid as number));
-    const { holder } = descriptors;
-    const [tun, netlink, ipv6Settings] = [descriptors.tun, descriptors.netlink, descriptors.ipv6Settings].map(
-      (fd) => takeDescriptor(holder, fd),
-    ) as [number, number, number];
-    await release();
+    const { tun, opener } = await openIn(`/proc/${this.holder.pid}/ns/net`);
     try {
       const setup = { ...defaultSetup, ...change.setup };
       const request = { name: 'tap0', mtu: 0, configure: 'auto' as const, ...change, setup };
-      await during(openInterface(request, defaultAddresses, { tun, netlink, ipv6Settings, opener: -1 }));
+      await during(openInterface(request, defaultAddresses, tun, opener));
     } finally {
-      for (const fd of [tun, netlink, ipv6Settings]) close(fd);
+      for (const fd of [tun, opener]) close(fd);
     }
   }
 

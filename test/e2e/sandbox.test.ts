@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import {
+  asOwner,
   attach,
   bareNamespace,
   directory,
@@ -22,6 +23,7 @@ import {
   HOST4,
   mode,
   OPEN,
+  programPath,
   startGuest,
   tslirpCommand,
 } from '../support/namespaces.ts';
@@ -197,12 +199,11 @@ describe('the sandbox', () => {
   }
 
   test('--sandbox is an error where it cannot be had', async () => {
-    // Started past the launcher.
-    const [...owner] = tslirpCommand();
-    const launcher = owner.pop() ?? '';
-    const main = join(launcher, '../../dist/src/cli/main.js');
+    // As the launcher leaves it when it may not do more.
+    const bin = programPath('');
+    const program = `require "${bin}/launcher.pl"; have_opener(); become_node("${bin}/../dist/bundle/tslirp.cjs")`;
     const args = ['run', '--log-level', 'warn', '--sandbox', '--', 'true'];
-    const ended = await run([...owner, process.execPath, main, ...args]);
+    const ended = await run(asOwner('perl', '-e', program, '--', ...args));
     assert.equal(ended.status, 1);
     assert.match(ended.stderr, /^tslirp: no file system of our own: [^\n]+\n$/);
   });

@@ -6,7 +6,6 @@ import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync, wri
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { takeDescriptor } from '../../src/sys/pidfd.ts';
 import {
   asOwner,
   type Bare,
@@ -22,6 +21,7 @@ import {
   programPath,
   ready,
 } from '../support/namespaces.ts';
+import { takeDescriptor } from '../support/pidfd.ts';
 import { must, run, start } from '../support/processes.ts';
 import {
   addForward,

@@ -141,7 +141,7 @@ describe('a start', () => {
   test('tells its parent by SIGWINCH, after it has said so', async () => {
     // The parent is a shell of the same user, which may be signalled.
     const script = 'trap "echo winch >&2" WINCH; "$@" & wait; wait';
-    const command = [process.execPath, programPath('slirpnetstack'), ...inGuest(), '-exit-with-parent'];
+    const command = [programPath('slirpnetstack'), ...inGuest(), '-exit-with-parent'];
     const shell = start(asOwner('sh', '-c', script, 'sh', ...command));
     try {
       await until(() => shell.stderr.includes('winch'), 'SIGWINCH', 10_000);
@@ -414,7 +414,7 @@ describe('-fd', () => {
   `;
 
   test('carries one frame per datagram: our ARP request first, answers to the peer, whatever MAC addresses it uses', async () => {
-    const command = [process.execPath, programPath('slirpnetstack'), '-fd', 'FD', '-mtu', '1400'];
+    const command = [programPath('slirpnetstack'), '-fd', 'FD', '-mtu', '1400'];
     const peer = start(asOwner('perl', '-e', PEER, '--', ...command));
     try {
       const arp = await peer.firstLine(10_000);

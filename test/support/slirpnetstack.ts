@@ -49,7 +49,7 @@ export async function slirpnetstackGuest({
 }
 
 export function slirpnetstackCommand(...args: string[]): string[] {
-  return asOwner(process.execPath, programPath('slirpnetstack'), ...args);
+  return asOwner(programPath('slirpnetstack'), ...args);
 }
 
 /** Runs it to its end. */

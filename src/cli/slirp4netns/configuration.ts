@@ -113,9 +113,9 @@ export function configuration(options: Options): Config {
 function target({ target: given, usernsPath }: Options): Config['target'] {
   switch (given.kind) {
     case 'pid':
-      return { kind: 'attach', pid: given.pid, netnsPath: '', usernsPath, joinOwner: true };
+      return { kind: 'attach', pid: given.pid, netnsPath: '', usernsPath };
     case 'path':
-      return { kind: 'attach', pid: 0, netnsPath: given.path, usernsPath, joinOwner: false };
+      return { kind: 'attach', pid: 0, netnsPath: given.path, usernsPath };
     case 'tapfd':
       return { kind: 'descriptor', fd: given.fd };
     case 'bess':

@@ -78,6 +78,6 @@ export function configuration(options: Options): Config {
     flowLog: noFlowLog,
     sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     dnsServers: [],
-    target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '', joinOwner: true },
+    target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '' },
   };
 }

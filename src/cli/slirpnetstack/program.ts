@@ -2,7 +2,7 @@
  * What `slirpnetstack` does, in the order in which it does it: flags, metrics, link, local forwards, remote forwards, and
  * the word that it has started; then flows are told as they come and go, until a signal ends it.
  */
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
 import { Ending } from '../../control/lifecycle.ts';
@@ -39,12 +39,6 @@ function say(line: string): void {
   }
 }
 
-/** The program as it was called: Node tells only the path that it found. */
-function programName(): string {
-  const words = readFileSync('/proc/self/cmdline', 'utf8').split('\0');
-  return words[process.execArgv.length + 1] ?? 'slirpnetstack';
-}
-
 export async function run(signals: EndSignals): Promise<void> {
   let options: Options;
   try {
@@ -52,7 +46,7 @@ export async function run(signals: EndSignals): Promise<void> {
   } catch (error) {
     if (!(error instanceof FlagError)) throw error;
     if (error.message !== '') say(error.message);
-    for (const line of usage(programName()).trimEnd().split('\n')) say(line.replaceAll('\t', '    '));
+    for (const line of usage(process.argv0).trimEnd().split('\n')) say(line.replaceAll('\t', '    '));
     process.exitCode = ExitStatus.Usage;
     return;
   }

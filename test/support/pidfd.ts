@@ -1,5 +1,5 @@
 /** Taking a descriptor over from another process: pidfd_open(2) and pidfd_getfd(2). */
-import { errno, libcFunction } from './libc.ts';
+import { errno, libcFunction } from '../../src/sys/libc.ts';
 
 const cSyscall3 = libcFunction('syscall', 'long', ['long', 'int', 'int', 'uint']);
 const cClose = libcFunction('close', 'int', ['int']);
