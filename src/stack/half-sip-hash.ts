@@ -2,8 +2,10 @@
  * HalfSipHash-2-4 (Aumasson, Bernstein; the variant of the Linux kernel's `hsiphash`): a keyed hash of 32-bit words.
  * Used where a guest must not be able to predict or steer the result: initial sequence numbers (RFC 6528 §3) and the
  * flow table.
+ *
+ * The tuple hashed last is remembered: a SYN is looked for among flows and in TIME-WAIT, and then entered.
  */
-import type { IpAddress } from './wire/address.ts';
+import { IpAddress } from './wire/address.ts';
 
 export class HalfSipHash {
   readonly #key0: number;
@@ -12,6 +14,11 @@ export class HalfSipHash {
   #v1 = 0;
   #v2 = 0;
   #v3 = 0;
+  readonly #lastA = new IpAddress();
+  readonly #lastB = new IpAddress();
+  #lastPorts = 0;
+  #lastProtocol = -1;
+  #lastHash = 0;
 
   constructor(key0: number, key1: number) {
     this.#key0 = key0 | 0;
@@ -20,6 +27,13 @@ export class HalfSipHash {
 
   /** Hash of a transport 5-tuple; an unsigned 32-bit number. */
   tuple(a: IpAddress, b: IpAddress, ports: number, protocol: number): number {
+    if (
+      ports === this.#lastPorts &&
+      protocol === this.#lastProtocol &&
+      b.equals(this.#lastB) &&
+      a.equals(this.#lastA)
+    )
+      return this.#lastHash;
     this.#v0 = this.#key0;
     this.#v1 = this.#key1;
     this.#v2 = 0x6c796765 ^ this.#key0;
@@ -35,7 +49,12 @@ export class HalfSipHash {
     this.#word(ports | 0);
     // The last word carries the length of the input, as SipHash does, and here the protocol.
     this.#word((36 << 24) | protocol | 0);
-    return this.#finish();
+    this.#lastA.copyFrom(a);
+    this.#lastB.copyFrom(b);
+    this.#lastPorts = ports;
+    this.#lastProtocol = protocol;
+    this.#lastHash = this.#finish();
+    return this.#lastHash;
   }
 
   /** Hash of `length` bytes at `at` and of an address; an unsigned 32-bit number. */
