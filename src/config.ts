@@ -197,6 +197,8 @@ export interface GuestBehavior {
   anySource: boolean;
   /** Ask the link for the guest's MAC address (ARP) as soon as it is there. */
   askForGuest: boolean;
+  /** The chosen source address counts towards the host's loopback too (not for DNS). */
+  sourceTowardsLoopback: boolean;
   /** TCP to a remote forward whose name cannot be resolved: refused, or accepted and ended at once. */
   unresolved: 'refuse' | 'end';
 }
@@ -215,6 +217,7 @@ export const defaultBehavior: GuestBehavior = {
   anySource: false,
   askForGuest: false,
   unresolved: 'refuse',
+  sourceTowardsLoopback: false,
 };
 
 /**
@@ -236,6 +239,8 @@ export interface GuestSpec {
   /** Source addresses of host sockets towards the outside, as literals; empty = the kernel chooses. */
   source4: string;
   source6: string;
+  /** Interface that host sockets towards the outside are bound to; empty = where routes lead. */
+  outboundInterface: string;
   /** Answer DNS at the DNS addresses. */
   dns: boolean;
   /** Answer DHCP and router solicitations. */

@@ -154,6 +154,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     behavior: defaultBehavior,
     source4: null,
     source6: null,
+    outboundInterface: '',
     dnsEnabled: false,
     refreshHostRoutes: () => true,
     newFlowId: () => 0,

@@ -30,6 +30,7 @@ import {
   parseExistingPath,
   parseFd,
   parseFlowLog,
+  parseHostInterface,
   parseInterfaceName,
   parseLogLevel,
   parseMtu,
@@ -63,6 +64,7 @@ interface SharedOptions {
   remoteForward: string[];
   sourceIpv4?: string;
   sourceIpv6?: string;
+  outboundInterface?: string;
   enableRouting?: boolean;
   enableHost?: boolean;
   mtu?: number;
@@ -144,6 +146,9 @@ function addShared(command: Command): Command {
     .option('--source-ipv6 <address>', 'source address of host sockets, IPv6', (value) =>
       parseSourceAddress('--source-ipv6', value, 6),
     )
+    .option('--outbound-interface <name>', 'interface that host sockets use, whatever routes say', (value) =>
+      parseHostInterface('--outbound-interface', value),
+    )
     .option('--mtu <n>', 'MTU in bytes (default: 65520; an existing interface keeps its own)', parseMtu)
     .option('--cidr <net/prefix>', 'IPv4 network: gateway +2, DNS +3, guest +100 (default: 10.0.2.0/24)')
     .option('--ipv6', 'IPv6 as well as IPv4', true)
@@ -211,6 +216,7 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
       congestion: options.congestion,
       source4: options.sourceIpv4 ?? '',
       source6: options.sourceIpv6 ?? '',
+      outboundInterface: options.outboundInterface ?? '',
       dns: options.dns !== false,
       autoconfiguration: true,
       pcapPath: options.pcap ?? '',

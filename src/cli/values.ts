@@ -2,7 +2,16 @@
  * Values of command line options: text in, checked value out. Everything that is wrong with one is a `UsageError` whose
  * message is one line that names the option, what was given and what is accepted.
  */
-import { accessSync, constants, fstatSync, lstatSync, readlinkSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  readdirSync,
+  readlinkSync,
+  statSync,
+} from 'node:fs';
 import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import {
@@ -56,9 +65,18 @@ export function parseFd(option: string, text: string): number {
   return fd;
 }
 
+const INTERFACE_NAME = /^[A-Za-z0-9_.@-]{1,15}$/;
+
+/** An interface of the host that is there now. */
+export function parseHostInterface(option: string, text: string): string {
+  if (INTERFACE_NAME.test(text) && existsSync(`/sys/class/net/${text}`)) return text;
+  const names = readdirSync('/sys/class/net').join(', ');
+  throw badValue(option, text, 'is not an interface of this host', `one of ${names}`);
+}
+
 export function parseInterfaceName(text: string): string {
   // dev_valid_name() of the kernel, and no characters that are awkward in /proc paths.
-  if (!/^[A-Za-z0-9_.@-]{1,15}$/.test(text) || text === '.' || text === '..') {
+  if (!INTERFACE_NAME.test(text) || text === '.' || text === '..') {
     throw badValue(
       '--interface',
       text,

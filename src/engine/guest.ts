@@ -165,6 +165,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       behavior: spec.behavior,
       source4: spec.source4 === '' ? null : parseIpAddress(spec.source4),
       source6: spec.source6 === '' ? null : parseIpAddress(spec.source6),
+      outboundInterface: spec.outboundInterface,
       dnsEnabled: spec.dns,
       refreshHostRoutes: () => services.refreshHostRoutes(),
       newFlowId: () => services.newFlowId(),

@@ -51,6 +51,8 @@ export interface FlowContext {
   /** Source of host sockets by the user's choice, see `bindSource`; null = the kernel's. */
   readonly source4: IpAddress | null;
   readonly source6: IpAddress | null;
+  /** Interface by the user's choice; empty = where routes lead. */
+  readonly outboundInterface: string;
   /** DNS is offered at the DNS addresses. */
   readonly dnsEnabled: boolean;
   /**

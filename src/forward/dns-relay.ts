@@ -199,7 +199,7 @@ export class DnsRelay extends TimerNode implements MessageOwner {
     const { resolvers, descriptors } = this.#context;
     const { address, scopeId } = resolvers.at(index);
     const hasRoom = descriptors.used < descriptors.limit;
-    const fd = hasRoom ? dialAddress(this.#context, address, this.#port, scopeId) : -EMFILE;
+    const fd = hasRoom ? dialAddress(this.#context, address, this.#port, scopeId, true) : -EMFILE;
     if (fd < 0) return null;
     const upstream = new Upstream(this.#context, this.#scratch, this);
     if (upstream.attach(fd) < 0) return null;

@@ -53,7 +53,7 @@ export class DnsSocket extends HostDatagramSocket implements IoHandler {
   /** Open and connect it; 0 or `-errno`. */
   start(): number {
     const { resolver, context } = this;
-    let result = this.open(resolver.address.isV4, 0, this);
+    let result = this.open(resolver.address, 0, this, true);
     if (result < 0) return result;
     context.scratch.putAddress(resolver.address, this.#owner.serverPort, resolver.scopeId);
     result = this.connect();

@@ -2,6 +2,8 @@
  * One host socket for datagrams (UDP or ping), as the flows own it: set-up, hop limit, error queue, sending, receiving,
  * close. It counts in the flows' budget of descriptors from `open` to `close`, and `close` may be called at any time.
  */
+
+import type { IpAddress } from '../stack/wire/address.ts';
 import { controlSpace, putControlMessage } from '../sys/control-message.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
@@ -63,14 +65,18 @@ export class HostDatagramSocket extends HostDescriptor {
   #segmentation = true;
   #isEnlarged = false;
 
-  /** Open and watch (readable and errors, edge-triggered); 0 or `-errno`, and then nothing is held. */
-  open(isV4: boolean, protocol: number, handler: IoHandler): number {
+  /**
+   * Open and watch (readable and errors, edge-triggered); 0 or `-errno`, and then nothing is held. `towards` is the first
+   * destination, and `isOurs` says that it was not the guest who chose it.
+   */
+  open(towards: IpAddress, protocol: number, handler: IoHandler, isOurs = false): number {
+    const { isV4 } = towards;
     const { memory, scratch } = this.context;
     const fd = socket(isV4 ? AF_INET : AF_INET6, SOCK_DGRAM, protocol);
     if (fd < 0) return fd;
     // Or an IPv6 socket would let IPv4 datagrams in as mapped addresses.
     if (!isV4) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1, scratch.option);
-    const bound = bindSource(this.context, fd, isV4);
+    const bound = bindSource(this.context, fd, towards, isOurs);
     if (bound < 0) {
       close(fd);
       return bound;

@@ -54,10 +54,10 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
     this.#owner = owner;
   }
 
-  /** `first` is where the guest pings first, told in events. */
+  /** Open the host socket; 0 or `-errno`. `first` is where the guest pings first, told in events too. */
   open(first: IpAddress): number {
-    const { isV4 } = this.guest;
-    const result = this.socket.open(isV4, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, this);
+    const { isV4 } = first;
+    const result = this.socket.open(first, isV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, this);
     if (result < 0) return result;
     this.socket.receiveErrors();
     this.socket.setOption(IP_RECVTTL, IPV6_RECVHOPLIMIT, 1);

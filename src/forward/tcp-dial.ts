@@ -17,12 +17,18 @@ import { bindSource } from './bind-source.ts';
 import type { FlowContext } from './context.ts';
 import { readSockaddr } from './host-scratch.ts';
 
-/** A socket that is connecting to (`address`, `port`), or `-errno`. */
-export function dialAddress(context: FlowContext, address: IpAddress, port: number, scopeId: number): number {
+/** A socket that is connecting to (`address`, `port`), or `-errno`; `isOurs` is as for `bindSource`. */
+export function dialAddress(
+  context: FlowContext,
+  address: IpAddress,
+  port: number,
+  scopeId: number,
+  isOurs = false,
+): number {
   const { memory, scratch } = context;
   const fd = socket(address.isV4 ? AF_INET : AF_INET6, SOCK_STREAM, 0);
   if (fd < 0) return fd;
-  let result = bindSource(context, fd, address.isV4);
+  let result = bindSource(context, fd, address, isOurs);
   if (result === 0) {
     scratch.putAddress(address, port, scopeId);
     result = connect(memory, fd, scratch.sockaddr, scratch.sockaddrLength);

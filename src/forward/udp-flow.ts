@@ -55,7 +55,7 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
 
   /** Open the host socket; 0 or `-errno`. `first` is where the guest wants to send first, told in events. */
   open(first: Target): number {
-    const result = this.socket.open(this.guest.isV4, 0, this);
+    const result = this.socket.open(first.address, 0, this);
     if (result < 0) return result;
     this.socket.receiveErrors();
     this.#opening = first;

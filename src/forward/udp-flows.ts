@@ -9,6 +9,7 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.ts';
 import { ECONNREFUSED } from '../sys/errno.ts';
 import { SOCKADDR_SIZE } from '../sys/socket.ts';
+import { isBoundApart } from './bind-source.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramSink } from './datagram-sink.ts';
 import type { DnsFlows } from './dns-flows.ts';
@@ -175,6 +176,9 @@ export class UdpFlows implements UdpFlowOwner {
           icmp.unreachable(p, Unreachable.Port, clock.nowMs);
           return null;
         }
+        // A mapping's socket is bound by its first destination.
+        if (!isConnected && isBoundApart(context, target.address))
+          return pair ?? this.#pairs.open(p.src, p.dst, ports, target);
         return flow ?? (isConnected ? this.#pairs.open(p.src, p.dst, ports, target) : this.#open(p, h));
       case TargetKind.Forward:
         return this.#pairs.open(p.src, p.dst, ports, target);

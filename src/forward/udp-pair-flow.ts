@@ -162,7 +162,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     const { scratch } = this.context;
     this.#hostAddress.copyFrom(address);
     this.#hostPort = port;
-    let result = this.socket.open(address.isV4, 0, this);
+    let result = this.socket.open(address, 0, this);
     if (result < 0) return result;
     scratch.putAddress(address, port, scopeId);
     result = this.socket.connect();

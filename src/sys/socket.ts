@@ -25,6 +25,7 @@ export const SO_TYPE = 3;
 export const SO_ERROR = 4;
 export const SO_RCVBUF = 8;
 export const SO_LINGER = 13;
+const SO_BINDTODEVICE = 25;
 export const SO_ACCEPTCONN = 30;
 export const SO_DOMAIN = 39;
 export const TCP_NODELAY = 1;
@@ -220,6 +221,14 @@ export function setsockoptInt(
 ): number {
   memory.view.setInt32(scratch, value, true);
   return cSetsockopt(fd, level, name, memory.address(scratch, 4), 4) < 0 ? -errno() : 0;
+}
+
+/** Let the socket send and receive by interface `name` only; `scratch` has room for it. Returns 0 or `-errno`. */
+export function bindToDevice(memory: Memory, fd: number, name: string, scratch: number): number {
+  for (let i = 0; i < name.length; i++) memory.view.setUint8(scratch + i, name.charCodeAt(i));
+  const { length } = name;
+  const result = cSetsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, memory.address(scratch, length), length);
+  return result < 0 ? -errno() : 0;
 }
 
 /** Make the coming close(2) send RST instead of FIN. */

@@ -104,7 +104,8 @@ describe('parseArguments', () => {
     const { config, forwards } = parse(
       'run',
       ...['-R', '80:127.0.0.1:3000', '-L', '8000-8001', '--local-forward', 'udp://53'],
-      ...['--source-ipv4', '192.0.2.1', '--source-ipv6', '2001:db8::1', 'true'],
+      ...['--source-ipv4', '192.0.2.1', '--source-ipv6', '2001:db8::1'],
+      ...['--outbound-interface', 'lo', 'true'],
     );
     assert.deepEqual(
       forwards.map(({ direction, protocol, bind }) => [direction, protocol, 'port' in bind && bind.port]),
@@ -116,6 +117,7 @@ describe('parseArguments', () => {
       ],
     );
     assert.deepEqual([config.guest.source4, config.guest.source6], ['192.0.2.1', '2001:db8::1']);
+    assert.equal(config.guest.outboundInterface, 'lo');
   });
 
   test('what posts to the data plane is plain data', () => {

@@ -29,6 +29,7 @@ function text(deny = ''): RefusalText {
     congestion: 'auto',
     source4: '',
     source6: '',
+    outboundInterface: '',
     dns: true,
     autoconfiguration: true,
     pcapPath: '',

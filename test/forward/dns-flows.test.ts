@@ -97,6 +97,7 @@ class Harness {
     const context: Partial<FlowContext> = {
       source4: null,
       source6: null,
+      outboundInterface: '',
       memory,
       slab,
       scratch: new HostScratch(slab, memory),

@@ -428,7 +428,10 @@ describe('our own addresses', () => {
 });
 
 test('every socket towards the outside has the source address that was chosen for its family', () => {
-  const lab = labWith({ gatewayIsLoopback: true }, { source4: '192.0.2.4', source6: '2001:db8::4' });
+  const lab = labWith(
+    { gatewayIsLoopback: true, sourceTowardsLoopback: true },
+    { source4: '192.0.2.4', source6: '2001:db8::4' },
+  );
   const { bound } = lab.kernel;
   const boundBy = (action: () => void): string[] => {
     bound.length = 0;
@@ -507,4 +510,68 @@ test('the guest finds the address of a forward on its link, and no other that is
   assert.equal(isAnswered('10.0.2.78'), false);
   lab.guest.removeForward(1);
   assert.equal(isAnswered('10.0.2.77'), false);
+});
+
+test('review OP-11: sockets towards the loopback of the host are bound to no source and no interface; DNS never is', () => {
+  for (const sourceTowardsLoopback of [false, true]) {
+    const lab = labWith(
+      { gatewayIsLoopback: true, sourceTowardsLoopback },
+      { source4: '192.0.2.4', outboundInterface: 'eth7' },
+    );
+    lab.mayReach = () => true;
+    const { bound, boundDevices } = lab.kernel;
+    const boundBy = (action: () => void): string[] => {
+      bound.length = 0;
+      boundDevices.length = 0;
+      action();
+      return [...bound.map((b) => b.address), ...boundDevices];
+    };
+    lab.guest.addForward(
+      1,
+      remoteForward({
+        bind: { address: '192.0.2.80', port: 80 },
+        target: { kind: 'ip', address: '127.0.0.1', port: 80 },
+      }),
+    );
+    const outside = ['192.0.2.4', 'eth7'];
+    const loopback = sourceTowardsLoopback ? ['192.0.2.4'] : [];
+    assert.deepEqual(
+      boundBy(() => lab.connect(ALLOWED4, 80)),
+      outside,
+    );
+    assert.deepEqual(
+      boundBy(() => lab.connect(GATEWAY4, 80)),
+      loopback,
+    );
+    assert.deepEqual(
+      boundBy(() => lab.connect('192.0.2.80', 80)),
+      loopback,
+    );
+    const datagram = (dst: string): void => {
+      lab.send(udp({ dst, dstPort: 9, srcPort: 41_000 }));
+    };
+    assert.deepEqual(
+      boundBy(() => datagram(ALLOWED4)),
+      outside,
+    );
+    // The same port of the guest, whose socket is bound already.
+    assert.deepEqual(
+      boundBy(() => datagram(GATEWAY4)),
+      loopback,
+    );
+    assert.equal(lab.kernel.datagrams.at(-1)?.address, '127.0.0.1');
+    assert.deepEqual(
+      boundBy(() => lab.send(echo(ALLOWED4, 5, 1))),
+      outside,
+    );
+    const query = Buffer.from('00070100000100000000000003777777076578616d706c6503636f6d0000010001', 'hex');
+    const ask = (): void => {
+      lab.send(udp({ dst: '10.0.2.3', dstPort: 53 }, query));
+      lab.connect('10.0.2.3', 53).sendData(Buffer.concat([Buffer.from([0, query.length]), query]));
+    };
+    lab.services.resolvers.set(['203.0.113.53']);
+    assert.deepEqual(boundBy(ask), ['192.0.2.4', '192.0.2.4', 'eth7', 'eth7']);
+    lab.services.resolvers.set(['127.0.0.53']);
+    assert.deepEqual(boundBy(ask), []);
+  }
 });

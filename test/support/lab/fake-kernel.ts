@@ -43,6 +43,7 @@ const MSG_ERRQUEUE = 0x2000;
 const SO_ERROR = 4;
 const SO_RCVBUF = 8;
 const SO_LINGER = 13;
+const SO_BINDTODEVICE = 25;
 const UDP_SEGMENT = 103;
 const IP_PKTINFO = 8;
 const IPV6_RECVPKTINFO = 49;
@@ -346,6 +347,8 @@ export class FakeKernel {
   readonly listeners: ListenFile[] = [];
   /** Every address that a socket was bound to. */
   readonly bound: Endpoint[] = [];
+  /** Every interface that a socket was bound to. */
+  readonly boundDevices: string[] = [];
   /** How connects end: by default as the host at that address would. */
   onConnect: (to: Endpoint, file: StreamFile) => ConnectOutcome = () => 'accept';
   onDatagram: (datagram: Datagram) => void = () => {};
@@ -382,6 +385,7 @@ export class FakeKernel {
     this.datagrams.length = 0;
     this.streams.length = 0;
     this.bound.length = 0;
+    this.boundDevices.length = 0;
   }
 
   /** Descriptors that are open, epoll and device included. */
@@ -616,6 +620,7 @@ export class FakeKernel {
   #setsockopt(a: number[]): number {
     const file = this.files.get(a[0]!);
     if (file === undefined) return -EBADF;
+    if (a[1] === 1 && a[2] === SO_BINDTODEVICE) this.boundDevices.push(this.#slice(a[3]!, a[4]!).toString());
     if (a[1] === 1 && a[2] === SO_LINGER && file instanceof StreamFile) file.lingerReset = true;
     if (file instanceof DatagramFile && a[1] === 1 && a[2] === SO_RCVBUF)
       file.receiveBytes = this.#memory!.view.getInt32(this.#offset(a[3]!), true);

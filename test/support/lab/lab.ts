@@ -669,6 +669,7 @@ function guestSpec(options: LabOptions): Omit<GuestSpec, 'device'> {
     congestion: 'none',
     source4: '',
     source6: '',
+    outboundInterface: '',
     dns: true,
     autoconfiguration: true,
     pcapPath: '',
