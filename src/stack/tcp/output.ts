@@ -346,12 +346,14 @@ function prepare(c: TcpConnection, out: TcpSegmentOut, seq: Seq, nowMs: number):
   out.queueOffset = 0;
   out.length = 0;
   out.mss = 0;
-  // The right edge never moves left (RFC 9293 §3.8.6) but for the scale: it is rounded up, by less than a unit, and the
-  // rounding must not add up, or a guest that sends byte by byte would move it for ever.
+  // The right edge never moves left (RFC 9293 §3.8.6), however little may be received by now, but for the scale: it is
+  // rounded up, by less than a unit, and the rounding must not add up, or a guest that sends byte by byte would move it for
+  // ever.
   const scale = 1 << c.rcvWindowShift;
   const open = Math.min(windowToOffer(c), receiveRoom(c));
-  h.window = Math.min(65535, Math.ceil(open / scale));
-  c.rcvAdv = seqAdd(c.rcvNxt, Math.max(h.window * scale, seqDiff(c.rcvAdv, c.rcvNxt)));
+  const told = seqDiff(c.rcvAdv, c.rcvNxt);
+  h.window = Math.min(65535, Math.max(Math.ceil(open / scale), Math.floor(told / scale)));
+  c.rcvAdv = seqAdd(c.rcvNxt, Math.max(h.window * scale, told));
   c.lastAckSent = c.rcvNxt;
   c.ackNow = false;
   c.timers[Timer.DelayedAck] = Number.POSITIVE_INFINITY;

@@ -47,6 +47,33 @@ describe('text and the window (T-10)', () => {
     assert.equal(offered(host), 0);
   });
 
+  test('review OR-3: the right edge of the window never moves left, however little may be received by now', () => {
+    for (const sizes of [[1], [1448], [3072, 1, 7, 500]]) {
+      const host = established({ receiveLimit: 256 * 1024 });
+      host.readerTakes = 0;
+      let seq = 1;
+      let edge = 0;
+      let i = 0;
+      host.segment({ flags: 'A', seq, data: 1 });
+      seq += 1;
+      edge = seq + offered(host);
+      host.connection.rcvLimit = 64 * 1024;
+      const first = edge;
+      const scale = 2 ** host.connection.rcvWindowShift;
+      while (seq + 4096 < edge && i < 400) {
+        const data = sizes[i++ % sizes.length] as number;
+        host.segment({ flags: 'A', seq, data });
+        host.advance(1000);
+        seq += data;
+        const now = Number(host.last.header.ack) - host.irs + offered(host);
+        assert.ok(now > edge - scale, `${now} after ${edge}`);
+        edge = Math.max(edge, now);
+      }
+      // Nor does rounding open it further.
+      assert.ok(edge < first + scale, `${edge} after ${first}`);
+    }
+  });
+
   test('the first copy of a byte wins', () => {
     const host = established();
     host.segment({ flags: 'A', seq: 4, data: 'def' });
