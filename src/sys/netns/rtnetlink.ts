@@ -55,8 +55,15 @@ const RTN_UNICAST = 1;
 
 const REQUEST_BYTES = 4096;
 const REPLY_BYTES = 32768;
+/** struct pollfd. */
+const POLL_BYTES = 8;
+const POLLIN = 1;
+/** The kernel answers within the call that asks, an opener a moment later; past this nobody will. */
+const ANSWER_MS = 5_000;
+const EINTR = 4;
 const ENODEV = 19;
 const EBADMSG = 74;
+const ETIMEDOUT = 110;
 
 /** Loopback has this index in every network namespace. */
 export const LOOPBACK_INDEX = 1;
@@ -89,6 +96,8 @@ export interface InterfaceChange {
 const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
 const cRecv = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
 
+const cPoll = libcFunction('poll', 'int', ['uintptr_t', 'uint64_t', 'int']);
+
 /** The last address of the network, in network order. */
 function broadcastOf(address: ArrayLike<number>, prefix: number): number[] {
   return Array.from(address, (byte, i) => byte | (0xff >> Math.min(8, Math.max(0, prefix - 8 * i))));
@@ -97,14 +106,16 @@ function broadcastOf(address: ArrayLike<number>, prefix: number): number[] {
 /** A NETLINK_ROUTE socket, which stays the caller's. */
 export class Rtnetlink {
   private readonly fd: number;
-  private readonly memory = new Memory(new ArrayBuffer(REQUEST_BYTES + REPLY_BYTES));
+  private readonly answerMs: number;
+  private readonly memory = new Memory(new ArrayBuffer(REQUEST_BYTES + REPLY_BYTES + POLL_BYTES));
   private readonly message = new NetlinkMessage(REQUEST_BYTES, this.memory.view.buffer as ArrayBuffer);
   private readonly reply = new DataView(this.memory.view.buffer, REQUEST_BYTES, REPLY_BYTES);
   private sequence = 0;
   private replyLength = 0;
 
-  constructor(fd: number) {
+  constructor(fd: number, answerMs: number = ANSWER_MS) {
     this.fd = fd;
+    this.answerMs = answerMs;
   }
 
   /** The link called `name`, or null when there is none; −errno for any other failure. */
@@ -182,7 +193,10 @@ export class Rtnetlink {
   private transact(): number {
     const length = this.message.finish();
     if (cSend(this.fd, this.memory.address(0, length), length, 0) < 0) return -errno();
+    const deadline = performance.now() + this.answerMs;
     for (;;) {
+      const waited = this.awaitAnswer(deadline - performance.now());
+      if (waited < 0) return waited;
       const received = cRecv(this.fd, this.memory.address(REQUEST_BYTES, REPLY_BYTES), REPLY_BYTES, 0);
       if (received < 0) return -errno();
       if (received < NLMSG_HEADER_BYTES) return -EBADMSG;
@@ -191,6 +205,20 @@ export class Rtnetlink {
       this.replyLength = received;
       if (this.reply.getUint16(4, true) !== NLMSG_ERROR) return 0;
       return received < NLMSG_HEADER_BYTES + 4 ? -EBADMSG : this.reply.getInt32(NLMSG_HEADER_BYTES, true);
+    }
+  }
+
+  /** 0 as soon as there is something to receive. */
+  private awaitAnswer(ms: number): number {
+    const at = REQUEST_BYTES + REPLY_BYTES;
+    this.memory.view.setInt32(at, this.fd, true);
+    this.memory.view.setInt16(at + 4, POLLIN, true);
+    for (;;) {
+      const ready = cPoll(this.memory.address(at, POLL_BYTES), 1, Math.max(0, Math.ceil(ms)));
+      if (ready > 0) return 0;
+      if (ready === 0) return -ETIMEDOUT;
+      const reason = errno();
+      if (reason !== EINTR) return -reason;
     }
   }
 }
