@@ -135,7 +135,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
     super();
     this.#services = services;
-    const { slab, rng, limits, clock } = services;
+    const { slab, rng, limits } = services;
     const own = new OwnAddresses(spec.addresses, spec.behavior);
     this.#device = device.link;
     this.#capture =
@@ -224,7 +224,6 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
     this.#token = token;
     this.#watch = device.news === null ? null : this.#follow(device.news);
-    this.#ra?.start(clock.nowMs);
     if (spec.behavior.askForGuest) context.solicitor.solicit(own.guest4);
     this.#capture?.flush();
     this.#schedule();

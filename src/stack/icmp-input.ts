@@ -112,10 +112,12 @@ export class IcmpInput {
     const reason = parseIcmp(view, p.offset, p.length, h);
     if (reason < 0) return reason;
     if (!p.checksumGood && !hasGoodSum(view, p, PROTOCOL_ICMPV6)) return DropReason.IcmpCsum;
+    if (p.src.isLinkLocal && h.type !== ND_ROUTER_SOLICITATION) this.#ra?.start(nowMs);
     switch (h.type) {
       case ND_NEIGHBOR_SOLICITATION: {
         // RFC 6980: not in fragments.
         if (p.reassembled) return DropReason.NdMalformed;
+        if (p.src.isUnspecified) this.#ra?.onProbe(nowMs);
         const at = this.#egress.transport;
         const reply = this.#neighborReply;
         const size = answerNeighborSolicitation(

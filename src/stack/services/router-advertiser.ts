@@ -2,7 +2,9 @@
  * The router side of IPv6 autoconfiguration: router advertisements, RFC 4861 §6.2, RFC 8106 (DNS), RFC 4862.
  *
  * Advertisements go to all nodes three times at start, 16 s apart, and then at random times of 200 to 600 s; a
- * solicitation is answered at once. RFC 4861 §6.2.6 has answers delayed by 0 to 500 ms, so that several routers do not
+ * solicitation is answered at once. The start is when the guest asks, or has a link-local address that it may use: a
+ * default route before that would have programs choose ::1 as their source, and wait for answers that never come. A guest
+ * that is silent has no use for it. RFC 4861 §6.2.6 has answers delayed by 0 to 500 ms, so that several routers do not
  * speak at once; on this link there is only one, and a guest waits for the answer before it has an address, so the
  * delay chosen is 0. Answers go to the solicitor alone when it has an address already; answers to all nodes keep 3 s
  * from one another, answers to one 100 ms.
@@ -37,6 +39,8 @@ const MAX_INITIAL_INTERVAL_MS = 16_000;
 const MAX_INITIAL_ADVERTISEMENTS = 3;
 const MIN_DELAY_BETWEEN_MS = 3_000;
 const MIN_UNICAST_GAP_MS = 100;
+/** A second (RFC 4862 §5.1, RetransTimer) after its last probe an address is a host's own, and a moment for the host. */
+const PROBE_MS = 1_500;
 
 /** The only prefix length with which hosts configure themselves (RFC 4862 §5.5.3, RFC 7421). */
 const AUTONOMOUS_PREFIX_LENGTH = 64;
@@ -52,7 +56,8 @@ export class RouterAdvertiser {
   #nextMs = Number.POSITIVE_INFINITY;
   #multicastMs = Number.NEGATIVE_INFINITY;
   #unicastMs = Number.NEGATIVE_INFINITY;
-  #initialLeft = 0;
+  #initialLeft = MAX_INITIAL_ADVERTISEMENTS;
+  #started = false;
 
   /**
    * @param mtu bytes of the link's IP packets
@@ -82,13 +87,18 @@ export class RouterAdvertiser {
     this.#message.mtu = mtu < IPV6_MIN_MTU ? 0 : mtu;
   }
 
-  /** The link is up: the first advertisement is due at once. */
+  /** The guest uses its link-local address: the first advertisement is due at once, if there was none. */
   start(nowMs: number): void {
-    this.#initialLeft = MAX_INITIAL_ADVERTISEMENTS;
-    this.#nextMs = nowMs;
+    if (!this.#started) this.#nextMs = nowMs;
+    this.#started = true;
   }
 
-  /** When onTimeout is due (monotonic ms); Infinity before start. */
+  /** The guest looks whether an address is anybody else's: when that is over it will be there to be told. */
+  onProbe(nowMs: number): void {
+    if (!this.#started) this.#nextMs = nowMs + PROBE_MS;
+  }
+
+  /** When onTimeout is due (monotonic ms); Infinity before there is anything to start from. */
   nextTimeoutMs(): number {
     return this.#nextMs;
   }
@@ -127,11 +137,13 @@ export class RouterAdvertiser {
     }
     if (nowMs < this.#unicastMs + MIN_UNICAST_GAP_MS) return DropReason.IcmpLimit;
     this.#unicastMs = nowMs;
+    if (!this.#started) this.start(nowMs + MAX_INITIAL_INTERVAL_MS);
     this.dst.copyFrom(ip.src);
     return this.#emit(out, outOff);
   }
 
   #multicast(nowMs: number, out: DataView, outOff: number): number {
+    this.#started = true;
     this.#multicastMs = nowMs;
     if (this.#initialLeft > 0) this.#initialLeft--;
     let interval = MIN_INTERVAL_MS + (this.#rng.u32() / 0x1_0000_0000) * (MAX_INTERVAL_MS - MIN_INTERVAL_MS);

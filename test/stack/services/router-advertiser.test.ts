@@ -101,6 +101,40 @@ describe('router advertisement', () => {
   });
 });
 
+describe('review O-2: the first advertisement', () => {
+  test('waits until the guest asks, or uses its link-local address', () => {
+    const ra = make();
+    assert.equal(ra.nextTimeoutMs(), Number.POSITIVE_INFINITY);
+    ra.start(5000);
+    assert.equal(ra.nextTimeoutMs(), 5000);
+    assert.ok(ra.onTimeout(5000, out, OFF) > 0);
+    // Once only.
+    ra.start(5001);
+    assert.equal(ra.nextTimeoutMs(), 21_000);
+  });
+
+  test('waits for the end of the last address probe', () => {
+    const ra = make();
+    ra.onProbe(1000);
+    ra.onProbe(2000);
+    assert.equal(ra.nextTimeoutMs(), 3500);
+    assert.equal(ra.onTimeout(3499, out, OFF), 0);
+    assert.ok(ra.onTimeout(3500, out, OFF) > 0);
+    // Probes for the address that it told of.
+    ra.onProbe(3600);
+    assert.equal(ra.nextTimeoutMs(), 19_500);
+  });
+
+  test('is the answer, where the guest asks; those to all nodes follow', () => {
+    const ra = make();
+    assert.ok(solicit(ra, 'fe80::abcd', 1000) > 0);
+    assert.equal(ra.nextTimeoutMs(), 17_000);
+    const other = make();
+    assert.ok(solicit(other, '::', 1000) > 0);
+    assert.equal(other.nextTimeoutMs(), 17_000);
+  });
+});
+
 describe('router solicitation', () => {
   test('from an address: answered to it at once, at most once in 100 ms', () => {
     const ra = make();
