@@ -47,6 +47,7 @@ export function guestTarget(context: FlowContext, spec: LocalForwardSpec): IpAdd
       `${listenPlace(spec)}: a unix socket has no port that could be the guest's`,
     );
   }
+  context.own.expect(target);
   return target;
 }
 

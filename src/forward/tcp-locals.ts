@@ -104,7 +104,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   onNeighbor(address: IpAddress): void {
     if (!this.#isDialing(address)) return;
     this.#owner.forEach((flow) => {
-      if (flow.connection.state === TcpState.SynSent && flow.guest.equals(address)) flow.repeatSyn();
+      if (flow.connection.state === TcpState.SynSent && this.#reaches(address, flow.guest)) flow.repeatSyn();
     });
   }
 
@@ -150,9 +150,16 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   #isDialing(address: IpAddress): boolean {
     if (this.#dials === 0) return false;
     for (const { pending, target } of this.#listeners.values()) {
-      if (pending > 0 && target.equals(address)) return true;
+      if (pending > 0 && this.#reaches(address, target)) return true;
     }
     return false;
+  }
+
+  /** Is what was waited for, to reach `target`, the link address of `neighbor`? */
+  #reaches(neighbor: IpAddress, target: IpAddress): boolean {
+    const { own } = this.context;
+    if (neighbor.equals(target)) return true;
+    return !own.onLink(target) && (neighbor.equals(own.guestFor(target)) || neighbor.equals(own.guest4));
   }
 }
 

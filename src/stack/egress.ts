@@ -422,7 +422,7 @@ export class Egress {
       neighbor.macLo = this.#macLo;
       return;
     }
-    if (this.#neighbors.lookup(dst, neighbor)) return;
+    if (this.#neighbors.route(dst, neighbor)) return;
     if (!dst.isV4 && dst.isMulticast) {
       // RFC 2464 §7.
       neighbor.macHi = 0x3333;

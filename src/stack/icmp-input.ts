@@ -7,7 +7,7 @@ import { Counter, type Counters } from './counters.ts';
 import type { Egress } from './egress.ts';
 import type { Icmp } from './icmp.ts';
 import type { IngressHandler, IngressParts } from './ingress-parts.ts';
-import { answerNeighborSolicitation, NeighborReply, type NeighborTable } from './neighbor.ts';
+import { answerNeighborSolicitation, Neighbor, NeighborReply, type NeighborTable } from './neighbor.ts';
 import type { OwnAddresses } from './own-addresses.ts';
 import { hasGoodSum, type Packet } from './packet.ts';
 import type { RateLimit } from './rate-limit.ts';
@@ -33,6 +33,7 @@ import {
 } from './wire/icmp.ts';
 import type { Ipv6Header } from './wire/ipv6.ts';
 import {
+  ND_NA_OVERRIDE,
   ND_NEIGHBOR_ADVERTISEMENT,
   ND_NEIGHBOR_SOLICITATION,
   ND_REDIRECT,
@@ -57,6 +58,7 @@ export class IcmpInput {
   readonly #icmpHeader = new IcmpHeader();
   readonly #neighborReply = new NeighborReply();
   readonly #advertisement = new NdpMessage();
+  readonly #neighbor = new Neighbor();
 
   constructor(parts: IngressParts) {
     this.#slab = parts.slab;
@@ -145,8 +147,7 @@ export class IcmpInput {
       }
       case ND_NEIGHBOR_ADVERTISEMENT:
         if (p.reassembled) return DropReason.NdMalformed;
-        // The sender's address and MAC were learned from the frame already.
-        return parseNdp(view, p.offset, p.length, p.ttl, h.code, this.#advertisement);
+        return this.#receiveAdvertisement(p, h.code, nowMs);
       case ND_ROUTER_ADVERTISEMENT:
       case ND_REDIRECT:
         return DropReason.NdIgnored;
@@ -162,6 +163,19 @@ export class IcmpInput {
       default:
         return DropReason.IcmpType;
     }
+  }
+
+  /**
+   * RFC 4861 §7.2.5: `target` is where the message says, not where the frame came from. Without override it takes the place
+   * of no other. The sender was learned from the frame.
+   */
+  #receiveAdvertisement(p: Packet, code: number, nowMs: number): number {
+    const m = this.#advertisement;
+    const reason = parseNdp(this.#slab.view, p.offset, p.length, p.ttl, code, m);
+    if (reason < 0 || m.targetLinkHi < 0) return reason;
+    if ((m.flags & ND_NA_OVERRIDE) !== 0 || !this.#neighbors.lookup(m.target, this.#neighbor))
+      this.#neighbors.learn(m.target, m.targetLinkHi, m.targetLinkLo, nowMs);
+    return 0;
   }
 
   #receiveEcho(p: Packet, nowMs: number): number {

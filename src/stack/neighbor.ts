@@ -53,7 +53,8 @@ export class NeighborTable {
   readonly #buckets: Int32Array;
   readonly #chain: Int32Array;
   readonly #byAge: SlotList;
-  /** Told of an address that was not known before. */
+  readonly #known = new Neighbor();
+  /** Told of an address to which the way was not known before. */
   onLearned: ((addr: IpAddress) => void) | null = null;
 
   /** @param max entries, at least 3 */
@@ -89,7 +90,7 @@ export class NeighborTable {
     if (isGroupMac(macHi) || (macHi === 0 && macLo === 0)) return;
     if (addr.isUnspecified || addr.isMulticast || this.#own.owns(addr) || !this.#own.mayBeGuest(addr)) return;
     let slot = this.#find(addr);
-    const isNew = slot < 0;
+    const isNew = slot < 0 && !this.route(addr, this.#known);
     if (slot >= 0) {
       this.#byAge.touch(slot);
     } else {
@@ -118,9 +119,22 @@ export class NeighborTable {
   lookup(addr: IpAddress, out: Neighbor): boolean {
     const slot = this.#find(addr);
     if (slot < 0) return false;
-    out.macHi = this.#macHi[slot] as number;
-    out.macLo = this.#macLo[slot] as number;
-    out.learnedMs = this.#learnedMs[slot] as number;
+    this.#read(slot, out);
+    return true;
+  }
+
+  /**
+   * The station that frames for `addr` go to, in `out`: its own, or, for an address that is not on the link, the guest's,
+   * who has it behind it. False: not known.
+   */
+  route(addr: IpAddress, out: Neighbor): boolean {
+    if (this.lookup(addr, out)) return true;
+    const own = this.#own;
+    if (addr.isGroup || own.onLink(addr)) return false;
+    // A guest may use its planned addresses in one family, or none of them: then it is who was heard last.
+    if (this.lookup(own.guestFor(addr), out) || this.lookup(own.guest4, out)) return true;
+    if (this.#byAge.length === 0) return false;
+    this.#read(this.#byAge.tail, out);
     return true;
   }
 
@@ -141,6 +155,12 @@ export class NeighborTable {
       this.#chain[before] = this.#chain[slot] as number;
     }
     return slot;
+  }
+
+  #read(slot: number, out: Neighbor): void {
+    out.macHi = this.#macHi[slot] as number;
+    out.macLo = this.#macLo[slot] as number;
+    out.learnedMs = this.#learnedMs[slot] as number;
   }
 
   #find(addr: IpAddress): number {

@@ -52,6 +52,8 @@ export class OwnAddresses {
   readonly prefix6: number;
   readonly ipv6: boolean;
   readonly #claimed: IpAddress[] = [];
+  /** Addresses of the guest's that are not on the link. */
+  readonly #beyond: IpAddress[] = [];
   readonly #proxyNeighbors: boolean;
   readonly #anySource: boolean;
 
@@ -119,6 +121,19 @@ export class OwnAddresses {
     if (index >= 0) this.#claimed.splice(index, 1);
   }
 
+  /**
+   * A local forward leads to `addr`. If that is not on the link, the guest has it elsewhere and speaks from it. Never
+   * forgotten: flows outlive their forward.
+   */
+  expect(addr: IpAddress): void {
+    if (!this.onLink(addr) && !this.#isBeyond(addr)) this.#beyond.push(addr.clone());
+  }
+
+  /** Who has `addr`, where it is not on the link: the guest's planned address of the same family. */
+  guestFor(addr: IpAddress): IpAddress {
+    return addr.isV4 ? this.guest4 : this.guest6;
+  }
+
   /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
   onLink(addr: IpAddress): boolean {
     if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
@@ -135,10 +150,15 @@ export class OwnAddresses {
     return host === 0 || host === (hostMask | 0);
   }
 
-  /** May the guest speak from this address: one on the link, or with `anySource` any that a host can have? */
+  /** May the guest speak from this address: one on the link or of a forward, or with `anySource` any that a host can have? */
   mayBeGuest(addr: IpAddress): boolean {
-    if (!this.#anySource) return this.onLink(addr);
+    if (!this.#anySource) return this.onLink(addr) || this.#isBeyond(addr);
     return !addr.isUnspecified && !addr.isGroup && !addr.isLoopback && (addr.isV4 || this.ipv6);
+  }
+
+  #isBeyond(addr: IpAddress): boolean {
+    for (let i = 0; i < this.#beyond.length; i++) if (addr.equals(this.#beyond[i] as IpAddress)) return true;
+    return false;
   }
 }
 

@@ -34,10 +34,21 @@ export class Solicitor {
     this.#slabView = view;
   }
 
-  /** Ask for the link address of `target`, unless it is known or there is no such thing on this link. */
+  /**
+   * Ask for the link address of `target`, unless it is known or there is no such thing on this link. For an address that
+   * is not on the link the guest's planned ones are asked for as well.
+   */
   solicit(target: IpAddress): void {
-    if (this.#link.medium !== 'ethernet' || !this.#own.mayBeGuest(target)) return;
-    if (this.#neighbors.lookup(target, this.#neighbor)) return;
+    const own = this.#own;
+    if (this.#link.medium !== 'ethernet') return;
+    if (this.#neighbors.route(target, this.#neighbor)) return;
+    this.#ask(target);
+    if (own.onLink(target)) return;
+    this.#ask(own.guestFor(target));
+    if (!target.isV4) this.#ask(own.guest4);
+  }
+
+  #ask(target: IpAddress): void {
     if (target.isV4) this.#sendArp(target);
     else this.#sendSolicitation(target);
   }

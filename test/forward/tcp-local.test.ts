@@ -130,6 +130,46 @@ describe('opening', () => {
     bench.check();
   });
 
+  for (const target of ['192.168.0.1', 'fd77::1']) {
+    const forward = localForward({ target: { address: target, port: 80 } });
+    const client = { address: target.includes(':') ? '2001:db8::5' : '198.51.100.9', port: 1 };
+
+    test(`review O-9: ${target}, which is not on the link, is where the guest is`, () => {
+      const bench = new Bench({}, forward);
+      const { syn } = bench.dial(client);
+      assert.equal(syn.dst, target);
+      assert.equal(syn.dstMac, GUEST_MAC);
+      // The guest answers from there.
+      const [ack] = bench.reply(syn, { flags: SYN | ACK, options: OPTIONS });
+      assert.equal(ack?.flags, ACK);
+      assert.equal(ack?.dstMac, GUEST_MAC);
+      bench.check();
+    });
+
+    test(`review O-9: the guest is asked for at its own address before ${target} can be reached`, () => {
+      const bench = new Bench({}, forward, false);
+      const { out } = bench.arrive(client);
+      const asked = out.filter((d) => d.etherType === 0x0806).map((d) => d.raw.subarray(38, 42).join('.'));
+      assert.ok(asked.includes(GUEST4), `${asked}`);
+      if (target.includes(':'))
+        assert.ok(out.some((d) => d.dst === 'ff02::1:ff00:100' && d.icmpType === 135));
+      const syn = out.at(-1) as Decoded;
+      const [again] = bench.lab.inject(arp({ op: 2 })) as [Decoded];
+      assert.equal(again.flags, SYN);
+      assert.equal(again.seq, syn.seq);
+      assert.equal(again.dstMac, GUEST_MAC);
+      bench.check();
+    });
+
+    test(`review O-9: a guest that uses neither planned address is found for ${target} all the same`, () => {
+      const bench = new Bench({}, forward, false);
+      const mac = '52:54:00:77:77:77';
+      bench.lab.inject(arp({ op: 2, senderMac: mac, senderIp: '10.0.2.77', targetIp: '10.0.2.77' }, mac));
+      assert.equal(bench.dial(client).syn.dstMac, mac);
+      bench.check();
+    });
+  }
+
   test('shows the client with a fresh port of its own for each connection (A-09)', () => {
     const bench = new Bench();
     const seen = new Set<number>();

@@ -10,9 +10,11 @@ import { localForward } from '../support/forward-specs.ts';
 import type { DatagramFile } from '../support/lab/fake-kernel.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
+  arp,
   type Decoded,
   GATEWAY4,
   GATEWAY6,
+  GUEST_MAC,
   GUEST4,
   GUEST6,
   icmp,
@@ -96,6 +98,25 @@ describe('local UDP forwards', () => {
     assert.equal(lab.gauge('udp.flows'), 2);
     lab.check();
   });
+
+  for (const target of ['192.168.0.1', 'fd77::1']) {
+    test(`review O-9: ${target}, which is not on the link, is where the guest is, and answers from there`, () => {
+      const opened = open({ target: { address: target, port: SERVICE } });
+      const { lab } = opened;
+      const client = target.includes(':') ? '2001:db8::5' : '203.0.113.5';
+      opened.socket.deliver({ address: client, port: 1111 }, Buffer.from('too early'));
+      lab.run();
+      const asked = lab.take().filter((d) => d.etherType === 0x0806);
+      assert.ok(asked.some((d) => d.raw.subarray(38, 42).join('.') === GUEST4));
+      lab.inject(arp({ op: 2 }));
+      const [question] = arrive(opened, client, 1111, 'question');
+      assert.ok(question !== undefined);
+      assert.deepEqual([question.dst, question.dstMac], [target, GUEST_MAC]);
+      lab.send(answer(question, 'answer'));
+      assert.deepEqual(sent(lab), [`${client} 1111 answer`]);
+      lab.check();
+    });
+  }
 
   test('two datagrams that were queued before there was a flow arrive in order (U-06)', () => {
     const opened = open();
