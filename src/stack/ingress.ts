@@ -28,6 +28,8 @@ import {
 import {
   VIRTIO_NET_HDR_F_DATA_VALID,
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
+  VIRTIO_NET_HDR_GSO_NONE,
+  VIRTIO_NET_HDR_GSO_UDP,
   type VnetHeader,
 } from './wire/vnet-header.ts';
 
@@ -78,8 +80,8 @@ export class Ingress {
     this.#ip.onTimeout(nowMs);
   }
 
-  #isLong(length: number): boolean {
-    if (this.#packet.gsoSize !== 0 || length <= this.#link.mtu) return false;
+  #isLong(length: number, offload: VnetHeader): boolean {
+    if (offload.gsoType !== VIRTIO_NET_HDR_GSO_NONE || length <= this.#link.mtu) return false;
     this.#handler.onLong();
     return length > this.#link.mtu;
   }
@@ -87,12 +89,14 @@ export class Ingress {
   #receiveFrame(offset: number, length: number, offload: VnetHeader, nowMs: number): number {
     const p = this.#packet;
     p.checksumGood = (offload.flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)) !== 0;
-    p.gsoSize = offload.gsoType === 0 ? 0 : offload.gsoSize;
+    // UFO is for IP to cut: one datagram.
+    const isOne = offload.gsoType === VIRTIO_NET_HDR_GSO_NONE || offload.gsoType === VIRTIO_NET_HDR_GSO_UDP;
+    p.gsoSize = isOne ? 0 : offload.gsoSize;
     p.reassembled = false;
     p.linkGroup = false;
     if (this.#link.medium === 'ip') {
       if (length < 1) return DropReason.LinkShort;
-      if (this.#isLong(length)) return DropReason.LinkLong;
+      if (this.#isLong(length, offload)) return DropReason.LinkLong;
       const version = this.#slab.view.getUint8(offset) >>> 4;
       if (version === 4) return this.#ip.receiveIpv4(offset, length, nowMs);
       if (version === 6) return this.#ip.receiveIpv6(offset, length, nowMs);
@@ -110,7 +114,7 @@ export class Ingress {
     p.macHi = e.srcHi;
     p.macLo = e.srcLo;
     const body = length - ETHERNET_HEADER_LEN;
-    if (this.#isLong(body - VLAN_TAG)) return DropReason.LinkLong;
+    if (this.#isLong(body - VLAN_TAG, offload)) return DropReason.LinkLong;
     switch (e.etherType) {
       case ETHERTYPE_IPV4:
         return this.#ip.receiveIpv4(offset + ETHERNET_HEADER_LEN, body, nowMs);

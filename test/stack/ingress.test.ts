@@ -1,7 +1,8 @@
 /** What the link has to say about a packet. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { DatagramFile } from '../support/lab/fake-kernel.ts';
+import { localForward } from '../support/forward-specs.ts';
+import type { DatagramFile, ListenFile } from '../support/lab/fake-kernel.ts';
 import { Lab } from '../support/lab/lab.ts';
 import {
   ALLOWED4,
@@ -21,6 +22,8 @@ import {
   isV6,
   macBytes,
   ndp,
+  pattern,
+  SYN,
   tcp,
   udp,
 } from '../support/lab/packets.ts';
@@ -98,5 +101,63 @@ describe('Ingress', () => {
     lab.run();
     assert.equal(lab.take()[0]?.dstMac, GUEST_MAC);
     lab.check();
+  });
+
+  test('review OR-8: a neighbour is where its advertisement says (RFC 4861 §7.2.5)', () => {
+    const lab = new Lab();
+    const target = 'fd00::77';
+    const advertise = (flags: number, mac: string): void => {
+      const body = Buffer.concat([ipBytes(target), Buffer.from([2, 1]), macBytes(mac)]);
+      lab.inject(frame(ndp(GUEST6, GATEWAY6, 136, flags, body)));
+    };
+    lab.guest.addForward(1, localForward({ target: { address: target, port: 80 } }));
+    const synTo = (): string | undefined => {
+      (lab.kernel.listeners[0] as ListenFile).arrive({ address: '2001:db8::5', port: 1 }, '');
+      lab.run();
+      return lab.take().find((d) => d.dst === target && d.flags === SYN)?.dstMac;
+    };
+    // On behalf of another station, and not a repeater's own address.
+    advertise(0x60000000, THIEF_MAC);
+    assert.equal(synTo(), THIEF_MAC);
+    // Without override, what is known stays.
+    advertise(0x40000000, '52:54:00:11:11:11');
+    assert.equal(synTo(), THIEF_MAC);
+    advertise(0x20000000, '52:54:00:11:11:11');
+    assert.equal(synTo(), '52:54:00:11:11:11');
+    // Nobody takes our own.
+    const body = Buffer.concat([ipBytes(GATEWAY6), Buffer.from([2, 1]), macBytes(THIEF_MAC)]);
+    lab.inject(frame(ndp(GUEST6, GATEWAY6, 136, 0x20000000, body)));
+    lab.check();
+  });
+
+  test('review O-2: no router is advertised before the guest has an address to use it from', () => {
+    const isAdvertisement = (d: Decoded): boolean => d.icmpType === 134;
+    const silent = new Lab();
+    assert.ok(!silent.advance(600_000).some(isAdvertisement), 'to a silent guest');
+    const group = 'ff02::1:ff12:3456';
+    const own = 'fe80::5054:ff:fe12:3456';
+    const probe = ndp('::', group, 135, 0, ipBytes(own));
+    const probing = new Lab();
+    assert.ok(!probing.inject(frame(probe, GUEST_MAC, '33:33:ff:12:34:56')).some(isAdvertisement));
+    assert.ok(!probing.advance(1000).some(isAdvertisement), 'while it probes');
+    assert.ok(probing.advance(1000).some(isAdvertisement), 'afterwards');
+    const speaking = new Lab();
+    const question = ndp(own, 'ff02::1:ff00:2', 135, 0, ipBytes('fe80::2'));
+    const told = speaking.inject(frame(question, GUEST_MAC, '33:33:ff:00:00:02'));
+    assert.ok([...told, ...speaking.advance(1)].some(isAdvertisement), 'once it has');
+    for (const lab of [silent, probing, speaking]) assert.deepEqual(lab.errors, []);
+  });
+
+  test('review OR-11: a datagram that the device left whole (UFO) is one, not many', () => {
+    const lab = new Lab({ device: { vnetHeader: true, checksumOffload: true } });
+    const data = pattern(4000);
+    const header = Buffer.from([0, 3, 0, 0, 0, 0, 0, 0, 0, 0]);
+    header.writeUInt16LE(1480, 4);
+    lab.inject(Buffer.concat([header, frame(udp({ dstPort: 9 }, data))]));
+    assert.deepEqual(
+      lab.kernel.datagrams.map((d) => d.payload.length),
+      [4000],
+    );
+    assert.ok(lab.kernel.datagrams[0]?.payload.equals(data));
   });
 });
