@@ -4,17 +4,19 @@
  */
 import { IpAddress } from '../stack/wire/address.ts';
 import {
+  ICMP4_ADMIN_PROHIBITED,
   ICMP4_FRAGMENTATION_NEEDED,
   ICMP4_HOST_UNREACHABLE,
   ICMP4_NET_UNREACHABLE,
   ICMP4_UNREACHABLE,
   ICMP6_ADDRESS_UNREACHABLE,
+  ICMP6_ADMIN_PROHIBITED,
   ICMP6_NO_ROUTE,
   ICMP6_PACKET_TOO_BIG,
   ICMP6_UNREACHABLE,
 } from '../stack/wire/icmp.ts';
 import { CMSGHDR_SIZE, findControlMessage } from '../sys/control-message.ts';
-import { EHOSTUNREACH, EMSGSIZE, ENETUNREACH } from '../sys/errno.ts';
+import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts';
 import { IP_RECVERR, IPPROTO_IP, IPPROTO_IPV6, IPV6_RECVERR, MSG_ERRQUEUE, recvmsg } from '../sys/socket.ts';
 import { type HostScratch, readSockaddr } from './host-scratch.ts';
 
@@ -57,6 +59,11 @@ export class QueuedError {
       case ENETUNREACH:
         this.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
         this.code = isV4 ? ICMP4_NET_UNREACHABLE : ICMP6_NO_ROUTE;
+        return true;
+      case EACCES:
+      case EPERM:
+        this.type = isV4 ? ICMP4_UNREACHABLE : ICMP6_UNREACHABLE;
+        this.code = isV4 ? ICMP4_ADMIN_PROHIBITED : ICMP6_ADMIN_PROHIBITED;
         return true;
       default:
         return false;

@@ -6,7 +6,7 @@
 import type { IpAddress } from '../stack/wire/address.ts';
 import { controlSpace, putControlMessage } from '../sys/control-message.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
-import { EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../sys/errno.ts';
+import { EACCES, EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPERM } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import {
   AF_INET,
@@ -124,7 +124,7 @@ export class HostDatagramSocket extends HostDescriptor {
   /**
    * Send the datagrams of `batch` to the address in `scratch.sockaddr` (`scratch.sockaddrLength` 0: where the socket
    * is connected to). What the network says of them comes back through the error queue; a full host queue drops, as any
-   * router does. 0, or `-errno` when there is no way for the last one from here.
+   * router does. 0, or `-errno` when there is no way for the last one from here, or it is forbidden (a firewall, a route).
    * `controlLength` bytes at `scratch.control` go with each datagram, `prefixLength` bytes at `scratch.message` in front.
    */
   send(batch: DatagramBatch, controlLength = 0, prefixLength = 0): number {
@@ -147,7 +147,7 @@ export class HostDatagramSocket extends HostDescriptor {
       if (isPendingError(result))
         result = this.sendOne(batch.offsetAt(i), batch.lengthAt(i), controlLength, prefixLength);
     }
-    return isPendingError(result) ? result : 0;
+    return isPendingError(result) || isForbidden(result) ? result : 0;
   }
 
   /** Send one datagram, as `send` does; the bytes that were sent, or `-errno`. */
@@ -216,6 +216,10 @@ export class HostDatagramSocket extends HostDescriptor {
     );
     return sendmsg(memory, this.fd, scratch.msghdr);
   }
+}
+
+function isForbidden(result: number): boolean {
+  return result === -EPERM || result === -EACCES;
 }
 
 /** Whether what a call failed with may have been said of an earlier datagram, and not of the one at hand. */

@@ -7,7 +7,11 @@ import type { IpAddress } from '../stack/wire/address.ts';
 import { ICMP_HEADER_LEN, ICMP4_ECHO_REPLY, ICMP6_ECHO_REPLY } from '../stack/wire/icmp.ts';
 import { findControlMessage } from '../sys/control-message.ts';
 import { EPOLLERR } from '../sys/epoll.ts';
+import { EMSGSIZE } from '../sys/errno.ts';
 import {
+  IP_MTU_DISCOVER,
+  IP_PMTUDISC_DO,
+  IP_PMTUDISC_WANT,
   IP_RECVTTL,
   IP_TTL,
   IPPROTO_ICMP,
@@ -15,6 +19,7 @@ import {
   IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_HOPLIMIT,
+  IPV6_MTU_DISCOVER,
   IPV6_RECVHOPLIMIT,
   recvmsg,
   sendto,
@@ -45,9 +50,12 @@ export interface PingFlowOwner {
 }
 
 export class PingFlow extends DatagramFlow implements ErrorSink {
+  /** Of the last request that was larger than this. */
+  pathMtu = 0;
   readonly #owner: PingFlowOwner;
   /** While the flow is told to be open. */
   #opening: IpAddress | null = null;
+  #dontFragment = false;
 
   constructor(owner: PingFlowOwner, guest: IpAddress, identifier: number) {
     super(owner.context, IDLE_MS, 'icmp', guest, ANY_ADDRESS, (identifier << 16) >>> 0, null);
@@ -69,19 +77,36 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
 
   /**
    * Send the echo request of `length` bytes at `offset` (ICMP header included; its checksum and identifier are the
-   * kernel's business) to the address in `scratch.sockaddr`, one hop on.
+   * kernel's business) to `to`, one hop on. One that may not be fragmented and is larger than
+   * the path takes fails with EMSGSIZE, and `pathMtu` is how much that is.
    */
-  send(offset: number, length: number, ttl: number): number {
+  send(to: IpAddress, offset: number, length: number, ttl: number, dontFragment: boolean): number {
     this.used();
     this.record.bytesOut += length - ICMP_HEADER_LEN;
     this.socket.setHopLimit(ttl - 1);
-    const result = this.#send(offset, length);
+    if (dontFragment !== this.#dontFragment) {
+      this.#dontFragment = dontFragment;
+      const discovery = dontFragment ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT;
+      this.socket.setOption(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, discovery);
+    }
+    let result = this.#send(to, offset, length);
+    if (result === -EMSGSIZE) {
+      this.pathMtu = 0;
+      this.socket.readErrors(this);
+      if (this.pathMtu > 0) return result;
+    }
     // What came of an earlier request (traceroute has many on their way) is reported once; then this one goes out.
-    return isPendingError(result) ? this.#send(offset, length) : result;
+    if (result === -EMSGSIZE || isPendingError(result)) {
+      result = this.#send(to, offset, length);
+      if (result === -EMSGSIZE) this.socket.readErrors(this);
+    }
+    return result;
   }
 
-  #send(offset: number, length: number): number {
+  #send(to: IpAddress, offset: number, length: number): number {
     const { memory, scratch } = this.context;
+    // Each time: reading the errors puts an address there as well.
+    scratch.putAddress(to, 0, 0);
     return sendto(memory, this.socket.fd, offset, length, scratch.sockaddr, scratch.sockaddrLength);
   }
 
@@ -93,6 +118,11 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
   }
 
   onHostError(error: QueuedError): void {
+    // What our own kernel did not send it does not quote.
+    if (error.errno === EMSGSIZE && error.quoted === 0) {
+      this.pathMtu = error.rest;
+      return;
+    }
     this.#owner.reportError(this, error);
   }
 

@@ -59,7 +59,7 @@ export class PingFlows implements PingFlowOwner {
 
   onEcho(p: Packet): void {
     const { context } = this;
-    const { icmp, clock, counters, scratch, memory } = context;
+    const { icmp, clock, counters, memory } = context;
     const target = this.#target;
     const identifier = memory.view.getUint16(p.offset + 4);
     const ports = (identifier << 16) >>> 0;
@@ -75,13 +75,14 @@ export class PingFlows implements PingFlowOwner {
     flow ??= this.#open(p, identifier);
     if (flow === null) return;
     this.#flows.touch(flow);
-    scratch.putAddress(target.address, 0, 0);
-    const result = flow.send(p.offset, p.length, p.ttl);
+    const dontFragment = p.dontFragment && !p.reassembled;
+    const result = flow.send(target.address, p.offset, p.length, p.ttl, dontFragment);
     if (result === -ENETUNREACH) icmp.unreachable(p, Unreachable.Net, clock.nowMs);
     else if (result === -EHOSTUNREACH) icmp.unreachable(p, Unreachable.Host, clock.nowMs);
     else if (result === -EACCES || result === -EPERM)
       icmp.unreachable(p, Unreachable.Prohibited, clock.nowMs);
-    else if (result < 0 && result !== -EMSGSIZE) counters.drop(DropReason.IcmpLimit);
+    else if (result === -EMSGSIZE && flow.pathMtu > 0) icmp.tooBig(p, flow.pathMtu, clock.nowMs);
+    else if (result < 0) counters.drop(DropReason.IcmpLimit);
   }
 
   touch(flow: PingFlow): void {

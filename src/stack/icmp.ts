@@ -18,6 +18,7 @@ import {
   ICMP_HEADER_LEN,
   ICMP4_ADMIN_PROHIBITED,
   ICMP4_ECHO_REPLY,
+  ICMP4_FRAGMENTATION_NEEDED,
   ICMP4_HOST_UNREACHABLE,
   ICMP4_NET_UNREACHABLE,
   ICMP4_PORT_UNREACHABLE,
@@ -27,6 +28,7 @@ import {
   ICMP6_ADMIN_PROHIBITED,
   ICMP6_ECHO_REPLY,
   ICMP6_NO_ROUTE,
+  ICMP6_PACKET_TOO_BIG,
   ICMP6_PARAMETER_PROBLEM,
   ICMP6_PORT_UNREACHABLE,
   ICMP6_TIME_EXCEEDED,
@@ -144,6 +146,12 @@ export class Icmp {
 
   timeExceeded(p: Packet, nowMs: number): void {
     this.error(p, p.isV4 ? ICMP4_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED, 0, 0, nowMs);
+  }
+
+  /** `p` may not be fragmented, and the way takes packets of `mtu` bytes only (RFC 1191, RFC 4443 §3.2). */
+  tooBig(p: Packet, mtu: number, nowMs: number): void {
+    if (p.isV4) this.error(p, ICMP4_UNREACHABLE, ICMP4_FRAGMENTATION_NEEDED, mtu & 0xffff, nowMs);
+    else this.error(p, ICMP6_PACKET_TOO_BIG, 0, mtu, nowMs);
   }
 
   /** An error about the packet `p`, which is quoted as it lies in the arena, or, if it came in fragments, made anew. */

@@ -31,6 +31,12 @@ export const SO_DOMAIN = 39;
 export const TCP_NODELAY = 1;
 export const UDP_SEGMENT = 103;
 export const IP_TTL = 2;
+export const IP_MTU_DISCOVER = 10;
+export const IPV6_MTU_DISCOVER = 23;
+/** As the system does it by itself: fragments where it knows of a smaller path. */
+export const IP_PMTUDISC_WANT = 1;
+/** Never fragments. */
+export const IP_PMTUDISC_DO = 2;
 export const IP_PKTINFO = 8;
 export const IP_RECVERR = 11;
 export const IP_RECVTTL = 12;

@@ -128,6 +128,27 @@ describe('beyond a router', () => {
     await must(['sh', '-c', 'ip link delete rt0 2>/dev/null || true']);
   });
 
+  for (const [address, router] of [
+    [FAR4, ROUTER4],
+    [FAR6, ROUTER6],
+  ] as const) {
+    test(`review OP-13: a ping to ${address} larger than the way is told how much it takes`, async () => {
+      const route = (...more: string[]): Promise<string> =>
+        must(['ip', 'route', 'change', address, 'via', router, ...more]);
+      await route('mtu', '1400');
+      try {
+        const { stdout } = await guest.namespace.run([...PING, '-c', '1', '-M', 'do', '-s', '1420', address]);
+        assert.match(stdout, /(Frag needed|Packet too big).*mtu ?= ?1400/);
+        assert.match(
+          await guest.namespace.must([...PING, '-c', '1', '-M', 'do', '-s', '1300', address]),
+          / 1 received/,
+        );
+      } finally {
+        await route();
+      }
+    });
+  }
+
   for (const [address, gateway, hop] of [
     [FAR4, GATEWAY4, ROUTER4],
     [FAR6, GATEWAY6, ROUTER6],

@@ -5,7 +5,16 @@ import { MAX_PING_EVICTIONS_PER_SECOND } from '../../src/forward/flow-set.ts';
 import { EACCES, EHOSTUNREACH, EMFILE, EMSGSIZE, ENETUNREACH, ENOBUFS, EPERM } from '../../src/sys/errno.ts';
 import type { DatagramFile } from '../support/lab/fake-kernel.ts';
 import { Lab } from '../support/lab/lab.ts';
-import { ALLOWED4, ALLOWED6, type Decoded, echo, frame, pattern } from '../support/lab/packets.ts';
+import {
+  ALLOWED4,
+  ALLOWED6,
+  type Decoded,
+  echo,
+  frame,
+  GUEST4,
+  ipv4,
+  pattern,
+} from '../support/lab/packets.ts';
 
 const ID = 321;
 
@@ -74,8 +83,8 @@ for (const [errno, expected, counted] of [
   [EHOSTUNREACH, [[3, 1]], 0],
   [EACCES, [[3, 13]], 0],
   [EPERM, [[3, 13]], 0],
-  // Told through the error queue.
-  [EMSGSIZE, [], 0],
+  // Without a word of how much would fit.
+  [EMSGSIZE, [], 1],
   [ENOBUFS, [], 1],
 ] as const) {
   test(`sending that fails with ${errno} answers ${JSON.stringify(expected)}`, () => {
@@ -95,6 +104,62 @@ for (const [errno, expected, counted] of [
     lab.check();
   });
 }
+
+test('review OP-13: a request that may not be fragmented and is too large is told how much the path takes', () => {
+  for (const [dst, type, code] of [
+    [ALLOWED4, 3, 4],
+    [ALLOWED6, 2, 0],
+  ] as const) {
+    const lab = new Lab();
+    const file = pinged(lab, dst);
+    const tell = (errno: number, payload: Buffer, origin: number): void => {
+      const told = { type: 0, code: 0, info: 1400, offender: '', destination: { address: dst, port: 0 } };
+      file.queueError({ errno, origin, payload, ...told });
+    };
+    lab.kernel.fault = (name) => {
+      if (name !== 'sendto') return undefined;
+      // Our own kernel's word: it quotes nothing.
+      tell(EMSGSIZE, Buffer.alloc(0), 1);
+      return -EMSGSIZE;
+    };
+    const request = echo(dst, ID, 2, pattern(1420));
+    const [error] = lab.send(request);
+    lab.kernel.fault = null;
+    assert.deepEqual([error?.icmpType, error?.icmpCode, error?.icmpRest], [type, code, 1400]);
+    // It quotes the request as the guest sent it.
+    assert.ok(error?.payload.equals(request.subarray(0, error.payload.length)));
+    // The next one, smaller, is answered.
+    assert.equal(lab.send(echo(dst, ID, 3, pattern(100))).length, 1);
+    lab.check();
+  }
+});
+
+test('review OP-13: what a router said of an earlier request is not said of this one', () => {
+  const lab = new Lab();
+  const file = pinged(lab);
+  const before = lab.kernel.datagrams.length;
+  let refusals = 1;
+  lab.kernel.fault = (name) => {
+    if (name !== 'sendto' || refusals-- <= 0) return undefined;
+    const told = { errno: EMSGSIZE, origin: 2, type: 3, code: 4, info: 1200, offender: '203.0.113.1' };
+    const payload = echo(ALLOWED4, 7, 1, pattern(20)).subarray(20);
+    file.queueError({ ...told, destination: { address: '198.51.100.2', port: 0 }, payload });
+    return -EMSGSIZE;
+  };
+  const request = echo(ALLOWED4, ID, 2, pattern(1400)).subarray(20);
+  const out = lab.send(ipv4({ src: GUEST4, dst: ALLOWED4, protocol: 1, df: false }, request));
+  assert.deepEqual(
+    out.map((d) => [d.icmpType, d.icmpRest & 0xffff]),
+    [
+      [3, 1200],
+      [0, 2],
+    ],
+  );
+  lab.kernel.fault = null;
+  const sent = lab.kernel.datagrams.slice(before).map((d) => d.address);
+  assert.deepEqual(sent, [ALLOWED4]);
+  lab.check();
+});
 
 test('an error that is pending from an earlier request does not keep the next one back', () => {
   const lab = new Lab();

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultBehavior, type GuestBehavior } from '../../src/config.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../../src/forward/flow-set.ts';
-import { ECONNREFUSED, EHOSTUNREACH, EINTR, ENETUNREACH } from '../../src/sys/errno.ts';
+import { EACCES, ECONNREFUSED, EHOSTUNREACH, EINTR, ENETUNREACH, EPERM } from '../../src/sys/errno.ts';
 import { assertAnswersInOrder } from '../support/lab/answers.ts';
 import { Lab, type LabOptions } from '../support/lab/lab.ts';
 import {
@@ -204,6 +204,24 @@ for (const [dst, errno, told] of [
     assert.equal(lab.kernel.datagrams.at(-1)?.payload.toString(), 'sent');
     lab.kernel.fault = null;
     lab.check();
+  });
+}
+
+for (const [dst, told] of [
+  [ALLOWED4, [3, 13]],
+  [ALLOWED6, [1, 1]],
+] as const) {
+  test(`review OP-13: what the host's firewall or a route forbids to send to ${dst} is prohibited`, () => {
+    for (const errno of [EPERM, EACCES]) {
+      const lab = labWith({});
+      lab.kernel.fault = (name) => (name === 'sendmsg' ? -errno : undefined);
+      const datagram = (data: string): Buffer => udp({ dst, srcPort: 4000, dstPort: 9 }, Buffer.from(data));
+      assert.deepEqual(kinds(lab.send(datagram('lost'))), [told]);
+      // Also of several at once.
+      assert.deepEqual(kinds(lab.send(datagram('one'), datagram('two'))), [told, told]);
+      lab.kernel.fault = null;
+      lab.check();
+    }
   });
 }
 
