@@ -69,6 +69,7 @@ interface SharedOptions {
   enableHost?: boolean;
   mtu?: number;
   cidr?: string;
+  cidr6?: string;
   ipv6: boolean;
   /** A list, false for --no-dns, or not given. */
   dns?: string[] | false;
@@ -151,6 +152,7 @@ function addShared(command: Command): Command {
     )
     .option('--mtu <n>', 'MTU in bytes (default: 65520; an existing interface keeps its own)', parseMtu)
     .option('--cidr <net/prefix>', 'IPv4 network: gateway +2, DNS +3, guest +100 (default: 10.0.2.0/24)')
+    .option('--cidr6 <net/64>', 'IPv6 network: gateway ::2, DNS ::3, guest ::100 (default: fd00::/64)')
     .option('--ipv6', 'IPv6 as well as IPv4', true)
     .addOption(new Option('--no-ipv6', 'IPv4 only'))
     .option(
@@ -193,7 +195,7 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
   if (ipv6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
     throw badValue('--mtu', String(mtu), 'is too small for IPv6', `at least ${MTU_MIN_IPV6}, or --no-ipv6`);
   }
-  const addresses = addressPlan(options.cidr, ipv6);
+  const addresses = addressPlan(options.cidr, options.cidr6, ipv6);
   const networks = [`${addresses.guest4}/${addresses.prefix4}`];
   if (ipv6) networks.push(`${addresses.guest6}/${addresses.prefix6}`);
   const config: Config = {

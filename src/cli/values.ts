@@ -21,6 +21,7 @@ import {
   defaultAddresses,
   type FlowLogSpec,
 } from '../config.ts';
+import { parseIpAddress } from '../stack/wire/address.ts';
 
 /** The command line is not usable; nothing has been started. */
 export class UsageError extends Error {
@@ -189,6 +190,36 @@ function dotted(value: number): string {
   return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.');
 }
 
-export function addressPlan(cidr: string | undefined, ipv6: boolean): AddressPlan {
-  return { ...defaultAddresses, ...(cidr === undefined ? {} : parseCidr(cidr)), ipv6 };
+const CIDR6_ACCEPTED = 'an IPv6 network with prefix length 64, like fd00::/64';
+
+/** The address plan in another IPv6 network: gateway ::2, DNS ::3, guest ::100. */
+export function parseCidr6(text: string): Pick<AddressPlan, 'guest6' | 'prefix6' | 'gateway6' | 'dns6'> {
+  const [address = '', length = '', more] = text.split('/');
+  if (isIP(address) !== 6 || address.includes('%') || decimal(length) < 0 || more !== undefined) {
+    throw badValue('--cidr6', text, 'is not a network', CIDR6_ACCEPTED);
+  }
+  // RFC 7421: no other length has hosts configure themselves.
+  if (length !== '64') throw badValue('--cidr6', text, 'has another prefix length', CIDR6_ACCEPTED);
+  const network = parseIpAddress(address);
+  if (network.w2 !== 0 || network.w3 !== 0) {
+    throw badValue('--cidr6', text, 'has bits set beyond the prefix', CIDR6_ACCEPTED);
+  }
+  if (network.isUnspecified || network.isMulticast || network.isLinkLocal || network.isV4) {
+    throw badValue('--cidr6', text, 'is a reserved range (RFC 6890)', CIDR6_ACCEPTED);
+  }
+  const host = (number: number): string => network.clone().set(network.w0, network.w1, 0, number).toString();
+  return { guest6: host(0x100), prefix6: 64, gateway6: host(2), dns6: host(3) };
+}
+
+/** `cidr` and `cidr6` as texts, or not given. */
+export function addressPlan(cidr: string | undefined, cidr6: string | undefined, ipv6: boolean): AddressPlan {
+  if (cidr6 !== undefined && !ipv6) {
+    throw badValue('--cidr6', cidr6, 'has no use with --no-ipv6', 'one of them');
+  }
+  return {
+    ...defaultAddresses,
+    ...(cidr === undefined ? {} : parseCidr(cidr)),
+    ...(cidr6 === undefined ? {} : parseCidr6(cidr6)),
+    ipv6,
+  };
 }

@@ -75,6 +75,16 @@ describe('parseArguments', () => {
     assert.deepEqual(config.guest.policy.guestNetworks, [{ address: '10.0.135.128', bits: 121 }]);
   });
 
+  test('review OP-15: --cidr6 moves all IPv6 roles and the reserved guest network', () => {
+    const { config } = parse('run', '--cidr6', 'fd12:3456:789a:1::/64', 'true');
+    const { guest6, gateway6, dns6, prefix6, guest4 } = config.guest.addresses;
+    assert.deepEqual(
+      [guest6, gateway6, dns6, prefix6, guest4],
+      ['fd12:3456:789a:1::100', 'fd12:3456:789a:1::2', 'fd12:3456:789a:1::3', 64, '10.0.2.100'],
+    );
+    assert.deepEqual(config.guest.policy.guestNetworks[1], { address: 'fd12:3456:789a:1::', bits: 64 });
+  });
+
   test('attach takes a process number or a file, and says whether to configure', () => {
     const byPid = parse('attach', '--configure', '42').config;
     assert.deepEqual(byPid.target, {

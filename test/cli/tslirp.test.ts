@@ -66,6 +66,30 @@ describe('a command line that cannot be used: one line that names the argument, 
       ['run', '--cidr', '10.0.2.0/26', '--', 'true'],
       /option --cidr: "10\.0\.2\.0\/26"/,
     ],
+    ...(
+      [
+        ['fd00:1::', 'is not a network'],
+        ['10.0.3.0/24', 'is not a network'],
+        ['fd00::%eth0/64', 'is not a network'],
+        ['fd00::/48', 'has another prefix length'],
+        ['fd00::1/64', 'has bits set beyond the prefix'],
+        ['fe80::/64', 'is a reserved range'],
+        ['ff02::/64', 'is a reserved range'],
+        ['::/64', 'is a reserved range'],
+      ] as const
+    ).map(
+      ([value, fault]) =>
+        [
+          `review OP-15: --cidr6 ${value}`,
+          ['run', '--cidr6', value, '--', 'true'],
+          new RegExp(`option --cidr6: .*${fault}`),
+        ] as [string, string[], RegExp],
+    ),
+    [
+      'review OP-15: --cidr6 without IPv6',
+      ['run', '--cidr6', 'fd01::/64', '--no-ipv6', '--', 'true'],
+      /option --cidr6: .*--no-ipv6/,
+    ],
     ['a loopback network', ['run', '--cidr', '127.0.0.0/8', '--', 'true'], /option --cidr: .*reserved/],
     [
       'a network that is none',
