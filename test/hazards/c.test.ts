@@ -1,6 +1,7 @@
 /** Hazards C: ICMP. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { ENOBUFS } from '../../src/sys/errno.ts';
 import { type Datagram, EACCES, EHOSTUNREACH, ENETUNREACH, EPERM } from '../support/lab/fake-kernel.ts';
 import { Lab } from '../support/lab/lab.ts';
 import {
@@ -138,7 +139,8 @@ describe('hazards C: ICMP', () => {
         [v6 ? 3 : 2, EHOSTUNREACH, ...exceeded, exceeded],
         [1, EHOSTUNREACH, 0, 0, v6 ? [1, 3] : [3, 1]],
         [1, ENETUNREACH, 0, 0, v6 ? [1, 0] : [3, 0]],
-        [1, EPERM, 0, 0, null],
+        [1, EPERM, 0, 0, v6 ? [1, 1] : [3, 13]],
+        [1, ENOBUFS, 0, 0, null],
         [0, EHOSTUNREACH, 0, 0, null],
       ];
       for (const [origin, errno, type, code, expected] of cases) {
