@@ -23,6 +23,8 @@ import {
   ICMP4_TIME_EXCEEDED,
   ICMP4_UNREACHABLE,
   ICMP6_ECHO,
+  ICMP6_MLD_REPORT,
+  ICMP6_MLD2_REPORT,
   ICMP6_PACKET_TOO_BIG,
   ICMP6_PARAMETER_PROBLEM,
   ICMP6_TIME_EXCEEDED,
@@ -114,12 +116,12 @@ export class IcmpInput {
     const reason = parseIcmp(view, p.offset, p.length, h);
     if (reason < 0) return reason;
     if (!p.checksumGood && !hasGoodSum(view, p, PROTOCOL_ICMPV6)) return DropReason.IcmpCsum;
-    if (p.src.isLinkLocal && h.type !== ND_ROUTER_SOLICITATION) this.#ra?.start(nowMs);
     switch (h.type) {
       case ND_NEIGHBOR_SOLICITATION: {
         // RFC 6980: not in fragments.
         if (p.reassembled) return DropReason.NdMalformed;
         if (p.src.isUnspecified) this.#ra?.onProbe(nowMs);
+        this.#noteAddress(p, nowMs);
         const at = this.#egress.transport;
         const reply = this.#neighborReply;
         const size = answerNeighborSolicitation(
@@ -147,6 +149,7 @@ export class IcmpInput {
       }
       case ND_NEIGHBOR_ADVERTISEMENT:
         if (p.reassembled) return DropReason.NdMalformed;
+        this.#noteAddress(p, nowMs);
         return this.#receiveAdvertisement(p, h.code, nowMs);
       case ND_ROUTER_ADVERTISEMENT:
       case ND_REDIRECT:
@@ -160,9 +163,18 @@ export class IcmpInput {
       case ICMP6_TIME_EXCEEDED:
       case ICMP6_PARAMETER_PROBLEM:
         return DropReason.IcmpIgnored;
+      case ICMP6_MLD_REPORT:
+      case ICMP6_MLD2_REPORT:
+        this.#noteAddress(p, nowMs);
+        return DropReason.IcmpType;
       default:
         return DropReason.IcmpType;
     }
+  }
+
+  /** What comes from a link-local address tells that the guest has one. */
+  #noteAddress(p: Packet, nowMs: number): void {
+    if (p.src.isLinkLocal) this.#ra?.start(nowMs);
   }
 
   /**
