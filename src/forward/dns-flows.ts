@@ -40,6 +40,7 @@ import type { FlowContext } from './context.ts';
 import { DnsAsks, NO_ASK } from './dns-asks.ts';
 import { DnsOutbox, type OutboxOwner } from './dns-outbox.ts';
 import { DnsQueries, NO_SLOT } from './dns-queries.ts';
+import { DnsRelay, type RelayOwner } from './dns-relay.ts';
 import { type DnsSocket, type DnsSocketOwner, ResolverSockets } from './dns-sockets.ts';
 import { DnsStreams } from './dns-streams.ts';
 import { isPendingError } from './host-datagram-socket.ts';
@@ -62,7 +63,7 @@ const RECEIVES_PER_TURN = 8;
 /** Filled and used within one call; shared by all guests. */
 const header = new DnsHeader();
 
-export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
+export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner, RelayOwner {
   readonly context: FlowContext;
   readonly serverPort: number;
   readonly #queries: DnsQueries;
@@ -70,6 +71,8 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
   readonly #outbox: DnsOutbox;
   readonly #slots: ReceiveSlots;
   readonly #streams: DnsStreams;
+  /** For resolvers that are to be asked by TCP only; ids are slots. */
+  readonly #relay: DnsRelay;
   /** Those of the resolvers, in their order, as of `#version` of the list. */
   #resolvers: ResolverSockets[] = [];
   #version = -1;
@@ -88,6 +91,7 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
     this.#outbox = new DnsOutbox(this);
     this.#slots = new ReceiveSlots(slab, memory, payloads, 0, 0);
     this.#streams = new DnsStreams(context, payloads, serverPort);
+    this.#relay = new DnsRelay(context, payloads, serverPort, this);
   }
 
   /** Queries that wait for an answer. */
@@ -243,6 +247,10 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
    */
   #ask(slot: number, frame: number): void {
     const { resolvers, memory, counters } = this.context;
+    if (resolvers.options.useTcp && resolvers.count > 0) {
+      this.#askByTcp(slot);
+      return;
+    }
     const { tries, start, failed } = this.#queries;
     const count = resolvers.count;
     const most = Math.min(255, count * resolvers.options.attempts);
@@ -276,6 +284,28 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
       return;
     }
     if (count === 0 || !this.#asks.isAsked(slot)) this.#fail(slot);
+  }
+
+  #askByTcp(slot: number): void {
+    const queries = this.#queries;
+    // The relay sees to the other resolvers.
+    if (queries.tries[slot] !== 0) return;
+    queries.tries[slot] = 1;
+    const message = Buffer.alloc(queries.length[slot] as number);
+    queries.copyTo(slot, message, 0);
+    message.writeUInt16BE(slot, 0);
+    this.#relay.ask(message, queries.questionEnd[slot] as number);
+  }
+
+  onAnswer(message: Buffer): void {
+    const { memory, slab } = this.context;
+    const slot = message.readUInt16BE(0);
+    const at = this.#slots.payloadAt(0);
+    slab.bytes.set(message, at);
+    memory.view.setUint16(at, (this.#queries.ports[slot] as number) & 0xffff);
+    const isTooLong = message.length > (this.#queries.udpSize[slot] as number);
+    this.#reply(slot, at, isTooLong ? emitDnsTruncated(memory.view, at, message.length, at) : message.length);
+    this.#end(slot);
   }
 
   /** Send a query from its slot. */
@@ -442,6 +472,7 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner {
 
   #end(slot: number): void {
     this.#asks.removeAll(slot);
+    this.#relay.forget(slot);
     this.#queries.remove(slot);
   }
 

@@ -101,6 +101,7 @@ export class DnsRelay extends TimerNode implements MessageOwner {
   }
 
   forget(id: number): void {
+    if (this.#queries.size === 0) return;
     if (this.#queries.get(id)?.answered === false) this.#outstanding--;
     this.#queries.delete(id);
   }

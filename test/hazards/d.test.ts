@@ -345,6 +345,42 @@ describe('hazards D: DNS', () => {
     lab.check();
   });
 
+  test('review OP-3: use-vc: what the guest asks by UDP goes by TCP', () => {
+    const lab = new Lab();
+    const options = { timeoutMs: 5000, attempts: 2, rotate: false, useTcp: true };
+    lab.services.resolvers.set(['203.0.113.53', '203.0.113.54'], options);
+    lab.mayReach = () => true;
+    ask(lab, query(0x5555), 4000);
+    ask(lab, query(0x5555), 4001);
+    assert.equal(lab.kernel.datagrams.length, 0);
+    const server = upstream(lab, '203.0.113.53');
+    const asked = server.received;
+    const size = 2 + query(0).length;
+    assert.equal(asked.length, 2 * size);
+    const [first, second] = [asked.subarray(2, size), asked.subarray(2 + size)] as [Buffer, Buffer];
+    assert.ok(first.subarray(2).equals(query(0).subarray(2)));
+    server.send(framed(answerTo(second, 0, 2)));
+    lab.run();
+    const [reply] = lab.take();
+    assert.equal(reply?.dstPort, 4001);
+    assert.ok(reply?.payload.equals(answerTo(query(0x5555), 0, 2)));
+    // Refused by the first: the second; larger than the guest takes: TC.
+    server.send(framed(answerTo(first, 5)));
+    lab.run();
+    upstream(lab, '203.0.113.54').send(framed(Buffer.concat([answerTo(first), pattern(600)])));
+    lab.run();
+    const [cut] = lab.take();
+    assert.equal(cut?.dstPort, 4000);
+    assert.equal((cut?.payload[2] as number) & 2, 2);
+    ask(lab, query(1), 4002);
+    assert.deepEqual(rcodes(lab.advance(4600)), [2]);
+    assert.equal(lab.gauge('dns.outstanding'), 0);
+    lab.services.resolvers.set([]);
+    assert.deepEqual(rcodes(ask(lab, query(1), 4003)), [2]);
+    lab.services.resolvers.set(['203.0.113.53']);
+    lab.check();
+  });
+
   test('review O-3: over TCP a zone transfer comes in many messages', () => {
     const lab = new Lab();
     const peer = lab.connect(DNS4, 53);
