@@ -111,8 +111,8 @@ export class Confinement {
     this.settle?.(error);
   }
 
-  /** Rejects with one line when something that is required cannot be had. */
-  async enter(): Promise<void> {
+  /** Rejects with one line when something that is required cannot be had. `command`: a process that still gets signals, or 0. */
+  async enter(command: number): Promise<void> {
     const { sandbox } = this.config;
     const fd = leaveOutside({ sockets: this.socketFiles(), namespace: this.watchedNamespace() });
     if (fd >= 0) {
@@ -121,7 +121,10 @@ export class Confinement {
     }
     if (sandbox.mountTree) await this.closeFileSystem();
     if (!sandbox.seccomp) return;
-    this.supervisor.send({ type: 'confine' });
+    const unixSockets = this.config.forwards.some(
+      (forward) => forward.direction === 'remote' && forward.target.kind === 'unix',
+    );
+    this.supervisor.send({ type: 'confine', command, unixSockets });
     const error = await this.answer;
     if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
   }

@@ -143,7 +143,7 @@ export async function serveRun(
     const link = await session.bringUp(namespaceOfProcess(command.pid));
     await session.openApi(link);
     await command.prepared;
-    await session.confine();
+    await session.confine(command.pid);
     signalReady(config.readyFd);
     command.go();
     logger.activate();

@@ -112,8 +112,8 @@ export class Session {
   }
 
   /** Resolves when what the process can do without is given up; nothing may be opened or started after that. */
-  confine(): Promise<void> {
-    return this.confinement.enter();
+  confine(command = 0): Promise<void> {
+    return this.confinement.enter(command);
   }
 
   /** Open the control socket, if there is to be one. Rejects with one line. */

@@ -41,8 +41,11 @@ export type Command =
   | { type: 'snapshot'; id: number }
   /** Have the kernel send this process a signal when its parent ends. Not answered; in force before the next command. */
   | { type: 'parentDeathSignal'; signal: number }
-  /** Put the system call filter in force, for all threads and for good. */
-  | { type: 'confine' }
+  /**
+   * Put the system call filter in force, for all threads and for good. `command` is a process that may still get signals
+   * from us, or 0; `unixSockets`: such are still made.
+   */
+  | { type: 'confine'; command: number; unixSockets: boolean }
   /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */

@@ -169,7 +169,7 @@ class Engine {
       case 'confine':
         post({
           type: 'confined',
-          error: -enterSeccomp(this.#memory, this.#slab.region(SECCOMP_SCRATCH_BYTES)),
+          error: -enterSeccomp(this.#memory, this.#slab.region(SECCOMP_SCRATCH_BYTES), command),
         });
         return;
       case 'snapshot':

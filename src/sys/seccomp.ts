@@ -7,7 +7,7 @@
 import { EOPNOTSUPP, ESRCH } from './errno.ts';
 import { errno, libcFunction } from './libc.ts';
 import type { Memory } from './memory.ts';
-import { BPF_INSTRUCTION_BYTES, seccompProgram } from './seccomp-filter.ts';
+import { BPF_INSTRUCTION_BYTES, type FilterOptions, seccompProgram } from './seccomp-filter.ts';
 
 const cPrctl = libcFunction('prctl', 'int', ['int', 'ulong', 'ulong', 'ulong', 'ulong']);
 const cSyscall = libcFunction('syscall', 'long', ['long', 'uint', 'uint', 'uintptr_t']);
@@ -25,11 +25,13 @@ const FILTER_FLAGS = 1 | 4;
 const FPROG_BYTES = 16;
 
 /** Room that `enterSeccomp` needs. */
-export const SECCOMP_SCRATCH_BYTES = 1024;
+export const SECCOMP_SCRATCH_BYTES = 2048;
+
+export type FilterWish = Omit<FilterOptions, 'self'>;
 
 /** No new privileges and the filter, for all threads. `scratch` is `SECCOMP_SCRATCH_BYTES` of the arena. 0 or `-errno`. */
-export function enterSeccomp(memory: Memory, scratch: number): number {
-  const program = seccompProgram(process.arch);
+export function enterSeccomp(memory: Memory, scratch: number, wish: FilterWish): number {
+  const program = seccompProgram(process.arch, { ...wish, self: process.pid });
   if (program === undefined) return -EOPNOTSUPP;
   const { structures } = memory;
   const fprog = structures.region(FPROG_BYTES);

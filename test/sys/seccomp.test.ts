@@ -8,7 +8,7 @@ import {
   BPF_JUMP_SET,
   BPF_LOAD,
   BPF_RETURN,
-  refusedCalls,
+  filteredCalls,
   SECCOMP_RET_ALLOW,
   SECCOMP_RET_ERRNO,
   SECCOMP_RET_KILL_PROCESS,
@@ -17,15 +17,21 @@ import {
 import { run } from '../support/processes.ts';
 
 const ARCH = { x64: 0xc000003e, arm64: 0xc00000b7, i386: 0x40000003, arm: 0x40000028 };
+const EPERM = 1;
 const ENOSYS = 38;
+const EAFNOSUPPORT = 97;
+const SELF = 4321;
+const COMMAND = 4400;
 
 /** What the kernel's interpreter makes of a call (linux/filter.h). */
-function judge(program: Uint8Array, arch: number, number: number, argument0 = 0): number {
+function judge(program: Uint8Array, arch: number, number: number, ...args: number[]): number {
   const code = new DataView(program.buffer, program.byteOffset, program.byteLength);
   const data = new DataView(new ArrayBuffer(64));
   data.setUint32(0, number, true);
   data.setUint32(4, arch, true);
-  data.setUint32(16, argument0, true);
+  args.forEach((argument, index) => {
+    data.setBigInt64(16 + 8 * index, BigInt(argument), true);
+  });
   let accumulator = 0;
   for (let at = 0; ; at += BPF_INSTRUCTION_BYTES) {
     const k = code.getUint32(at + 4, true);
@@ -52,24 +58,31 @@ function judge(program: Uint8Array, arch: number, number: number, argument0 = 0)
   }
 }
 
-function program(arch: string): Uint8Array {
-  const bytes = seccompProgram(arch);
+function program(arch: string, unixSockets = false, command = 0): Uint8Array {
+  const bytes = seccompProgram(arch, { self: SELF, command, unixSockets });
   assert.ok(bytes);
   return bytes;
 }
 
 describe('the system call filter', () => {
   for (const arch of ['x64', 'arm64'] as const) {
-    const prctl = arch === 'x64' ? 157 : 167;
-    const clone = arch === 'x64' ? 56 : 220;
+    const calls = filteredCalls(arch);
+    const number = (name: string): number => calls.judged.get(name) as number;
 
-    test(`${arch}: what is refused kills, everything else up to 500 is allowed`, () => {
-      const refused = new Set(refusedCalls(arch).values());
-      assert.equal(refused.size, refusedCalls(arch).size);
-      for (let number = 0; number < 500; number++) {
-        if (number === prctl || number === clone || number === 435) continue;
-        const expected = refused.has(number) ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ALLOW;
-        assert.equal(judge(program(arch), ARCH[arch], number), expected, `call ${number}`);
+    test(`${arch}: what is refused kills or fails, everything else up to 500 is allowed`, () => {
+      const verdicts = new Map<number, number>();
+      for (const call of calls.kill.values()) verdicts.set(call, SECCOMP_RET_KILL_PROCESS);
+      for (const call of calls.denied.values()) verdicts.set(call, SECCOMP_RET_ERRNO | EPERM);
+      for (const call of calls.missing.values()) verdicts.set(call, SECCOMP_RET_ERRNO | ENOSYS);
+      const judged = new Set(calls.judged.values());
+      assert.equal(
+        verdicts.size + judged.size,
+        calls.kill.size + calls.denied.size + calls.missing.size + calls.judged.size,
+      );
+      for (let call = 0; call < 500; call++) {
+        if (judged.has(call)) continue;
+        const expected = verdicts.get(call) ?? SECCOMP_RET_ALLOW;
+        assert.equal(judge(program(arch), ARCH[arch], call), expected, `call ${call}`);
       }
     });
 
@@ -83,17 +96,74 @@ describe('the system call filter', () => {
     });
 
     test(`${arch}: prctl may give names and nothing else; clone makes threads, no namespaces`, () => {
-      const verdict = (number: number, argument: number): number =>
-        judge(program(arch), ARCH[arch], number, argument);
-      for (const option of [15, 0x53564d41]) assert.equal(verdict(prctl, option), SECCOMP_RET_ALLOW);
+      const verdict = (name: string, argument: number): number =>
+        judge(program(arch), ARCH[arch], number(name), argument);
+      for (const option of [15, 0x53564d41]) assert.equal(verdict('prctl', option), SECCOMP_RET_ALLOW);
       for (const option of [0, 1, 4, 22, 24, 38, 47])
-        assert.equal(verdict(prctl, option), SECCOMP_RET_KILL_PROCESS);
+        assert.equal(verdict('prctl', option), SECCOMP_RET_KILL_PROCESS);
       // pthread_create(3) and fork(3) of glibc.
-      for (const flags of [0x3d0f00, 0x1200011]) assert.equal(verdict(clone, flags), SECCOMP_RET_ALLOW);
+      for (const flags of [0x3d0f00, 0x1200011]) assert.equal(verdict('clone', flags), SECCOMP_RET_ALLOW);
       for (const bit of [17, 25, 26, 27, 28, 29, 30]) {
-        assert.equal(verdict(clone, 0x11 | (1 << bit)), SECCOMP_RET_KILL_PROCESS, `bit ${bit}`);
+        assert.equal(verdict('clone', 0x11 | (1 << bit)), SECCOMP_RET_KILL_PROCESS, `bit ${bit}`);
       }
-      assert.equal(verdict(435, 0), SECCOMP_RET_ERRNO | ENOSYS);
+    });
+
+    test(`${arch}: sockets of IP and of routes only; of unix where a forward leads to one`, () => {
+      const noFamily = SECCOMP_RET_ERRNO | EAFNOSUPPORT;
+      const verdict = (bytes: Uint8Array, ...args: number[]): number =>
+        judge(bytes, ARCH[arch], number('socket'), ...args);
+      for (const family of [2, 10]) {
+        for (const type of [1, 2, 0x802, 0x80801])
+          assert.equal(verdict(program(arch), family, type, 0), SECCOMP_RET_ALLOW);
+      }
+      for (let family = 0; family < 50; family++) {
+        if ([2, 10, 16].includes(family)) continue;
+        assert.equal(verdict(program(arch), family, 1, 0), noFamily, `family ${family}`);
+        const expected = family === 1 ? SECCOMP_RET_ALLOW : noFamily;
+        assert.equal(verdict(program(arch, true), family, 1, 0), expected, `family ${family}`);
+      }
+      for (let protocol = 0; protocol < 23; protocol++) {
+        const expected = protocol === 0 ? SECCOMP_RET_ALLOW : noFamily;
+        assert.equal(verdict(program(arch, true), 16, 3, protocol), expected, `netlink ${protocol}`);
+      }
+    });
+
+    test(`${arch}: a pair of sockets is of streams, which have their peer for good`, () => {
+      for (const flags of [0, 0x800, 0x80000, 0x80800]) {
+        for (const type of [1, 2, 3, 5]) {
+          const expected = type === 1 ? SECCOMP_RET_ALLOW : SECCOMP_RET_ERRNO | EAFNOSUPPORT;
+          assert.equal(judge(program(arch), ARCH[arch], number('socketpair'), 1, type | flags), expected);
+        }
+      }
+    });
+
+    test(`${arch}: signals and limits are for itself, signals also for the command`, () => {
+      const denied = SECCOMP_RET_ERRNO | EPERM;
+      for (const pid of [0, -1, -SELF, 1, SELF, COMMAND, -COMMAND]) {
+        const verdict = (name: string): number =>
+          judge(program(arch, false, COMMAND), ARCH[arch], number(name), pid, 15);
+        assert.equal(verdict('kill') === SECCOMP_RET_ALLOW, [SELF, COMMAND].includes(pid), `kill ${pid}`);
+        assert.equal(verdict('tgkill'), pid === SELF ? SECCOMP_RET_ALLOW : denied, `tgkill ${pid}`);
+        const limits = [0, SELF].includes(pid) ? SECCOMP_RET_ALLOW : denied;
+        assert.equal(verdict('prlimit64'), limits, `prlimit64 ${pid}`);
+      }
+      assert.equal(judge(program(arch), ARCH[arch], number('kill'), 0, 9), denied);
+    });
+
+    test(`${arch}: nothing is typed into a terminal, and nobody named for a signal`, () => {
+      const denied = SECCOMP_RET_ERRNO | EPERM;
+      const verdict = (name: string, request: number): number =>
+        judge(program(arch), ARCH[arch], number(name), 0, request);
+      // With anything above the 32 bits that the kernel looks at, too.
+      for (const high of [0, 2 ** 32, 5 * 2 ** 40]) {
+        for (const request of [0x5412, 0x541c, 0x541d, 0x5423, 0x8901, 0x8902])
+          assert.equal(verdict('ioctl', high + request), denied, `ioctl ${request}`);
+        for (const command of [8, 10, 15]) assert.equal(verdict('fcntl', high + command), denied);
+      }
+      // TCGETS, FIONBIO, FIONREAD; F_DUPFD to F_SETFL.
+      for (const request of [0x5401, 0x5421, 0x541b])
+        assert.equal(verdict('ioctl', request), SECCOMP_RET_ALLOW);
+      for (const command of [0, 1, 2, 3, 4]) assert.equal(verdict('fcntl', command), SECCOMP_RET_ALLOW);
     });
   }
 
@@ -103,7 +173,7 @@ describe('the system call filter', () => {
   });
 
   test('a processor whose numbers are not known has no filter', () => {
-    assert.equal(seccompProgram('riscv64'), undefined);
+    assert.equal(seccompProgram('riscv64', { self: SELF, command: 0, unixSockets: false }), undefined);
   });
 });
 
@@ -119,7 +189,7 @@ describe('in force', () => {
   }
 
   test('each refused call ends the process', async () => {
-    const calls = [...refusedCalls(process.arch)];
+    const calls = [...filteredCalls(process.arch).kill];
     const next = async (): Promise<void> => {
       for (;;) {
         const call = calls.pop();
@@ -133,9 +203,64 @@ describe('in force', () => {
   for (const thread of threads) {
     test(`whichever thread makes it: ${thread}`, async () => {
       for (const name of ['execve', 'unshare', 'keyctl'])
-        await ends(thread, name, refusedCalls(process.arch).get(name) as number);
+        await ends(thread, name, filteredCalls(process.arch).kill.get(name) as number);
     });
   }
+
+  const { denied, missing, judged } = filteredCalls(process.arch);
+
+  /** What each of the calls fails with, made one after the other; 0 = it does not. */
+  async function errnos(calls: [number: number, ...args: (number | string)[]][]): Promise<number[]> {
+    const words = calls.map((call) => call.join(' ')).join(' / ');
+    const ended = await run([process.execPath, filtered, 'main', ...words.split(' ')]);
+    assert.match(ended.stdout, /alive/, ended.stderr);
+    return [...ended.stdout.matchAll(/^errno (\d+)$/gm)].map(([, errno]) => Number(errno));
+  }
+
+  test('review OR-27: io_uring does not exist', async () => {
+    const numbers = [...missing.values()];
+    assert.deepEqual(
+      await errnos(numbers.map((number) => [number, 1, 0])),
+      numbers.map(() => ENOSYS),
+    );
+  });
+
+  test('review OR-27: no sockets of AF_ALG, AF_VSOCK, AF_UNIX, AF_PACKET, and no netlink but for routes', async () => {
+    const socket = judged.get('socket') as number;
+    const families = [38, 40, 1, 17];
+    const none = await errnos([
+      ...families.map((family) => [socket, family, 5, 0] as [number, ...number[]]),
+      [socket, 16, 3, 4],
+    ]);
+    assert.deepEqual(
+      none,
+      [...families, 16].map(() => EAFNOSUPPORT),
+    );
+    const some = await errnos([2, 10, 16].map((family) => [socket, family, 2, 0]));
+    assert.deepEqual(some, [0, 0, 0]);
+  });
+
+  test('review OR-27: no signal reaches another process, and no limit; itself it may signal', async () => {
+    const kill = judged.get('kill') as number;
+    const numbers = [
+      kill,
+      judged.get('tgkill') as number,
+      judged.get('prlimit64') as number,
+      ...denied.values(),
+    ];
+    assert.deepEqual(
+      await errnos(numbers.map((number) => [number, 'parent', 0])),
+      numbers.map(() => EPERM),
+    );
+    assert.deepEqual(
+      await errnos([
+        [kill, 0, 0],
+        [kill, -1, 0],
+        [kill, 'self', 0],
+      ]),
+      [EPERM, EPERM, 0],
+    );
+  });
 
   test('what is allowed goes on working, in all of them', async () => {
     const getppid = process.arch === 'arm64' ? '173' : '110';
