@@ -9,7 +9,9 @@
 #
 #   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
 #     in which nothing is changed yet;
-#   - of all capabilities with CAP_NET_BIND_SERVICE only, and for ATTACH with no_new_privs;
+#   - of all capabilities with CAP_NET_BIND_SERVICE only, and for ATTACH with no_new_privs, in an IPC namespace of our own,
+#     and where Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us: a
+#     command would inherit these three;
 #   - and at the other ends of sockets, gone when we are: the opener, who keeps all rights and opens the device; not ATTACH:
 #     he is also the holder of the namespaces for the command; the janitor, who removes socket files; and the builder, who
 #     closes the file system at our word.
@@ -18,11 +20,13 @@
 # of all its processes and threads. So we start with all files in sight, and the tree is closed when everything is open.
 #
 # Where the namespace is not to be had, Node starts with an opener only, and tells if it must. The descriptors are in the
-# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`. Perl, because it is there on every Debian (perl-base is essential), starts
-# in 2 ms and can make any system call. No modules, to keep it so.
+# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`, and with them those that we were started with, `inherited=NUMBER,…`. Perl,
+# because it is there on every Debian (perl-base is essential), starts in 2 ms and can make any system call. No modules, to
+# keep it so.
 use strict;
 
 sub CLONE_NEWNS() { 0x20000 }
+sub CLONE_NEWIPC() { 0x08000000 }
 sub CLONE_NEWUSER() { 0x10000000 }
 sub CLONE_NEWNET() { 0x40000000 }
 sub MS_RDONLY() { 1 }
@@ -43,24 +47,36 @@ sub PR_SET_NO_NEW_PRIVS() { 38 }
 sub AF_UNIX() { 1 }
 sub SOCK_SEQPACKET() { 5 }
 sub F_DUPFD() { 0 }
+sub F_GETFD() { 1 }
+sub O_RDONLY_NONBLOCK() { 2048 }
+sub ENOENT() { 2 }
+sub ENOTDIR() { 20 }
+sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
+sub LANDLOCK_SCOPE_SIGNAL() { 2 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
 sub OUR_DESCRIPTORS() { 10 }
 sub MESSAGE_MAX() { 65536 }
 sub WATCH_SECONDS() { 0.2 }
+sub FOLLOW_SECONDS() { 1 }
+# Together with the word in front of it, a message.
+sub TEXT_MAX() { MESSAGE_MAX - 16 }
 
 # Numbers of x86-64, and of arm64 and riscv64.
 my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
   setns => [308, 268], capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442], sendmsg => [46, 211],
+  fcntl => [72, 25], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
 );
 my %column = (62 => 0, 183 => 1, 243 => 1);
 my $column;
 
-# A system call by name; true when it succeeded.
-sub kernel {
+# A system call by name: its result, and whether it succeeded.
+sub result_of {
   my ($name, @arguments) = @_;
-  return syscall($number{$name}[$column], @arguments) >= 0;
+  return syscall($number{$name}[$column], @arguments);
 }
+
+sub kernel { return result_of(@_) >= 0 }
 
 # The processor, from e_machine of the program that we are.
 sub processor {
@@ -166,18 +182,39 @@ sub is_there {
   return $what ne 'file' || identity(stat $rest) eq $identity;
 }
 
+# What is to be said of the text of a file: its beginning as it is now, nothing if it is missing, or why it cannot be read.
+sub text_of {
+  my ($path) = @_;
+  # A FIFO in this place must not block us.
+  sysopen(my $file, $path, O_RDONLY_NONBLOCK)
+    or return $! == ENOENT || $! == ENOTDIR ? 'text ' : "unreadable $!";
+  -f $file or return 'unreadable not a file';
+  defined(sysread($file, my $text, TEXT_MAX)) or return "unreadable $!";
+  # A line cut in two could read as another address.
+  $text =~ s/[^\n]*\z// if length($text) == TEXT_MAX;
+  return "text $text";
+}
+
 # Sees files and processes as they are outside. Gets one list: `socket IDENTITY PATH`, to be removed at our end if it is
-# still this very one; `file IDENTITY PATH` and `process IDENTITY PID START MAIN`, for a word when that is gone.
+# still this very one; `file IDENTITY PATH` and `process IDENTITY PID START MAIN`, for the word `gone` when that is gone; and
+# `text - PATH`, to be told of.
 sub tidy {
   my @things = map { [split / /, $_, 3] } split /\n/, receive();
-  my $watching = grep { $_->[0] ne 'socket' } @things;
+  my $watching = grep { $_->[0] =~ /^(file|process)$/ } @things;
+  my ($followed) = map { $_->[0] eq 'text' ? $_->[2] : () } @things;
+  my $told = '';
   my $bits = '';
   vec($bits, 0, 1) = 1;
-  until (select(my $readable = $bits, undef, undef, $watching ? WATCH_SECONDS : undef)) {
-    next if !grep { !is_there(@$_) } @things;
-    syswrite(STDIN, 'gone');
-    $watching = 0;
-  }
+  $SIG{PIPE} = 'IGNORE';
+  do {
+    if ($watching && grep { !is_there(@$_) } @things) {
+      syswrite(STDIN, 'gone');
+      $watching = 0;
+    }
+    if (defined $followed && (my $now = text_of($followed)) ne $told) {
+      syswrite(STDIN, $told = $now);
+    }
+  } until select(my $readable = $bits, undef, undef, $watching ? WATCH_SECONDS : defined $followed ? FOLLOW_SECONDS : undef);
   # What is readable is the end, or a word that it has come; our own end is the answer to that.
   for (@things) {
     my ($what, $identity, $path) = @$_;
@@ -207,7 +244,8 @@ sub place {
 }
 
 # The new tree: what the lines of the order name, `read PATH` (data), `load PATH` (code), `link PATH` (a
-# symlink as it is), `modules PATH` (code, at /node_modules), `process PID` (what /proc has of it).
+# symlink as it is), `empty PATH` (a directory with nothing in it), `modules PATH` (code, at /node_modules), `process PID`
+# (what /proc has of it).
 sub close_tree {
   my (@order) = @_;
   # Something to mount on. What is below it we do not keep.
@@ -222,6 +260,7 @@ sub close_tree {
       symlink($path, "$root/proc/self");
     }
     elsif ($how eq 'link') { symlink(readlink($path), "$root$path") }
+    elsif ($how eq 'empty') { mkdir("$root$path", 0755) }
     else { place($path, $root . ($how eq 'modules' ? '/node_modules' : $path), $flags) }
   }
   mkdir("$root/.old", 0700);
@@ -262,6 +301,26 @@ sub enter_mount_namespace {
   return $inside && kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0);
 }
 
+# Landlock reaches only who comes after us, and so has to come before the threads. Clients of a unix datagram socket may
+# have abstract names: those are to be answered.
+sub keep_to_ourselves {
+  my $scopes = LANDLOCK_SCOPE_SIGNAL;
+  $scopes |= LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET if !grep { /unix:/ } @ARGV;
+  # struct landlock_ruleset_attr: no right to files or ports is looked after.
+  my $rules = result_of('landlock_create_ruleset', pack('Q3', 0, 0, $scopes), 24, 0);
+  return if $rules < 0;
+  kernel('landlock_restrict_self', $rules, 0);
+  open(my $close, '<&=', $rules);
+}
+
+# What we were started with beyond the standard streams and will be there after exec(2); Node's channel to its parent is
+# its own affair.
+sub inherited {
+  opendir(my $directory, '/proc/self/fd') or return;
+  my $channel = $ENV{NODE_CHANNEL_FD} // -1;
+  return grep { /^\d+$/ && $_ > 2 && $_ != $channel && result_of('fcntl', $_ + 0, F_GETFD, 0) == 0 } readdir($directory);
+}
+
 sub arrange {
   my ($main, $attach) = @_;
   defined($column = processor()) or return;
@@ -270,13 +329,20 @@ sub arrange {
   succeeds(sub {
     enter_mount_namespace($privileged) && drop_capabilities() && open(my $file, '<', $main);
   }) or return;
+  my $inherited = join(',', inherited());
   my %end = (janitor => aside(\&tidy));
   $end{opener} = aside(\&open_device) if $attach;
   enter_mount_namespace($privileged) or return;
   $end{holder} = aside(\&hold) if !$attach;
   $end{builder} = aside(\&build);
+  # The system call filter refuses what it is for as well, if there is none to be had.
+  kernel('unshare', CLONE_NEWIPC) if $attach;
   drop_capabilities() or return;
-  kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) if $attach;
+  if ($attach) {
+    kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    keep_to_ourselves();
+  }
+  $end{inherited} = $inherited if $inherited ne '';
   return join(' ', map { "$_=$end{$_}" } sort keys %end);
 }
 

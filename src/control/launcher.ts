@@ -13,17 +13,24 @@ import { type NamespaceRef, processNetwork } from './namespace.ts';
 const MESSAGE_MAX = 65536;
 const readAsync = promisify(read);
 
-function takeEnds(): Map<string, number> {
+function takeEnds(): { ends: Map<string, number>; inherited: readonly number[] } {
   const { TSLIRP_LAUNCHER: text = '', TSLIRP_EXTRA_CA_CERTS: certificates } = process.env;
   // For the programs that we start, the environment is as it was.
   delete process.env['TSLIRP_LAUNCHER'];
   delete process.env['TSLIRP_EXTRA_CA_CERTS'];
   if (certificates !== undefined) process.env['NODE_EXTRA_CA_CERTS'] = certificates;
-  const pairs = [...text.matchAll(/(\w+)=(\d+)/g)];
-  return new Map(pairs.map(([, name = '', number]) => [name, Number(number)]));
+  const pairs = [...text.matchAll(/(\w+)=([\d,]+)/g)].map(
+    ([, name = '', numbers = '']) => [name, numbers] as const,
+  );
+  const { inherited = '', ...sockets } = Object.fromEntries(pairs);
+  return {
+    ends: new Map(Object.entries(sockets).map(([name, number]) => [name, Number(number)])),
+    inherited: inherited === '' ? [] : inherited.split(',').map(Number),
+  };
 }
 
-const ends = takeEnds();
+const launched = takeEnds();
+const { ends } = launched;
 
 /** Node itself keeps programs that it starts from having the descriptors below. */
 const FIRST_INHERITED = 16;
@@ -31,6 +38,8 @@ const FIRST_INHERITED = 16;
 export const launcherDescriptors: readonly number[] = [...ends.values()].filter(
   (fd) => fd >= FIRST_INHERITED,
 );
+/** Descriptors that we were started with, beyond the standard streams; known only if the launcher confines us. */
+export const inheritedDescriptors: readonly number[] = launched.inherited;
 /** We have next to no capabilities, and there is a process that can close the file system around us. */
 export const isConfined: boolean = ends.has('builder');
 
@@ -50,7 +59,7 @@ async function ask(socket: number, question: string): Promise<string> {
   return text(buffer, bytesRead);
 }
 
-/** Close the file system: an order of `read PATH`, `load PATH` and `link PATH`. Rejects with one line. */
+/** Close the file system: an order as bin/launcher.pl has it. Rejects with one line. */
 export async function closeTree(order: readonly string[]): Promise<void> {
   const socket = ends.get('builder') ?? -1;
   // The working directory would stay where it is, in the old tree.
@@ -97,7 +106,18 @@ export interface Outside {
   sockets: readonly string[];
   /** The guest's namespace, whose end is to be told; undefined = it is not. */
   namespace: NamespaceRef | undefined;
+  /** A file whose text is to be told, now and whenever it changes; empty = none. */
+  text: string;
 }
+
+/** What the one who looks after that says. */
+export type OutsideNews =
+  | { type: 'gone' }
+  | { type: 'text'; text: string }
+  /** The file cannot be read. */
+  | { type: 'unreadable'; reason: string }
+  /** Nothing more. */
+  | { type: 'end' };
 
 /** Device and inode of a file. */
 export function identity({ dev, ino }: Stats): string {
@@ -120,15 +140,27 @@ function awaitEnd(socket: number): void {
   }
 }
 
-/** The descriptor that becomes readable when the namespace is gone; -1 = nobody watches. */
-export function leaveOutside({ sockets, namespace }: Outside): number {
+/** The descriptor that becomes readable when there are news; -1 = nobody looks. */
+export function leaveOutside({ sockets, namespace, text: followed }: Outside): number {
   const socket = ends.get('janitor');
   if (socket === undefined) return -1;
   const lines = sockets.map((path) => `socket ${identity(lstatSync(path))} ${path}`);
   if (namespace !== undefined) lines.push(watchLine(namespace));
+  if (followed !== '') lines.push(`text - ${followed}`);
   if (lines.length === 0) closeSync(socket);
   else writeSync(socket, lines.join('\n'));
   // When we end by ourselves, the sockets are gone before we are.
   if (sockets.length > 0) process.on('exit', () => awaitEnd(socket));
-  return namespace === undefined ? -1 : socket;
+  return namespace === undefined && followed === '' ? -1 : socket;
+}
+
+/** One message of those that make the descriptor readable. */
+export function readOutside(socket: number): OutsideNews {
+  const buffer = Buffer.allocUnsafe(MESSAGE_MAX);
+  const message = buffer.toString('latin1', 0, readSync(socket, buffer));
+  const [word] = message.split(' ', 1);
+  const rest = message.slice((word ?? '').length + 1);
+  if (word === 'text') return { type: 'text', text: rest };
+  if (word === 'unreadable') return { type: 'unreadable', reason: rest };
+  return { type: word === 'gone' ? 'gone' : 'end' };
 }

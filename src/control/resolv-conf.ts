@@ -6,7 +6,7 @@
  * that is there and cannot be read changes nothing, and is told.
  * Following: a watch on the directory notices a rename at once; a look at the file each second catches what no watch
  * sees (a symlink's target elsewhere, a bind mount, a network file system), and an interface that was made anew and has
- * another number.
+ * another number. Once the file system is closed, somebody outside looks at the file (control/confinement).
  *
  * Left out on purpose: `sortlist` and the options that are for whoever reads the answers; we only pass queries on.
  */
@@ -14,6 +14,7 @@ import { closeSync, type FSWatcher, openSync, readSync, statSync, watch } from '
 import { isIP } from 'node:net';
 import { basename, dirname } from 'node:path';
 import { defaultResolverOptions, type ResolverOptions } from '../config.ts';
+import { errnoTextOf } from './errno-text.ts';
 
 /** resolv.conf(5) allows three; some resolvers read more, and more does no harm. */
 export const MAX_SERVERS = 10;
@@ -105,11 +106,6 @@ function readText(path: string): string {
   }
 }
 
-/** Throws when the file is there and cannot be read. */
-export function readResolvConf(path: string): ResolvConf {
-  return parseResolvConf(readStart(path));
-}
-
 /** Identity of the file's present content: cheap to take, different after any change. */
 function stamp(path: string): string {
   try {
@@ -123,7 +119,7 @@ function stamp(path: string): string {
 export interface FollowerEvents {
   /** Once at the start, synchronously, and then whenever something is different. Zones are interface numbers. */
   changed: (conf: ResolvConf) => void;
-  /** The file cannot be read; what was known of it stays. */
+  /** The file cannot be read; what was known of it stays. Told once for the same reason. */
   unreadable?: (reason: string) => void;
 }
 
@@ -136,6 +132,8 @@ export class ResolvConfFollower {
   private lastStamp = '';
   private conf: ResolvConf = parseResolvConf('');
   private told = '';
+  private reason = '';
+  private readByOthers = false;
 
   /** `fixed`: servers that count instead of the file's. */
   constructor(path: string, events: FollowerEvents, fixed: readonly string[] = []) {
@@ -160,13 +158,39 @@ export class ResolvConfFollower {
     this.watcher?.close();
   }
 
+  /** From here on others read the file, and call `take` and `miss`. */
+  leaveToOthers(): void {
+    this.readByOthers = true;
+    this.watcher?.close();
+  }
+
+  /** What is in the file now; nothing if it is missing. */
+  take(text: string): void {
+    this.reason = '';
+    this.conf = parseResolvConf(text);
+    this.tell();
+  }
+
+  /** The file cannot be read now. */
+  miss(reason: string): void {
+    if (reason === this.reason) return;
+    this.reason = reason;
+    this.events.unreadable?.(reason);
+  }
+
   private look(force: boolean): void {
-    const now = stamp(this.path);
-    if (force || now !== this.lastStamp) {
-      this.lastStamp = now;
-      this.read();
+    if (!this.readByOthers) {
+      const now = stamp(this.path);
+      if (force || now !== this.lastStamp) {
+        this.lastStamp = now;
+        this.read();
+      }
     }
     // An interface may have got another number although the file is the same.
+    this.tell();
+  }
+
+  private tell(): void {
     const { options } = this.conf;
     const named = this.fixed.length > 0 ? this.fixed : this.conf.servers;
     const conf = { servers: named.map(withZoneIndex), options };
@@ -177,10 +201,13 @@ export class ResolvConfFollower {
   }
 
   private read(): void {
+    let text: string;
     try {
-      this.conf = readResolvConf(this.path);
+      text = readStart(this.path);
     } catch (error) {
-      this.events.unreadable?.((error as Error).message);
+      this.miss(errnoTextOf(error));
+      return;
     }
+    this.take(text);
   }
 }

@@ -48,6 +48,7 @@ export class Session {
   /** Forwards and flows, for whoever serves requests about them. */
   readonly client: EngineClient;
   private readonly confinement: Confinement;
+  private resolvConf: ResolvConfFollower | undefined;
   private targets: Promise<ForwardTargets> | undefined;
   private readonly guestReady: Promise<GuestReady>;
   private settleReady: { resolve: (ready: GuestReady) => void; reject: (error: Error) => void } | undefined;
@@ -58,7 +59,9 @@ export class Session {
     this.logger = logger;
     this.handlers = handlers;
     this.client = new EngineClient((command) => supervisor.send(command), GUEST_ID);
-    this.confinement = new Confinement(config, supervisor, logger);
+    this.confinement = new Confinement(config, supervisor, logger, {
+      namespaceGone: () => handlers.linkGone('its namespace is gone'),
+    });
     this.guestReady = new Promise((resolve, reject) => {
       this.settleReady = { resolve, reject };
     });
@@ -111,9 +114,12 @@ export class Session {
     return this.guestReady;
   }
 
-  /** Resolves when what the process can do without is given up; nothing may be opened or started after that. */
+  /**
+   * Resolves when what the process can do without is given up; nothing may be opened or started after that. Signals may
+   * still be sent to the process `command`.
+   */
   confine(command = 0): Promise<void> {
-    return this.confinement.enter(command);
+    return this.confinement.enter(command, this.resolvConf);
   }
 
   /** Open the control socket, if there is to be one. Rejects with one line. */
@@ -140,7 +146,7 @@ export class Session {
   private startResolvers(): void {
     const { config, supervisor, logger } = this;
     if (!config.guest.dns) return;
-    new ResolvConfFollower(
+    this.resolvConf = new ResolvConfFollower(
       RESOLV_CONF,
       {
         changed: ({ servers, options }) => {
@@ -172,7 +178,7 @@ export class Session {
         break;
       case 'fdEvent':
         if (event.fd === this.config.exitFd) this.handlers.exitRequested();
-        else if (event.fd === this.confinement.watchFd) this.handlers.linkGone('its namespace is gone');
+        else if (event.fd === this.confinement.watchFd) this.confinement.outsideSpoke();
         break;
       case 'log':
         this.logger.log(event.level, event.message, event.fields);

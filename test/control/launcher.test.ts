@@ -31,8 +31,18 @@ describe('bin/launcher.pl', () => {
 
   test('leaves one capability, and says which descriptors lead to its helpers', async () => {
     const text = await confined(main, show);
-    assert.match(text, /^<builder=\d+ holder=\d+ janitor=\d+>$/m);
+    assert.match(text, /^<builder=\d+ holder=\d+ (inherited=[\d,]+ )?janitor=\d+>$/m);
     assert.match(text, /^CapEff:\t0000000000000400$/m);
+  });
+
+  test('review OR-27: tells which descriptors were there before, and will be there after', async () => {
+    const script = 'exec 5</ 7>&1; exec "$@"';
+    const text = await confined(main, show, 'sh', '-c', script, 'sh');
+    const [, numbers = ''] = /inherited=([\d,]+)/.exec(text) ?? [];
+    const inherited = numbers.split(',');
+    assert.ok(inherited.includes('5') && inherited.includes('7'), text);
+    for (const [, number = ''] of text.matchAll(/(?:builder|holder|janitor)=(\d+)/g))
+      assert.ok(!inherited.includes(number), text);
   });
 
   test('where no namespace can be had, all rights stay, and there is an opener only', async () => {

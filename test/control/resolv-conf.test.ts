@@ -8,7 +8,6 @@ import {
   parseResolvConf,
   type ResolvConf,
   ResolvConfFollower,
-  readResolvConf,
 } from '../../src/control/resolv-conf.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tslirp-test-'));
@@ -60,12 +59,26 @@ describe('review OP-3: options of resolv.conf(5)', () => {
   }
 });
 
-describe('readResolvConf', () => {
+/** What is told of a file at once. */
+function told(path: string): { servers: string[]; reasons: string[] } {
+  let servers: string[] = [];
+  const reasons: string[] = [];
+  new ResolvConfFollower(path, {
+    changed: (conf) => {
+      servers = conf.servers;
+    },
+    unreadable: (reason) => reasons.push(reason),
+  }).close();
+  return { servers, reasons };
+}
+
+describe('reading resolv.conf', () => {
   test('missing and a dangling symlink are the host itself; a directory cannot be read', () => {
     symlinkSync(join(directory, 'nowhere'), join(directory, 'dangling'));
-    assert.deepEqual(readResolvConf(join(directory, 'missing')).servers, ['127.0.0.1', '::1']);
-    assert.deepEqual(readResolvConf(join(directory, 'dangling')).servers, ['127.0.0.1', '::1']);
-    assert.throws(() => readResolvConf(directory), /not a file/);
+    const servers = ['127.0.0.1', '::1'];
+    assert.deepEqual(told(join(directory, 'missing')), { servers, reasons: [] });
+    assert.deepEqual(told(join(directory, 'dangling')), { servers, reasons: [] });
+    assert.deepEqual(told(directory), { servers, reasons: ['not a file'] });
   });
 
   test('reads no more than its limit and takes no line that the limit cuts', () => {
@@ -75,7 +88,7 @@ describe('readResolvConf', () => {
     // The limit falls in the middle of the last line, behind `192.0.2.1`.
     const padding = '#'.repeat(MAX_BYTES - head.length - 1 - (line.length - 3));
     writeFileSync(path, `${head}${padding}\n${line}${'\0garbage\n'.repeat(100_000)}`);
-    assert.deepEqual(readResolvConf(path).servers, ['192.0.2.1']);
+    assert.deepEqual(told(path).servers, ['192.0.2.1']);
   });
 });
 
@@ -144,6 +157,29 @@ describe('ResolvConfFollower', () => {
       while (told.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
       assert.match(told[0] as string, /not a file/);
       assert.deepEqual(heard.at(-1)?.servers, ['192.0.2.1']);
+    } finally {
+      follower.close();
+    }
+  });
+
+  test('review OP-2: once others read the file, it is they who say what is in it; a reason is told once', () => {
+    const path = join(directory, 'left');
+    writeFileSync(path, 'nameserver 192.0.2.1\n');
+    const heard: string[] = [];
+    const reasons: string[] = [];
+    const follower = new ResolvConfFollower(path, {
+      changed: ({ servers }) => heard.push(servers.join(' ')),
+      unreadable: (reason) => reasons.push(reason),
+    });
+    try {
+      follower.leaveToOthers();
+      follower.take('nameserver 192.0.2.1\n');
+      follower.miss('Permission denied');
+      follower.miss('Permission denied');
+      follower.take('nameserver 192.0.2.9\n');
+      follower.miss('Permission denied');
+      assert.deepEqual(heard, ['192.0.2.1', '192.0.2.9']);
+      assert.deepEqual(reasons, ['Permission denied', 'Permission denied']);
     } finally {
       follower.close();
     }

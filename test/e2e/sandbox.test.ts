@@ -1,6 +1,7 @@
 /** What tslirp itself may still do and see once it is ready, and that all of its work goes on nevertheless. */
 import assert from 'node:assert/strict';
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdtempSync,
@@ -13,7 +14,6 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import {
   asOwner,
   attach,
@@ -30,6 +30,9 @@ import {
 import { must, type Running, run, start } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
+/** For what copies /etc first, on a loaded machine. */
+const SLOW_MS = 30_000;
+
 const NET_BIND_SERVICE = '0000000000000400';
 
 /** Every thread of a process: its status, and the root directory as it sees it. */
@@ -44,10 +47,8 @@ function field(status: string, name: string): string {
   return new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
 }
 
-/** The first directory on the way to the built program, which a tree that is not minimal shows. */
-const [, ownPlace = ''] = fileURLToPath(import.meta.url).split('/');
-/** What is not there in a closed tree. */
-const hidden = ['dev', 'root', 'run', 'sys', 'tmp', 'var', 'bin', '.old'].filter((name) => name !== ownPlace);
+/** Places that are on every host. */
+const hidden = ['dev', 'root', 'run', 'sys', 'tmp', 'var', 'bin', 'usr', 'etc', '.old'];
 
 function assertConfined(pid: number): void {
   const all = threads(pid);
@@ -57,7 +58,7 @@ function assertConfined(pid: number): void {
     for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd'])
       assert.equal(field(status, set), NET_BIND_SERVICE, set);
     assert.equal(field(status, 'CapAmb'), '0000000000000000');
-    for (const name of ['etc', 'proc']) assert.ok(root.includes(name), name);
+    assert.ok(root.includes('proc'));
     for (const name of hidden) assert.ok(!root.includes(name), name);
   }
   // By /proc/PID/root of another process, such as the command, its file system would be back.
@@ -157,17 +158,70 @@ describe('the sandbox', () => {
     ]);
     try {
       const reads = (server: string): Promise<void> =>
-        until(() => stack.stderr.includes(`"servers":["${server}"]`), `${server}: ${stack.stderr}`);
+        until(() => stack.stderr.includes(`"servers":["${server}"]`), server, SLOW_MS);
       await reads('192.0.2.1');
       await until(() => stack.stderr.includes('guest may reach'), 'ready');
       await until(() => !existsSync(`/proc/${stack.pid}/root/sys`), 'the tree is closed');
-      assert.deepEqual(readdirSync(`/proc/${stack.pid}/root/run`), ['resolve']);
+      assert.ok(!existsSync(`/proc/${stack.pid}/root/run`));
       stack.child.stdin?.write('next\n');
       await reads('192.0.2.2');
     } finally {
       await stack.stop('SIGTERM');
       await anchor.stop();
     }
+  });
+
+  /** On a host whose /etc and /run are copies: `prepare` there first, then `steps` one by one, each until it is told. */
+  async function following(prepare: string, steps: [script: string, told: RegExp][]): Promise<void> {
+    const { namespace, anchor } = await bareNamespace();
+    const script = `
+      mount -t tmpfs copy "$1" && { cp -a /etc "$1/" 2>/dev/null; mount --bind "$1/etc" /etc; } && mount -t tmpfs run /run &&
+      rm -f /etc/resolv.conf || exit 9
+      ${prepare}
+      exec 3<&0
+      { while read -r line; do eval "$line"; done; } <&3 &
+      shift
+      exec "$@" </dev/null 3<&-`;
+    const stack = start([
+      ...['unshare', '--mount', 'sh', '-c', script, 'sh', mkdtempSync(join(directory, 'etc-'))],
+      ...tslirpCommand('attach', '--sandbox', '--log-level', 'debug', String(namespace.pid)),
+    ]);
+    try {
+      await until(() => stack.stderr.includes('guest may reach') || !stack.running, 'ready', SLOW_MS);
+      for (const [change, told] of steps) {
+        stack.child.stdin?.write(`${change}\n`);
+        await until(() => told.test(stack.stderr), `${told}`, SLOW_MS);
+      }
+    } finally {
+      await stack.stop('SIGTERM');
+      await anchor.stop();
+    }
+  }
+
+  test('review OP-2: resolv.conf is followed through symlinks to directories, as NixOS has them', async () => {
+    const write = (name: string, server: string): string =>
+      `mkdir -p /run/store/${name} && echo nameserver ${server} >/run/store/${name}/resolv.conf`;
+    await following(
+      `${write('one', '192.0.2.1')}; ln -s /run/store/one /etc/static; ln -s static/resolv.conf /etc/resolv.conf`,
+      [
+        [':', /"servers":\["192.0.2.1"\]/],
+        [`${write('two', '192.0.2.2')}; ln -sfn /run/store/two /etc/static`, /"servers":\["192.0.2.2"\]/],
+      ],
+    );
+  });
+
+  test('review OP-2: a plain resolv.conf is replaced by a link into a directory that comes later', async () => {
+    await following('echo nameserver 192.0.2.1 >/etc/resolv.conf; ln -s /run /var/run 2>/dev/null', [
+      ['ln -sf /var/run/late/now /etc/resolv.conf', /"servers":\["127.0.0.1","::1"\]/],
+      ['mkdir /run/late; echo nameserver 192.0.2.2 >/run/late/now', /"servers":\["192.0.2.2"\]/],
+    ]);
+  });
+
+  test('review OP-2: what cannot be read is told with its reason, and the servers stay', async () => {
+    await following('echo nameserver 192.0.2.1 >/etc/resolv.conf', [
+      ['rm /etc/resolv.conf; mkdir /etc/resolv.conf', /resolv\.conf cannot be read: not a file/],
+      ['rmdir /etc/resolv.conf; echo nameserver 192.0.2.3 >/etc/resolv.conf', /"servers":\["192.0.2.3"\]/],
+    ]);
   });
 
   test('a resolv.conf that leads nowhere, and unix sockets that are not there, are no obstacle', async () => {
@@ -198,6 +252,19 @@ describe('the sandbox', () => {
     });
   }
 
+  test('review OR-27: /etc is in sight only where a forward leads to a name, which is then found', async () => {
+    const server = createServer((socket) => socket.end('hello'));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    try {
+      await using guest = await startGuest('-R', `7:localhost:${port}`);
+      assert.ok(readdirSync(`/proc/${guest.stack.pid}/root`).includes('etc'));
+      assert.equal(await guest.namespace.must(['socat', '-', `TCP4:${GATEWAY4}:7`]), 'hello');
+    } finally {
+      server.close();
+    }
+  });
+
   test('--sandbox is an error where it cannot be had', async () => {
     // As the launcher leaves it when it may not do more.
     const bin = programPath('');
@@ -208,6 +275,58 @@ describe('the sandbox', () => {
     assert.match(ended.stderr, /^tslirp: no file system of our own: [^\n]+\n$/);
   });
 });
+describe('unix sockets that forwards lead to', () => {
+  const at = '10.0.2.2:7';
+
+  async function withService(
+    path: string,
+    body: (stack: Running, ask: () => Promise<string>) => Promise<void>,
+  ) {
+    const { namespace, anchor } = await bareNamespace();
+    const service = start(asOwner('socat', `UNIX-LISTEN:${path},fork`, 'EXEC:echo one'));
+    try {
+      await until(() => existsSync(path), path);
+      const stack = await attach(namespace.pid, '--sandbox', '-R', `${at}:unix:${path}`);
+      try {
+        const ask = async (): Promise<string> =>
+          (await namespace.run(['socat', '-T3', '-', `TCP4:${at}`])).stdout.trim();
+        assert.equal(await ask(), 'one');
+        await body(stack, ask);
+      } finally {
+        await stack.stop('SIGTERM');
+      }
+    } finally {
+      await service.stop();
+      await anchor.stop();
+    }
+  }
+
+  test('review OR-27: of a directory that others use too, only the socket is in sight', async () => {
+    const place = mkdtempSync(join(directory, 'shared-'));
+    chmodSync(place, 0o777);
+    writeFileSync(join(place, 'diary'), 'private');
+    await withService(join(place, 'service.sock'), async (stack) => {
+      assert.deepEqual(readdirSync(`/proc/${stack.pid}/root${place}`), ['service.sock']);
+    });
+  });
+
+  test('review OR-27: of a directory of sockets, also one that its service makes anew', async () => {
+    const place = mkdtempSync(join(directory, 'own-'));
+    chmodSync(place, 0o777);
+    writeFileSync(join(place, 'service.pid'), '1');
+    const path = join(place, 'service.sock');
+    await withService(path, async (_stack, ask) => {
+      rmSync(path);
+      const again = start(asOwner('socat', `UNIX-LISTEN:${path},fork`, 'EXEC:echo two'));
+      try {
+        await until(async () => (await ask()) === 'two', 'the new service');
+      } finally {
+        await again.stop();
+      }
+    });
+  });
+});
+
 describe('files that the process cannot see any more', () => {
   test('a unix socket that it listens on is removed at the end, however that comes', async () => {
     for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
