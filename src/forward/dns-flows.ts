@@ -34,7 +34,7 @@ import {
 } from '../stack/wire/dns.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN, type UdpHeader } from '../stack/wire/udp.ts';
-import { EAGAIN, EINTR, EMFILE, ENOBUFS } from '../sys/errno.ts';
+import { EAGAIN, ECONNREFUSED, EINTR, EMFILE, ENOBUFS } from '../sys/errno.ts';
 import { send } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import { DnsAsks, NO_ASK } from './dns-asks.ts';
@@ -320,12 +320,15 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner, 
     let result = send(memory, socket.fd, at, length);
     const wasRefused = isPendingError(result);
     if (wasRefused) result = send(memory, socket.fd, at, length);
-    if (result < 0 && result !== -EAGAIN && result !== -ENOBUFS && result !== -EINTR) this.#giveUp(ask);
+    if (result < 0 && result !== -EAGAIN && result !== -ENOBUFS && result !== -EINTR)
+      this.#giveUp(ask, -result);
     else if (wasRefused) this.onRefused(socket, isNew ? 1 : 0);
   }
 
   /** There will be no answer to `ask`: the next resolver. The one that was asked before it on the same socket. */
-  #giveUp(ask: number): number {
+  #giveUp(ask: number, errno: number = ECONNREFUSED): number {
+    const { address } = this.#asks.socketOf(ask).resolver;
+    this.context.denials.resolverFailed(address, this.serverPort, errno);
     const earlier = this.#asks.earlier(ask);
     const slot = this.#asks.slotOf(ask);
     if (this.#saidNo(ask)) this.#fail(slot);
@@ -443,6 +446,10 @@ export class DnsFlows extends TimerNode implements DnsSocketOwner, OutboxOwner, 
       return;
     }
     counters.add(Counter.DnsFailures, 1);
+    if (resolvers.count > 0) {
+      const { address } = resolvers.at(queries.start[slot] as number);
+      this.context.denials.resolverFailed(address, this.serverPort, 0);
+    }
     const at = scratch.message;
     const length = queries.copyTo(slot, slab.bytes, at);
     memory.view.setUint16(at, (queries.ports[slot] as number) & 0xffff);

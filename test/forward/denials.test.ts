@@ -12,6 +12,7 @@ import {
   ALLOWED4,
   arp,
   type Decoded,
+  DNS4,
   echo,
   GATEWAY4,
   GUEST4,
@@ -137,6 +138,26 @@ describe('review ON-3: what is refused is told', () => {
     lab.send(tcp({ dst: ALLOWED4, dstPort: 81 }));
     lab.advance(10_000);
     assert.deepEqual([told(lab), failures(lab), lab.refusalsLeftOut], [[], [], []]);
+  });
+
+  test('a resolver that does not answer, and one that refuses', () => {
+    const lab = newLab();
+    lab.kernel.onDatagram = () => undefined;
+    // One question: a.test, type A, class IN.
+    const query = Buffer.from('123401000001000000000000016104746573740000010001', 'hex');
+    const ask = (id: number): void => {
+      query.writeUInt16BE(id);
+      lab.send(udp({ dst: DNS4, srcPort: 4000, dstPort: 53 }, query));
+    };
+    ask(1);
+    lab.advance(10_000);
+    assert.deepEqual(told(lab), ['resolver udp :0 203.0.113.53:53 0 +0']);
+    lab.kernel.fault = (name) =>
+      name === 'send' || name === 'sendmsg' || name === 'sendmmsg' ? -ENETUNREACH : undefined;
+    ask(2);
+    lab.advance(10_000);
+    assert.match(told(lab)[0] ?? '', /^resolver udp :0 203\.0\.113\.53:53 (101|111) \+0$/);
+    lab.kernel.fault = null;
   });
 
   test('a resolver that is dead', () => {

@@ -7,6 +7,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { defaultAddresses, defaultLimits, type Limits } from '../../src/config.ts';
 import type { FlowContext } from '../../src/forward/context.ts';
+import { Denials } from '../../src/forward/denials.ts';
 import { DnsFlows } from '../../src/forward/dns-flows.ts';
 import { HostScratch } from '../../src/forward/host-scratch.ts';
 import type { IoHandler, TimerNode } from '../../src/forward/loop-services.ts';
@@ -94,7 +95,9 @@ class Harness {
       full: false,
       transmit: (frame) => this.#onFrame(frame),
     };
+    const timers = { update: () => undefined, cancel: () => undefined };
     const context: Partial<FlowContext> = {
+      denials: new Denials({ clock: this.clock, timers, report: () => undefined }, 'never', () => false),
       source4: null,
       source6: null,
       outboundInterface: '',
