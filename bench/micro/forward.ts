@@ -12,6 +12,7 @@ import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy } from '../../src/firewall/verdict.ts';
 import type { FlowContext } from '../../src/forward/context.ts';
 import { Denials } from '../../src/forward/denials.ts';
+import { DescriptorBudget } from '../../src/forward/descriptor-budget.ts';
 import { DnsFlows } from '../../src/forward/dns-flows.ts';
 import { FlowReports } from '../../src/forward/flow-reports.ts';
 import { HostNames } from '../../src/forward/host-names.ts';
@@ -141,7 +142,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     hash,
     limits: defaultLimits,
     counters,
-    descriptors: { used: 0, limit: 1000 },
+    descriptors: new DescriptorBudget(1000),
     link,
     own,
     egress,

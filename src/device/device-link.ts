@@ -5,7 +5,7 @@ import type { Link } from '../stack/link.ts';
 export const BATCH_FRAMES = 64;
 
 export interface DeviceLink extends Link {
-  /** Non-blocking; whoever has the link closes it. */
+  /** Non-blocking, and the link's; -1 once it is closed. */
   readonly fd: number;
   /** Bytes of virtio-net header in front of every frame received: 0 or `VNET_HEADER_LEN`. */
   readonly vnetLength: number;
@@ -21,4 +21,6 @@ export interface DeviceLink extends Link {
   receive(index: number): number;
   /** Send what waits, as far as the device takes it. */
   flush(): void;
+  /** No frame comes or goes any more. May be called at any time. */
+  close(): void;
 }

@@ -31,16 +31,14 @@ export class SocketLink implements DeviceLink {
   readonly uso = false;
   readonly vnetLength = 0;
   readonly isLocal = false;
-  readonly fd: number;
   readonly endsWithPeer: boolean;
   readonly #memory: Memory;
   /** Reads and writes whole packets as on a TAP without headers. */
   readonly #packets: TapLink;
   readonly #queue: SendQueue;
 
-  /** `fd` is non-blocking and owned by the caller. `endsWithPeer`: the socket is connection-oriented. */
+  /** Takes over `fd`, which is non-blocking. `endsWithPeer`: the socket is connection-oriented. */
   constructor(fd: number, mtu: number, endsWithPeer: boolean, slab: Slab, memory: Memory) {
-    this.fd = fd;
     this.mtu = mtu;
     this.endsWithPeer = endsWithPeer;
     this.#memory = memory;
@@ -48,6 +46,10 @@ export class SocketLink implements DeviceLink {
     const offloads = { checksumOffload: false, tso: false, uso: false };
     this.#packets = new TapLink(fd, { ...properties, ...offloads }, slab, memory);
     this.#queue = new SendQueue(slab, QUEUE_BYTES);
+  }
+
+  get fd(): number {
+    return this.#packets.fd;
   }
 
   get full(): boolean {
@@ -82,5 +84,9 @@ export class SocketLink implements DeviceLink {
       // Sent, or refused for good.
       queue.shift();
     }
+  }
+
+  close(): void {
+    this.#packets.close();
   }
 }

@@ -10,6 +10,8 @@
 import type { Slab } from '../stack/buffer/slab.ts';
 import type { TxFrame } from '../stack/link.ts';
 import { emitVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
+import { Descriptor } from '../sys/descriptor.ts';
+import { EBADF } from '../sys/errno.ts';
 import { read, write, writev } from '../sys/io.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
 import { BATCH_FRAMES, type DeviceLink } from './device-link.ts';
@@ -45,19 +47,19 @@ export class TapLink implements DeviceLink {
   readonly tso: boolean;
   readonly uso: boolean;
   readonly isLocal = true;
-  readonly fd: number;
   readonly endsWithPeer = false;
   readonly waiting = false;
   readonly full = false;
+  readonly #descriptor: Descriptor;
   readonly #memory: Memory;
   readonly #slab: Slab;
   readonly #vnet: number;
   readonly #slots: number;
   readonly #iovec: number;
 
-  /** `fd` is non-blocking and owned by the caller. */
+  /** Takes over `fd`, which is non-blocking. */
   constructor(fd: number, properties: TapProperties, slab: Slab, memory: Memory) {
-    this.fd = fd;
+    this.#descriptor = new Descriptor(fd);
     this.medium = properties.medium;
     this.mtu = properties.mtu;
     this.#vnet = properties.vnetHeader ? VNET_HEADER_LEN : 0;
@@ -68,6 +70,10 @@ export class TapLink implements DeviceLink {
     this.#memory = memory;
     this.#slots = slab.region(BATCH_FRAMES * SLOT_SIZE, 4096);
     this.#iovec = memory.structures.region(MAX_PIECES * IOVEC_SIZE);
+  }
+
+  get fd(): number {
+    return this.#descriptor.fd;
   }
 
   /** Bytes of virtio-net header in front of every frame. */
@@ -86,6 +92,8 @@ export class TapLink implements DeviceLink {
   }
 
   transmit(frame: TxFrame): number {
+    const { fd } = this.#descriptor;
+    if (fd < 0) return -EBADF;
     const vnet = this.#vnet;
     let head = frame.headOffset;
     let headLength = frame.headLength;
@@ -104,19 +112,23 @@ export class TapLink implements DeviceLink {
         this.#slab.bytes.copyWithin(end, from, from + length);
         end += length;
       }
-      return write(this.#memory, this.fd, head, end - head);
+      return write(this.#memory, fd, head, end - head);
     }
     const memory = this.#memory;
     memory.putIovec(this.#iovec, 0, head, headLength);
     for (let i = 0; i < parts.count; i++) {
       memory.putIovec(this.#iovec, i + 1, parts.offset[i] as number, parts.length[i] as number);
     }
-    return writev(memory, this.fd, this.#iovec, parts.count + 1);
+    return writev(memory, fd, this.#iovec, parts.count + 1);
   }
 
   /** A device takes everything at once, or not at all. */
   flush(): void {
     return;
+  }
+
+  close(): void {
+    this.#descriptor.close();
   }
 
   #putOffload(frame: TxFrame, at: number): void {

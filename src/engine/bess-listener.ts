@@ -9,8 +9,8 @@ import { ForwardError } from '../forward/forward-error.ts';
 import type { HostScratch } from '../forward/host-scratch.ts';
 import type { IoHandler, Poller } from '../forward/loop-services.ts';
 import { bindUnix, fileIdentity, removeSocketFile } from '../forward/unix-path.ts';
+import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
-import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 import { AF_UNIX, accept, listen, SOCK_SEQPACKET, socket } from '../sys/socket.ts';
 
@@ -26,7 +26,7 @@ export class BessListener implements IoHandler {
   readonly #path: string;
   readonly #connected: (fd: number) => void;
   readonly #identity: string;
-  readonly #fd: number;
+  readonly #descriptor: Descriptor;
   readonly #token: number;
   #closed = false;
 
@@ -35,18 +35,19 @@ export class BessListener implements IoHandler {
     this.#context = context;
     this.#path = path;
     this.#connected = connected;
-    this.#fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-    if (this.#fd < 0) throw failure(path, this.#fd);
+    const fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    if (fd < 0) throw failure(path, fd);
+    this.#descriptor = new Descriptor(fd);
     try {
       // bind(2) gives the file the mode that the socket has.
-      fchmodSync(this.#fd, 0o600);
-      bindUnix(context, this.#fd, SOCK_SEQPACKET, path);
-      const result = listen(this.#fd, 1);
+      fchmodSync(fd, 0o600);
+      bindUnix(context, fd, SOCK_SEQPACKET, path);
+      const result = listen(fd, 1);
       if (result < 0) throw failure(path, result);
-      this.#token = context.poller.add(this.#fd, EPOLLIN, this);
+      this.#token = context.poller.add(fd, EPOLLIN, this);
       if (this.#token < 0) throw failure(path, this.#token);
     } catch (error) {
-      close(this.#fd);
+      this.#descriptor.close();
       throw error instanceof ForwardError ? new DeviceError('link', error.errno, error.message) : error;
     }
     this.#identity = fileIdentity(path);
@@ -54,7 +55,7 @@ export class BessListener implements IoHandler {
 
   onIo(): void {
     const { memory, scratch } = this.#context;
-    const fd = accept(memory, this.#fd, scratch.sockaddr);
+    const fd = accept(memory, this.#descriptor.fd, scratch.sockaddr);
     // One that has gone again; the next one may stay.
     if (fd < 0) return;
     this.close();
@@ -65,7 +66,7 @@ export class BessListener implements IoHandler {
     if (this.#closed) return;
     this.#closed = true;
     this.#context.poller.remove(this.#token);
-    close(this.#fd);
+    this.#descriptor.close();
     removeSocketFile(this.#path, this.#identity);
   }
 }

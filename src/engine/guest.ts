@@ -44,9 +44,10 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
+import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EBADFD, ECONNRESET, EINTR, ENODEV, errnoText } from '../sys/errno.ts';
-import { close, duplicate } from '../sys/io.ts';
+import { duplicate } from '../sys/io.ts';
 import { LINK_NEWS_BYTES, LinkNews } from '../sys/netns/link-news.ts';
 import { LinkWatch } from './link-watch.ts';
 import type { InterfaceNews, OpenDevice } from './open-device.ts';
@@ -118,7 +119,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly #token: number;
   /** Waits for room in a device that was full: its own descriptor, because the device's is watched already. */
   readonly #drain: IoHandler = { waiting: false, onIo: () => this.#flushDevice() };
-  #drainFd = -1;
+  #drainDescriptor = new Descriptor(-1);
   #drainToken = -1;
   readonly #offload = new VnetHeader();
   /** There is a network in between: congestion control lives by when frames arrive. */
@@ -291,11 +292,12 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   /** End of the turn: what other events than frames left to be sent. */
   endTurn(): void {
     this.tcp.settle();
+    if (this.#gone) return;
     this.#capture?.flush();
-    if (this.#device.waiting && this.#drainToken < 0 && !this.#gone) this.#awaitRoom();
+    if (this.#device.waiting && this.#drainToken < 0) this.#awaitRoom();
   }
 
-  /** Close the device; flows are left to the end of the process. */
+  /** The device is closed, and every flow ends with it (O-7). */
   close(): void {
     if (this.#gone) return;
     this.#gone = true;
@@ -305,8 +307,12 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);
     if (this.#drainToken >= 0) this.#services.poller.remove(this.#drainToken);
-    if (this.#drainFd >= 0) close(this.#drainFd);
-    close(this.#device.fd);
+    this.#drainDescriptor.close();
+    // Before the flows: what they still have to say to the guest, nobody hears.
+    this.#device.close();
+    this.tcp.close();
+    this.udp.close();
+    this.ping.close();
   }
 
   get flowCount(): number {
@@ -348,12 +354,11 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const { clock } = this.#services;
     let count = 0;
     let bytes = 0;
+    let end = 1;
     while (count < most && bytes < BATCH_BYTES) {
       const n = device.receive(count);
-      if (n <= 0) {
-        this.#onReadError(n);
-        break;
-      }
+      end = n;
+      if (n <= 0) break;
       const slot = device.slot(count);
       count++;
       bytes += n;
@@ -378,6 +383,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.dns.flush();
     this.tcp.settle();
     this.#schedule();
+    // Only now: what came before the end was the guest's last word.
+    if (end <= 0) this.#onReadError(end);
     return count;
   }
 
@@ -399,10 +406,10 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   }
 
   #awaitRoom(): void {
-    if (this.#drainFd < 0) this.#drainFd = duplicate(this.#device.fd);
+    if (this.#drainDescriptor.fd < 0) this.#drainDescriptor = new Descriptor(duplicate(this.#device.fd));
     // Out of descriptors: what waits goes out with the next frame that comes in.
-    if (this.#drainFd < 0) return;
-    this.#drainToken = this.#services.poller.add(this.#drainFd, EPOLLOUT, this.#drain);
+    if (this.#drainDescriptor.fd < 0) return;
+    this.#drainToken = this.#services.poller.add(this.#drainDescriptor.fd, EPOLLOUT, this.#drain);
   }
 
   #flushDevice(): void {

@@ -8,7 +8,6 @@
 import type { IoHandler, Poller } from '../forward/loop-services.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EINTR, ENOBUFS } from '../sys/errno.ts';
-import { close } from '../sys/io.ts';
 import type { LinkNews } from '../sys/netns/link-news.ts';
 
 const MESSAGES_PER_TURN = 16;
@@ -29,7 +28,7 @@ export class LinkWatch implements IoHandler {
     this.#onMtu = onMtu;
   }
 
-  /** 0 or `-errno`. The descriptor of the news is this object's, whatever the outcome. */
+  /** 0 or `-errno`; it is to be closed whatever the outcome. */
   start(): number {
     const result = this.#news.join();
     if (result < 0) return result;
@@ -59,6 +58,6 @@ export class LinkWatch implements IoHandler {
   close(): void {
     if (this.#token >= 0) this.#poller.remove(this.#token);
     this.#token = -1;
-    close(this.#news.fd);
+    this.#news.close();
   }
 }

@@ -8,6 +8,7 @@ import { SocketLink } from '../device/socket-link.ts';
 import { TapLink } from '../device/tap-link.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
+import { Descriptor } from '../sys/descriptor.ts';
 import { EINVAL } from '../sys/errno.ts';
 import { close, read, setNonBlocking } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
@@ -40,7 +41,6 @@ const OPENER_ANSWER_MAX = 8192;
 const TUN_DEVICE = (10 << 8) | 200;
 
 export interface OpenDevice {
-  /** The owner closes its descriptor. */
   link: DeviceLink;
   info: LinkInfo;
   /** What could not be had, one sentence each. */
@@ -50,8 +50,8 @@ export interface OpenDevice {
 }
 
 export interface InterfaceNews {
-  /** A NETLINK_ROUTE socket of the interface's namespace; the owner of the link closes it. */
-  netlink: number;
+  /** A NETLINK_ROUTE socket of the interface's namespace; whoever has the link closes it. */
+  netlink: Descriptor;
   index: number;
   link: TapLink;
 }
@@ -96,7 +96,7 @@ export function openDevice(spec: InterfaceDevice, plan: AddressPlan, slab: Slab,
     );
     const link = new TapLink(tun, { medium, mtu, ...properties }, slab, memory);
     if (index === 0) close(netlink);
-    const news = index === 0 ? null : { netlink, index, link };
+    const news = index === 0 ? null : { netlink: new Descriptor(netlink), index, link };
     return { link, info: { name, medium, mtu, txQueueLen }, notes, news };
   } catch (error) {
     if (tun >= 0) close(tun);

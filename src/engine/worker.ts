@@ -9,7 +9,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import type { GuestSpec, Limits } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
-import type { DescriptorBudget } from '../forward/context.ts';
+import { DescriptorBudget } from '../forward/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow-info.ts';
 import { ForwardError } from '../forward/forward-error.ts';
 import { HostNames } from '../forward/host-names.ts';
@@ -19,7 +19,7 @@ import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
 import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
-import { close, discard, eventfd, read } from '../sys/io.ts';
+import { discard, eventfd, read } from '../sys/io.ts';
 import { firstPage, Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
 import { SystemRandom } from '../sys/random.ts';
@@ -77,10 +77,7 @@ class Engine {
       post({ type: 'log', level: 'warn', message }),
     );
     routes.load();
-    const descriptors: DescriptorBudget = {
-      used: 0,
-      limit: descriptorLimit() - limits.fdReserve - OWN_DESCRIPTORS,
-    };
+    const descriptors = new DescriptorBudget(descriptorLimit() - limits.fdReserve - OWN_DESCRIPTORS);
     this.#services = {
       slab: this.#slab,
       memory: this.#memory,
@@ -139,11 +136,19 @@ class Engine {
     this.#readMailbox();
     while (Atomics.load(stop, 0) === 0) {
       const events = this.#loop.turn();
-      for (let i = 0; i < this.#guests.length; i++) (this.#guests[i] as Guest).endTurn();
+      for (let i = 0; i < this.#guests.length; i++) this.#endTurn(this.#guests[i] as Guest);
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs);
     }
     for (const guest of this.#guests) guest.close();
     for (const listener of this.#listeners) listener.close();
+  }
+
+  #endTurn(guest: Guest): void {
+    try {
+      guest.endTurn();
+    } catch (error) {
+      this.#onError(error);
+    }
   }
 
   #readMailbox(): void {
@@ -248,8 +253,8 @@ class Engine {
     try {
       guest = new Guest(this.#services, spec, device);
     } catch (error) {
-      close(device.link.fd);
-      if (device.news !== null) close(device.news.netlink);
+      device.link.close();
+      device.news?.netlink.close();
       throw error;
     }
     this.#guests.push(guest);

@@ -13,18 +13,13 @@ import type { Solicitor } from '../stack/solicitor.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { Memory } from '../sys/memory.ts';
 import type { Denials } from './denials.ts';
+import type { DescriptorBudget } from './descriptor-budget.ts';
 import type { FlowReports } from './flow-reports.ts';
 import type { HostNames } from './host-names.ts';
 import type { HostScratch } from './host-scratch.ts';
 import type { Clock, Poller, Timers } from './loop-services.ts';
 import type { RemoteForwards } from './remote-forwards.ts';
 import type { Resolvers } from './resolvers.ts';
-
-/** How many descriptors flows may hold, and do. */
-export interface DescriptorBudget {
-  used: number;
-  limit: number;
-}
 
 export interface FlowContext {
   readonly memory: Memory;

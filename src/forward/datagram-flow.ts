@@ -4,6 +4,7 @@
  */
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import type { FlowEnds, FlowInfo, ListedFlow } from './flow-info.ts';
 import { type EndsSource, FlowRecord } from './flow-record.ts';
 import type { Keyed } from './flow-table.ts';
@@ -42,7 +43,10 @@ export abstract class DatagramFlow
     this.remote = remote;
     this.ports = ports;
     this.record = new FlowRecord(context, protocol, forward);
-    this.socket = new HostDatagramSocket(context);
+    this.socket = new HostDatagramSocket(
+      context,
+      protocol === 'icmp' ? DescriptorUse.Ping : DescriptorUse.Udp,
+    );
   }
 
   /** Port, or the identifier of pings. */

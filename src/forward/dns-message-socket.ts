@@ -6,6 +6,7 @@ import { EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../sys/errno.ts';
 import { recv, send } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { HostDescriptor } from './host-descriptor.ts';
 import type { IoHandler } from './loop-services.ts';
 
@@ -42,7 +43,7 @@ export class DnsMessageSocket extends HostDescriptor implements IoHandler {
   #blocked = true;
 
   constructor(context: FlowContext, scratch: number, owner: MessageOwner) {
-    super(context);
+    super(context, DescriptorUse.Dns);
     this.#scratch = scratch;
     this.#owner = owner;
   }

@@ -18,6 +18,7 @@ import {
 } from '../stack/wire/dns.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { DnsMessageSocket, type MessageOwner } from './dns-message-socket.ts';
 import { TimerNode } from './loop-services.ts';
 import { dialAddress } from './tcp-dial.ts';
@@ -199,7 +200,7 @@ export class DnsRelay extends TimerNode implements MessageOwner {
     if (existing !== null && existing !== undefined) return existing;
     const { resolvers, descriptors } = this.#context;
     const { address, scopeId } = resolvers.at(index);
-    const hasRoom = descriptors.used < descriptors.limit;
+    const hasRoom = descriptors.hasRoom(DescriptorUse.Dns);
     const fd = hasRoom ? dialAddress(this.#context, address, this.#port, scopeId, true) : -EMFILE;
     if (fd < 0) return null;
     const upstream = new Upstream(this.#context, this.#scratch, this);

@@ -10,6 +10,7 @@
 import { IpAddress } from '../stack/wire/address.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { HostDatagramSocket } from './host-datagram-socket.ts';
 import type { IoHandler } from './loop-services.ts';
 import type { Resolver } from './resolvers.ts';
@@ -44,7 +45,7 @@ export class DnsSocket extends HostDatagramSocket implements IoHandler {
   readonly #owner: DnsSocketOwner;
 
   constructor(owner: DnsSocketOwner, resolver: ResolverSockets, number: number) {
-    super(owner.context);
+    super(owner.context, DescriptorUse.Dns);
     this.#owner = owner;
     this.resolver = resolver;
     this.number = number;
@@ -139,7 +140,7 @@ export class ResolverSockets {
     const old = this.#sockets[i] ?? null;
     if (old !== null && isFresh(old, context.clock.nowMs)) return old;
     let result = -EMFILE;
-    if (context.descriptors.used < context.descriptors.limit) {
+    if (context.descriptors.hasRoom(DescriptorUse.Dns)) {
       const socket = new DnsSocket(this.#owner, this, this.#owner.nextNumber());
       result = socket.start();
       if (result >= 0) {

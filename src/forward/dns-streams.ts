@@ -23,6 +23,7 @@ import { EMFILE } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import { AF_UNIX, SOCK_STREAM, socketpair } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { DnsMessageSocket, type MessageOwner } from './dns-message-socket.ts';
 import { DnsRelay, type RelayOwner } from './dns-relay.ts';
 import { IdleTimer } from './idle-timer.ts';
@@ -163,7 +164,7 @@ export class DnsStreams {
   /** A socket connected to the service, for a connection of the guest; `-errno`. */
   dial(): number {
     const { memory, scratch, descriptors } = this.context;
-    if (descriptors.used + 2 > descriptors.limit) return -EMFILE;
+    if (!descriptors.hasRoom(DescriptorUse.Dns) || !descriptors.hasRoom(DescriptorUse.Tcp)) return -EMFILE;
     if (this.#count >= MAX_STREAMS) (this.#lru.oldest as DnsStream).close();
     const result = socketpair(memory, AF_UNIX, SOCK_STREAM, scratch.sockaddr);
     if (result < 0) return result;

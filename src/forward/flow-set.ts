@@ -7,6 +7,7 @@ import { RateLimit } from '../stack/rate-limit.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramFlow } from './datagram-flow.ts';
+import type { DescriptorUse } from './descriptor-budget.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
 import { LruList } from './lru.ts';
@@ -22,8 +23,9 @@ export const MAX_PING_EVICTIONS_PER_SECOND = 9000;
 export interface FlowSetOptions {
   /** Of the IP header. */
   protocol: number;
-  /** Flows there may be. */
+  /** Flows there may be, and what their descriptors count as. */
   most: number;
+  use: DescriptorUse;
   /** What counts those that gave way, and how many may in a second. */
   evicted: Counter;
   evictionsPerSecond: number;
@@ -34,13 +36,15 @@ export class FlowSet<F extends DatagramFlow> {
   readonly #table: FlowTable<F>;
   readonly #lru = new LruList();
   readonly #most: number;
+  readonly #use: DescriptorUse;
   readonly #evicted: Counter;
   readonly #evictions: RateLimit;
 
-  constructor(context: FlowContext, { protocol, most, evicted, evictionsPerSecond }: FlowSetOptions) {
+  constructor(context: FlowContext, { protocol, most, use, evicted, evictionsPerSecond }: FlowSetOptions) {
     this.#context = context;
     this.#table = new FlowTable(context.hash, protocol);
     this.#most = most;
+    this.#use = use;
     this.#evicted = evicted;
     this.#evictions = new RateLimit(evictionsPerSecond, evictionsPerSecond);
   }
@@ -56,7 +60,7 @@ export class FlowSet<F extends DatagramFlow> {
   /** Make room for one more; false: not now. */
   makeRoom(): boolean {
     const { counters, descriptors, clock } = this.#context;
-    if (this.#table.size < this.#most && descriptors.used < descriptors.limit) return true;
+    if (this.#table.size < this.#most && descriptors.hasRoom(this.#use)) return true;
     const oldest = this.#lru.oldest as F | null;
     if (oldest === null || !this.#evictions.allow(clock.nowMs)) return false;
     counters.add(this.#evicted, 1);
@@ -84,6 +88,11 @@ export class FlowSet<F extends DatagramFlow> {
     this.#table.forEach((flow) => {
       out.push(flow);
     });
+  }
+
+  /** End them all. */
+  closeAll(): void {
+    for (let flow = this.#lru.oldest; flow !== null; flow = this.#lru.oldest) (flow as F).close();
   }
 
   /** End the flow that the control plane knows by this number; false: there is none. */

@@ -6,7 +6,19 @@
 import type { IpAddress } from '../stack/wire/address.ts';
 import { controlSpace, putControlMessage } from '../sys/control-message.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
-import { EACCES, EAGAIN, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EPERM } from '../sys/errno.ts';
+import {
+  EACCES,
+  EAGAIN,
+  ECONNREFUSED,
+  EHOSTUNREACH,
+  EINVAL,
+  EIO,
+  EMSGSIZE,
+  ENETUNREACH,
+  ENOPROTOOPT,
+  EOPNOTSUPP,
+  EPERM,
+} from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import {
   AF_INET,
@@ -35,6 +47,8 @@ import {
   UDP_SEGMENT,
 } from '../sys/socket.ts';
 import { bindSource } from './bind-source.ts';
+import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { QueuedError, readError } from './error-queue.ts';
 import { HostDescriptor } from './host-descriptor.ts';
 import type { IoHandler } from './loop-services.ts';
@@ -64,6 +78,10 @@ export class HostDatagramSocket extends HostDescriptor {
   #hopLimit = 0;
   #segmentation = true;
   #isEnlarged = false;
+
+  constructor(context: FlowContext, use: DescriptorUse = DescriptorUse.Udp) {
+    super(context, use);
+  }
 
   /**
    * Open and watch (readable and errors, edge-triggered); 0 or `-errno`, and then nothing is held. `towards` is the first
@@ -134,8 +152,7 @@ export class HostDatagramSocket extends HostDescriptor {
       if (isPendingError(result)) {
         // An error about an earlier datagram: this one was not sent yet.
         if (this.#sendSegmented(batch, controlLength) >= 0) return 0;
-      } else {
-        // The route does not take segments of that size, or the kernel knows no UDP_SEGMENT.
+      } else if (isUnsegmentable(result)) {
         this.#segmentation = false;
       }
     }
@@ -220,6 +237,24 @@ export class HostDatagramSocket extends HostDescriptor {
 
 function isForbidden(result: number): boolean {
   return result === -EPERM || result === -EACCES;
+}
+
+/**
+ * Whether a call failed because datagrams do not leave in segments from here: no checksum offload on the way out (EIO), a
+ * smaller MTU than the segments (EINVAL, EMSGSIZE), a kernel without UDP_SEGMENT (the others). What else goes wrong, a full
+ * queue or a rule of the host's firewall, has nothing to do with it.
+ */
+function isUnsegmentable(result: number): boolean {
+  switch (-result) {
+    case EIO:
+    case EINVAL:
+    case EMSGSIZE:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+      return true;
+    default:
+      return false;
+  }
 }
 
 /** Whether what a call failed with may have been said of an earlier datagram, and not of the one at hand. */

@@ -6,15 +6,18 @@ import { EPOLLET } from '../sys/epoll.ts';
 import { close } from '../sys/io.ts';
 import { setLingerZero } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import type { DescriptorUse } from './descriptor-budget.ts';
 import type { IoHandler } from './loop-services.ts';
 
 export class HostDescriptor {
   protected readonly context: FlowContext;
+  readonly #use: DescriptorUse;
   #fd = -1;
   #token = -1;
 
-  constructor(context: FlowContext) {
+  constructor(context: FlowContext, use: DescriptorUse) {
     this.context = context;
+    this.#use = use;
   }
 
   /** -1 when none is held. */
@@ -30,7 +33,7 @@ export class HostDescriptor {
       close(fd);
       return token;
     }
-    descriptors.used++;
+    descriptors.take(this.#use);
     this.#fd = fd;
     this.#token = token;
     return 0;
@@ -43,7 +46,7 @@ export class HostDescriptor {
     poller.forget(this.#token);
     if (reset) setLingerZero(memory, this.#fd, scratch.option);
     close(this.#fd);
-    descriptors.used--;
+    descriptors.giveBack(this.#use);
     this.#fd = -1;
   }
 
@@ -52,7 +55,7 @@ export class HostDescriptor {
     const { poller, descriptors } = this.context;
     const fd = this.#fd;
     poller.remove(this.#token);
-    descriptors.used--;
+    descriptors.giveBack(this.#use);
     this.#fd = -1;
     return fd;
   }

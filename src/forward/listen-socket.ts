@@ -18,6 +18,7 @@ import {
   socket,
 } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { ForwardError, listenError } from './forward-error.ts';
 import { splitZone } from './remote-forwards.ts';
 import { bindUnix } from './unix-path.ts';
@@ -62,7 +63,8 @@ export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, t
   const { memory, scratch, descriptors } = context;
   const { listen: end } = spec;
   const place = listenPlace(spec);
-  if (descriptors.used >= descriptors.limit) throw listenError(place, -EMFILE);
+  const use = type === SOCK_STREAM ? DescriptorUse.Tcp : DescriptorUse.Udp;
+  if (!descriptors.hasRoom(use)) throw listenError(place, -EMFILE);
   let address = new IpAddress();
   let scopeId = 0;
   if (end.kind === 'ip') {

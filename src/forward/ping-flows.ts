@@ -14,6 +14,7 @@ import {
 } from '../stack/wire/icmp.ts';
 import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { FlowSet, MAX_PING_EVICTIONS_PER_SECOND } from './flow-set.ts';
@@ -38,6 +39,7 @@ export class PingFlows implements PingFlowOwner {
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_ICMP,
       most: context.limits.pingMaxFlows,
+      use: DescriptorUse.Ping,
       evicted: Counter.PingEvicted,
       evictionsPerSecond: MAX_PING_EVICTIONS_PER_SECOND,
     });
@@ -55,6 +57,11 @@ export class PingFlows implements PingFlowOwner {
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
     return this.#flows.close(id);
+  }
+
+  /** The guest is gone: every flow ends. */
+  close(): void {
+    this.#flows.closeAll();
   }
 
   onEcho(p: Packet): void {

@@ -17,6 +17,7 @@ import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../sys/errno.ts';
 import { peek, recv } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import type { FlowEnds } from './flow-info.ts';
 import {
   END_OF_FILE,
@@ -58,7 +59,7 @@ export class ProxyClient extends TimerNode implements IoHandler, EndsSource {
     super();
     this.#owner = owner;
     this.listener = listener;
-    this.#descriptor = new HostDescriptor(owner.context);
+    this.#descriptor = new HostDescriptor(owner.context, DescriptorUse.Tcp);
     this.#record = new FlowRecord(owner.context, 'tcp', listener);
   }
 
@@ -111,6 +112,11 @@ export class ProxyClient extends TimerNode implements IoHandler, EndsSource {
 
   onTimer(_nowMs: number): void {
     if (this.#descriptor.fd >= 0) this.#fail(0, CUT_SHORT);
+  }
+
+  /** The guest is gone. */
+  close(): void {
+    this.#fail(0, CUT_SHORT);
   }
 
   #fail(code: number, reason: string): void {

@@ -32,7 +32,7 @@ import { armKeepalive, nextTimeout, onTimeout } from '../stack/tcp/timeout.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLOUT } from '../sys/epoll.ts';
-import { ECONNREFUSED, ECONNRESET, ETIMEDOUT } from '../sys/errno.ts';
+import { EAGAIN, ECONNREFUSED, ECONNRESET, ETIMEDOUT } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { FlowEnds, FlowInfo } from './flow-info.ts';
 import {
@@ -69,7 +69,9 @@ export interface TcpFlowOwner {
   halfOpen(flow: TcpFlow): void;
   halfOpenEnded(flow: TcpFlow): void;
   /** What the guest wanted to open has come to nothing. */
-  failed(): void;
+  failed(flow: TcpFlow): void;
+  /** The guest has opened it. */
+  opened(flow: TcpFlow): void;
   /** Packet memory is short, and this flow has to wait. */
   makeRoom(): void;
   /** Both sides are done, or the flow was cut: forget it. */
@@ -267,8 +269,24 @@ export class TcpFlow
   /** Cut the flow: RST to the guest, reset to the host. */
   abort(): void {
     this.connection.abort();
-    if (pollTransmit(this.connection, this.#owner.context.clock.nowMs, segment)) this.#transmit();
+    try {
+      if (pollTransmit(this.connection, this.#owner.context.clock.nowMs, segment)) this.#transmit();
+    } finally {
+      this.#end(true);
+    }
+  }
+
+  /** There is no room for it, not yet open, with what errno: the guest is not told, and asks again. */
+  giveWay(error: number = EAGAIN): void {
+    this.record.ended(Half.HostRead, error);
     this.#end(true);
+  }
+
+  /** The guest is gone for good. What it had brought to an end is passed on as that, anything else is cut. */
+  leave(): void {
+    this.#upload.writeGathered();
+    const { finReceived, rcvQueue } = this.connection;
+    this.#end(!finReceived || rcvQueue.readable > 0);
   }
 
   /** Give everything back without a word to the guest. Called by the owner or at a reset. */
@@ -278,7 +296,7 @@ export class TcpFlow
     const context = this.#owner.context;
     this.#upload.drop();
     this.record.closed(context, this, reason);
-    if ((this.dialing || this.#isHalfOpen) && !this.record.isLocal) this.#owner.failed();
+    if ((this.dialing || this.#isHalfOpen) && !this.record.isLocal) this.#owner.failed(this);
     if (this.dialing) {
       this.dialing = false;
       this.#owner.dialEnded(this);
@@ -372,6 +390,7 @@ export class TcpFlow
       return;
     }
     if ((events & EV_ESTABLISHED) !== 0) {
+      if (this.#isHalfOpen) this.#owner.opened(this);
       this.#notHalfOpen();
       armKeepalive(c, this.#owner.context.clock.nowMs);
       if (this.dialing) {

@@ -1,6 +1,7 @@
 /**
  * All TCP flows of a guest: finding the flow of a segment, opening flows, settling them at the end of a batch, and what
- * has to go where there are too many. Refusal is always an answer, never silence.
+ * has to go where there are too many. A refusal of the host's or the policy's is always an answer, never silence; a limit
+ * of ours is silence, and the guest asks again (tcp-limits.ts).
  */
 
 import type { HostEnd } from '../config.ts';
@@ -25,7 +26,7 @@ import {
   TCP_URG,
   type TcpHeader,
 } from '../stack/wire/tcp.ts';
-import { EADDRNOTAVAIL, ECONNREFUSED, EMFILE } from '../sys/errno.ts';
+import { EAGAIN, ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOMEM } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { FlowTable } from './flow-table.ts';
@@ -151,6 +152,17 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     return flow !== null;
   }
 
+  /** The guest is gone: every flow ends. */
+  close(): void {
+    this.locals.close();
+    const flows: TcpFlow[] = [];
+    this.#table.forEach((flow) => {
+      flows.push(flow);
+    });
+    for (const flow of flows) flow.leave();
+    this.#timeWait.clear();
+  }
+
   hasRoom(): boolean {
     return this.#limits.hasRoom(this.#table.size);
   }
@@ -222,17 +234,25 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const share = this.#share;
     for (let i = 0; i < count; i++) {
       const flow = flows[i] as TcpFlow;
-      if (flow.burst >= BURST_BYTES) share?.note(flow, this.context.clock.nowMs);
-      flow.burst = 0;
-      if (share !== null) flow.connection.rcvLimit = share.window;
       flows[i] = null;
       try {
+        if (flow.burst >= BURST_BYTES) share?.note(flow, this.context.clock.nowMs);
+        flow.burst = 0;
+        if (share !== null) flow.connection.rcvLimit = share.window;
         flow.settle();
       } catch (error) {
-        // Our bug, and this flow's end; the others are settled all the same (N-01).
-        this.context.onError(error);
-        flow.abort();
+        this.#endBroken(flow, error);
       }
+    }
+  }
+
+  /** Our bug, and this flow's end, which may meet the same bug; the others go on all the same (N-01). */
+  #endBroken(flow: TcpFlow, error: unknown): void {
+    this.context.onError(error);
+    try {
+      flow.abort();
+    } catch (again) {
+      this.context.onError(again);
     }
   }
 
@@ -250,12 +270,15 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#limits.dialToEnded(flow.remote, flow.remotePort);
   }
 
-  failed(): void {
-    this.#limits.noteFailure();
+  failed(flow: TcpFlow): void {
+    this.#limits.noteFailure(flow.remote, flow.remotePort);
+  }
+
+  opened(flow: TcpFlow): void {
+    this.#limits.noteAnswer(flow.remote, flow.remotePort);
   }
 
   refuse(flow: TcpFlow, error: number): void {
-    if (error === -EMFILE) this.#limits.log(this.#table.size);
     if (error === -ECONNREFUSED) this.#limits.noteRefusal(flow.remote, flow.remotePort);
     this.#refuser.refuse(flow, error);
   }
@@ -264,7 +287,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const { limits, counters } = this.context;
     if (this.#halfOpenCount >= limits.tcpMaxHalfOpen) {
       counters.add(Counter.TcpHalfOpenDropped, 1);
-      (this.#halfOpen.oldest as TcpFlow).abort();
+      (this.#halfOpen.oldest as TcpFlow).giveWay();
     }
     this.#halfOpen.add(flow);
     this.#halfOpenCount++;
@@ -355,10 +378,12 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       return;
     }
     this.#makeDialRoom();
-    if (!this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size)) {
+    if (
+      !this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size) &&
+      !(this.#limits.isRepeated(p, ports, h.seq) && this.#makeRoomFor(p.dst, h.dstPort))
+    ) {
       counters.drop(DropReason.TcpLimit);
       context.denials.refused('limit', 'tcp', p, h.srcPort, h.dstPort);
-      if (this.#limits.mayReset()) this.#refuser.reset(p, h, length);
       return;
     }
     const flow = new TcpFlow(this, this.environment, p.src, p.dst, ports, target.forward);
@@ -369,21 +394,57 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#dials.add(flow);
     this.#limits.dialToBegun(p.dst, h.dstPort);
     const result = this.#dial(flow, target);
-    if (result < 0) flow.refuse(-result);
+    if (result < 0) this.#notDialed(flow, result);
     else counters.add(Counter.TcpOpened, 1);
   }
 
+  /** The host cannot even begin to connect, for `-errno`: a want of the host's passes, and the guest asks again. */
+  #notDialed(flow: TcpFlow, error: number): void {
+    if (!isWant(error)) {
+      flow.refuse(-error);
+      return;
+    }
+    this.context.counters.drop(DropReason.TcpLimit);
+    this.#limits.log(this.#table.size);
+    flow.giveWay(-error);
+  }
+
   /**
-   * When too many connects are under way, the one that has waited longest gives way, with RST: what a flood of SYNs to silent
-   * addresses leaves behind must not keep the guest from everybody else until the host gives up (T-22). Not too often.
+   * When too many connects are under way, the one that has waited longest gives way, without a word, so that its program
+   * asks again: what a flood of SYNs to silent addresses leaves behind must not keep the guest from everybody else until
+   * the host gives up (T-22). Not too often.
    */
   #makeDialRoom(): void {
-    const { limits, clock, counters } = this.context;
+    const { limits, clock } = this.context;
     const oldest = this.#dials.oldest as TcpFlow | null;
     if (oldest === null || this.#limits.dials < limits.tcpMaxPendingDials) return;
     if (clock.nowMs - oldest.dialSince < DIAL_PATIENCE_MS || !this.#dialsDropped.allow(clock.nowMs)) return;
-    counters.add(Counter.TcpDialsDropped, 1);
-    oldest.refuse(EADDRNOTAVAIL);
+    this.#dropDial(oldest);
+  }
+
+  /** For a SYN that is to have room to (`address`, `port`) now: whoever has waited longest gives way. False: nobody waits. */
+  #makeRoomFor(address: IpAddress, port: number): boolean {
+    let oldest = this.#dials.oldest as TcpFlow | null;
+    if (this.#limits.isFullFor(address, port)) {
+      while (oldest !== null && !(oldest.remotePort === port && oldest.remote.equals(address)))
+        oldest = oldest.lruNext as TcpFlow | null;
+    } else if (this.#limits.hasRoom(this.#table.size)) {
+      return true;
+    }
+    if (oldest !== null) {
+      this.#dropDial(oldest);
+    } else {
+      oldest = this.#halfOpen.oldest as TcpFlow | null;
+      if (oldest === null) return false;
+      this.context.counters.add(Counter.TcpHalfOpenDropped, 1);
+      oldest.giveWay();
+    }
+    return this.#limits.hasRoom(this.#table.size);
+  }
+
+  #dropDial(flow: TcpFlow): void {
+    this.context.counters.add(Counter.TcpDialsDropped, 1);
+    flow.giveWay();
   }
 
   /** RFC 6528: a clock of 4 microseconds plus a keyed hash of the tuple. */
@@ -430,6 +491,20 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       fd = dialAddress(this.context, parseIpAddress(address), to.port || flow.remotePort, scopeId);
     }
     const result = fd < 0 ? fd : flow.attach(fd);
-    if (result < 0) flow.refuse(-result);
+    if (result < 0) this.#notDialed(flow, result);
+  }
+}
+
+/** Whether `-errno` says that the host has too little of something at the moment, and not that there is no way. */
+function isWant(error: number): boolean {
+  switch (-error) {
+    case EAGAIN:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+      return true;
+    default:
+      return false;
   }
 }

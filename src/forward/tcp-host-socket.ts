@@ -22,6 +22,8 @@ import {
   shutdown,
   TCP_NODELAY,
 } from '../sys/socket.ts';
+import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { HostDescriptor } from './host-descriptor.ts';
 import type { IoHandler } from './loop-services.ts';
 
@@ -36,6 +38,10 @@ export class TcpHostSocket extends HostDescriptor {
   hungUp = false;
   /** TCP_NODELAY is set before the second write; the first is never held back (RFC 9293 §3.7.4). */
   #writes = 0;
+
+  constructor(context: FlowContext) {
+    super(context, DescriptorUse.Tcp);
+  }
 
   /** Take over `fd`, which is connecting or connected; 0 or `-errno`, and then it is closed. */
   attach(fd: number, handler: IoHandler): number {

@@ -2,11 +2,18 @@
  * What a guest's TCP flows may hold of the host (T-22, R-01, R-02): flows, connects that are under way in all and to one
  * destination, descriptors. A destination that refused a moment ago is not asked again for each SYN, and a guest whose
  * connections come to nothing gets so many of them in a second.
+ *
+ * A SYN beyond a limit is not answered: the guest repeats it, so a program that behaves is delayed and not refused. Its
+ * second SYN goes before a flood's (`isRepeated`), and connects to where something has answered before have a part of the
+ * room, and of failures, to themselves.
  */
+import type { Packet } from '../stack/packet.ts';
 import { RateLimit } from '../stack/rate-limit.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { destinationKey, Refusals } from './refusals.ts';
+import { SeenSyns } from './seen-syns.ts';
 
 /** A limit that is met is logged, this often at most. */
 const LOG_INTERVAL_MS = 1000;
@@ -16,19 +23,25 @@ const LOG_INTERVAL_MS = 1000;
  * before they were open. A socket, a connect and a reset each, a tenth of a millisecond: a flood of them would take the
  * turns of everything else. It may end as it likes: the next connection is allowed a moment later.
  */
-const MAX_FAILED_CONNECTS = 2048;
-const MAX_FAILED_AT_ONCE = 8192;
+const MAX_FAILED_CONNECTS = 1024;
+const MAX_FAILED_AT_ONCE = 2048;
 
-/** Resets in a second for SYNs that a limit turns away. In a flood even the answers would take the turns of everything else. */
-const MAX_RESETS = 8192;
+/** Of connects under way, the part (one in so many) that only those to where something has answered may take. */
+const ANSWERED_PART = 8;
+
+/** SYNs that were repeated for want of room and get it, in a second and at once. */
+const MAX_REPEATED = 512;
 
 export class TcpLimits {
   readonly #context: FlowContext;
   #dials = 0;
   readonly #dialsTo = new Map<number, number>();
   readonly #refusals = new Refusals();
+  readonly #seen = new SeenSyns();
   readonly #failures = new RateLimit(MAX_FAILED_CONNECTS, MAX_FAILED_AT_ONCE);
-  readonly #resets = new RateLimit(MAX_RESETS, MAX_RESETS);
+  /** The same where something has answered before. */
+  readonly #answeredFailures = new RateLimit(MAX_FAILED_CONNECTS, MAX_FAILED_AT_ONCE);
+  readonly #repeated = new RateLimit(MAX_REPEATED, MAX_REPEATED);
   #loggedAt = Number.NEGATIVE_INFINITY;
 
   constructor(context: FlowContext) {
@@ -46,7 +59,7 @@ export class TcpLimits {
     const room =
       flows < limits.tcpMaxFlows &&
       this.#dials < limits.tcpMaxPendingDials &&
-      descriptors.used < descriptors.limit;
+      descriptors.hasRoom(DescriptorUse.Tcp);
     if (!room) this.log(flows);
     return room;
   }
@@ -54,12 +67,28 @@ export class TcpLimits {
   /** As `hasRoom`, for one that connects to (`address`, `port`). */
   hasRoomTo(address: IpAddress, port: number, flows: number): boolean {
     if (!this.hasRoom(flows)) return false;
+    const { limits, clock } = this.#context;
     const dials = this.#dialsTo.get(destinationKey(address, port)) ?? 0;
+    const most = limits.tcpMaxPendingDials;
     const room =
-      dials < this.#context.limits.tcpMaxPendingDialsPerDestination &&
-      this.#failures.hasRoom(this.#context.clock.nowMs);
+      dials < limits.tcpMaxPendingDialsPerDestination &&
+      (this.#seen.hasAnswered(address, port)
+        ? this.#answeredFailures.hasRoom(clock.nowMs)
+        : this.#dials < most - Math.floor(most / ANSWERED_PART) && this.#failures.hasRoom(clock.nowMs));
     if (!room) this.log(flows);
     return room;
+  }
+
+  /** The SYN in `p` was turned away before, and comes again as a program sends it: it is to have room, whose ever it is. */
+  isRepeated({ src, dst }: Packet, ports: number, seq: number): boolean {
+    const { nowMs } = this.#context.clock;
+    return this.#seen.isRepeated(src, dst, ports, seq, nowMs) && this.#repeated.allow(nowMs);
+  }
+
+  /** Are as many connects under way to (`address`, `port`) as may be? */
+  isFullFor(address: IpAddress, port: number): boolean {
+    const dials = this.#dialsTo.get(destinationKey(address, port)) ?? 0;
+    return dials >= this.#context.limits.tcpMaxPendingDialsPerDestination;
   }
 
   dialBegun(): void {
@@ -83,14 +112,15 @@ export class TcpLimits {
     else this.#dialsTo.set(key, count);
   }
 
-  /** A connection of the guest's has ended before it was open. */
-  noteFailure(): void {
-    this.#failures.allow(this.#context.clock.nowMs);
+  /** A connection of the guest's to (`address`, `port`) has ended before it was open. */
+  noteFailure(address: IpAddress, port: number): void {
+    const failures = this.#seen.hasAnswered(address, port) ? this.#answeredFailures : this.#failures;
+    failures.allow(this.#context.clock.nowMs);
   }
 
-  /** A SYN is turned away: may the guest be told, or does it have to ask again? */
-  mayReset(): boolean {
-    return this.#resets.allow(this.#context.clock.nowMs);
+  /** The guest has opened a connection to (`address`, `port`). */
+  noteAnswer(address: IpAddress, port: number): void {
+    this.#seen.noteAnswer(address, port);
   }
 
   /** (`address`, `port`) has refused a connection. */
@@ -108,7 +138,7 @@ export class TcpLimits {
     const { clock, descriptors, limits, log } = this.#context;
     if (clock.nowMs - this.#loggedAt < LOG_INTERVAL_MS) return;
     this.#loggedAt = clock.nowMs;
-    log('warn', 'TCP limit reached, new connections are refused', {
+    log('warn', 'TCP limit reached, new connections have to wait', {
       flows,
       maxFlows: limits.tcpMaxFlows,
       dials: this.#dials,

@@ -16,6 +16,7 @@ import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from '../sys/errno.ts';
 import { accept, SOCK_STREAM } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import { localEnd } from './flow-record.ts';
 import { listenError } from './forward-error.ts';
 import type { Listener } from './forwards.ts';
@@ -73,7 +74,7 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     const fd = openListenSocket(context, spec, SOCK_STREAM);
     this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
     this.bound = spec.listen.kind === 'unix' ? spec.listen : { kind: 'ip', ...localEnd(context, fd) };
-    this.#descriptor = new HostDescriptor(context);
+    this.#descriptor = new HostDescriptor(context, DescriptorUse.Tcp);
     const result = this.#descriptor.hold(fd, EPOLLIN, this);
     if (result < 0) throw listenError(listenPlace(spec), result);
   }

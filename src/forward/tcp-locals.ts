@@ -42,6 +42,8 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   readonly #quoted = new QuotedSegment();
   readonly #quotedFrom = new IpAddress();
   readonly #quotedTo = new IpAddress();
+  /** Clients whose header is not complete. */
+  readonly #unproxied = new Set<ProxyClient>();
   /** Flows whose guest has not answered; while there are none nobody looks for them. */
   #dials = 0;
 
@@ -80,11 +82,15 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
       this.#openGuest(listener, fd, address, listener.targetPort || contactedPort(listener));
       return;
     }
-    if (new ProxyClient(this, listener).attach(fd) === 0) listener.unproxied++;
+    const waiting = new ProxyClient(this, listener);
+    if (waiting.attach(fd) < 0) return;
+    listener.unproxied++;
+    this.#unproxied.add(waiting);
   }
 
-  proxied({ listener }: ProxyClient, fd: number, header: ProxyHeader): void {
-    listener.headerEnded();
+  proxied(proxyClient: ProxyClient, fd: number, header: ProxyHeader): void {
+    const { listener } = proxyClient;
+    this.#headerEnded(proxyClient);
     // A header that names nobody is the proxy's own connection, a health check for one.
     if (header.hasAddresses) this.#openGuest(listener, fd, header.src, listener.targetPort || header.dstPort);
     else
@@ -96,8 +102,13 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
       );
   }
 
-  proxyFailed({ listener }: ProxyClient): void {
-    listener.headerEnded();
+  proxyFailed(proxyClient: ProxyClient): void {
+    this.#headerEnded(proxyClient);
+  }
+
+  /** The guest is gone, and its listeners with it: nobody waits for a header any more. */
+  close(): void {
+    for (const waiting of this.#unproxied) waiting.close();
   }
 
   /** The guest has an address at which it can be reached now: do not wait for the SYN's next turn. */
@@ -144,6 +155,11 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     flow.connection.openActive(link.mtu, this.#owner.initialSeq(flow), rng.u32(), clock.nowMs);
     context.solicitor.solicit(target);
     flow.flush();
+  }
+
+  #headerEnded(proxyClient: ProxyClient): void {
+    this.#unproxied.delete(proxyClient);
+    proxyClient.listener.headerEnded();
   }
 
   /** Does anybody wait for the guest at this address? */

@@ -106,6 +106,12 @@ export class TimeWaitTable extends TimerNode {
     return true;
   }
 
+  /** The guest is gone. */
+  clear(): void {
+    for (let entry = this.#oldest; entry !== null; entry = this.#oldest) this.#forget(entry);
+    this.#context.timers.cancel(this);
+  }
+
   onTimer(nowMs: number): void {
     for (let entry = this.#oldest; entry !== null && entry.endsAt <= nowMs; entry = this.#oldest) {
       this.#forget(entry);

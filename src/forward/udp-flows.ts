@@ -12,6 +12,7 @@ import { SOCKADDR_SIZE } from '../sys/socket.ts';
 import { isBoundApart } from './bind-source.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramSink } from './datagram-sink.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import type { DnsFlows } from './dns-flows.ts';
 import type { QueuedError } from './error-queue.ts';
 import type { ListedFlow } from './flow-info.ts';
@@ -62,6 +63,7 @@ export class UdpFlows implements UdpFlowOwner {
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_UDP,
       most: context.limits.udpMaxFlows,
+      use: DescriptorUse.Udp,
       evicted: Counter.UdpEvicted,
       evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
     });
@@ -83,6 +85,12 @@ export class UdpFlows implements UdpFlowOwner {
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
     return this.#flows.close(id) || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
+  }
+
+  /** The guest is gone: every flow ends. Those of local forwards do with their listeners. */
+  close(): void {
+    this.#flows.closeAll();
+    this.#pairs.close();
   }
 
   /** Open local forward `id`. Throws `ForwardError`. */

@@ -11,6 +11,7 @@ import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from '../stack/wire/udp.ts';
 import { EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import { QueuedTotal } from './datagram-queue.ts';
+import { DescriptorUse } from './descriptor-budget.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { FlowSet, MAX_EVICTIONS_PER_SECOND } from './flow-set.ts';
 import { REFUSE, unreachableFor } from './host-error.ts';
@@ -32,6 +33,7 @@ export class UdpPairs implements UdpPairOwner {
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_UDP,
       most: context.limits.udpMaxFlows,
+      use: DescriptorUse.Udp,
       evicted: Counter.UdpEvicted,
       evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
     });
@@ -66,6 +68,11 @@ export class UdpPairs implements UdpPairOwner {
 
   closeFlow(id: number): boolean {
     return this.#flows.close(id);
+  }
+
+  /** End every flow. */
+  close(): void {
+    this.#flows.closeAll();
   }
 
   touch(flow: UdpPairFlow): void {

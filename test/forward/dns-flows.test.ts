@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { defaultAddresses, defaultLimits, type Limits } from '../../src/config.ts';
 import type { FlowContext } from '../../src/forward/context.ts';
 import { Denials } from '../../src/forward/denials.ts';
+import { DescriptorBudget } from '../../src/forward/descriptor-budget.ts';
 import { DnsFlows } from '../../src/forward/dns-flows.ts';
 import { HostScratch } from '../../src/forward/host-scratch.ts';
 import type { IoHandler, TimerNode } from '../../src/forward/loop-services.ts';
@@ -66,7 +67,7 @@ class Harness {
   readonly counters = new Counters();
   readonly resolvers = new Resolvers();
   readonly clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
-  readonly descriptors = { used: 0, limit: 1000 };
+  readonly descriptors = new DescriptorBudget(1000);
   readonly replies: Reply[] = [];
   readonly flows: DnsFlows;
   /** Sockets watched so far. */

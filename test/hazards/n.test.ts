@@ -137,6 +137,25 @@ describe('faults in system calls', () => {
     });
   }
 
+  test('review OR-24: a flow that fails in being settled, and again in being ended, holds up no other of the batch', () => {
+    const lab = new Lab();
+    const [first, ...others] = Array.from({ length: 3 }, () => lab.connect(ALLOWED4, 7)) as [Peer, ...Peer[]];
+    let failures = 2;
+    lab.kernel.fault = (name, args) => {
+      if (name === 'write' && args[0] === lab.device.fd && failures-- > 0) throw new Error('a bug');
+      return undefined;
+    };
+    const packets = [first, ...others].map((peer) => peer.packet({ flags: ACK }, pattern(100)));
+    const answered = new Set(lab.send(...packets).map((d) => d.dstPort));
+    lab.kernel.fault = null;
+    assert.ok(failures <= 0, 'it happened');
+    assert.equal(lab.errors.splice(0).length, 2);
+    for (const peer of others) assert.ok(answered.has(peer.srcPort), 'acknowledged at once');
+    assert.equal(lab.gauge('tcp.flows'), 2);
+    assert.equal(lab.services.descriptors.used, 2, 'the one that failed is gone');
+    lab.check();
+  });
+
   test('short reads and writes of one byte to many: the bytes are the same', () => {
     for (const limit of [1, 7, 1000]) {
       const lab = new Lab();

@@ -66,7 +66,7 @@ describe('hazards P: proxy', () => {
     lab.run();
     assert.equal(lab.take()[0]?.flags, SYN | ACK);
     lab.kernel.fault = (name) => (name === 'socket' ? -EMFILE : undefined);
-    assert.equal(lab.send(tcp({ srcPort: 5001 }))[0]?.flags, RST | ACK);
+    assert.deepEqual(lab.send(tcp({ srcPort: 5001 })), [], 'it asks again');
     lab.kernel.fault = null;
     lab.send(tcp({ srcPort: 5002, seq: 1 }));
     lab.send(tcp({ srcPort: 5002, seq: 2, flags: RST }));

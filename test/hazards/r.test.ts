@@ -6,6 +6,7 @@ import { Lab, type Peer } from '../support/lab/lab.ts';
 import {
   ACK,
   ALLOWED4,
+  type Decoded,
   DNS4,
   echo,
   FIN,
@@ -24,9 +25,10 @@ describe('hazards R: resources', () => {
   test('R-01: out of descriptors in every call that makes one: answers, no spin, and recovery at once', () => {
     const lab = new Lab({ descriptors: 50 });
     const peers: Peer[] = [];
-    for (let i = 0; i < 50; i++) peers.push(lab.connect(ALLOWED4));
-    assert.equal(lab.services.descriptors.used, 50);
-    assert.equal(lab.send(tcp({ srcPort: 9 }))[0]?.flags, RST | ACK, 'TCP: refused');
+    for (let i = 0; i < 40; i++) peers.push(lab.connect(ALLOWED4));
+    lab.services.descriptors.limit = 40;
+    assert.equal(lab.services.descriptors.used, 40);
+    assert.deepEqual(lab.send(tcp({ srcPort: 9 })), [], 'TCP: asked to wait');
     // No UDP or ping flow is there to give way.
     assert.deepEqual(lab.send(udp({ dstPort: 7 })), []);
     assert.deepEqual(lab.send(echo(ALLOWED4, 5, 1)), []);
@@ -44,9 +46,32 @@ describe('hazards R: resources', () => {
     assert.ok(lab.logs.some((l) => /TCP limit/.test(l.message)));
     assert.ok(lab.guest.counters.snapshot()['rx.packets'] !== undefined, 'the control plane is served');
     for (const peer of peers.slice(0, 10)) peer.reset();
+    lab.services.descriptors.limit = 50;
     lab.connect(ALLOWED4, 7).close();
     for (const peer of peers.slice(10)) peer.reset();
     assert.equal(lab.services.descriptors.used, 0);
+    lab.check();
+  });
+
+  test('review OR-21: idle connections leave descriptors to names, datagrams and pings, and these to connections', () => {
+    const lab = new Lab({ descriptors: 160 });
+    const query = Buffer.from('00070100000100000000000003777777076578616d706c6503636f6d0000010001', 'hex');
+    const ask = (srcPort: number): Decoded[] => lab.send(udp({ srcPort, dst: DNS4, dstPort: 53 }, query));
+    const works = (asking: number): void => {
+      assert.equal(lab.send(udp({ srcPort: 5000, dstPort: 7 }, query)).length, 1, 'UDP');
+      assert.equal(lab.send(echo(ALLOWED4, 5, 1))[0]?.icmpType, 0, 'ping');
+      assert.deepEqual(ask(asking), [], 'no SERVFAIL: the resolver is asked');
+      assert.equal(lab.kernel.datagrams.at(-1)?.port, 53);
+    };
+    let open = 0;
+    while (open < 1000 && lab.send(tcp({ srcPort: 10_000 + open }))[0]?.flags === (SYN | ACK)) open++;
+    assert.ok(open > 80 && open < 150, `${open} connections`);
+    works(5001);
+    for (let i = 0; i < open; i++) lab.send(tcp({ srcPort: 10_000 + i, seq: 1001, flags: RST }));
+    // The same when datagrams take what there is.
+    for (let i = 0; i < 1000; i++) lab.send(udp({ srcPort: 20_000 + i, dstPort: 9 }));
+    for (let i = 0; i < 30; i++) lab.connect(ALLOWED4, 7);
+    works(5002);
     lab.check();
   });
 
@@ -56,7 +81,7 @@ describe('hazards R: resources', () => {
     lab.kernel.maxOpen = lab.kernel.open;
     const turns = lab.kernel.calls.get('epoll_wait') as number;
     for (let i = 0; i < 100; i++) {
-      assert.equal(lab.send(tcp({ srcPort: 1000 + i }))[0]?.flags, RST | ACK);
+      assert.deepEqual(lab.send(tcp({ srcPort: 1000 + i })), []);
       assert.deepEqual(lab.send(udp({ srcPort: 1000 + i, dstPort: 7 })), []);
     }
     assert.ok((lab.kernel.calls.get('epoll_wait') as number) - turns < 1000, 'no spin');
@@ -65,10 +90,10 @@ describe('hazards R: resources', () => {
     lab.check();
   });
 
-  test('R-02: tcp.max_flows: refused with RST, counted and told; existing flows go on', () => {
+  test('review O-4, R-02: tcp.max_flows: not answered, counted and told; existing flows go on', () => {
     const lab = new Lab({ limits: { tcpMaxFlows: 200 } });
     const peers = Array.from({ length: 200 }, () => lab.connect(ALLOWED4, 7));
-    for (let i = 0; i < 1000; i++) assert.equal(lab.send(tcp({ srcPort: 1000 + i }))[0]?.flags, RST | ACK);
+    for (let i = 0; i < 1000; i++) assert.deepEqual(lab.send(tcp({ srcPort: 1000 + i })), []);
     assert.equal(lab.counter('drop.tcp.limit'), 1000);
     assert.equal(lab.logs.filter((l) => /TCP limit/.test(l.message)).length, 1);
     assert.ok(peers[77]?.sendData(pattern(2000)).equals(pattern(2000)));

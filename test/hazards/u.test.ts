@@ -54,6 +54,9 @@ function deliver(lab: Lab, d: Datagram, payload: Buffer, from: { address: Ip; po
   return lab.take();
 }
 
+const EIO = 5;
+const EINVAL = 22;
+
 describe('hazards U: UDP', () => {
   for (const [family, dst] of families) {
     test(`U-01, RQ-55 (RFC 768, RFC 1122 §4.1.3, ${family}): lengths that cannot be, trailing bytes, checksums`, () => {
@@ -258,6 +261,30 @@ describe('hazards U: UDP', () => {
         ? ['ff02::1', 'ff02::fb', 'ff05::1:3', 'ff0e::1']
         : ['255.255.255.255', '10.0.2.255', '10.0.2.0', '224.0.0.251', '239.1.1.1', '240.0.0.1'];
       for (const group of groups) lab.expectDrop('udp.group', group, frame(udp({ dst: group, dstPort: 9 })));
+      lab.check();
+    });
+  }
+
+  for (const [errno, name, singly] of [
+    [ENOBUFS, 'a full queue', 0],
+    [EPERM, "a rule of the host's firewall", 0],
+    [EINVAL, 'a route with a smaller MTU', 1],
+    [EIO, 'no checksum offload', 1],
+  ] as const) {
+    test(`review OR-22: datagrams go on leaving in one call: ${name}${singly ? ' does not let them' : ''}`, () => {
+      const lab = new Lab();
+      const train = (): number => {
+        const before = lab.kernel.calls.get('sendmsg') ?? 0;
+        lab.kernel.forget();
+        lab.send(...Array.from({ length: 8 }, (_, i) => udp({ srcPort: 4000, dstPort: 9 }, pattern(500, i))));
+        if (lab.kernel.fault === null) assert.equal(lab.kernel.datagrams.length, 8);
+        return (lab.kernel.calls.get('sendmsg') ?? 0) - before;
+      };
+      assert.equal(train(), 1);
+      lab.kernel.fault = (call) => (call === 'sendmsg' ? -errno : undefined);
+      train();
+      lab.kernel.fault = null;
+      assert.equal(train(), singly ? 8 : 1);
       lab.check();
     });
   }

@@ -8,6 +8,7 @@
  * The sender is not looked at: whoever can send to this socket from inside the namespace can set the MTU as well.
  * A message longer than the buffer is cut; the MTU is among the first attributes.
  */
+import type { Descriptor } from '../descriptor.ts';
 import type { Memory } from '../memory.ts';
 import { recv, send, setsockoptInt } from '../socket.ts';
 import {
@@ -48,17 +49,25 @@ export function readLinkMtu(view: DataView, offset: number, length: number, inde
 }
 
 export class LinkNews {
-  readonly fd: number;
+  readonly #descriptor: Descriptor;
   readonly #memory: Memory;
   readonly #region: number;
   readonly #index: number;
 
-  /** `fd` is the caller's; `region` is the offset of `LINK_NEWS_BYTES` arena bytes, aligned to 4. */
-  constructor(fd: number, index: number, memory: Memory, region: number) {
-    this.fd = fd;
+  /** `region` is the offset of `LINK_NEWS_BYTES` arena bytes, aligned to 4. */
+  constructor(descriptor: Descriptor, index: number, memory: Memory, region: number) {
+    this.#descriptor = descriptor;
     this.#index = index;
     this.#memory = memory;
     this.#region = region;
+  }
+
+  get fd(): number {
+    return this.#descriptor.fd;
+  }
+
+  close(): void {
+    this.#descriptor.close();
   }
 
   /** From now on there are news. 0 or `-errno`. */

@@ -25,6 +25,7 @@ import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
 import { parseRuleEntry, type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
 import type { PolicySpec } from '../../../src/firewall/verdict.ts';
+import { DescriptorBudget } from '../../../src/forward/descriptor-budget.ts';
 import type {
   FlowEvent,
   FlowInfo,
@@ -176,7 +177,7 @@ export class Lab {
       rng,
       hash: new HalfSipHash(rng.u32(), rng.u32()),
       limits,
-      descriptors: { used: 0, limit: options.descriptors ?? 100_000 },
+      descriptors: new DescriptorBudget(options.descriptors ?? 100_000),
       resolvers,
       names: new engine.HostNames(
         (request, label, port, protocol) => this.questions.push({ request, label, port, protocol }),
