@@ -82,6 +82,12 @@ export interface TcpFlowOwner {
 /** What a frame to the guest takes of a turn beside its payload, in bytes: a system call and headers. */
 const FRAME_COST = 1024;
 
+/**
+ * How long a host may take nothing of what a guest that is gone has left for it. As long as Linux goes on asking for the
+ * window of a connection that its program has closed (tcp_orphan_retries).
+ */
+const LEFT_BEHIND_MS = 300_000;
+
 /** Filled and used within one call; shared by all flows. */
 const segment = new TcpSegmentOut();
 
@@ -117,6 +123,9 @@ export class TcpFlow
   burst = 0;
   burstAt: number = NOT_LISTED;
   over = false;
+  /** When what the guest left is given up, if the host goes on taking none of it; and how much that was. */
+  #giveUpAt = Number.POSITIVE_INFINITY;
+  #leftBehind = 0;
 
   constructor(
     owner: TcpFlowOwner,
@@ -161,6 +170,14 @@ export class TcpFlow
     // Anything but the next bytes in line may touch `rcvQueue`: what was gathered comes before that.
     if (this.#upload.isGathering && h.seq !== c.rcvNxt) this.#upload.writeGathered();
     if (this.over) return 0;
+    // A keep-alive (RFC 9293 §3.8.4): nothing new, although there would be room for it.
+    if (
+      length <= 1 &&
+      seqDiff(c.rcvNxt, h.seq) === 1 &&
+      windowLimit(c) > 0 &&
+      c.state === TcpState.Established
+    )
+      this.#socket.keepAlive(now - c.lastHeardAt);
     let events = onSegment(c, h, offset, length, now);
     if ((events & EV_DELIVER) !== 0) {
       this.burst += c.deliverLength;
@@ -232,6 +249,11 @@ export class TcpFlow
 
   onTimer(nowMs: number): void {
     if (this.over) return;
+    if (nowMs >= this.#giveUpAt) {
+      this.record.ended(Half.HostWrite, ETIMEDOUT);
+      this.#end(true);
+      return;
+    }
     // Our SYN goes out again: the guest may still be unknown.
     if (this.dialing && this.record.isLocal) this.#owner.context.solicitor.solicit(this.guest);
     const events = onTimeout(this.connection, nowMs);
@@ -262,7 +284,7 @@ export class TcpFlow
     // Looked at again in the turn in which there is room.
     if (link.full) this.#owner.touch(this);
     if (this.over) return;
-    this.deadline = Math.min(nextTimeout(c), this.#download.retryAt);
+    this.deadline = Math.min(nextTimeout(c), this.#download.retryAt, this.#giveUpAt);
     context.timers.update(this);
   }
 
@@ -430,7 +452,15 @@ export class TcpFlow
   #endWhenRead(): void {
     const state = this.connection.state;
     if (this.over || (state !== TcpState.Closed && state !== TcpState.TimeWait)) return;
-    if (this.connection.rcvQueue.readable > 0 && !this.#socket.broken) return;
+    const left = this.connection.rcvQueue.readable;
+    if (left > 0 && !this.#socket.broken) {
+      // Nobody but the host holds the flow any more.
+      if (left === this.#leftBehind) return;
+      this.#leftBehind = left;
+      this.#giveUpAt = this.#owner.context.clock.nowMs + LEFT_BEHIND_MS;
+      this.flush();
+      return;
+    }
     // The acknowledgment of the guest's FIN may still be due.
     this.flush();
     this.#end(this.#socket.broken);

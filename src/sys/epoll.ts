@@ -10,6 +10,7 @@ const cCtl = libcFunction('epoll_ctl', 'int', ['int', 'int', 'int', 'uintptr_t']
 const cWait = libcFunction('epoll_wait', 'int', ['int', 'uintptr_t', 'int', 'int']);
 
 export const EPOLLIN = 0x1;
+export const EPOLLPRI = 0x2;
 export const EPOLLOUT = 0x4;
 export const EPOLLERR = 0x8;
 export const EPOLLHUP = 0x10;

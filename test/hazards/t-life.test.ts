@@ -1,7 +1,7 @@
 /** Hazards T, second half: windows, timers, floods; connections over their whole life. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EAGAIN, ECONNREFUSED, ENOBUFS } from '../support/lab/fake-kernel.ts';
+import { EAGAIN, ECONNREFUSED, ENOBUFS, type StreamFile } from '../support/lab/fake-kernel.ts';
 import { Lab, type Peer, summary } from '../support/lab/lab.ts';
 import {
   ACK,
@@ -463,6 +463,68 @@ describe('hazards T: every connection ends', () => {
       'RST is passed on as RST',
     );
     nothingLeft(lab);
+  });
+
+  test('review OR-20: what a gone guest has left is given up when the host takes none of it for five minutes', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4, 80);
+    const stream = peer.stream as StreamFile;
+    stream.setRoom(0);
+    peer.sendData(pattern(5000));
+    peer.fin();
+    peer.reset();
+    lab.advance(290 * SECOND);
+    stream.setRoom(1000);
+    lab.run();
+    assert.equal(stream.received.length, 1000, 'a slow host gets it');
+    lab.advance(290 * SECOND);
+    assert.equal(stream.closed, false);
+    lab.advance(20 * SECOND);
+    assert.equal(stream.closed, true);
+    assert.equal(stream.lingerReset, true, 'it does not look complete');
+    nothingLeft(lab);
+    lab.check();
+  });
+
+  test('review OR-20: a host that vanishes is noticed', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4, 80);
+    const stream = peer.stream as StreamFile;
+    assert.equal(stream.options.get('1:9'), 1, 'SO_KEEPALIVE');
+    assert.equal(stream.options.has('6:4'), false, "with the host's own times");
+    lab.advance(20 * SECOND);
+    peer.sendData(pattern(100));
+    peer.raw({ seq: (peer.seq - 1) >>> 0 });
+    lab.advance(60 * SECOND);
+    // The kernel of a guest whose program has asked for it (tcp(7)): nothing, or one byte that is old.
+    peer.raw({ seq: (peer.seq - 1) >>> 0 }, Buffer.alloc(1));
+    const times = ['6:4', '6:5', '6:6'].map((name) => stream.options.get(name));
+    assert.deepEqual(times, [60, 15, 4], 'review OP-6: as early as the guest asks');
+    stream.pendingError = 110;
+    lab.kernel.edge(stream);
+    lab.run();
+    assert.ok(lab.take().some((d) => d.dstPort === peer.srcPort && (d.flags & RST) !== 0));
+    lab.check();
+  });
+
+  test('review OR-10: bytes around an urgent one arrive, all of them and at once', () => {
+    const lab = new Lab();
+    const peer = lab.connect(ALLOWED4, 80);
+    const stream = peer.stream as StreamFile;
+    stream.sendUrgent('before!');
+    stream.send('behind');
+    lab.run();
+    peer.absorb(lab.take());
+    assert.equal(peer.data.toString(), 'before!behind');
+    assert.equal(stream.options.get('1:10'), 1, 'SO_OOBINLINE: or the urgent byte would be missing');
+    stream.send('later');
+    lab.run();
+    const reads = lab.kernel.calls.get('readv') as number;
+    peer.absorb(lab.take());
+    stream.send('last');
+    lab.run();
+    assert.equal((lab.kernel.calls.get('readv') as number) - reads, 1, 'no read that only says EAGAIN');
+    lab.check();
   });
 
   test('T-23: ten thousand half-open scans leave nothing', () => {

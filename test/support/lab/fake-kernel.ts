@@ -32,6 +32,7 @@ const EINPROGRESS = 115;
 const ENOTCONN = 107;
 
 const IN = 1;
+const PRI = 2;
 const OUT = 4;
 const ERR = 8;
 const HUP = 16;
@@ -112,6 +113,10 @@ export class StreamFile extends File {
   pendingError = 0;
   #inbox: Buffer[] = [];
   #inboxBytes = 0;
+  /** Unread bytes in front of the urgent one; -1 = there is none. A read stops there (tcp(7)). */
+  #urgentAt = -1;
+  /** Options that the program has set, as `level:name`. */
+  readonly options: Map<string, number> = new Map();
   peerEnded = false;
   peerReset = false;
   /** Everything the program wrote. */
@@ -144,6 +149,7 @@ export class StreamFile extends File {
     if (this.pendingError !== 0) ready |= ERR | IN | OUT | HUP;
     if (this.state === 'failed') return ready | HUP | OUT | IN;
     if (this.#inboxBytes > 0 || this.peerEnded || this.peerReset) ready |= IN;
+    if (this.#urgentAt >= 0) ready |= PRI;
     if (this.peerEnded || this.peerReset) ready |= RDHUP;
     if (this.peerReset || (this.peerEnded && this.shutWrite)) ready |= HUP;
     if (this.room > 0 || this.peerReset) ready |= OUT;
@@ -169,6 +175,12 @@ export class StreamFile extends File {
     this.#inbox.push(bytes);
     this.#inboxBytes += bytes.length;
     this.kernel.edge(this);
+  }
+
+  /** The last byte of `data` is urgent (MSG_OOB). */
+  sendUrgent(data: string): void {
+    this.#urgentAt = this.#inboxBytes + data.length - 1;
+    this.send(data);
   }
 
   end(): void {
@@ -203,11 +215,12 @@ export class StreamFile extends File {
     }
     if (this.#inboxBytes === 0) return this.peerEnded || this.peerReset ? 0 : -EAGAIN;
     let total = 0;
+    const most = this.#urgentAt > 0 ? this.#urgentAt : this.#inboxBytes;
     for (const target of targets) {
       let at = 0;
-      while (at < target.length && this.#inbox.length > 0) {
+      while (at < target.length && total + at < most) {
         const first = this.#inbox[0] as Buffer;
-        const n = first.copy(target, at);
+        const n = first.copy(target, at, 0, most - total - at);
         at += n;
         if (n === first.length) this.#inbox.shift();
         else this.#inbox[0] = first.subarray(n);
@@ -215,6 +228,7 @@ export class StreamFile extends File {
       total += at;
     }
     this.#inboxBytes -= total;
+    if (this.#urgentAt >= 0) this.#urgentAt = this.#urgentAt === 0 ? -1 : this.#urgentAt - total;
     return total;
   }
 
@@ -622,6 +636,8 @@ export class FakeKernel {
     if (file === undefined) return -EBADF;
     if (a[1] === 1 && a[2] === SO_BINDTODEVICE) this.boundDevices.push(this.#slice(a[3]!, a[4]!).toString());
     if (a[1] === 1 && a[2] === SO_LINGER && file instanceof StreamFile) file.lingerReset = true;
+    if (file instanceof StreamFile)
+      file.options.set(`${a[1]}:${a[2]}`, this.#memory!.view.getInt32(this.#offset(a[3]!), true));
     if (file instanceof DatagramFile && a[1] === 1 && a[2] === SO_RCVBUF)
       file.receiveBytes = this.#memory!.view.getInt32(this.#offset(a[3]!), true);
     if (file instanceof DatagramFile && a[2] === (file.v6 ? IPV6_RECVPKTINFO : IP_PKTINFO))
