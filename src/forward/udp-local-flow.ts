@@ -41,6 +41,8 @@ export interface AnswerPath extends LocalForward {
 export interface UdpLocalOwner {
   readonly context: FlowContext;
   touch(flow: UdpLocalFlow): void;
+  /** The client has gone on after an answer: it is really there. */
+  converses(flow: UdpLocalFlow): void;
   ended(flow: UdpLocalFlow): void;
 }
 
@@ -62,6 +64,9 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
   readonly #owner: UdpLocalOwner;
+  /** The client has spoken, was answered, and spoke again, which nobody does under another's address. */
+  isConversing = false;
+  #answered = false;
   #over = false;
 
   constructor(
@@ -95,7 +100,8 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   /** Pass datagrams `first` … `end` - 1 of the client on. */
   receive(slots: ReceiveSlots, first: number, end: number): void {
     this.used();
-    this.#owner.touch(this);
+    if (this.#answered && !this.isConversing) this.#owner.converses(this);
+    else this.#owner.touch(this);
     this.record.bytesIn += slots.pass(
       first,
       end,
@@ -112,6 +118,7 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   send(batch: DatagramBatch, _target: Target, _ttl: number): void {
     if (this.#over) return;
     this.used();
+    this.#answered = true;
     this.#owner.touch(this);
     if (this.listener.rpc) batch.keepFirst();
     this.record.bytesOut += batch.length;

@@ -7,6 +7,7 @@
 import type { LocalForwardSpec } from '../config.ts';
 import { Counter } from '../stack/counters.ts';
 import type { Packet } from '../stack/packet.ts';
+import { RateLimit } from '../stack/rate-limit.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import { parseSpp, SPP_HEADER_LEN, SppHeader, sppProblemTexts } from '../stack/wire/spp.ts';
@@ -16,6 +17,7 @@ import { SOCKADDR_UN_SIZE } from '../sys/socket.ts';
 import type { FlowContext } from './context.ts';
 import type { ListedFlow } from './flow-info.ts';
 import { endpoint, FlowRecord, Half, NOWHERE } from './flow-record.ts';
+import { MAX_EVICTIONS_PER_SECOND } from './flow-set.ts';
 import { freshPorts } from './fresh-ports.ts';
 import { readEndpoint } from './host-scratch.ts';
 import { LruList } from './lru.ts';
@@ -27,12 +29,22 @@ import { UdpLocalFlow, type UdpLocalOwner } from './udp-local-flow.ts';
 
 const NO_HEADER = new Uint8Array(0);
 
+/**
+ * Clients that are really there and give way to newcomers in a second. On an address that everybody reaches, newcomers may
+ * be one sender under many addresses (OR-25).
+ */
+const KNOWN_EVICTIONS_PER_SECOND = 32;
+
 export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   readonly context: FlowContext;
   readonly slots: ReceiveSlots;
   /** By our port on the guest's side. */
   readonly #byPort = new Map<number, UdpLocalFlow>();
-  readonly #lru = new LruList();
+  /** Clients that may not be there at all, and those that are. */
+  readonly #strangers = new LruList();
+  readonly #known = new LruList();
+  readonly #evictions = new RateLimit(MAX_EVICTIONS_PER_SECOND, MAX_EVICTIONS_PER_SECOND);
+  readonly #knownEvictions = new RateLimit(KNOWN_EVICTIONS_PER_SECOND, KNOWN_EVICTIONS_PER_SECOND);
   readonly #onEnd: (flow: UdpLocalFlow) => void;
   readonly #spp = new SppHeader();
   readonly #quoted = new QuotedSegment();
@@ -96,9 +108,9 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
       targetPort = listener.targetPort || this.#spp.proxyPort;
       header = slab.bytes.slice(at, at + SPP_HEADER_LEN);
     }
-    if (this.#byPort.size >= limits.udpMaxFlows) {
-      counters.add(Counter.UdpEvicted, 1);
-      (this.#lru.oldest as UdpLocalFlow).close();
+    if (this.#byPort.size >= limits.udpMaxFlows && !this.#makeRoom()) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
     }
     const { target } = listener;
     const shown = shownSource(context, real, target);
@@ -126,7 +138,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     );
     counters.add(Counter.UdpOpened, 1);
     this.#byPort.set(flow.shownPort, flow);
-    this.#lru.add(flow);
+    this.#strangers.add(flow);
     listener.clients.add(flow, memory.view, nameAt);
     flow.opened();
     return flow;
@@ -167,13 +179,34 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   }
 
   touch(flow: UdpLocalFlow): void {
-    this.#lru.touch(flow);
+    this.#listOf(flow).touch(flow);
+  }
+
+  converses(flow: UdpLocalFlow): void {
+    this.#strangers.remove(flow);
+    flow.isConversing = true;
+    this.#known.add(flow);
   }
 
   ended(flow: UdpLocalFlow): void {
     this.#byPort.delete(flow.shownPort);
-    this.#lru.remove(flow);
+    this.#listOf(flow).remove(flow);
     this.#onEnd(flow);
+  }
+
+  /** One gives way to a newcomer: of those that never went on after an answer, while there are any. False: not now. */
+  #makeRoom(): boolean {
+    const { counters, clock } = this.context;
+    const stranger = this.#strangers.oldest as UdpLocalFlow | null;
+    const evictions = stranger === null ? this.#knownEvictions : this.#evictions;
+    if (!evictions.allow(clock.nowMs)) return false;
+    counters.add(Counter.UdpEvicted, 1);
+    (stranger ?? (this.#known.oldest as UdpLocalFlow)).close();
+    return true;
+  }
+
+  #listOf(flow: UdpLocalFlow): LruList {
+    return flow.isConversing ? this.#known : this.#strangers;
   }
 
   /** Datagram `i` should have begun a flow. */

@@ -236,6 +236,43 @@ describe('local UDP forwards', () => {
     lab.check();
   });
 
+  test('review OR-25: strangers under many addresses do not put out clients that are there', () => {
+    const opened = open({}, { limits: { udpMaxFlows: 100 } });
+    const { lab } = opened;
+    const clients = Array.from({ length: 50 }, (_, i) => 60_000 + i);
+    const shown = new Map<number, Decoded>();
+    for (const port of clients) {
+      const [question] = arrive(opened, '203.0.113.5', port, 'hello') as [Decoded];
+      lab.send(answer(question, 'hello'));
+      arrive(opened, '203.0.113.5', port, 'go on');
+      shown.set(port, question);
+    }
+    // A guest that answers everybody.
+    for (let i = 0; i < 1000; i++)
+      for (const d of arrive(opened, `192.0.2.${i % 200}`, 1000 + i, 'x')) lab.send(answer(d, 'y'));
+    lab.kernel.forget();
+    for (const port of clients) lab.send(answer(shown.get(port) as Decoded, 'still there'));
+    assert.equal(lab.kernel.datagrams.filter((d) => d.payload.toString() === 'still there').length, 50);
+    assert.ok(arrive(opened, '203.0.113.9', 5, 'new').length === 1, 'and newcomers are let in');
+    lab.check({ heapMiB: 8 });
+  });
+
+  test('review OR-25: where all clients are there, a few a second give way', () => {
+    const opened = open({}, { limits: { udpMaxFlows: 50 } });
+    const { lab } = opened;
+    let served = 0;
+    for (let port = 1; port <= 500; port++) {
+      const [question] = arrive(opened, '203.0.113.5', port, 'hello');
+      if (question === undefined) continue;
+      served++;
+      lab.send(answer(question, 'hello'));
+      arrive(opened, '203.0.113.5', port, 'go on');
+    }
+    assert.equal(served, 50 + 32);
+    assert.equal(lab.counter('udp.evicted'), 32);
+    lab.check();
+  });
+
   test('rpc: one answer, then nothing', () => {
     const opened = open({ rpc: true });
     const { lab, events } = opened;
