@@ -1,13 +1,15 @@
 /** What local forwards of both protocols need of the host: a bound socket, internet or unix. Set-up only. */
 import type { LocalForwardSpec } from '../config.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
-import { EAFNOSUPPORT, EINVAL, EMFILE } from '../sys/errno.ts';
+import { EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL, EMFILE } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import {
   AF_INET,
   AF_INET6,
   AF_UNIX,
   bind,
+  IP_FREEBIND,
+  IPPROTO_IP,
   IPPROTO_IPV6,
   IPV6_V6ONLY,
   listen,
@@ -58,6 +60,16 @@ export function listenFamily({ listen: end }: LocalForwardSpec): number {
   return parseIpAddress(splitZone(end.address).address).isV4 ? AF_INET : AF_INET6;
 }
 
+/** Bind to the address in `scratch`, which the host does not have now: it counts from the moment it does. 0 or `-errno`. */
+function bindAhead({ memory, scratch, log }: FlowContext, fd: number, place: string): number {
+  // Of the IP level for IPv6 too.
+  setsockoptInt(memory, fd, IPPROTO_IP, IP_FREEBIND, 1, scratch.option);
+  const result = bind(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+  if (result === 0)
+    log('warn', `${place}: the host does not have that address yet; the forward waits for it`);
+  return result;
+}
+
 /** A bound socket of `type`, listening where that is a thing to do. Throws `ForwardError`. */
 export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, type: number): number {
   const { memory, scratch, descriptors } = context;
@@ -87,6 +99,7 @@ export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, t
       }
       scratch.putAddress(address, end.port, scopeId);
       result = bind(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
+      if (result === -EADDRNOTAVAIL) result = bindAhead(context, fd, place);
     }
     if (result === 0 && type === SOCK_STREAM) result = listen(fd, BACKLOG);
     if (result < 0) throw listenError(place, result);

@@ -94,6 +94,29 @@ const unreachable = (syn: Decoded, code: number, seq = syn.seq): Buffer => {
 };
 
 describe('opening', () => {
+  test('review OR-20: the client of a published port that vanishes is noticed', () => {
+    const { client } = new Bench().open();
+    assert.equal(client.options.get('1:9'), 1, 'SO_KEEPALIVE');
+  });
+
+  test('review OP-15: a place whose address the host does not have yet is waited for, and said so', () => {
+    const lab = new Lab();
+    const options: string[] = [];
+    lab.kernel.fault = (name, args) => {
+      if (name === 'setsockopt') options.push(`${args[1]}:${args[2]}`);
+      return name === 'bind' && !options.includes('0:15') ? -99 : undefined;
+    };
+    lab.guest.addForward(1, localForward({ listen: { kind: 'ip', address: '203.0.113.7', port: 80 } }));
+    lab.kernel.fault = null;
+    assert.match(
+      lab.logs.map((l) => l.message).join(),
+      /203\.0\.113\.7:80: the host does not have that address yet/,
+    );
+    lab.kernel.listeners[0]?.arrive(CLIENT);
+    lab.run();
+    assert.ok(lab.take().some((d) => d.flags === SYN));
+  });
+
   test('asks for a guest that never spoke, and goes on as soon as it is known', () => {
     const bench = new Bench({}, localForward(), false);
     const { out } = bench.arrive();
