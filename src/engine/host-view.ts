@@ -24,9 +24,9 @@ export function hostView(table: HostRouteTable, guestNetworks: readonly PrefixSp
   for (const guest of guestNetworks.map(compilePrefix)) {
     const both = networks.filter((network) => overlaps(network, guest));
     if (both.length === 0) continue;
-    const way = guest.address.isV4 ? '; --cidr chooses another network for the guest' : '';
+    const option = guest.address.isV4 ? '--cidr' : '--cidr6';
     notes.push(
-      `the guest's network ${text(guest)} overlaps ${both.map(text).join(', ')} of the host: what is there on the host's side is out of the guest's reach${way}`,
+      `the guest's network ${text(guest)} overlaps ${both.map(text).join(', ')} of the host: what is there on the host's side is out of the guest's reach; ${option} chooses another network for the guest`,
     );
   }
   return { networks: networks.map(text), notes };
