@@ -10,9 +10,9 @@ import { getSystemErrorName } from 'node:util';
 import type { AddressPlan, InterfaceDevice } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
-import { EBUSY, EINVAL, ENODEV, ENOENT, EPERM } from '../sys/errno.ts';
+import { EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS } from '../sys/errno.ts';
 import { orderSetting } from '../sys/netns/opener.ts';
-import { type InterfaceInfo, LOOPBACK_INDEX, Rtnetlink } from '../sys/netns/rtnetlink.ts';
+import { IFF_UP, type InterfaceInfo, LOOPBACK_INDEX, Rtnetlink } from '../sys/netns/rtnetlink.ts';
 import {
   IFF_MULTI_QUEUE,
   IFF_NO_PI,
@@ -143,13 +143,7 @@ class Configuration {
     const { name, setup } = this.request;
     const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
     check(netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
-    // We set addresses and routes ourselves; a router advertisement would add a second default route.
-    for (const setting of ipv6 ? ['accept_ra', 'autoconf'] : []) {
-      const result = orderSetting(opener, name, setting, '0');
-      // Without IPv6 in the kernel there is nothing to set.
-      if (result < 0 && result !== -ENOENT)
-        this.notes.push(`${setting} of ${name} cannot be set to 0: ${getSystemErrorName(result)}`);
-    }
+    if (ipv6) this.ignoreAdvertisements(opener);
     if (setup.mac !== '') {
       const mac = setup.mac.split(':').map((octet) => Number.parseInt(octet, 16));
       check(netlink.setLink(index, { mac }), 'configure', `cannot set the MAC address to ${setup.mac}`);
@@ -162,6 +156,18 @@ class Configuration {
     if (ipv6) this.setRoute(plan.gateway6);
   }
 
+  /** We set addresses and routes ourselves; a router advertisement would add others. */
+  private ignoreAdvertisements(opener: number): void {
+    const { name } = this.request;
+    const failed = ['accept_ra', 'autoconf']
+      .map((setting) => orderSetting(opener, name, setting, '0'))
+      // Without IPv6 in the kernel there is nothing to set.
+      .find((result) => result < 0 && result !== -ENOENT);
+    if (failed === undefined) return;
+    const why = failed === -EROFS ? '/proc/sys is read-only here' : getSystemErrorName(failed);
+    this.notes.push(`${name} will take IPv6 addresses and routes from router advertisements too: ${why}`);
+  }
+
   private addAddress(text: string, prefix: number): void {
     const address = addressBytes(text);
     this.settle(this.netlink.addAddress(this.index, address, prefix), address, 'address');
@@ -169,7 +175,13 @@ class Configuration {
 
   private setRoute(text: string): void {
     const gateway = addressBytes(text);
-    this.settle(this.netlink.setDefaultRoute(this.index, gateway), gateway, 'default route');
+    const result = this.netlink.setDefaultRoute(this.index, gateway);
+    if (result === -EEXIST) {
+      const { name } = this.request;
+      this.notes.push(
+        `there is a default route besides that by ${text}, which goes first as long as ${name} is there`,
+      );
+    } else this.settle(result, gateway, 'default route');
   }
 
   /** A kernel may have no IPv6. */
@@ -245,7 +257,12 @@ export function openInterface(
     check(netlink.setLink(created.index, { mtu: wanted }), 'configure', `cannot set the MTU to ${wanted}`);
   if (configured) new Configuration(request, netlink, created.index, notes).apply(plan, opener);
 
-  const { mtu: actualMtu, txQueueLen } = mustExist(lookUp(netlink, name), name, 'vanished');
+  const { mtu: actualMtu, txQueueLen, flags: state } = mustExist(lookUp(netlink, name), name, 'vanished');
+  // One that we made is for somebody to set up who waits for it.
+  if (before !== null && (state & IFF_UP) === 0)
+    notes.push(
+      `interface ${name} is down: nothing passes until somebody brings it up (ip link set ${name} up)`,
+    );
   const isGiven = keepMtu && mtu > 0;
   return {
     name,

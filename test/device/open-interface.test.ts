@@ -175,6 +175,68 @@ describe('openInterface', () => {
     });
   });
 
+  test('review OP-10: other default routes stay, behind ours, and are all there is at the end', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'link', 'add', 've0', 'type', 'veth', 'peer', 'name', 've1');
+      for (const end of ['ve0', 've1']) namespace.run('ip', 'link', 'set', end, 'up');
+      namespace.run('ip', 'address', 'add', '192.0.2.2/24', 'dev', 've0');
+      namespace.run('ip', 'address', 'add', '2001:db8::2/64', 'dev', 've0', 'nodad');
+      namespace.run('ip', 'route', 'add', 'default', 'via', '192.0.2.1');
+      namespace.run('ip', '-6', 'route', 'add', 'default', 'via', '2001:db8::1');
+      const defaults = (): (string | undefined)[] =>
+        ['-4', '-6'].flatMap((family) =>
+          (JSON.parse(namespace.run('ip', '-j', family, 'route')) as Route[])
+            .filter(({ dst }) => dst === 'default')
+            .map(({ gateway }) => gateway),
+        );
+      const before = defaults();
+      assert.deepEqual(before, ['192.0.2.1', '2001:db8::1']);
+      // Twice: one of ours does not count as another.
+      for (const configure of ['auto', 'yes'] as const) {
+        await namespace.open({ configure }, ({ notes }) => {
+          assert.deepEqual(defaults(), ['10.0.2.2', '192.0.2.1', 'fd00::2', '2001:db8::1']);
+          for (const to of ['198.51.100.1', '2001:db8:1::1'])
+            assert.match(namespace.run('ip', 'route', 'get', to), /dev tap0/);
+          assert.equal(notes.length, 2, notes.join('\n'));
+          assert.match(notes[0] ?? '', /^there is a default route besides that by 10\.0\.2\.2/);
+        });
+        assert.deepEqual(defaults(), before);
+      }
+    });
+  });
+
+  test('a default route that the interface had is replaced', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'tuntap', 'add', 'tap0', 'mode', 'tap');
+      namespace.run('ip', 'link', 'set', 'tap0', 'up');
+      namespace.run('ip', 'address', 'add', '10.0.2.100/24', 'dev', 'tap0');
+      for (let run = 0; run < 2; run++) {
+        await namespace.open({ configure: 'yes' }, ({ notes }) => {
+          const routes = JSON.parse(namespace.run('ip', '-j', 'route')) as Route[];
+          assert.deepEqual(
+            routes.filter(({ dst }) => dst === 'default').map(({ gateway }) => gateway),
+            ['10.0.2.2'],
+          );
+          assert.deepEqual(notes, []);
+        });
+      }
+    });
+  });
+
+  test('review ON-13: an interface that is there, but down, is told', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'tuntap', 'add', 'tap0', 'mode', 'tap');
+      await namespace.open({}, ({ notes }) => {
+        assert.equal(notes.length, 1);
+        assert.match(notes[0] ?? '', /^interface tap0 is down: .*\(ip link set tap0 up\)$/);
+      });
+      namespace.run('ip', 'link', 'set', 'tap0', 'up');
+      await namespace.open({}, ({ notes }) => assert.deepEqual(notes, []));
+      // Who has it made without an address is going to bring it up.
+      await namespace.open({ name: 'new0', configure: 'no' }, ({ notes }) => assert.deepEqual(notes, []));
+    });
+  });
+
   test('attaches to a TUN, and to a TAP with several queues', async () => {
     await inNamespace(async (namespace) => {
       namespace.run('ip', 'tuntap', 'add', 'tun0', 'mode', 'tun');

@@ -18,9 +18,11 @@ import {
   mode,
   type Namespace,
   OPEN,
+  ready,
   startGuest,
+  tslirpCommand,
 } from '../support/namespaces.ts';
-import { must, type Running } from '../support/processes.ts';
+import { must, type Running, start } from '../support/processes.ts';
 import { digest, echo, listen, sampleBytes, sha256, type TestServer } from '../support/tcp-servers.ts';
 import { receive, send } from '../support/transfer.ts';
 import { until } from '../support/wait.ts';
@@ -80,6 +82,28 @@ describe('attach', () => {
   test('makes and configures an interface in the namespace of a process', async () => {
     await withBare(async ({ namespace }) => {
       await attached(namespace.pid, [], () => works(namespace));
+    });
+  });
+
+  test('review ON-12: settings of IPv6 that cannot be written are one line, those that are right are none', async () => {
+    const script = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+    const readOnly = ['unshare', '--mount', 'sh', '-c', script, 'sh'];
+    await withBare(async ({ namespace }) => {
+      const warnings = async (): Promise<string[]> => {
+        const argv = tslirpCommand('attach', '--log-level', 'warn', '--ready-fd', '3', String(namespace.pid));
+        const stack = start([...readOnly, ...argv], { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+        try {
+          await ready(stack);
+        } finally {
+          await stack.stop('SIGTERM');
+        }
+        return stack.stderr.split('\n').filter((line) => line.includes('"level":40'));
+      };
+      const before = await warnings();
+      assert.equal(before.length, 1, before.join('\n'));
+      assert.match(before[0] ?? '', /from router advertisements too: \/proc\/sys is read-only here"/);
+      await namespace.sysctl('net.ipv6.conf.default.accept_ra=0', 'net.ipv6.conf.default.autoconf=0');
+      assert.deepEqual(await warnings(), []);
     });
   });
 

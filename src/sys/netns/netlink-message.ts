@@ -9,12 +9,14 @@ export const RTM_NEWLINK = 16;
 export const RTM_GETLINK = 18;
 export const RTM_NEWADDR = 20;
 export const RTM_NEWROUTE = 24;
+export const RTM_DELROUTE = 25;
 export const NLMSG_ERROR = 2;
 export const IFLA_MTU = 4;
 
 export const NLM_F_REQUEST = 0x001;
 export const NLM_F_ACK = 0x004;
 export const NLM_F_REPLACE = 0x100;
+export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
 
 /** Length of struct nlmsghdr. */

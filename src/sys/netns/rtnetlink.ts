@@ -4,6 +4,7 @@
  *
  * Read: rtnetlink(7), netlink(7). Left out on purpose: dumps, multicast groups, anything asynchronous.
  */
+import { EBUSY, EEXIST, EINTR, ENODEV, ETIMEDOUT } from '../errno.ts';
 import { errno, libcFunction } from '../libc.ts';
 import { Memory } from '../memory.ts';
 import {
@@ -16,10 +17,12 @@ import {
   NetlinkMessage,
   NLM_F_ACK,
   NLM_F_CREATE,
+  NLM_F_EXCL,
   NLM_F_REPLACE,
   NLM_F_REQUEST,
   NLMSG_ERROR,
   NLMSG_HEADER_BYTES,
+  RTM_DELROUTE,
   RTM_GETLINK,
   RTM_NEWADDR,
   RTM_NEWLINK,
@@ -29,7 +32,7 @@ import {
 const AF_INET = 2;
 const AF_INET6 = 10;
 
-const IFF_UP = 1;
+export const IFF_UP = 1;
 const IFF_MULTICAST = 0x1000;
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
@@ -48,9 +51,11 @@ const IFA_F_NODAD = 0x02;
 
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
+const RTA_PRIORITY = 6;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
 
 const REQUEST_BYTES = 4096;
@@ -60,10 +65,9 @@ const POLL_BYTES = 8;
 const POLLIN = 1;
 /** The kernel answers within the call that asks, an opener a moment later; past this nobody will. */
 const ANSWER_MS = 5_000;
-const EINTR = 4;
-const ENODEV = 19;
+/** IP6_RT_PRIO_USER: what a route has that is given none. */
+const IP6_METRIC = 1024;
 const EBADMSG = 74;
-const ETIMEDOUT = 110;
 
 /** Loopback has this index in every network namespace. */
 export const LOOPBACK_INDEX = 1;
@@ -158,21 +162,57 @@ export class Rtnetlink {
     return this.transact();
   }
 
-  /** Default route of the gateway's family; replaces the one there is. The link must be up. */
+  /**
+   * Default route of the gateway's family, in place of one that the link had before; the link must be up. Those of other
+   * links stay: ours goes first, and counts as long as the link is there. -EEXIST when it was not alone, and is there too.
+   */
   setDefaultRoute(index: number, gateway: ArrayLike<number>): number {
-    const message = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
-    message.u8(gateway.length === 16 ? AF_INET6 : AF_INET);
+    const v6 = gateway.length === 16;
+    while (this.removeDefaultRoute(index, v6) === 0);
+    const result = this.addDefaultRoute(index, gateway, NLM_F_EXCL, 0);
+    if (result !== -EEXIST) return result;
+    // IPv4 puts a new one in front of others of the same metric. IPv6 would share the traffic out among them.
+    if (!v6) return this.addDefaultRoute(index, gateway, 0, 0) || -EEXIST;
+    for (let metric = IP6_METRIC / 2; metric >= 1; metric /= 2) {
+      const added = this.addDefaultRoute(index, gateway, NLM_F_EXCL, metric);
+      if (added !== -EEXIST) return added || -EEXIST;
+    }
+    return -EBUSY;
+  }
+
+  private removeDefaultRoute(index: number, v6: boolean): number {
+    const message = this.begin(RTM_DELROUTE, NLM_F_REQUEST | NLM_F_ACK);
+    this.routeHeader(message, v6, 0, RT_SCOPE_NOWHERE).attributeU32(RTA_OIF, index);
+    return this.transact();
+  }
+
+  /** `metric` 0 = the family's own. */
+  private addDefaultRoute(
+    index: number,
+    gateway: ArrayLike<number>,
+    exclusive: number,
+    metric: number,
+  ): number {
+    const begun = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | exclusive);
+    const message = this.routeHeader(begun, gateway.length === 16, RTPROT_BOOT, RT_SCOPE_UNIVERSE);
+    message.attributeBytes(RTA_GATEWAY, gateway);
+    message.attributeU32(RTA_OIF, index);
+    if (metric > 0) message.attributeU32(RTA_PRIORITY, metric);
+    return this.transact();
+  }
+
+  /** struct rtmsg of a default route in the main table. To be removed: protocol 0 and scope NOWHERE are any. */
+  private routeHeader(message: NetlinkMessage, v6: boolean, protocol: number, scope: number): NetlinkMessage {
+    message.u8(v6 ? AF_INET6 : AF_INET);
     message.u8(0);
     message.u8(0);
     message.u8(0);
     message.u8(RT_TABLE_MAIN);
-    message.u8(RTPROT_BOOT);
-    message.u8(RT_SCOPE_UNIVERSE);
+    message.u8(protocol);
+    message.u8(scope);
     message.u8(RTN_UNICAST);
     message.u32(0);
-    message.attributeBytes(RTA_GATEWAY, gateway);
-    message.attributeU32(RTA_OIF, index);
-    return this.transact();
+    return message;
   }
 
   private begin(type: number, flags: number): NetlinkMessage {
