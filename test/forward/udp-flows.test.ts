@@ -214,7 +214,7 @@ for (const [dst, told] of [
   test(`review OP-13: what the host's firewall or a route forbids to send to ${dst} is prohibited`, () => {
     for (const errno of [EPERM, EACCES]) {
       const lab = labWith({});
-      lab.kernel.fault = (name) => (name === 'sendmsg' ? -errno : undefined);
+      lab.kernel.fault = (name) => (/^send(to|msg)?$/.test(name) ? -errno : undefined);
       const datagram = (data: string): Buffer => udp({ dst, srcPort: 4000, dstPort: 9 }, Buffer.from(data));
       assert.deepEqual(kinds(lab.send(datagram('lost'))), [told]);
       // Also of several at once.

@@ -297,7 +297,7 @@ export const tcpTarget: Target<TcpCase> = {
     assert.equal(lab.gauge('tcp.flows'), 0, 'a flow is left');
     assert.equal(lab.services.descriptors.used, 0, 'a descriptor is left');
     assert.equal(lab.slab.pagesUsed, 0, 'a page is left');
-    assert.equal(lab.loop.timers.size, 1, 'a timer is left');
+    assert.equal(lab.loop.timers.size, 0, 'a timer is left');
     lab.checkCounters();
   },
 };
