@@ -1,8 +1,6 @@
 # What is done before Node starts, because a process with threads cannot do it any more, or to have it done sooner.
 # `require`d by the programs here.
 #
-# become_node(MAIN) is the end of each.
-#
 # have_opener(PID, NAME) has the device opened (opener.pl) by a process beside us; with a PID, before Node is there.
 #
 # confine(MAIN, ATTACH) makes this process one that can become `node MAIN …`:
@@ -20,9 +18,8 @@
 # of all its processes and threads. So we start with all files in sight, and the tree is closed when everything is open.
 #
 # Where the namespace is not to be had, Node starts with an opener only, and tells if it must. The descriptors are in the
-# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`, and with them those that we were started with, `inherited=NUMBER,…`. Perl,
-# because it is there on every Debian (perl-base is essential), starts in 2 ms and can make any system call. No modules, to
-# keep it so.
+# variable TSLIRP_LAUNCHER, as `NAME=NUMBER …`. Perl, because it is there on every Debian (perl-base is essential), starts
+# in 2 ms and can make any system call. No modules, to keep it so.
 use strict;
 
 sub CLONE_NEWNS() { 0x20000 }
@@ -47,7 +44,6 @@ sub PR_SET_NO_NEW_PRIVS() { 38 }
 sub AF_UNIX() { 1 }
 sub SOCK_SEQPACKET() { 5 }
 sub F_DUPFD() { 0 }
-sub F_GETFD() { 1 }
 sub O_RDONLY_NONBLOCK() { 2048 }
 sub ENOENT() { 2 }
 sub ENOTDIR() { 20 }
@@ -65,7 +61,7 @@ sub TEXT_MAX() { MESSAGE_MAX - 16 }
 my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
   setns => [308, 268], capset => [126, 91], close_range => [436, 436], mount_setattr => [442, 442], sendmsg => [46, 211],
-  fcntl => [72, 25], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
+  landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
 );
 my %column = (62 => 0, 183 => 1, 243 => 1);
 my $column;
@@ -110,7 +106,7 @@ sub has_capability {
 # A process beside us that runs BODY with the other end of the socket as descriptor 0 and no other descriptor of ours.
 # It is nobody's child: Node would not collect it. Returns the number of our end.
 sub aside {
-  my ($body) = @_;
+  my ($name, $body) = @_;
   socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, 0) or return;
   my $child = fork;
   return if !defined $child;
@@ -123,6 +119,8 @@ sub aside {
     close($ours) && close($theirs);
     kernel('close_range', 3, 0x7fffffff, 0) or close_slowly();
     my $second = fork;
+    # In ps(1), and as far as there is room, in top(1) and pgrep(1).
+    $0 = $0 =~ s{.*/}{}sr . ": $name";
     $body->() if defined $second && $second == 0;
     exit 0;
   }
@@ -313,14 +311,6 @@ sub keep_to_ourselves {
   open(my $close, '<&=', $rules);
 }
 
-# What we were started with beyond the standard streams and will be there after exec(2); Node's channel to its parent is
-# its own affair.
-sub inherited {
-  opendir(my $directory, '/proc/self/fd') or return;
-  my $channel = $ENV{NODE_CHANNEL_FD} // -1;
-  return grep { /^\d+$/ && $_ > 2 && $_ != $channel && result_of('fcntl', $_ + 0, F_GETFD, 0) == 0 } readdir($directory);
-}
-
 sub arrange {
   my ($main, $attach) = @_;
   defined($column = processor()) or return;
@@ -329,12 +319,11 @@ sub arrange {
   succeeds(sub {
     enter_mount_namespace($privileged) && drop_capabilities() && open(my $file, '<', $main);
   }) or return;
-  my $inherited = join(',', inherited());
-  my %end = (janitor => aside(\&tidy));
-  $end{opener} = aside(\&open_device) if $attach;
+  my %end = (janitor => aside(janitor => \&tidy));
+  $end{opener} = aside(opener => \&open_device) if $attach;
   enter_mount_namespace($privileged) or return;
-  $end{holder} = aside(\&hold) if !$attach;
-  $end{builder} = aside(\&build);
+  $end{holder} = aside(holder => \&hold) if !$attach;
+  $end{builder} = aside(builder => \&build);
   # The system call filter refuses what it is for as well, if there is none to be had.
   kernel('unshare', CLONE_NEWIPC) if $attach;
   drop_capabilities() or return;
@@ -342,40 +331,22 @@ sub arrange {
     kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     keep_to_ourselves();
   }
-  $end{inherited} = $inherited if $inherited ne '';
   return join(' ', map { "$_=$end{$_}" } sort keys %end);
-}
-
-# Descriptors 0 to 2 that are closed would be taken by what we open.
-sub fill_standard_streams {
-  while (open(my $null, '+<', '/dev/null')) { last if fileno($null) > 2 }
 }
 
 sub have_opener {
   my (@device) = @_;
-  fill_standard_streams();
   defined($column //= processor()) or return;
-  my $end = aside(sub { open_device(@device) });
+  my $end = aside(opener => sub { open_device(@device) });
   $ENV{TSLIRP_LAUNCHER} = "opener=$end" if defined $end;
 }
 
 sub confine {
   my ($main, $attach) = @_;
-  fill_standard_streams();
   my $ends = arrange($main, $attach);
   if (defined $ends) { $ENV{TSLIRP_LAUNCHER} = $ends }
   else { have_opener() }
 }
 
-sub become_node {
-  my ($main) = @_;
-  # Node would read these certificates before all else, which takes it longer than the rest of its start. We need none; a
-  # command that we run gets them back (src/control/launcher.ts).
-  $ENV{TSLIRP_EXTRA_CA_CERTS} = delete $ENV{NODE_EXTRA_CA_CERTS} if exists $ENV{NODE_EXTRA_CA_CERTS};
-  # Under the name that we were called by.
-  exec { 'node' } $0, $main, @ARGV or print STDERR "node cannot be started: $!\n";
-  exit 127;
-}
-
-require(__FILE__ =~ s{[^/]*$}{opener.pl}r);
+require(__FILE__ =~ s{[^/]*$}{$_}r) for qw(found.pl opener.pl);
 1;

@@ -3,6 +3,7 @@
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
 import { defaultLimits } from '../config.ts';
+import { ownProcess } from '../control/own-process.ts';
 import { Supervisor } from '../control/supervisor.ts';
 import { packageVersion } from '../package-root.ts';
 import type { Invocation } from './options.ts';
@@ -90,4 +91,5 @@ async function main(): Promise<void> {
   await serve(invocation, supervisor);
 }
 
+ownProcess();
 void main();

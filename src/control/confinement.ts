@@ -17,7 +17,8 @@ import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import type { Config } from '../config.ts';
-import { closeTree, inheritedDescriptors, isConfined, leaveOutside, readOutside } from './launcher.ts';
+import { openDescriptors } from './found.ts';
+import { closeTree, isConfined, leaveOutside, readOutside } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
 import type { ResolvConfFollower } from './resolv-conf.ts';
@@ -185,7 +186,7 @@ export class Confinement {
   private closeInherited(): void {
     const { readyFd, exitFd, flowLog, target } = this.config;
     const named = [readyFd, exitFd, flowLog.fd, target.kind === 'descriptor' ? target.fd : -1];
-    for (const fd of inheritedDescriptors) {
+    for (const fd of openDescriptors) {
       try {
         if (!named.includes(fd)) closeSync(fd);
       } catch {

@@ -13,24 +13,15 @@ import { type NamespaceRef, processNetwork } from './namespace.ts';
 const MESSAGE_MAX = 65536;
 const readAsync = promisify(read);
 
-function takeEnds(): { ends: Map<string, number>; inherited: readonly number[] } {
-  const { TSLIRP_LAUNCHER: text = '', TSLIRP_EXTRA_CA_CERTS: certificates } = process.env;
+function takeEnds(): Map<string, number> {
+  const { TSLIRP_LAUNCHER: text = '' } = process.env;
   // For the programs that we start, the environment is as it was.
   delete process.env['TSLIRP_LAUNCHER'];
-  delete process.env['TSLIRP_EXTRA_CA_CERTS'];
-  if (certificates !== undefined) process.env['NODE_EXTRA_CA_CERTS'] = certificates;
-  const pairs = [...text.matchAll(/(\w+)=([\d,]+)/g)].map(
-    ([, name = '', numbers = '']) => [name, numbers] as const,
-  );
-  const { inherited = '', ...sockets } = Object.fromEntries(pairs);
-  return {
-    ends: new Map(Object.entries(sockets).map(([name, number]) => [name, Number(number)])),
-    inherited: inherited === '' ? [] : inherited.split(',').map(Number),
-  };
+  const pairs = [...text.matchAll(/(\w+)=(\d+)/g)];
+  return new Map(pairs.map(([, name = '', number]) => [name, Number(number)]));
 }
 
-const launched = takeEnds();
-const { ends } = launched;
+const ends = takeEnds();
 
 /** Node itself keeps programs that it starts from having the descriptors below. */
 const FIRST_INHERITED = 16;
@@ -38,8 +29,6 @@ const FIRST_INHERITED = 16;
 export const launcherDescriptors: readonly number[] = [...ends.values()].filter(
   (fd) => fd >= FIRST_INHERITED,
 );
-/** Descriptors that we were started with, beyond the standard streams; known only if the launcher confines us. */
-export const inheritedDescriptors: readonly number[] = launched.inherited;
 /** We have next to no capabilities, and there is a process that can close the file system around us. */
 export const isConfined: boolean = ends.has('builder');
 

@@ -16,19 +16,33 @@ import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Config, RunTarget } from '../config.ts';
+import {
+  closedStreams,
+  foundEnvironment,
+  ignoredSignals,
+  onSignal,
+  openDescriptors,
+  openFilesLimit,
+} from './found.ts';
 import { type GuestFiles, writeGuestFiles } from './guest-files.ts';
 import { holderPid, launcherDescriptors } from './launcher.ts';
 
 /**
- * $1 is the directory of our files, $2 the working directory; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
+ * $1 is the directory of our files, $2 the working directory, $3 and $4 the descriptors on which it is told to go on and
+ * tells how far it is, $5 what undoes the runtime's changes to the process; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
  * directory can then be removed at once, and yet the mounts are of files that exist, so that others can mount over them.
  * Its variables have names that the environment of the command does not: the shell would pass on changed ones.
  */
 const SCRIPT = `
-echo there >&4
 tslirp_files=$1
+tslirp_in=$3
+tslirp_out=$4
+tslirp_restore=$5
+echo there >&"$tslirp_out"
+tslirp_old=\${OLDPWD-}
 cd "$2" 2>/dev/null
-shift 2
+if [ -n "$tslirp_old" ]; then OLDPWD=$tslirp_old; else unset OLDPWD; fi
+shift 5
 tslirp_over() {
   [ -f "$tslirp_files/$1" ] || return 0
   tslirp_target=$(readlink -f "/etc/$1") && [ -e "$tslirp_target" ] ||
@@ -41,13 +55,14 @@ tslirp_over resolv.conf
 tslirp_over hosts
 umount "$tslirp_files/fs" 2>/dev/null
 echo "0 0" 2>/dev/null >/proc/sys/net/ipv4/ping_group_range
-echo done >&4
-read -r tslirp_word <&3 && [ "$tslirp_word" = go ] || exit 1
-exec 3>&- 4>&-
+echo done >&"$tslirp_out"
+read -r tslirp_word <&"$tslirp_in" && [ "$tslirp_word" = go ] || exit 1
+[ "\${LISTEN_PID-}" != "$PPID" ] || LISTEN_PID=$$
+eval "$tslirp_restore"
 exec "$@"
 `;
 
-const SIGNALS = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS = ['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2'] as const;
 /** How long a command may take to end after we have asked it to because there is no network any more. */
 const KILL_AFTER_MS = 2000;
 
@@ -95,6 +110,23 @@ export function exitStatus(code: number | null, signal: NodeJS.Signals | null): 
   return signal === null ? (code ?? 1) : 128 + osConstants.signals[signal];
 }
 
+/** Two descriptors of one digit, which is all that a shell can write, that the command was not to have. */
+function freeDigits(taken: readonly number[]): [number, number] {
+  const [first, second] = [3, 4, 5, 6, 7, 8, 9].filter((fd) => !taken.includes(fd));
+  if (first === undefined || second === undefined)
+    throw new CommandError('of descriptors 3 to 9 at least two must be free for the start of the command', 1);
+  return [first, second];
+}
+
+/** What the shell has to do so that the command finds the process as we have; the runtime sets all of it to its taste. */
+function restoring(ours: readonly number[]): string {
+  const lines = [...ours, ...closedStreams].map((fd) => `exec ${fd}>&-`);
+  // SIGKILL and SIGSTOP are never ignored.
+  if (ignoredSignals.length > 0) lines.push(`trap '' ${ignoredSignals.join(' ')}`);
+  if (openFilesLimit !== '') lines.push(`ulimit -Sn ${openFilesLimit}`);
+  return lines.join('\n');
+}
+
 export class RunCommand {
   /** Resolves when the namespaces exist and the command waits in them; rejects when it comes to nothing. */
   readonly present: Promise<void>;
@@ -121,24 +153,38 @@ export class RunCommand {
         ? ['unshare', '--user', '--map-root-user', '--net', '--mount', '--propagation', 'slave']
         : ['nsenter', '--target', String(holder), '--user', '--net', '--mount', '--preserve-credentials'];
     const guard = ['--', 'setpriv', '--pdeathsig', 'KILL', '--'];
-    const script = ['sh', '-c', SCRIPT, 'tslirp', this.files.directory, process.cwd(), ...target.command];
-    const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = [
-      'inherit',
-      'inherit',
-      'inherit',
-      'pipe',
-      'pipe',
-    ];
+    const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = ['inherit', 'inherit', 'inherit'];
     // Descriptors meant for us must not stay open in the command; the runtime closes only low ones by itself.
-    for (const fd of [config.readyFd, config.exitFd, config.flowLog.fd, ...launcherDescriptors]) {
-      if (fd < stdio.length) continue;
-      while (stdio.length < fd) stdio.push('ignore');
-      stdio[fd] = 2;
-    }
-    this.child = spawn(enter, [...namespaces, ...guard, ...script], { stdio });
+    const ours = [config.readyFd, config.exitFd, config.flowLog.fd, ...launcherDescriptors];
+    const theirs = openDescriptors.filter((fd) => !ours.includes(fd));
+    const [goFd, reportFd] = freeDigits(theirs);
+    for (let fd = stdio.length; fd <= Math.max(goFd, reportFd, ...ours, ...theirs); fd++)
+      stdio[fd] = 'ignore';
+    for (const fd of ours) if (fd >= 3) stdio[fd] = 2;
+    for (const fd of theirs) stdio[fd] = fd;
+    stdio[goFd] = 'pipe';
+    stdio[reportFd] = 'pipe';
+    const numbers = [String(goFd), String(reportFd)];
+    const files = [this.files.directory, process.cwd()];
+    const script = [
+      'sh',
+      '-c',
+      SCRIPT,
+      'tslirp',
+      ...files,
+      ...numbers,
+      restoring([goFd, reportFd]),
+      ...target.command,
+    ];
+    // The directory that we are in may be gone, which the shell would complain of.
+    this.child = spawn(enter, [...namespaces, ...guard, ...script], {
+      stdio,
+      cwd: '/',
+      env: foundEnvironment(),
+    });
     this.pid = this.child.pid ?? 0;
-    this.control = this.child.stdio[3] as Duplex;
-    const report = this.child.stdio[4] as Duplex;
+    this.control = this.child.stdio[goFd] as Duplex;
+    const report = this.child.stdio[reportFd] as Duplex;
     this.control?.on('error', () => undefined);
     report?.on('error', () => undefined);
 
@@ -169,7 +215,7 @@ export class RunCommand {
       });
     });
     this.present.catch(() => undefined);
-    for (const signal of SIGNALS) process.on(signal, () => this.passOn(signal));
+    for (const signal of SIGNALS) onSignal(signal, () => this.passOn(signal));
   }
 
   /** Let the command begin. */

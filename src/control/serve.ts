@@ -3,6 +3,7 @@ import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } fr
 import type { FlowReport } from '../engine/messages.ts';
 import { FlowWatch } from './flow-watch.ts';
 import { forwardLog } from './forward-log.ts';
+import { onSignal } from './found.ts';
 import { Ending, signalReady, watchTarget } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
@@ -47,7 +48,7 @@ export async function serveAttach(
     ending.finish(0);
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.on(signal, () => end(`${signal}: ending`));
+    onSignal(signal, () => end(`${signal}: ending`));
   const fail = (error: unknown): void => {
     if (!ending.started) voice.failed(error);
     ending.finish(1);

@@ -17,6 +17,7 @@ import type { ForwardTargets } from './forward-targets.ts';
 import { openElsewhere, releaseOpener } from './launcher.ts';
 import type { Logger } from './logger.ts';
 import type { NamespaceRef } from './namespace.ts';
+import { closeInspector } from './own-process.ts';
 import { ResolvConfFollower } from './resolv-conf.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -90,6 +91,7 @@ export class Session {
   /** The first half: resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
   async attach(from: NamespaceRef | DescriptorTarget | BessTarget): Promise<LinkInfo> {
     const { link, notes } = 'kind' in from ? await this.useDescriptor(from) : await this.openDevice(from);
+    closeInspector();
     for (const note of notes) this.logger.log('warn', note, { interface: link.name });
     return link;
   }

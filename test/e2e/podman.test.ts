@@ -18,7 +18,7 @@ function serving(): number {
     if (!/^\d+$/.test(name)) continue;
     try {
       const words = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
-      if (words.some((word) => /\/slirp4netns(\/main\.js)?$/.test(word))) count++;
+      if (words.some((word) => /\/slirp4netns$|^slirp4netns: /.test(word))) count++;
     } catch {
       // It has ended.
     }

@@ -8,6 +8,7 @@ import type { Config } from '../../config.ts';
 import { SocketFileError } from '../../control/api/socket-file.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { isConfined } from '../../control/launcher.ts';
+import { ownProcess } from '../../control/own-process.ts';
 import { sayError, sayOut } from '../../control/say.ts';
 import type { Voice } from '../../control/serve.ts';
 import { Supervisor } from '../../control/supervisor.ts';
@@ -96,4 +97,5 @@ async function main(): Promise<void> {
     await serveAttach(config, target, supervisor, new Logger(config.logLevel), voice);
 }
 
+ownProcess();
 void main();

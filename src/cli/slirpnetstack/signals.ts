@@ -4,6 +4,7 @@
  *
  * Loaded before everything else: up to here a signal has its default action.
  */
+import { onSignal } from '../../control/found.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
@@ -12,7 +13,7 @@ export class EndSignals {
   #onEnd: (() => void) | undefined;
 
   constructor() {
-    for (const signal of SIGNALS) process.on(signal, () => this.#receive(signal));
+    for (const signal of SIGNALS) onSignal(signal, () => this.#receive(signal));
   }
 
   /** The program is up: `end` is called with the next signal, or at once if there was one. */

@@ -1,0 +1,49 @@
+/**
+ * What the process was started with, as bin/found.pl has noted it: variables that Node would have obeyed, ignored signals,
+ * the limit of open files (which Node raises), descriptors. We leave it as it was, and a command that we run gets it back.
+ * Started past bin/, nothing of it is known, and taken to be as usual.
+ */
+import { constants } from 'node:os';
+
+const KEPT = 'TSLIRP_KEPT_';
+
+function numbers(text: string | undefined): readonly number[] {
+  return text === undefined || text === '' ? [] : text.split(',').map(Number);
+}
+
+/** Removes what is only for us from the environment, and returns it. */
+function takeNotes(): { notes: Map<string, string>; kept: Record<string, string> } {
+  const kept: Record<string, string> = {};
+  const { TSLIRP_FOUND: text = '' } = process.env;
+  delete process.env['TSLIRP_FOUND'];
+  for (const [name, value = ''] of Object.entries(process.env)) {
+    if (!name.startsWith(KEPT)) continue;
+    kept[name.slice(KEPT.length)] = value;
+    delete process.env[name];
+  }
+  return {
+    notes: new Map([...text.matchAll(/(\w+)=(\S+)/g)].map(([, name = '', value = '']) => [name, value])),
+    kept,
+  };
+}
+
+const { notes, kept } = takeNotes();
+
+/** Those of 0 to 2 that were closed; they lead to /dev/null since. */
+export const closedStreams: readonly number[] = numbers(notes.get('closed'));
+/** Numbers of signals that were ignored. */
+export const ignoredSignals: readonly number[] = numbers(notes.get('ignored'));
+/** Open descriptors beyond the standard streams. */
+export const openDescriptors: readonly number[] = numbers(notes.get('descriptors'));
+/** RLIMIT_NOFILE, the soft one, as ulimit(1) takes it; empty = not known. */
+export const openFilesLimit: string = notes.get('files') ?? '';
+
+/** The environment as it was. */
+export function foundEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, ...kept };
+}
+
+/** Listen to a signal, unless it was ignored when we were started: then it is still (own-process). */
+export function onSignal(signal: NodeJS.Signals, listener: () => void): void {
+  if (!ignoredSignals.includes(constants.signals[signal])) process.on(signal, listener);
+}
