@@ -5,7 +5,7 @@
 # End-to-end tests need a "host" of their own; test/lab.sh makes one for each file. As root they run three times over:
 # everything as root, then with tslirp as an ordinary user without any capability, then all of it in a user namespace of
 # that user's. An ordinary user gets the third. TSLIRP_E2E_MODES="root user nested" chooses among them. Most of the time a
-# test waits, so TSLIRP_E2E_LABS (4) of these hosts are there at a time, but for those that measure.
+# test waits, so TSLIRP_E2E_LABS of these hosts are there at a time (as many as processors), but for those that measure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -123,7 +123,7 @@ case $layer in
     # These measure: they come last, and each has the machine for itself.
     measuring='/(stall|load|attack)\.test'
     mapfile -t jobs < <(grep -vE "$measuring" "$work/jobs")
-    for job in "${jobs[@]}"; do in_lab "${TSLIRP_E2E_LABS:-4}" $job; done
+    for job in "${jobs[@]}"; do in_lab "${TSLIRP_E2E_LABS:-$(nproc)}" $job; done
     mapfile -t jobs < <(grep -E "$measuring" "$work/jobs")
     for job in "${jobs[@]}"; do in_lab 1 $job; done
     while [ ${#running[@]} -gt 0 ]; do collect; done
