@@ -519,11 +519,12 @@ describe('hazards T: every connection ends', () => {
     assert.equal(stream.options.get('1:10'), 1, 'SO_OOBINLINE: or the urgent byte would be missing');
     stream.send('later');
     lab.run();
-    const reads = lab.kernel.calls.get('readv') as number;
+    const reads = (): number => (lab.kernel.calls.get('readv') ?? 0) + (lab.kernel.calls.get('recv') ?? 0);
+    const before = reads();
     peer.absorb(lab.take());
     stream.send('last');
     lab.run();
-    assert.equal((lab.kernel.calls.get('readv') as number) - reads, 1, 'no read that only says EAGAIN');
+    assert.equal(reads() - before, 1, 'no read that only says EAGAIN');
     lab.check();
   });
 
