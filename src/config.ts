@@ -303,6 +303,8 @@ export interface Config {
   sandbox: SandboxSpec;
   /** DNS servers by configuration; empty = follow the host's resolv.conf. */
   dnsServers: string[];
+  /** Domains for short names, by DHCP and router advertisements; null = follow the host's resolv.conf. */
+  dnsSearch: string[] | null;
   target: RunTarget | AttachTarget | DescriptorTarget | BessTarget;
 }
 

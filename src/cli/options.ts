@@ -27,6 +27,7 @@ import {
   MTU_MIN_IPV6,
   parseCongestion,
   parseDnsServer,
+  parseDomain,
   parseExistingPath,
   parseFd,
   parseFlowLog,
@@ -73,6 +74,7 @@ interface SharedOptions {
   ipv6: boolean;
   /** A list, false for --no-dns, or not given. */
   dns?: string[] | false;
+  dnsSearch?: string[];
   interface: string;
   configure?: boolean;
   userns?: string;
@@ -163,6 +165,11 @@ function addShared(command: Command): Command {
         parseDnsServer(value),
       ],
     )
+    .option(
+      '--dns-search <domain>',
+      "domain that the guest completes short names with, instead of the host's (repeatable; . = none)",
+      (value, previous: string[] = []) => [...previous, parseDomain(value)],
+    )
     .option('--no-dns', 'no DNS service at the DNS addresses')
     .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
     .addOption(
@@ -243,6 +250,7 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
       seccomp: options.sandbox !== false,
       required: options.sandbox === true,
     },
+    dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
     dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
     target,
   };

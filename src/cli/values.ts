@@ -21,6 +21,7 @@ import {
   defaultAddresses,
   type FlowLogSpec,
 } from '../config.ts';
+import { isHostName } from '../firewall/rule-text.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 
 /** The command line is not usable; nothing has been started. */
@@ -86,6 +87,16 @@ export function parseInterfaceName(text: string): string {
     );
   }
   return text;
+}
+
+export function parseDomain(text: string): string {
+  if (text === '.' || isHostName(text)) return text;
+  throw badValue(
+    '--dns-search',
+    text,
+    'is not a domain',
+    'a name of letters, digits and "-", or "." for none',
+  );
 }
 
 export function parseDnsServer(text: string): string {

@@ -21,9 +21,16 @@ function readOr(path: string, otherwise: string): string {
   }
 }
 
-/** Our DNS addresses, with the host's `search` and `options` lines. */
-export function guestResolvConf(plan: AddressPlan, hostText: string): string {
-  const kept = hostText.split('\n').filter((line) => /^\s*(search|domain|options)\s/.test(line));
+/** Our DNS addresses, with the host's `search` and `options` lines, or with `search` for those of its domains. */
+export function guestResolvConf(
+  plan: AddressPlan,
+  hostText: string,
+  search: readonly string[] | null = null,
+): string {
+  const kept = hostText
+    .split('\n')
+    .filter((line) => (search === null ? /^\s*(search|domain|options)\s/ : /^\s*options\s/).test(line));
+  if (search !== null && search.length > 0) kept.push(`search ${search.join(' ')}`);
   const servers = [plan.dns4, ...(plan.ipv6 ? [plan.dns6] : [])].map((address) => `nameserver ${address}`);
   return `${[...servers, ...kept].join('\n')}\n`;
 }
@@ -39,7 +46,11 @@ export function guestHosts(plan: AddressPlan, hostText: string, name: string): s
   return `${[...lines, ...kept].join('\n')}\n`;
 }
 
-export function writeGuestFiles(plan: AddressPlan, dns: boolean): GuestFiles {
+export function writeGuestFiles(
+  plan: AddressPlan,
+  dns: boolean,
+  search: readonly string[] | null,
+): GuestFiles {
   const directory = mkdtempSync(join(tmpdir(), 'tslirp-'));
   const write = (name: string, text: string): void => {
     const path = join(directory, name);
@@ -47,7 +58,7 @@ export function writeGuestFiles(plan: AddressPlan, dns: boolean): GuestFiles {
     writeFileSync(path, text);
     chmodSync(path, 0o644);
   };
-  if (dns) write('resolv.conf', guestResolvConf(plan, readOr('/etc/resolv.conf', '')));
+  if (dns) write('resolv.conf', guestResolvConf(plan, readOr('/etc/resolv.conf', ''), search));
   write('hosts', guestHosts(plan, readOr('/etc/hosts', ''), hostname()));
   mkdirSync(join(directory, 'fs'));
   return { directory, remove: () => rmSync(directory, { recursive: true, force: true }) };

@@ -32,11 +32,14 @@ export interface ResolvConf {
   /** In order, without repeats; an IPv6 zone (`fe80::1%eth0`) is kept. Never empty. */
   servers: string[];
   options: ResolverOptions;
+  /** Of the last `search` or `domain` line. */
+  search: string[];
 }
 
 export function parseResolvConf(text: string): ResolvConf {
   const servers: string[] = [];
   const options = { ...defaultResolverOptions };
+  let search: string[] = [];
   for (const line of text.split('\n')) {
     const [keyword, ...words] = line
       .replace(/[#;].*/, '')
@@ -44,10 +47,12 @@ export function parseResolvConf(text: string): ResolvConf {
       .split(/\s+/);
     const [first = ''] = words;
     if (keyword === 'options') readOptions(words, options);
+    if (keyword === 'search') search = words;
+    if (keyword === 'domain') search = words.slice(0, 1);
     if (keyword !== 'nameserver' || servers.length === MAX_SERVERS) continue;
     if (isIP(first) !== 0 && !servers.includes(first)) servers.push(first);
   }
-  return { servers: servers.length === 0 ? [...NO_SERVERS] : servers, options };
+  return { servers: servers.length === 0 ? [...NO_SERVERS] : servers, options, search };
 }
 
 function readOptions(words: readonly string[], options: ResolverOptions): void {
@@ -191,9 +196,9 @@ export class ResolvConfFollower {
   }
 
   private tell(): void {
-    const { options } = this.conf;
+    const { options, search } = this.conf;
     const named = this.fixed.length > 0 ? this.fixed : this.conf.servers;
-    const conf = { servers: named.map(withZoneIndex), options };
+    const conf = { servers: named.map(withZoneIndex), options, search };
     const text = JSON.stringify(conf);
     if (text === this.told) return;
     this.told = text;

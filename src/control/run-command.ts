@@ -142,7 +142,7 @@ export class RunCommand {
   constructor(config: Config, target: RunTarget) {
     const [program = ''] = target.command;
     checkCommand(program);
-    this.files = writeGuestFiles(config.guest.addresses, config.guest.dns);
+    this.files = writeGuestFiles(config.guest.addresses, config.guest.dns, config.dnsSearch);
     const removeFiles = (): void => this.files.remove();
     process.on('exit', removeFiles);
 

@@ -151,8 +151,8 @@ export class Session {
     this.resolvConf = new ResolvConfFollower(
       RESOLV_CONF,
       {
-        changed: ({ servers, options }) => {
-          supervisor.send({ type: 'setResolvers', servers, options });
+        changed: ({ servers, options, search }) => {
+          supervisor.send({ type: 'setResolvers', servers, options, search: config.dnsSearch ?? search });
           logger.log('debug', 'DNS servers of the host', { servers, ...options });
         },
         unreadable: (reason) => logger.log('warn', `${RESOLV_CONF} cannot be read: ${reason}`),

@@ -41,6 +41,7 @@ import { NewReno } from '../stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
+import type { SearchDomains } from '../stack/wire/search-domains.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
@@ -97,6 +98,8 @@ export interface EngineServices
     | 'log'
   > {
   readonly hostRoutes: HostRouteTable;
+  /** Domains of the host that its guests complete short names with. */
+  readonly search: SearchDomains;
   report(event: FlowReport): void;
   /** The device is gone for good. */
   linkGone(reason: string): void;
@@ -199,11 +202,17 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const onEthernet = link.medium === 'ethernet';
     this.#ra =
       spec.autoconfiguration && own.ipv6
-        ? new RouterAdvertiser(own, link.mtu, spec.dns ? [own.dns6] : [], rng)
+        ? new RouterAdvertiser(
+            own,
+            link.mtu,
+            spec.dns ? [own.dns6] : [],
+            rng,
+            spec.dns ? services.search : null,
+          )
         : null;
     this.#dhcp =
       spec.autoconfiguration && onEthernet
-        ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [])
+        ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [], spec.dns ? services.search : null)
         : null;
     this.#ingress = new Ingress({
       slab,

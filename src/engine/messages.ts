@@ -35,7 +35,7 @@ export interface LinkInfo {
 
 export type Command =
   | { type: 'addGuest'; id: number; guest: GuestSpec }
-  | { type: 'setResolvers'; servers: string[]; options: ResolverOptions }
+  | { type: 'setResolvers'; servers: string[]; options: ResolverOptions; search: string[] }
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
   | { type: 'watchFd'; fd: number; name: string; data: boolean }
   | { type: 'snapshot'; id: number }

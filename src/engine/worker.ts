@@ -17,6 +17,7 @@ import { HostScratch } from '../forward/host-scratch.ts';
 import { Resolvers } from '../forward/resolvers.ts';
 import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
+import { SearchDomains } from '../stack/wire/search-domains.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
 import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
 import { discard, eventfd, read } from '../sys/io.ts';
@@ -90,6 +91,7 @@ class Engine {
       limits,
       descriptors,
       resolvers: new Resolvers(),
+      search: new SearchDomains(),
       names: new HostNames(
         (request, label, hostPort, protocol) =>
           post({ type: 'resolveHost', request, label, port: hostPort, protocol }),
@@ -167,6 +169,7 @@ class Engine {
         return;
       case 'setResolvers':
         this.#services.resolvers.set(command.servers, command.options);
+        this.#services.search.set(command.search);
         return;
       case 'watchFd':
         this.#watch(command);

@@ -31,8 +31,19 @@ test('guestHosts keeps names of other machines and drops the loopback names of t
   assert.deepEqual(lines.slice(0, 2), ['127.0.0.1 localhost', '::1 localhost ip6-localhost ip6-loopback']);
 });
 
+test('review OP-15: domains by option replace the host’s, and its options stay', () => {
+  const host = 'search host.example\noptions ndots:2\ndomain x.example\n';
+  const files = (search: string[] | null): string =>
+    guestResolvConf({ ...defaultAddresses, ipv6: false }, host, search);
+  assert.equal(
+    files(['a.example', 'b.example']),
+    'nameserver 10.0.2.3\noptions ndots:2\nsearch a.example b.example\n',
+  );
+  assert.equal(files([]), 'nameserver 10.0.2.3\noptions ndots:2\n');
+});
+
 test('writeGuestFiles leaves resolv.conf out without DNS, and remove leaves nothing behind', () => {
-  const files = writeGuestFiles(defaultAddresses, false);
+  const files = writeGuestFiles(defaultAddresses, false, null);
   assert.equal(existsSync(join(files.directory, 'resolv.conf')), false);
   assert.match(readFileSync(join(files.directory, 'hosts'), 'utf8'), /localhost/);
   files.remove();

@@ -59,6 +59,17 @@ describe('review OP-3: options of resolv.conf(5)', () => {
   }
 });
 
+describe('review OP-15: domains for short names', () => {
+  for (const [text, expected] of [
+    ['', []],
+    ['search a.example b.example', ['a.example', 'b.example']],
+    ['domain a.example b.example', ['a.example']],
+    ['search a.example\ndomain b.example\nsearch c.example # d.example', ['c.example']],
+  ] as const) {
+    test(JSON.stringify(text), () => assert.deepEqual(parseResolvConf(text).search, expected));
+  }
+});
+
 /** What is told of a file at once. */
 function told(path: string): { servers: string[]; reasons: string[] } {
   let servers: string[] = [];

@@ -108,6 +108,7 @@ export function configuration(options: Options): Config {
       required: options.sandbox || options.seccomp,
     },
     dnsServers: [],
+    dnsSearch: [],
     target: target(options),
   };
 }

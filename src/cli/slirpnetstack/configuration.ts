@@ -80,6 +80,7 @@ export function configuration(options: Options): Config {
     flowLog: noFlowLog,
     sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     dnsServers: [],
+    dnsSearch: [],
     target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '' },
   };
 }

@@ -29,6 +29,7 @@ import {
   parseDhcp,
 } from '../wire/dhcp.ts';
 import { isGroupMac } from '../wire/ethernet.ts';
+import type { SearchDomains } from '../wire/search-domains.ts';
 
 /** Addresses in the pool. */
 const POOL_SIZE = 16;
@@ -61,6 +62,7 @@ export class DhcpServer {
   readonly #subnetMask: number;
   readonly #network: number;
   readonly #dns: readonly number[];
+  readonly #search: SearchDomains | null;
   #mtu: number;
   readonly #pool: Lease[] = [];
   readonly #message: DhcpMessage = new DhcpMessage();
@@ -70,12 +72,14 @@ export class DhcpServer {
   /**
    * @param mtu bytes of the link's IP packets
    * @param dns the DNS servers to announce, as 32-bit values; may be empty
+   * @param search domains for short names, followed; null = none
    */
-  constructor(own: OwnAddresses, mtu: number, dns: readonly number[]) {
+  constructor(own: OwnAddresses, mtu: number, dns: readonly number[], search: SearchDomains | null = null) {
     this.#serverIp = own.gateway4.w3;
     this.#subnetMask = own.prefix4 === 0 ? 0 : (0xffffffff << (32 - own.prefix4)) >>> 0;
     this.#network = (this.#serverIp & this.#subnetMask) >>> 0;
     this.#dns = dns;
+    this.#search = search;
     this.#mtu = mtu;
     const address = new IpAddress();
     for (let ip = own.lease4.w3, i = 0; i < POOL_SIZE; ip++, i++) {
@@ -179,6 +183,7 @@ export class DhcpServer {
     r.broadcast = full ? (this.#network | ~this.#subnetMask) >>> 0 : 0;
     r.router = full ? this.#serverIp : 0;
     r.dns = full ? this.#dns : NO_SERVERS;
+    r.search = full ? this.#search : null;
     r.mtu = full ? this.#mtu : 0;
 
     // RFC 2131 §4.1. A NAK goes to all, since the client's address is wrong.

@@ -25,6 +25,7 @@ import {
   parseNdp,
   RouterAdvertisement,
 } from '../wire/ndp.ts';
+import type { SearchDomains } from '../wire/search-domains.ts';
 
 /** Seconds; 3 × MaxRtrAdvInterval (RFC 4861 §6.2.1), also for RDNSS (RFC 8106 §5.1). */
 const ROUTER_LIFETIME = 1800;
@@ -62,8 +63,15 @@ export class RouterAdvertiser {
   /**
    * @param mtu bytes of the link's IP packets
    * @param rdnss the DNS servers to announce; may be empty
+   * @param search domains for short names, followed; null = none
    */
-  constructor(own: OwnAddresses, mtu: number, rdnss: readonly IpAddress[], rng: Rng) {
+  constructor(
+    own: OwnAddresses,
+    mtu: number,
+    rdnss: readonly IpAddress[],
+    rng: Rng,
+    search: SearchDomains | null = null,
+  ) {
     this.src = own.linkLocal6;
     this.#rng = rng;
     const m = this.#message;
@@ -80,6 +88,7 @@ export class RouterAdvertiser {
     m.preferredLifetime = PREFERRED_LIFETIME;
     m.rdnss = rdnss;
     m.rdnssLifetime = ROUTER_LIFETIME;
+    m.search = search;
   }
 
   /** The link has got another MTU; the next advertisement says so. None below what IPv6 needs (RFC 8200 §5). */

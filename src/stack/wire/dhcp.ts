@@ -6,6 +6,7 @@
  * and authentication are left out on purpose. IPv4 addresses are unsigned 32-bit values.
  */
 import { DropReason } from './drop-reason.ts';
+import type { SearchDomains } from './search-domains.ts';
 
 export const DHCP_SERVER_PORT = 67;
 export const DHCP_CLIENT_PORT = 68;
@@ -44,6 +45,7 @@ const OPTION_PAD = 0;
 const OPTION_SUBNET_MASK = 1;
 const OPTION_ROUTER = 3;
 const OPTION_DNS = 6;
+const OPTION_DOMAIN = 15;
 const OPTION_MTU = 26;
 const OPTION_BROADCAST = 28;
 const OPTION_REQUESTED_IP = 50;
@@ -51,6 +53,7 @@ const OPTION_LEASE_TIME = 51;
 const OPTION_MESSAGE_TYPE = 53;
 const OPTION_SERVER_ID = 54;
 const OPTION_MAX_SIZE = 57;
+const OPTION_SEARCH = 119;
 const OPTION_END = 255;
 
 /** Parsed message. Absent address options are 0. */
@@ -158,6 +161,8 @@ export class DhcpReply {
   router = 0;
   /** At most 63 servers. */
   dns: readonly number[] = [];
+  /** Domains for short names; null or empty leaves them out. */
+  search: SearchDomains | null = null;
   /** Bytes including the IP header. */
   mtu = 0;
 }
@@ -199,6 +204,10 @@ export function emitDhcpReply(view: DataView, off: number, r: DhcpReply): number
       p += 4;
     }
   }
+  if (r.search !== null && r.search.names.length > 0) {
+    p += emitBytes(view, p, OPTION_DOMAIN, r.search.first);
+    p += emitBytes(view, p, OPTION_SEARCH, r.search.names);
+  }
   if (r.mtu > 0) {
     view.setUint8(p, OPTION_MTU);
     view.setUint8(p + 1, 2);
@@ -212,6 +221,14 @@ export function emitDhcpReply(view: DataView, off: number, r: DhcpReply): number
     p++;
   }
   return p - off;
+}
+
+/** Write an option of bytes; how many it has. */
+function emitBytes(view: DataView, at: number, option: number, bytes: Uint8Array): number {
+  view.setUint8(at, option);
+  view.setUint8(at + 1, bytes.length);
+  for (let i = 0; i < bytes.length; i++) view.setUint8(at + 2 + i, bytes[i] as number);
+  return 2 + bytes.length;
 }
 
 function emitWord(view: DataView, p: number, code: number, value: number): number {

@@ -9,6 +9,7 @@
 import { IpAddress } from './address.ts';
 import { DropReason } from './drop-reason.ts';
 import { isGroupMac } from './ethernet.ts';
+import type { SearchDomains } from './search-domains.ts';
 
 export const ND_ROUTER_SOLICITATION = 133;
 export const ND_ROUTER_ADVERTISEMENT = 134;
@@ -30,6 +31,7 @@ const OPTION_TARGET_LINK = 2;
 const OPTION_PREFIX = 3;
 const OPTION_MTU = 5;
 const OPTION_RDNSS = 25;
+const OPTION_DNSSL = 31;
 
 const PREFIX_ON_LINK = 0x80;
 const PREFIX_AUTONOMOUS = 0x40;
@@ -183,6 +185,8 @@ export class RouterAdvertisement {
   /** Recursive DNS servers, all IPv6, at most 127; none leaves the option out. */
   rdnss: readonly IpAddress[] = [];
   rdnssLifetime = 0;
+  /** Domains for short names, for as long; null or empty leaves the option out. */
+  search: SearchDomains | null = null;
 }
 
 /** Writes an RA with its options, checksum zero; returns its bytes. */
@@ -224,6 +228,17 @@ export function emitRouterAdvertisement(view: DataView, off: number, opts: Route
       opts.rdnss[i]?.writeV6(view, p);
       p += 16;
     }
+  }
+  const names = opts.search?.names;
+  if (names !== undefined && names.length > 0) {
+    const units = 1 + Math.ceil(names.length / 8);
+    view.setUint8(p, OPTION_DNSSL);
+    view.setUint8(p + 1, units);
+    view.setUint16(p + 2, 0);
+    view.setUint32(p + 4, opts.rdnssLifetime);
+    // Padded with zeros, each of which reads as no name (RFC 8106 §5.2).
+    for (let i = 0; i < (units - 1) * 8; i++) view.setUint8(p + 8 + i, names[i] ?? 0);
+    p += units * 8;
   }
   return p - off;
 }

@@ -6,6 +6,7 @@ import { DhcpServer } from '../../../src/stack/services/dhcp-server.ts';
 import { IpAddress, parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DHCP_NAK, DhcpMessage, parseDhcp } from '../../../src/stack/wire/dhcp.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
+import { SearchDomains } from '../../../src/stack/wire/search-domains.ts';
 
 const DISCOVER = 1;
 const REQUEST = 3;
@@ -36,8 +37,8 @@ class Bench {
   readonly request = new DataView(new ArrayBuffer(600));
   requestLen = 0;
 
-  constructor(p = plan) {
-    this.server = new DhcpServer(new OwnAddresses(p), 1500, [ip('10.0.2.3')]);
+  constructor(p = plan, search: SearchDomains | null = null) {
+    this.server = new DhcpServer(new OwnAddresses(p), 1500, [ip('10.0.2.3')], search);
   }
 
   send(c: Client): number {
@@ -96,6 +97,29 @@ class Bench {
     return `${new IpAddress().setV4(s.replyIp)} ${s.replyMacHi.toString(16)}:${s.replyMacLo.toString(16)}`;
   }
 }
+
+test('review OP-15: domains for short names as options 15 and 119, followed; a NAK has none (RFC 2132, RFC 3397)', () => {
+  const search = new SearchDomains();
+  const bench = new Bench(plan, search);
+  const options = (): Map<number, string> => {
+    const found = new Map<number, string>();
+    const { out } = bench;
+    for (let p = OFF + 240; out.getUint8(p) !== 255; p += 2 + out.getUint8(p + 1))
+      found.set(out.getUint8(p), Buffer.from(out.buffer, p + 2, out.getUint8(p + 1)).toString('latin1'));
+    return found;
+  };
+  bench.send({ type: DISCOVER });
+  assert.equal(options().has(15) || options().has(119), false);
+  search.set(['corp.example', 'a.b']);
+  bench.send({ type: DISCOVER });
+  assert.equal(options().get(15), 'corp.example');
+  assert.equal(options().get(119), '\x04corp\x07example\0\x01a\x01b\0');
+  bench.send({ type: REQUEST, requested: '10.9.9.9', server: '10.0.2.2' });
+  assert.equal(options().has(15) || options().has(119), false);
+  // A reply stays within what every client takes: 576 bytes of IP packet.
+  search.set(Array.from({ length: 50 }, (_, n) => `${'d'.repeat(20)}${n}.example`));
+  assert.ok(bench.send({ type: DISCOVER }) <= 576 - 28);
+});
 
 describe('DHCP leases', () => {
   test('DISCOVER, REQUEST: the first client gets the guest address with all options', () => {

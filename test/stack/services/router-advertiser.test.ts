@@ -7,6 +7,7 @@ import { parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
 import { icmp6Checksum } from '../../../src/stack/wire/icmp.ts';
 import { Ipv6Header } from '../../../src/stack/wire/ipv6.ts';
+import { SearchDomains } from '../../../src/stack/wire/search-domains.ts';
 import { seededRng } from '../../support/seeded-rng.ts';
 
 const own = new OwnAddresses(plan);
@@ -61,6 +62,18 @@ describe('router advertisement', () => {
       3: `40c0${'00278d00'}${'00093a80'}00000000fd00${'0'.repeat(28)}`,
       25: `0000${'00000708'}fd00${'0'.repeat(27)}3`,
     });
+  });
+
+  test('review OP-15: domains for short names as DNSSL, followed (RFC 8106 §5.2)', () => {
+    const search = new SearchDomains();
+    const ra = new RouterAdvertiser(own, 1500, [own.dns6], seededRng(1), search);
+    ra.start(0);
+    assert.equal(31 in options(ra.onTimeout(0, out, OFF)), false);
+    search.set(['corp.example', 'a.b']);
+    const len = solicit(ra, 'fe80::9', 5000);
+    assert.equal(icmp6Checksum(out, OFF, len, ra.src, ra.dst), 0);
+    const names = Buffer.from('\x04corp\x07example\0\x01a\x01b\0').toString('hex');
+    assert.equal(options(len)[31], `000000000708${names}${'0'.repeat(10)}`);
   });
 
   test('another MTU is in the next advertisement; one that IPv6 cannot have is in none', () => {

@@ -35,6 +35,7 @@ import type {
 } from '../../../src/forward/flow-info.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
+import { SearchDomains } from '../../../src/stack/wire/search-domains.ts';
 import { seededRng } from '../seeded-rng.ts';
 import { type Datagram, type DeviceFile, FakeKernel, type StreamFile } from './fake-kernel.ts';
 import {
@@ -179,6 +180,7 @@ export class Lab {
       limits,
       descriptors: new DescriptorBudget(options.descriptors ?? 100_000),
       resolvers,
+      search: new SearchDomains(),
       names: new engine.HostNames(
         (request, label, port, protocol) => this.questions.push({ request, label, port, protocol }),
         this.loop.clock,
