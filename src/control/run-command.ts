@@ -7,8 +7,8 @@
  * process between us and the command, so signals, job control and the exit status are the command's own.
  *
  * Limits: there is no PID namespace, so what the command leaves behind in the background is not ended with it (it loses
- * its network); a set-user-ID program drops the parent-death signal (prctl(2)); should the host replace its resolv.conf by
- * rename, the kernel drops the mount over it and the host's file shows through.
+ * its network); a set-user-ID program drops the parent-death signal (prctl(2)); should the host replace, by rename, a resolv.conf
+ * that is no symlink into a directory below /run, the kernel drops the mount over it and the host's file shows through.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
@@ -27,10 +27,26 @@ import {
 import { type GuestFiles, writeGuestFiles } from './guest-files.ts';
 import { holderPid, launcherDescriptors } from './launcher.ts';
 
+/** Where nscd, nslcd, systemd-resolved, avahi, mdnsd and sssd have their sockets. */
+const NAME_SERVICES = [
+  '/run/nscd',
+  '/var/run/nscd',
+  '/run/nslcd',
+  '/run/systemd/resolve',
+  '/run/avahi-daemon',
+  '/run/mdnsd',
+  '/var/lib/sss/pipes',
+] as const;
+
 /**
  * $1 is the directory of our files, $2 the working directory, $3 and $4 the descriptors on which it is told to go on and
  * tells how far it is, $5 what undoes the runtime's changes to the process; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
  * directory can then be removed at once, and yet the mounts are of files that exist, so that others can mount over them.
+ *
+ * A directory is covered by one of ours with copies of its plain files: of name services, whose sockets would answer for the
+ * host, and the one in /run that resolv.conf leads to, with all else that is in it, because files there are replaced by
+ * rename, and the kernel drops a mount over such a one.
+ *
  * Its variables have names that the environment of the command does not: the shell would pass on changed ones.
  */
 const SCRIPT = `
@@ -50,10 +66,26 @@ tslirp_over() {
   cp "$tslirp_files/$1" "$tslirp_files/fs/$1" && mount --bind "$tslirp_files/fs/$1" "$tslirp_target" ||
     echo "tslirp: warning: /etc/$1 cannot be replaced" >&2
 }
+tslirp_cover() {
+  tslirp_copy=$tslirp_files/fs$1
+  [ -d "$1" ] && [ ! -e "$tslirp_copy" ] && mkdir -p "$tslirp_copy" 2>/dev/null || return 0
+  for tslirp_entry in "$1"/* "$1"/.[!.]*; do
+    tslirp_name=\${tslirp_entry##*/}
+    if [ -L "$tslirp_entry" ] || [ -f "$tslirp_entry" ]; then cp -P "$tslirp_entry" "$tslirp_copy/$tslirp_name"
+    elif [ "$2" = all ] && [ -e "$tslirp_entry" ]; then
+      if [ -d "$tslirp_entry" ]; then mkdir "$tslirp_copy/$tslirp_name"; else : >"$tslirp_copy/$tslirp_name"; fi
+      mount --rbind "$tslirp_entry" "$tslirp_copy/$tslirp_name"
+    fi
+  done 2>/dev/null
+  mount --rbind "$tslirp_copy" "$1" || echo "tslirp: warning: $1 cannot be covered" >&2
+}
 mount -t tmpfs -o mode=0755 tslirp "$tslirp_files/fs" || echo "tslirp: warning: no tmpfs could be mounted" >&2
+for tslirp_place in ${NAME_SERVICES.join(' ')}; do tslirp_cover "$tslirp_place" files; done
+tslirp_target=$(readlink -f /etc/resolv.conf)
+case $tslirp_target in /run/*/*) tslirp_cover "\${tslirp_target%/*}" all ;; esac
 tslirp_over resolv.conf
 tslirp_over hosts
-umount "$tslirp_files/fs" 2>/dev/null
+umount -l "$tslirp_files/fs" 2>/dev/null
 echo "0 0" 2>/dev/null >/proc/sys/net/ipv4/ping_group_range
 echo done >&"$tslirp_out"
 read -r tslirp_word <&"$tslirp_in" && [ "$tslirp_word" = go ] || exit 1
