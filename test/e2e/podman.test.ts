@@ -161,7 +161,7 @@ if (mode === 'user') {
         ...['--ipv6', 'sh', '-c', inside],
       ]);
       try {
-        assert.equal(await kit.firstLine(20_000), HOST6);
+        assert.equal(await kit.firstLine(60_000), HOST6);
       } catch (error) {
         throw new Error(`${(error as Error).message}: ${kit.stderr}`, { cause: error });
       } finally {
