@@ -149,13 +149,14 @@ describe('faults in system calls', () => {
     const packets = [first, ...others].map((peer) =>
       peer.packet({ seq: peer.seq + 9, flags: ACK }, pattern(9)),
     );
-    const answered = new Set(lab.send(...packets).map((d) => d.dstPort));
+    // One frame that has no answer, because a batch after a pause is a single one.
+    const answered = new Set(lab.send(udp({ dstPort: 9 }), ...packets).map((d) => d.dstPort));
     lab.kernel.fault = null;
     assert.ok(failures <= 0, 'it happened');
     assert.equal(lab.errors.splice(0).length, 2);
     for (const peer of others) assert.ok(answered.has(peer.srcPort), 'acknowledged at once');
     assert.equal(lab.gauge('tcp.flows'), 2);
-    assert.equal(lab.services.descriptors.used, 2, 'the one that failed is gone');
+    assert.equal(lab.services.descriptors.used, 3, 'the one that failed is gone; the datagram has one');
     lab.check();
   });
 
