@@ -112,7 +112,7 @@ case $layer in
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         case $mode in
           user) left_out='/(stall|capture|load|attack|tcp-oracle)\.test' ;;
-          nested) left_out='/(stall|capture|attack|load|tcp-oracle|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
+          nested) left_out='/(stall|capture|attack|load|flows-end|tcp-oracle|clients|devices|policy|udp|udp-local|udp-remote|udp-slirpnetstack|podman|slirpnetstack-flows|forward-range)\.test' ;;
           *) left_out='/podman\.test' ;;
         esac
       fi
@@ -121,7 +121,7 @@ case $layer in
       done
     done >"$work/jobs"
     # These measure: they come last, and each has the machine for itself.
-    measuring='/(stall|load|attack)\.test'
+    measuring='/(stall|load|flows-end|attack)\.test'
     mapfile -t jobs < <(grep -vE "$measuring" "$work/jobs")
     for job in "${jobs[@]}"; do in_lab "${TSLIRP_E2E_LABS:-$(nproc)}" $job; done
     mapfile -t jobs < <(grep -E "$measuring" "$work/jobs")

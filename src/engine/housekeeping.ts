@@ -65,13 +65,13 @@ export class Housekeeping extends TimerNode {
     const quiet = Math.abs(flows - this.#flowsBefore) < COLLECT_FLOWS / 10;
     this.#flowsBefore = flows;
     const ended = this.#mostFlows - flows >= COLLECT_FLOWS;
-    if (!ended && !this.#again) return;
-    if (quiet) {
+    if ((ended || this.#again) && quiet) {
       this.#mostFlows = flows;
       this.#collect();
       this.#again = ended;
     }
-    if (!quiet || ended) this.arm(nowMs);
+    // Where there are many, they may end with nobody saying anything: TIME-WAIT does.
+    if (this.#again || this.#mostFlows >= COLLECT_FLOWS) this.arm(nowMs);
   }
 
   #reclaim(): void {

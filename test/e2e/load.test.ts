@@ -1,19 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { type Guest, HOST4, HOST6, OPEN, startGuest } from '../support/namespaces.ts';
+import { descriptors, memory } from '../support/stack-size.ts';
 import { echo, listen } from '../support/tcp-servers.ts';
 import { until } from '../support/wait.ts';
-
-function descriptors(pid: number): number {
-  return readdirSync(`/proc/${pid}/fd`).length;
-}
-
-/** Resident memory in MiB. */
-function memory(pid: number): number {
-  const text = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
-  return Number(text) / 1024;
-}
 
 async function withGuest(body: (guest: Guest) => Promise<void>): Promise<void> {
   const guest = await startGuest(...OPEN);
@@ -54,83 +44,7 @@ async function openAll(host: string, port: number, count: number): Promise<{ ope
   return { open: open.length, echoed: echoes.filter(Boolean).length };
 }
 
-/**
- * Guest program: `count` connections, 200 at a time, that each send `bytes` and get them back, and end. How many did.
- */
-async function echoAll(host: string, port: number, count: number, bytes: number): Promise<number> {
-  const { connect } = await import('node:net');
-  const block = Buffer.alloc(bytes, 7);
-  let begun = 0;
-  let done = 0;
-  const one = (): Promise<boolean> =>
-    new Promise((resolve) => {
-      let got = 0;
-      const socket = connect({ host, port }, () => socket.end(block));
-      socket.on('data', (part: Buffer) => {
-        got += part.length;
-      });
-      socket.once('error', () => resolve(false));
-      socket.once('close', () => resolve(got === bytes));
-    });
-  const worker = async (): Promise<void> => {
-    while (begun++ < count) if (await one()) done++;
-  };
-  await Promise.all(Array.from({ length: 200 }, worker));
-  return done;
-}
-
 describe('many connections', () => {
-  test('review O-7: flows end with their interface, whatever is under way', async () => {
-    const block = Buffer.alloc(65_536, 1);
-    const server = await listen((socket) => {
-      const pour = (): void => {
-        while (!socket.destroyed && socket.write(block));
-      };
-      socket.on('drain', pour);
-      pour();
-    });
-    try {
-      await withGuest(async ({ stack, namespace }) => {
-        const idle = descriptors(stack.pid);
-        const program = `for (let i = 0; i < 4; i++) require('net').connect(${server.port}, '${HOST4}').on('error', () => 0).resume();`;
-        const downloads = namespace.start([process.execPath, '-e', program]);
-        try {
-          await until(() => server.sockets.size === 4, 'four downloads', 10_000);
-          await namespace.ip('link delete tap0');
-          await until(() => server.sockets.size === 0, 'the host is told', 10_000);
-          await until(() => descriptors(stack.pid) < idle, 'flows and device are closed', 10_000);
-          assert.ok(stack.running);
-        } finally {
-          await downloads.stop();
-        }
-      });
-    } finally {
-      await server.close();
-    }
-  });
-
-  test('review O-8: after 10,000 connections with data both ways resident memory is back within 8 MiB', async () => {
-    const server = await listen((socket) => {
-      const parts: Buffer[] = [];
-      socket.on('data', (part: Buffer) => parts.push(part));
-      socket.on('end', () => socket.end(Buffer.concat(parts)));
-    });
-    try {
-      await withGuest(async ({ stack, namespace }) => {
-        const [count, bytes] = [10_000, 64 * 1024];
-        // Once before, for what is allocated once and kept.
-        await namespace.evaluate(echoAll, [HOST4, server.port, 1000, bytes], 60_000);
-        await until(() => server.sockets.size === 0, 'the first ones closed', 10_000);
-        const before = memory(stack.pid);
-        assert.equal(await namespace.evaluate(echoAll, [HOST4, server.port, count, bytes], 200_000), count);
-        const after = memory(stack.pid);
-        await until(() => memory(stack.pid) < before + 8, `${before} MiB, then ${after}: back`, 90_000);
-      });
-    } finally {
-      await server.close();
-    }
-  });
-
   test('2000 open at once all succeed; afterwards descriptors and memory are back', async () => {
     const server = await listen(echo);
     let most = 0;

@@ -52,6 +52,31 @@ describe('housekeeping', () => {
     });
   }
 
+  test('review O-8: many flows that end by themselves, with no traffic, are noticed', () => {
+    let flows = 10_000;
+    const housekeeping = new Housekeeping(
+      new TimerHeap(),
+      new Slab(MIB, 1),
+      () => flows,
+      () => 0,
+      () => undefined,
+    );
+    const looks = (seconds: number): number => {
+      let count = 0;
+      for (let s = 0; s < seconds && housekeeping.deadline !== Number.POSITIVE_INFINITY; s++, count++) {
+        housekeeping.deadline = Number.POSITIVE_INFINITY;
+        housekeeping.onTimer(s * 1000);
+      }
+      return count;
+    };
+    housekeeping.arm(0);
+    assert.equal(looks(60), 60);
+    flows = 0;
+    const { heapUsed } = process.memoryUsage();
+    assert.ok(looks(60) < 5, 'and then there is rest');
+    assert.ok(process.memoryUsage().heapUsed <= heapUsed, 'after a collection');
+  });
+
   test('review O-8: memory that cannot be given back is told once', () => {
     const slab = new Slab(MIB, PAGES, firstPage);
     const failures: number[] = [];
