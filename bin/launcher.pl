@@ -162,22 +162,25 @@ sub start_time {
   return @fields > 19 && $fields[0] !~ /[ZX]/ ? $fields[19] : '';
 }
 
-# Whether somebody is still in the network namespace that file NETWORK of /proc/PID/net stands for: the process that it was
-# named by, or another, but not our main one.
+# Whether a process, but not our main one, is still in the network namespace that this FILE of /proc/PID stands for.
 sub is_inhabited {
-  my ($network, $pid, $start, $main) = @_;
-  return 1 if start_time($pid) eq $start;
+  my ($identity, $file, $main) = @_;
   opendir(my $directory, '/proc') or return 0;
   for my $other (grep { /^\d+$/ && $_ != $main && $_ != $$ } readdir($directory)) {
-    return 1 if identity(stat "/proc/$other/net/dev") eq $network && start_time($other) ne '';
+    return 1 if identity(stat "/proc/$other/$file") eq $identity && start_time($other) ne '';
   }
   return 0;
 }
 
 sub is_there {
   my ($what, $identity, $rest) = @_;
-  return is_inhabited($identity, split(/ /, $rest)) if $what eq 'process';
-  return $what ne 'file' || identity(stat $rest) eq $identity;
+  if ($what eq 'process') {
+    my ($pid, $start, $main) = split / /, $rest;
+    return start_time($pid) eq $start || is_inhabited($identity, 'net/dev', $main);
+  }
+  my ($main, $path) = split / /, $rest, 2;
+  # The name may go while there are processes.
+  return $what ne 'file' || identity(stat $path) eq $identity || is_inhabited($identity, 'ns/net', $main);
 }
 
 # What is to be said of the text of a file: its beginning as it is now, nothing if it is missing, or why it cannot be read.
@@ -194,7 +197,7 @@ sub text_of {
 }
 
 # Sees files and processes as they are outside. Gets one list: `socket IDENTITY PATH`, to be removed at our end if it is
-# still this very one; `file IDENTITY PATH` and `process IDENTITY PID START MAIN`, for the word `gone` when that is gone; and
+# still this very one; `file IDENTITY MAIN PATH` and `process IDENTITY PID START MAIN`, for the word `gone` when that is gone; and
 # `text - PATH`, to be told of.
 sub tidy {
   my @things = map { [split / /, $_, 3] } split /\n/, receive();

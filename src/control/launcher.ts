@@ -114,7 +114,7 @@ export function identity({ dev, ino }: Stats): string {
 }
 
 function watchLine({ pid, startTime, netPath }: NamespaceRef): string {
-  if (pid === 0) return `file ${identity(statSync(netPath))} ${resolve(netPath)}`;
+  if (pid === 0) return `file ${identity(statSync(netPath))} ${process.pid} ${resolve(netPath)}`;
   return `process ${identity(statSync(processNetwork(pid)))} ${pid} ${startTime} ${process.pid}`;
 }
 

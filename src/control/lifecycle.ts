@@ -2,8 +2,8 @@
  * Beginning and end of service for one namespace: the ready descriptor, the target going away, and the one place that
  * ends the process.
  *
- * Polling, because the kernel offers no notice that covers it: a namespace outlives the process it was named by when
- * others are in it, and our own open TAP keeps it alive even when nobody is.
+ * Polling, because the kernel offers no notice that covers it: a namespace outlives the process or file it was named by
+ * when others are in it, and our own open TAP keeps it alive even when nobody is.
  */
 import { closeSync, readdirSync, statSync, writeSync } from 'node:fs';
 import { isConfined } from './launcher.ts';
@@ -34,7 +34,7 @@ function fileId(path: string): FileId | undefined {
 export class TargetWatch {
   private readonly namespace: NamespaceRef;
   private readonly identity: FileId | undefined;
-  /** Another process in the namespace, after the one we were given has ended. */
+  /** A process in the namespace, after the one we were given has ended, or the file is gone. */
   private member = 0;
 
   /** Taken while the target exists. */
@@ -46,11 +46,15 @@ export class TargetWatch {
   isGone(): boolean {
     const { pid, startTime, netPath } = this.namespace;
     if (this.identity === undefined) return true;
-    if (pid === 0) return !this.isTarget(netPath);
-    if (processStartTime(pid) === startTime) return false;
-    if (this.member !== 0 && this.isTarget(processNetwork(this.member))) return false;
+    if (pid === 0 ? this.isTarget(netPath) : processStartTime(pid) === startTime) return false;
+    if (this.member !== 0 && this.isTarget(this.networkOf(this.member))) return false;
     this.member = this.findMember();
     return this.member === 0;
+  }
+
+  /** What is compared: of the same kind as that by which the namespace was named. */
+  private networkOf(pid: number): string {
+    return this.namespace.pid === 0 ? `/proc/${pid}/ns/net` : processNetwork(pid);
   }
 
   private isTarget(path: string): boolean {
@@ -63,7 +67,7 @@ export class TargetWatch {
       const pid = Number(name);
       // Our own namespace may be the target; we do not count as a guest.
       if (!Number.isInteger(pid) || pid === process.pid) continue;
-      if (this.isTarget(processNetwork(pid)) && processStartTime(pid) !== '') return pid;
+      if (this.isTarget(this.networkOf(pid)) && processStartTime(pid) !== '') return pid;
     }
     return 0;
   }

@@ -9,6 +9,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -64,6 +65,18 @@ describe('TargetWatch', () => {
     const child = await startTarget(t, 'echo up; exec cat');
     const watch = new TargetWatch({ ...namespaceOfProcess(child.pid as number), startTime: '1' });
     assert.equal(watch.isGone(), false, 'somebody is in the namespace');
+    child.stdin?.end();
+    await once(child, 'exit');
+    assert.equal(watch.isGone(), true);
+  });
+
+  test('review OP-9: a file that is gone is missed only when nobody is in the namespace', async (t) => {
+    const child = await startTarget(t, 'echo up; exec cat');
+    const path = join(directory, 'link');
+    symlinkSync(`/proc/${child.pid}/ns/net`, path);
+    const watch = new TargetWatch(namespaceOfPath(path));
+    rmSync(path);
+    assert.equal(watch.isGone(), false);
     child.stdin?.end();
     await once(child, 'exit');
     assert.equal(watch.isGone(), true);

@@ -151,6 +151,27 @@ describe('attach', () => {
     });
   }
 
+  test('review OP-9: the name of a namespace may go while a process lives in it', async () => {
+    const file = join(directory, 'named');
+    writeFileSync(file, '');
+    for (const options of [[], ['--no-sandbox']]) {
+      await withBare(async ({ namespace, anchor }) => {
+        await must(['mount', '--bind', `/proc/${namespace.pid}/ns/net`, file]);
+        const stack = await attach(file, ...OPEN, ...options);
+        try {
+          await must(['umount', file]);
+          // Longer than it takes to be noticed, by the clock of another process that waits for it.
+          await namespace.must(['sleep', '1']);
+          await works(namespace, [HOST4]);
+          await anchor.stop();
+          assert.equal((await stack.end()).status, 0);
+        } finally {
+          await stack.stop();
+        }
+      });
+    }
+  });
+
   for (const kind of ['tap', 'tun'] as const) {
     test(`uses a persistent ${kind.toUpperCase()} that somebody else made and configured, again and again`, async () => {
       await withBare(async ({ namespace }) => {
