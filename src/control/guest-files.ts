@@ -35,14 +35,29 @@ export function guestResolvConf(
   return `${[...servers, ...kept].join('\n')}\n`;
 }
 
-/** The host's table without its loopback lines; the guest has a loopback and a name of its own. */
+/** The host's names in its own table, of which the first is the one with the domain (`hostname -f`). */
+function ownNames(hostText: string, name: string): string {
+  for (const line of hostText.split('\n')) {
+    const [, ...names] = line.replace(/#.*/, '').trim().split(/\s+/);
+    if (names.includes(name))
+      return names.filter((word) => !/^(localhost|ip6-)/.test(word)).join(' ') || name;
+  }
+  return name;
+}
+
+/** The host's table without its loopback lines; the guest has a loopback, and the host's names mean its own address. */
 export function guestHosts(plan: AddressPlan, hostText: string, name: string): string {
   const kept = hostText.split('\n').filter((line) => {
     const address = /^\s*([0-9a-fA-F.:]+)\s/.exec(line)?.[1];
     return address !== undefined && !address.startsWith('127.') && address !== '::1';
   });
-  const lines = ['127.0.0.1 localhost', '::1 localhost ip6-localhost ip6-loopback', `${plan.guest4} ${name}`];
-  if (plan.ipv6) lines.push(`${plan.guest6} ${name}`);
+  const names = ownNames(hostText, name);
+  const lines = [
+    '127.0.0.1 localhost',
+    '::1 localhost ip6-localhost ip6-loopback',
+    `${plan.guest4} ${names}`,
+  ];
+  if (plan.ipv6) lines.push(`${plan.guest6} ${names}`);
   return `${[...lines, ...kept].join('\n')}\n`;
 }
 

@@ -42,6 +42,8 @@ const FIXED_BYTES = 16 * 1024 * 1024;
 const STRUCTURE_BYTES = 65536;
 /** Descriptors that are not flows': standard streams, epoll, eventfd, netlink, device, Node's own. */
 const OWN_DESCRIPTORS = 32;
+/** Fewer are told: a browser has more. */
+const FEW_DESCRIPTORS = 128;
 
 const port = parentPort;
 if (port === null) throw new Error('the engine runs in a worker thread');
@@ -78,7 +80,13 @@ class Engine {
       post({ type: 'log', level: 'warn', message }),
     );
     routes.load();
-    const descriptors = new DescriptorBudget(descriptorLimit() - limits.fdReserve - OWN_DESCRIPTORS);
+    const files = descriptorLimit();
+    const descriptors = new DescriptorBudget(files - limits.fdReserve - OWN_DESCRIPTORS);
+    if (descriptors.limit < FEW_DESCRIPTORS) {
+      const left = descriptors.limit > 0 ? `only ${descriptors.limit} sockets` : 'no sockets';
+      const message = `the hard limit of ${files} open files (ulimit -Hn) leaves ${left} for what the guest connects to`;
+      post({ type: 'log', level: 'warn', message });
+    }
     this.#services = {
       slab: this.#slab,
       memory: this.#memory,

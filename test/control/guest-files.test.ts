@@ -42,6 +42,22 @@ test('review OP-15: domains by option replace the host’s, and its options stay
   assert.equal(files([]), 'nameserver 10.0.2.3\noptions ndots:2\n');
 });
 
+test('review OP-13: the name with the domain stays the first of the host in the guest', () => {
+  const own = (host: string, name: string): string[] =>
+    guestHosts(defaultAddresses, host, name).trimEnd().split('\n').slice(2, 4);
+  const names = 'box.example.org box';
+  for (const address of ['127.0.1.1', '192.0.2.8'])
+    assert.deepEqual(own(`127.0.0.1 localhost\n${address}\t${names} # own\n`, 'box'), [
+      `10.0.2.100 ${names}`,
+      `fd00::100 ${names}`,
+    ]);
+  assert.deepEqual(own('127.0.0.1 localhost box\n', 'box'), ['10.0.2.100 box', 'fd00::100 box']);
+  assert.deepEqual(own('127.0.0.1 localhost\n', 'localhost'), [
+    '10.0.2.100 localhost',
+    'fd00::100 localhost',
+  ]);
+});
+
 test('writeGuestFiles leaves resolv.conf out without DNS, and remove leaves nothing behind', () => {
   const files = writeGuestFiles(defaultAddresses, false, null);
   assert.equal(existsSync(join(files.directory, 'resolv.conf')), false);

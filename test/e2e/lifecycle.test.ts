@@ -195,6 +195,13 @@ describe('what a command under `run` sees', () => {
     assert.equal(readFileSync('/etc/resolv.conf', 'utf8'), host);
   });
 
+  test('review OP-13: a limit of open files that leaves nothing for connections is told', async () => {
+    const argv = tslirpCommand(...QUIET, '--', 'true');
+    const { status, stderr } = await run(['prlimit', '--nofile=64:64', '--', ...argv]);
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /the hard limit of 64 open files \(ulimit -Hn\) leaves no sockets for/);
+  });
+
   test('log lines on a pipe are JSON, and one says what the guest may reach', async () => {
     const ended = await tslirp(['run', '--', 'true']);
     const lines = ended.stderr.trim().split('\n');
