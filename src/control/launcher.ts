@@ -23,6 +23,11 @@ function takeEnds(): Map<string, number> {
 
 const ends = takeEnds();
 
+/** Whether `fd` is the end of a socket to one of them. */
+export function isLauncherEnd(fd: number): boolean {
+  return [...ends.values()].includes(fd);
+}
+
 /** Node itself keeps programs that it starts from having the descriptors below. */
 const FIRST_INHERITED = 16;
 /** Those of ours that programs started by us would have. */
