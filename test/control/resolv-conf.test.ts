@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import {
   MAX_BYTES,
   parseResolvConf,
@@ -225,4 +227,47 @@ describe('ResolvConfFollower', () => {
       follower.close();
     }
   });
+});
+
+test('review OP-13: the zone of a link-local server is the number that its interface has now', async () => {
+  const path = join(directory, 'zoned');
+  writeFileSync(path, 'nameserver fe80::1%zone0\n');
+  const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+  const module = new URL(`../../src/control/resolv-conf.${extension}`, import.meta.url).href;
+  const script = `
+    import { execFileSync } from 'node:child_process';
+    import { ResolvConfFollower } from ${JSON.stringify(module)};
+    const ip = (...words) => execFileSync('ip', words);
+    const made = () => {
+      ip('link', 'add', 'zone0', 'type', 'veth', 'peer', 'name', 'zone1');
+      ip('link', 'set', 'zone0', 'up');
+      ip('link', 'set', 'zone1', 'up');
+      return JSON.parse(execFileSync('ip', ['-j', 'link', 'show', 'zone0']).toString())[0].ifindex;
+    };
+    let zone = '';
+    const follower = new ResolvConfFollower(${JSON.stringify(path)}, {
+      changed: ({ servers }) => { zone = servers[0].split('%')[1]; },
+    });
+    const until = async (wanted) => {
+      const patience = Date.now() + 20_000;
+      while (zone !== String(wanted)) {
+        if (Date.now() > patience) throw new Error('zone ' + zone + ', not ' + wanted);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    };
+    const first = made();
+    await until(first);
+    ip('link', 'del', 'zone0');
+    const second = made();
+    if (second === first) throw new Error('the same number');
+    await until(second);
+    follower.close();
+    console.log('followed');
+  `;
+  const { stdout } = await promisify(execFile)('unshare', [
+    ...['--user', '--map-root-user', '--net', '--'],
+    ...[process.execPath, ...(extension === 'ts' ? ['--import', 'tsx'] : [])],
+    ...['--input-type=module', '-e', script],
+  ]);
+  assert.equal(stdout.trim(), 'followed');
 });

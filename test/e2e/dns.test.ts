@@ -130,6 +130,51 @@ describe('DNS', () => {
   });
 });
 
+describe('DNS as libc asks', () => {
+  let other: DnsResponder;
+  let guest: Guest;
+  const original = readFileSync(RESOLV_CONF, 'utf8');
+
+  before(async () => {
+    other = await startDnsResponder(HOST4_OTHER, OTHER_NAMES);
+    // Nothing listens at the first, over UDP or TCP.
+    writeFileSync(RESOLV_CONF, `nameserver 127.0.0.9\nnameserver ${HOST4_OTHER}\nsearch test\n`);
+    guest = await startGuest();
+  });
+  after(async () => {
+    writeFileSync(RESOLV_CONF, original);
+    await guest?.[Symbol.asyncDispose]();
+    other?.close();
+  });
+  const dig = (...args: string[]): Promise<string> =>
+    guest.namespace.must(['dig', '+time=5', '+tries=1', '+short', `@${DNS4}`, ...args]);
+
+  test('review O-3: over TCP the first resolver refuses, and the second answers', async () => {
+    const before = other.overTcp;
+    assert.equal((await dig('+tcp', 'one.test', 'A')).trim(), '192.0.2.99');
+    assert.ok(other.overTcp > before);
+  });
+
+  test('review OP-3: over UDP too, and by the name service of the guest, with the domain of the host', async () => {
+    assert.equal((await dig('+notcp', 'one.test', 'A')).trim(), '192.0.2.99');
+    assert.match(await guest.namespace.must(['getent', 'ahosts', 'one']), /192\.0\.2\.99/);
+  });
+
+  test('review OP-3: use-vc: the host asks by TCP, whatever the guest asks by', async () => {
+    const { overTcp, queries } = other;
+    writeFileSync(RESOLV_CONF, `nameserver ${HOST4_OTHER}\noptions use-vc\n`);
+    await until(
+      async () => {
+        await dig('+notcp', 'one.test', 'A');
+        return other.overTcp > overTcp;
+      },
+      'a query over TCP',
+      6000,
+    );
+    assert.ok(other.queries > queries);
+  });
+});
+
 describe('DNS by option', () => {
   let responder: DnsResponder;
   before(async () => {
