@@ -81,13 +81,13 @@ export class Denials extends TimerNode {
   }
 
   /** The resolver at `address` cannot be asked (`error`, a positive errno) or does not answer in time (0). */
-  resolverFailed(address: IpAddress, port: number, error: number): void {
+  resolverFailed(address: IpAddress, port: number, error: number, protocol: 'udp' | 'tcp' = 'udp'): void {
     const repeated = this.mayTell('resolver');
     if (repeated < 0) return;
     const destination = { address: address.toString(), port };
     const source = { address: '', port: 0 };
     this.#services.report({
-      ...{ type: 'refusal', reason: 'resolver', protocol: 'udp' },
+      ...{ type: 'refusal', reason: 'resolver', protocol },
       ...{ source, destination, error, repeated },
     });
   }

@@ -16,7 +16,7 @@ import {
   hasQuestion,
   parseDnsHeader,
 } from '../stack/wire/dns.ts';
-import { EMFILE } from '../sys/errno.ts';
+import { ECONNREFUSED, EMFILE } from '../sys/errno.ts';
 import type { FlowContext } from './context.ts';
 import { DescriptorUse } from './descriptor-budget.ts';
 import { DnsMessageSocket, type MessageOwner } from './dns-message-socket.ts';
@@ -156,6 +156,7 @@ export class DnsRelay extends TimerNode implements MessageOwner {
     const index = this.#upstreams.indexOf(socket as Upstream);
     if (index < 0) return;
     this.#upstreams[index] = null;
+    if (!(socket as Upstream).hasServed) this.#tell(index, ECONNREFUSED);
     for (const query of [...this.#queries.values()]) {
       if (query.answered || !this.#wasAsked(query, index)) continue;
       if ((socket as Upstream).hasServed) query.tries = 0;
@@ -163,6 +164,11 @@ export class DnsRelay extends TimerNode implements MessageOwner {
       if (this.#allFailed(query)) this.#fail(query);
       else this.#next(query);
     }
+  }
+
+  #tell(index: number, errno: number): void {
+    const { resolvers, denials } = this.#context;
+    if (resolvers.count > 0) denials.resolverFailed(resolvers.at(index).address, this.#port, errno, 'tcp');
   }
 
   #wasAsked(query: RelayedQuery, index: number): boolean {
@@ -230,6 +236,7 @@ export class DnsRelay extends TimerNode implements MessageOwner {
   }
 
   #fail(query: RelayedQuery): void {
+    this.#tell(0, 0);
     const answer = Buffer.alloc(Math.max(query.questionEnd, DNS_HEADER_LEN));
     query.message.copy(answer);
     emitDnsServfail(viewOf(answer), 0, answer.length, 0);
