@@ -201,6 +201,8 @@ export interface GuestBehavior {
   sourceTowardsLoopback: boolean;
   /** TCP to a remote forward whose name cannot be resolved: refused, or accepted and ended at once. */
   unresolved: 'refuse' | 'end';
+  /** A local forward may be on an address that the host does not have yet; otherwise that is an error. */
+  listenAhead: boolean;
 }
 
 export const defaultBehavior: GuestBehavior = {
@@ -217,6 +219,7 @@ export const defaultBehavior: GuestBehavior = {
   anySource: false,
   askForGuest: false,
   unresolved: 'refuse',
+  listenAhead: true,
   sourceTowardsLoopback: false,
 };
 

@@ -72,7 +72,7 @@ function bindAhead({ memory, scratch, log }: FlowContext, fd: number, place: str
 
 /** A bound socket of `type`, listening where that is a thing to do. Throws `ForwardError`. */
 export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, type: number): number {
-  const { memory, scratch, descriptors } = context;
+  const { memory, scratch, descriptors, behavior } = context;
   const { listen: end } = spec;
   const place = listenPlace(spec);
   const use = type === SOCK_STREAM ? DescriptorUse.Tcp : DescriptorUse.Udp;
@@ -99,7 +99,7 @@ export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, t
       }
       scratch.putAddress(address, end.port, scopeId);
       result = bind(memory, fd, scratch.sockaddr, scratch.sockaddrLength);
-      if (result === -EADDRNOTAVAIL) result = bindAhead(context, fd, place);
+      if (result === -EADDRNOTAVAIL && behavior.listenAhead) result = bindAhead(context, fd, place);
     }
     if (result === 0 && type === SOCK_STREAM) result = listen(fd, BACKLOG);
     if (result < 0) throw listenError(place, result);

@@ -78,6 +78,7 @@ export function configuration(options: Options): Config {
         ownPorts: 'unreachable',
         dnsAddressesWithoutDns: 'outside',
         sourceTowardsLoopback: true,
+        listenAhead: false,
       },
       congestion: 'auto',
       source4,

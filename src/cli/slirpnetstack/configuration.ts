@@ -54,6 +54,7 @@ export function configuration(options: Options): Config {
         anySource: true,
         askForGuest: true,
         unresolved: 'end',
+        listenAhead: false,
         sourceTowardsLoopback: true,
       },
       congestion: 'auto',
