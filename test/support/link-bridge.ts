@@ -7,7 +7,8 @@ import { type Running, start } from './processes.ts';
 
 /**
  * Opens a TAP, says which descriptor it has, and passes packets between it and descriptor $ARGV[0] (-1: none). A line of
- * input makes it send an empty packet.
+ * input makes it send an empty packet. It ends with its parent: tslirp, whom Landlock lets signal nobody, so that no
+ * parent-death signal comes.
  */
 const BRIDGE = `
 sysopen TAP, "/dev/net/tun", 2 or die "tun: $!";
@@ -16,9 +17,10 @@ $| = 1; print fileno(TAP), "\\n";
 if ($ARGV[0] < 0) { <STDIN>; exit }
 open LINK, "+<&=", $ARGV[0] or die "link: $!";
 my $frame;
-for (;;) {
+my $parent = getppid();
+while (getppid() == $parent) {
   my $in = ""; vec($in, fileno($_), 1) = 1 for TAP, LINK, ($ended ? () : STDIN);
-  select($in, undef, undef, undef);
+  select($in, undef, undef, 0.2);
   if (!$ended && vec($in, 0, 1)) { sysread(STDIN, $frame, 100) ? send(LINK, "", 0) : ($ended = 1) }
   if (vec($in, fileno(TAP), 1)) { sysread(TAP, $frame, 70000) and syswrite(LINK, $frame) }
   if (vec($in, fileno(LINK), 1)) { sysread(LINK, $frame, 70000) ? syswrite(TAP, $frame) : exit }
