@@ -155,7 +155,7 @@ if (mode === 'user') {
     test('review O-2: RootlessKit --ipv6: a program that connects at once never waits for its timeout', async () => {
       const far = await whoServer(HOST6);
       // Refused at once (7) until there is an address to connect from; 28 is curl's own end of waiting.
-      const inside = `while :; do curl -s -m 5 http://[${HOST6}]:${far.port} && exit; [ $? = 28 ] && exec echo waited; sleep 0.02; done`;
+      const inside = `while :; do curl -s -m 20 http://[${HOST6}]:${far.port} && exit; [ $? = 28 ] && exec echo waited; sleep 0.02; done`;
       const kit = userStart([
         ...['rootlesskit', '--net=slirp4netns', `--slirp4netns-binary=${programPath('slirp4netns')}`],
         ...['--ipv6', 'sh', '-c', inside],
