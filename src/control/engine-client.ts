@@ -44,7 +44,8 @@ export class EngineClient {
   private readonly removing = new Map<number, Settle<boolean>[]>();
   /** With what was told of the flows so far. */
   private readonly listing = new Map<number, Settle<FlowInfo[]> & { flows: FlowInfo[] }>();
-  private readonly closing = new Map<number, Settle<boolean>>();
+  /** Of `closeFlow` and `isNear`. */
+  private readonly asking = new Map<number, Settle<boolean>>();
   private readonly counting = new Map<number, Settle<Snapshot>>();
   private nextForward = 1;
   private nextRequest = 1;
@@ -90,8 +91,17 @@ export class EngineClient {
   closeFlow(flow: number): Promise<boolean> {
     const request = this.nextRequest++;
     return new Promise((resolve, reject) => {
-      this.closing.set(request, { resolve, reject });
+      this.asking.set(request, { resolve, reject });
       this.send({ type: 'closeFlow', request, flow });
+    });
+  }
+
+  /** Whether a client of a unix socket of ours is in our network namespace; for inode 0, whether that can be told. */
+  isNear(inode: number): Promise<boolean> {
+    const request = this.nextRequest++;
+    return new Promise((resolve, reject) => {
+      this.asking.set(request, { resolve, reject });
+      this.send({ type: 'judgePeer', request, inode });
     });
   }
 
@@ -130,7 +140,10 @@ export class EngineClient {
         this.takeFlows(event);
         return;
       case 'flowClosed':
-        take(this.closing, event.request)?.resolve(event.existed);
+        take(this.asking, event.request)?.resolve(event.existed);
+        return;
+      case 'peerJudged':
+        take(this.asking, event.request)?.resolve(event.near);
         return;
       case 'snapshot': {
         const { counters, gauges } = event;
@@ -150,7 +163,7 @@ export class EngineClient {
 
   /** The data plane is gone: nothing will be answered any more. */
   fail(error: Error): void {
-    const maps = [this.adding, this.listing, this.closing, this.counting];
+    const maps = [this.adding, this.listing, this.asking, this.counting];
     for (const map of maps) for (const waiting of map.values()) waiting.reject(error);
     for (const list of this.removing.values()) for (const waiting of list) waiting.reject(error);
     for (const map of [...maps, this.removing]) map.clear();

@@ -141,8 +141,19 @@ export class Session {
       spec: config.api,
       commands: new ApiCommands(client, defaults, runInfo(config, link)),
       onError: (error) => logger.log('error', 'an API request failed', { reason: String(error) }),
+      admits: config.target.kind === 'run' ? await this.clientJudge() : undefined,
     });
     await server.listen();
+  }
+
+  /** The command sees the API socket and has our rights to it: its clients are told by their network namespace. */
+  private async clientJudge(): Promise<((inode: number) => Promise<boolean>) | undefined> {
+    if (await this.client.isNear(0)) return (inode) => this.client.isNear(inode);
+    this.logger.log(
+      'warn',
+      'COMMAND can use the API socket: this kernel has no unix_diag to tell its clients by',
+    );
+    return undefined;
   }
 
   private startResolvers(): void {

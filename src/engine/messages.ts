@@ -53,6 +53,11 @@ export type Command =
   /** Answer to `resolveHost`. `reason` is one line, empty on success. */
   | { type: 'hostResolved'; request: number; target: HostEnd | null; reason: string }
   | { type: 'listFlows'; request: number }
+  /**
+   * Whether the client of the accepted unix socket with this inode is in our network namespace. With inode 0, whether that
+   * can be found out at all, from now on.
+   */
+  | { type: 'judgePeer'; request: number; inode: number }
   /** Cut a flow: RST to both sides. */
   | { type: 'closeFlow'; request: number; flow: number };
 
@@ -88,4 +93,6 @@ export type Event =
   /** Answer to `listFlows`, in pieces; `more` of them follow. */
   | { type: 'flows'; request: number; flows: FlowInfo[]; more: boolean }
   | { type: 'flowClosed'; request: number; existed: boolean }
+  /** `near`: it was (inode 0: it can). */
+  | { type: 'peerJudged'; request: number; near: boolean }
   | FlowReport;

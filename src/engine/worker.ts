@@ -25,6 +25,7 @@ import { firstPage, Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
 import { SystemRandom } from '../sys/random.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
+import { UNIX_PEERS_BYTES, UnixPeers } from '../sys/unix-peers.ts';
 import { BessListener } from './bess-listener.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
@@ -67,6 +68,7 @@ class Engine {
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
   readonly #flowLister: FlowLister;
+  #peers: UnixPeers | undefined;
   #nextFlow = 1;
   readonly #seenErrors = new Set<string>();
 
@@ -210,6 +212,14 @@ class Engine {
         return;
       case 'listFlows':
         this.#flowLister.ask(command.request);
+        return;
+      case 'judgePeer':
+        this.#peers ??= new UnixPeers(this.#memory, this.#slab.region(UNIX_PEERS_BYTES));
+        post({
+          type: 'peerJudged',
+          request: command.request,
+          near: command.inode === 0 ? this.#peers.available() === 0 : this.#peers.isNear(command.inode) > 0,
+        });
         return;
       case 'closeFlow': {
         const existed = this.#guests.some((guest) => guest.closeFlow(command.flow));

@@ -9,6 +9,7 @@
  * then the one that has been silent for longest. Bytes per request; 30 s from the last piece of the request to the answer
  * taken.
  */
+import { fstatSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { ApiSpec } from '../../config.ts';
 import { sayError } from '../say.ts';
@@ -39,11 +40,19 @@ function refusal(reason: string): string {
   return JSON.stringify({ error: { desc: `bad request: ${reason}` } });
 }
 
+/** Nobody but the runtime knows the descriptor, and it tells nobody. Rejects when it is closed already. */
+async function inodeOf(socket: Socket): Promise<number> {
+  const { _handle: handle } = socket as unknown as { _handle: { fd: number } | null };
+  return fstatSync(handle?.fd ?? -1).ino;
+}
+
 export interface ApiServerOptions {
   spec: ApiSpec;
   commands: ApiCommands;
   /** Told about what must not happen: a request that failed for a reason of ours. */
   onError: (error: unknown) => void;
+  /** Whether the client at the other end of the socket with this inode is to be served; without, every one is. */
+  admits?: ((inode: number) => Promise<boolean>) | undefined;
 }
 
 export class ApiServer {
@@ -58,7 +67,8 @@ export class ApiServer {
 
   constructor(options: ApiServerOptions) {
     this.options = options;
-    this.server = createServer({ allowHalfOpen: true }, (socket) => this.accept(socket));
+    const accept = options.admits === undefined ? this.accept : this.judge;
+    this.server = createServer({ allowHalfOpen: true }, (socket) => accept.call(this, socket));
   }
 
   /** Resolves when clients can connect; rejects with `SocketFileError`. */
@@ -69,11 +79,22 @@ export class ApiServer {
     this.server.unref();
   }
 
-  private accept(socket: Socket): void {
+  private judge(socket: Socket): void {
+    socket.on('error', () => socket.destroy());
+    const admitted = inodeOf(socket).then((inode) => this.options.admits?.(inode));
+    void admitted
+      .catch(() => false)
+      .then((admitted) => {
+        const client = this.accept(socket);
+        if (admitted !== true) client?.refuse('not from inside');
+      });
+  }
+
+  private accept(socket: Socket): Client | undefined {
     if (this.clients >= CLIENTS_AT_ONCE && !this.part(0)) {
       socket.on('error', () => undefined);
       socket.end(refusal('too many clients'), () => socket.destroy());
-      return;
+      return undefined;
     }
     this.clients++;
     this.watch();
@@ -91,6 +112,7 @@ export class ApiServer {
       },
     });
     this.waiting.add(client);
+    return client;
   }
 
   /** See to it, in a while, that no more clients are kept than may be. */
@@ -155,6 +177,13 @@ class Client {
       clearTimeout(this.timer);
       this.leave();
     });
+  }
+
+  /** Say why in place of an answer. */
+  refuse(reason: string): void {
+    this.answering = true;
+    this.events.settled();
+    this.reply(refusal(reason));
   }
 
   /** Say why, and close at once. */
