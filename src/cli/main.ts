@@ -4,6 +4,7 @@
  */
 import { defaultLimits } from '../config.ts';
 import { ownProcess } from '../control/own-process.ts';
+import { sayError, sayOut } from '../control/say.ts';
 import { Supervisor } from '../control/supervisor.ts';
 import { packageVersion } from '../package-root.ts';
 import type { Invocation } from './options.ts';
@@ -12,7 +13,7 @@ import type { Invocation } from './options.ts';
 const EXIT_USAGE = 2;
 
 function tell(error: Error): void {
-  process.stderr.write(`tslirp: ${error.message}\n`);
+  sayError(`tslirp: ${error.message}\n`);
   process.exitCode = EXIT_USAGE;
 }
 
@@ -82,7 +83,7 @@ async function main(): Promise<void> {
     return;
   }
   if ('text' in invocation) {
-    process.stdout.write(invocation.text);
+    sayOut(invocation.text);
     await supervisor?.stop();
     return;
   }

@@ -6,12 +6,13 @@
  * reader does not take at once is kept up to a bound, and beyond that lines are lost, whole and from the end.
  *
  * A pipe is opened anew through /proc, which gives a description of our own that can be non-blocking without being so for
- * others. A socket (what Node's child processes have) is made non-blocking by the runtime, as it is for every program in
- * Node. Everything else (files, terminals, a pipe of another user's) is written as it is. At the end of the process a reader
+ * others; so is a terminal, which may have been stopped. A socket (what Node's child processes have) is made non-blocking by
+ * the runtime, as it is for every program in Node. Everything else (files, a pipe of another user's) is written as it is. At the end of the process a reader
  * that is only slow gets a moment more.
  */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { isatty } from 'node:tty';
 
 /** Bytes kept for a reader that is slow. */
 const BACKLOG_MAX = 4 * 1024 * 1024;
@@ -22,22 +23,29 @@ const FINISH_POLL_MS = 2;
 
 export class LineOutput {
   readonly #fd: number;
+  readonly #backlogMax: number;
   /** What the reader has not taken yet, and where in the first of it we are. */
   #backlog: Buffer[] = [];
   #backlogBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #broken = false;
 
-  constructor(fd = 1) {
+  constructor(fd = 1, backlogMax: number = BACKLOG_MAX) {
     this.#fd = reopen(fd);
+    this.#backlogMax = backlogMax;
     process.on('exit', () => this.#finish());
   }
 
   /** False: it is lost. */
   line(text: string): boolean {
-    if (this.#broken) return false;
-    const bytes = Buffer.from(`${text}\n`);
-    if (this.#backlogBytes + bytes.length > BACKLOG_MAX) return false;
+    return this.text(`${text}\n`);
+  }
+
+  /** One line or several, with their ends. False: all of it is lost. */
+  text(text: string): boolean {
+    if (this.#broken || text === '') return !this.#broken;
+    const bytes = Buffer.from(text);
+    if (this.#backlogBytes + bytes.length > this.#backlogMax) return false;
     this.#backlog.push(bytes);
     this.#backlogBytes += bytes.length;
     if (this.#timer === undefined) this.#drain();
@@ -92,8 +100,9 @@ function reopen(fd: number): number {
     const stat = fstatSync(fd);
     // Opening it is what makes it non-blocking; it is never written by way of this object.
     if (stat.isSocket()) opened.push(new Socket({ fd, readable: false, writable: true }).unref());
-    if (!stat.isFIFO()) return fd;
-    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
+    if (!stat.isFIFO() && !isatty(fd)) return fd;
+    const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
+    return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
   } catch {
     return fd;
   }

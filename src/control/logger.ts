@@ -1,19 +1,25 @@
 /**
  * The log, on stderr: for people when that is a terminal, JSON lines otherwise. Every line is written before the call
- * returns, so that nothing is lost however the process ends.
+ * returns, so that nothing is lost however the process ends; but nobody waits for a reader that does not read. What is lost
+ * then is counted, and told when there is room again.
  *
  * Loading the logging library costs more than it takes to open a device. So lines are only kept at first; `activate`,
  * called when the network is up, loads the library and writes them. An error or the end of the process does so too.
  */
 import { createRequire } from 'node:module';
+import { isatty } from 'node:tty';
 import type { Logger as Pino } from 'pino';
 import type { Config } from '../config.ts';
+import { standardError } from './say.ts';
 
 export type LogLevel = Exclude<Config['logLevel'], 'silent'>;
 export type LogFields = Record<string, unknown>;
 
 /** Lines that wait for a library which cannot be loaded. */
 const MOST_KEPT = 100;
+
+/** The number of level `warn` in a line. */
+const PINO_WARN = 40;
 
 const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
 
@@ -30,6 +36,8 @@ export class Logger {
 
   constructor(level: Config['logLevel']) {
     this.level = level;
+    // Opened while everything is in sight.
+    standardError();
     process.on('exit', this.flush);
   }
 
@@ -71,15 +79,36 @@ function open(level: Config['logLevel'], locate: (library: string) => string): P
   const { pino } = load(locate('pino')) as typeof import('pino');
   // The time is put in by us: of when it happened, not of when it was written.
   const options = { level, base: null, timestamp: false };
-  if (!process.stderr.isTTY) {
-    const destination = pino.destination({ dest: 2, sync: true });
-    // Lines that nobody takes are lost.
-    destination.on('error', () => undefined);
-    return pino(options, destination);
+  if (!isatty(2)) return pino(options, new CountingOutput((line) => line));
+  const { prettyFactory } = load(locate('pino-pretty')) as typeof import('pino-pretty');
+  const { NO_COLOR = '', TERM } = process.env;
+  const format = prettyFactory({
+    // no-color.org
+    colorize: NO_COLOR === '' && TERM !== 'dumb',
+    singleLine: true,
+    translateTime: 'SYS:HH:MM:ss.l',
+  });
+  return pino(options, new CountingOutput(format));
+}
+
+/** Standard error, and how many lines it did not take. */
+class CountingOutput {
+  readonly #format: (line: string) => string;
+  #lost = 0;
+
+  constructor(format: (line: string) => string) {
+    this.#format = format;
   }
-  const pretty = load(locate('pino-pretty')) as typeof import('pino-pretty');
-  return pino(
-    options,
-    pretty({ destination: 2, sync: true, colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l' }),
-  );
+
+  write(line: string): void {
+    const before = this.#lost === 0 ? '' : this.#format(this.#gap());
+    // Both or none: the one is shorter than the other, and would take the last of the room.
+    if (standardError().text(before + this.#format(line))) this.#lost = 0;
+    else this.#lost++;
+  }
+
+  #gap(): string {
+    const msg = `${this.#lost} log lines are missing here: nobody has read standard error`;
+    return `${JSON.stringify({ level: PINO_WARN, time: Date.now(), msg })}\n`;
+  }
 }

@@ -1,34 +1,26 @@
 /**
- * Text on standard output and standard error, as a program says it whose readers may have gone: what cannot be written is
- * lost, and nothing else happens. `process.stderr.write` would throw, or end the process with an EPIPE.
+ * Text on standard output and standard error, as a program says it whose readers may have gone or be stuck: what cannot be
+ * written is lost, and nothing else happens. `process.stderr.write` would wait, throw, or end the process with an EPIPE.
  */
-import { writeSync } from 'node:fs';
+import { LineOutput } from './line-output.ts';
 
-/** A reader that shares a non-blocking pipe with us gets this long, in steps, to take what we say. */
-const PATIENCE_STEPS = 50;
-const STEP_MS = 10;
+/** Bytes that wait for whoever reads standard error. */
+const ERRORS_MAX = 256 * 1024;
 
-function pause(): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STEP_MS);
-}
+let output: LineOutput | undefined;
+let errors: LineOutput | undefined;
 
-function say(fd: 1 | 2, text: string): void {
-  let rest = Buffer.from(text);
-  for (let step = 0; rest.length > 0 && step < PATIENCE_STEPS; ) {
-    try {
-      rest = rest.subarray(writeSync(fd, rest));
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
-      step++;
-      pause();
-    }
-  }
+/** Standard error, also for the log, so that everything there comes in one order. */
+export function standardError(): LineOutput {
+  errors ??= new LineOutput(2, ERRORS_MAX);
+  return errors;
 }
 
 export function sayOut(text: string): void {
-  say(1, text);
+  output ??= new LineOutput(1);
+  output.text(text);
 }
 
 export function sayError(text: string): void {
-  say(2, text);
+  standardError().text(text);
 }

@@ -143,11 +143,12 @@ export async function serveRun(
     await command.present;
     const link = await session.bringUp(namespaceOfProcess(command.pid));
     await session.openApi(link);
+    // Meanwhile the command prepares: the log library is loaded now, and what it has to say comes before the command.
+    logger.activate();
     await command.prepared;
     await session.confine(command.pid);
     signalReady(config.readyFd);
     command.go();
-    logger.activate();
   } catch (error) {
     fail(error);
   }

@@ -2,7 +2,7 @@
  * What `slirpnetstack` does, in the order in which it does it: flags, metrics, link, local forwards, remote forwards, and
  * the word that it has started; then flows are told as they come and go, until a signal ends it.
  */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
 import { Ending } from '../../control/lifecycle.ts';
@@ -10,6 +10,7 @@ import { LineOutput } from '../../control/line-output.ts';
 import { Logger } from '../../control/logger.ts';
 import type { MetricsServer } from '../../control/metrics-server.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../control/namespace.ts';
+import { sayError, sayOut } from '../../control/say.ts';
 import { Session } from '../../control/session.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
@@ -32,11 +33,7 @@ const EBADF = 9;
 const EXIT_BROKEN = 1;
 
 function say(line: string): void {
-  try {
-    writeSync(2, `${oneLine(line)}\n`);
-  } catch {
-    // Nobody listens.
-  }
+  sayError(`${oneLine(line)}\n`);
 }
 
 export async function run(signals: EndSignals): Promise<void> {
@@ -50,7 +47,7 @@ export async function run(signals: EndSignals): Promise<void> {
     process.exitCode = ExitStatus.Usage;
     return;
   }
-  if (options.version) process.stdout.write(versionText());
+  if (options.version) sayOut(versionText());
   else await new Program(options).start(signals);
 }
 
