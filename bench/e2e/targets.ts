@@ -58,7 +58,7 @@ export const targets: readonly Target[] = [
       }),
     ),
   ),
-  ...['1', '16', '256', 'fresh'].flatMap((name): Target[] => [
+  ...['1/pinned', '16', '256', 'fresh/pinned'].flatMap((name): Target[] => [
     { cell: `dns/${name}`, metric: 'rate', opponent: 'better peer', bound: 1 },
     { cell: `dns/${name}`, metric: 'unanswered', bound: 0 },
   ]),

@@ -5,6 +5,7 @@
 import { DNS_ADDRESS, SERVER_ADDRESS } from '../namespaces.ts';
 import { withSession } from '../session.ts';
 import type { Cell, Metric } from '../workload.ts';
+import { placement } from './latency.ts';
 
 const PORT = 53;
 
@@ -13,22 +14,24 @@ const METRICS: readonly Metric[] = [
   { id: 'unanswered', title: 'unanswered', unit: '', better: 'lower', digits: 0 },
 ];
 
-/** Cells of the DNS workload. */
+/** Cells of the DNS workload. Where one waits for the other, pinned shows what the stack costs and free mostly wake-ups. */
 export const dnsCells: readonly Cell[] = [
-  ...[1, 16, 256].map((outstanding) =>
+  ...[true, false].map((pinned) => dnsCell('1', '1 outstanding', 1, false, pinned)),
+  ...[16, 256].map((outstanding) =>
     dnsCell(String(outstanding), `${outstanding} outstanding`, outstanding, false),
   ),
-  dnsCell('fresh', 'one by one from new sockets', 1, true),
+  ...[true, false].map((pinned) => dnsCell('fresh', 'one by one from new sockets', 1, true, pinned)),
 ];
 
-function dnsCell(name: string, title: string, outstanding: number, fresh: boolean): Cell {
+function dnsCell(name: string, title: string, outstanding: number, fresh: boolean, pinned?: boolean): Cell {
+  const place = pinned ? 'pinned' : 'free';
   return {
-    id: `dns/${name}`,
+    id: pinned === undefined ? `dns/${name}` : `dns/${name}/${place}`,
     table: 'DNS queries',
-    title,
+    title: pinned === undefined ? title : `${title}, ${place}`,
     metrics: METRICS,
     measure: (contender, timing) =>
-      withSession({ contender, mtu: 1500 }, async (session) => {
+      withSession({ contender, mtu: 1500, ...placement(pinned === true) }, async (session) => {
         await session.agent('host').ask('serve-dns', { address: SERVER_ADDRESS, port: PORT });
         const { warmUpMs, durationMs } = timing;
         const address = contender === 'veth' ? SERVER_ADDRESS : DNS_ADDRESS;
