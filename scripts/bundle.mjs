@@ -5,11 +5,12 @@
 // Compiling is the next most: V8's result is kept beside each file (NAME.cache), and NAME.cjs is what loads both. V8 looks
 // whether it is its own, so with another Node it is compiled again. These files differ from build to build.
 import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
 import { build } from 'esbuild';
 
-const source = new URL('../dist/src/', import.meta.url).pathname;
-const target = new URL('../dist/bundle/', import.meta.url).pathname;
+const source = fileURLToPath(new URL('../dist/src/', import.meta.url));
+const target = fileURLToPath(new URL('../dist/bundle/', import.meta.url));
 const entryPoints = {
   tslirp: `${source}cli/main.js`,
   slirp4netns: `${source}cli/slirp4netns/main.js`,
