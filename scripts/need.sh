@@ -7,7 +7,7 @@ set -eu
 
 # program:package, by purpose
 demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
-test="$demo busybox:busybox crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
+test="$demo busybox:busybox bwrap:bubblewrap crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
   nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runsc:runsc runuser:util-linux socat:socat
   strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd"
 bench="$demo iperf3:iperf3 pasta:passt slirp4netns:slirp4netns sysctl:procps taskset:util-linux"
