@@ -1,6 +1,6 @@
 # What the process was started with, noted before anything of ours changes it, and before a runtime obeys it that is not
 # what the user meant: TSLIRP_FOUND says what is closed, ignored and open, and variables that Node would obey are there
-# under another name. src/control/found.ts reads both, and gives a command what was there.
+# under another name. src/app/found.ts reads both, and gives a command what was there.
 use strict;
 
 # For Node and its libraries. Reading the certificates of one of them would take longer than the rest of the start.

@@ -5,19 +5,19 @@
  * because V8 keeps those as doubles, which is where hidden allocations come from.
  */
 import { defaultAddresses, defaultLimits } from '../../src/config.ts';
-import type { Clock } from '../../src/forward/loop-services.ts';
+import type { Clock } from '../../src/forward/flow/loop-services.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
-import { Egress } from '../../src/stack/egress.ts';
 import { HalfSipHash } from '../../src/stack/half-sip-hash.ts';
-import { Icmp } from '../../src/stack/icmp.ts';
-import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
-import { Ingress } from '../../src/stack/ingress.ts';
-import type { IngressHandler } from '../../src/stack/ingress-parts.ts';
-import type { Link, TxFrame } from '../../src/stack/link.ts';
-import { NeighborTable } from '../../src/stack/neighbor.ts';
-import { OwnAddresses } from '../../src/stack/own-addresses.ts';
-import { Reassembler } from '../../src/stack/reassembly.ts';
+import { Icmp } from '../../src/stack/icmp/icmp.ts';
+import { ErrorLimiter } from '../../src/stack/icmp/limit.ts';
+import { OwnAddresses } from '../../src/stack/ip/own-addresses.ts';
+import { Reassembler } from '../../src/stack/ip/reassembly.ts';
+import { Egress } from '../../src/stack/link/egress.ts';
+import { Ingress } from '../../src/stack/link/ingress.ts';
+import type { IngressHandler } from '../../src/stack/link/ingress-parts.ts';
+import type { Link, TxFrame } from '../../src/stack/link/link.ts';
+import { NeighborTable } from '../../src/stack/neighbor/cache.ts';
 import type { Rng } from '../../src/stack/rng.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
 import { checksum, pseudoHeaderSum, sumBytes } from '../../src/stack/wire/checksum.ts';

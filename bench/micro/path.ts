@@ -2,9 +2,9 @@
 import { closeSync, openSync } from 'node:fs';
 import { defaultAddresses } from '../../src/config.ts';
 import { TapLink } from '../../src/device/tap-link.ts';
-import type { IngressHandler } from '../../src/stack/ingress-parts.ts';
-import { TxFrame } from '../../src/stack/link.ts';
-import type { Packet } from '../../src/stack/packet.ts';
+import type { IngressHandler } from '../../src/stack/link/ingress-parts.ts';
+import { TxFrame } from '../../src/stack/link/link.ts';
+import type { Packet } from '../../src/stack/link/packet.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
 import { checksum, pseudoHeaderSum, sumBytes } from '../../src/stack/wire/checksum.ts';
 import type { TcpHeader } from '../../src/stack/wire/tcp.ts';

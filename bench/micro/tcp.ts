@@ -1,7 +1,7 @@
 /** One connection without I/O, driven as its flow drives it: a segment in, the batch ends, what is to be sent is polled. */
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Counters } from '../../src/stack/counters.ts';
-import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
+import { ErrorLimiter } from '../../src/stack/icmp/limit.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
 import { EV_DELIVER, TcpConnection, type TcpEnvironment, TcpState } from '../../src/stack/tcp/connection.ts';

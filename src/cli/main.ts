@@ -2,9 +2,10 @@
  * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
+
+import { ownProcess } from '../app/own-process.ts';
+import { sayError, sayOut } from '../app/say.ts';
 import { defaultLimits } from '../config.ts';
-import { ownProcess } from '../control/own-process.ts';
-import { sayError, sayOut } from '../control/say.ts';
 import { Supervisor } from '../control/supervisor.ts';
 import { packageVersion } from '../package-root.ts';
 import type { Invocation } from './options.ts';
@@ -27,12 +28,12 @@ function refuse(error: unknown): void {
 async function resolveNames({ config, allow, deny, forwards }: Invocation): Promise<void> {
   if (allow.length > 0 || deny.length > 0) {
     const { policy } = config.guest;
-    const { resolveAllow, resolveRules } = await import('../control/names.ts');
+    const { resolveAllow, resolveRules } = await import('../control/names/rule-names.ts');
     [policy.allow, policy.deny] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
   }
   if (forwards.length > 0) {
     const [{ Resolver }, { toForwardSpec }] = await Promise.all([
-      import('../control/resolver.ts'),
+      import('../control/names/resolver.ts'),
       import('./forward-spec.ts'),
     ]);
     const resolver = new Resolver();
@@ -46,8 +47,8 @@ async function resolveNames({ config, allow, deny, forwards }: Invocation): Prom
 async function serve(invocation: Invocation, supervisor: Supervisor): Promise<void> {
   const { config } = invocation;
   const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
-    import('../control/serve.ts'),
-    import('../control/logger.ts'),
+    import('../app/guest-process.ts'),
+    import('../app/logger.ts'),
   ]);
   try {
     await resolveNames(invocation);

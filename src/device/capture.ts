@@ -11,7 +11,7 @@
  */
 import type { CaptureFormat } from '../config.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { Link, TxFrame } from '../stack/link.ts';
+import type { Link, TxFrame } from '../stack/link/link.ts';
 import { checksum, sumBytes } from '../stack/wire/checksum.ts';
 import { ETHERNET_HEADER_LEN } from '../stack/wire/ethernet.ts';
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM, type VnetHeader } from '../stack/wire/vnet-header.ts';

@@ -1,5 +1,5 @@
 /** A `Link` as its owner sees it: a descriptor to wait for, and frames to be read from it in batches. */
-import type { Link } from '../stack/link.ts';
+import type { Link } from '../stack/link/link.ts';
 
 /** Frames per batch; also what bounds the share of a turn that input may take. */
 export const BATCH_FRAMES = 64;

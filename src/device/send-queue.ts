@@ -3,7 +3,7 @@
  * length; a length of 0 says that the rest of the ring is left empty because the next frame did not fit there.
  */
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { TxFrame } from '../stack/link.ts';
+import type { TxFrame } from '../stack/link/link.ts';
 
 const LENGTH_BYTES = 4;
 

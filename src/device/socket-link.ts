@@ -10,7 +10,7 @@
  * or we are ended. There are no offloads: every checksum is ours.
  */
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { TxFrame } from '../stack/link.ts';
+import type { TxFrame } from '../stack/link/link.ts';
 import { EAGAIN, ENOBUFS } from '../sys/errno.ts';
 import { write } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';

@@ -8,7 +8,7 @@
  * so be gathered into one system call.
  */
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { TxFrame } from '../stack/link.ts';
+import type { TxFrame } from '../stack/link/link.ts';
 import { emitVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EBADF } from '../sys/errno.ts';

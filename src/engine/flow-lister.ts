@@ -3,8 +3,8 @@
  * packet for a fifth of a second (X-02, G-7). One question after the other; flows that end meanwhile are left out.
  */
 
-import type { FlowInfo, ListedFlow } from '../forward/flow-info.ts';
-import type { Clock, IoHandler, Poller } from '../forward/loop-services.ts';
+import type { FlowInfo, ListedFlow } from '../forward/flow/info.ts';
+import type { Clock, IoHandler, Poller } from '../forward/flow/loop-services.ts';
 
 /** About 3 ms. */
 const FLOWS_PER_TURN = 250;

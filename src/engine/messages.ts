@@ -5,9 +5,9 @@
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
 import type { DeviceStep } from '../device-error.ts';
-import type { FlowInfo, FlowReport } from '../forward/flow-info.ts';
+import type { FlowInfo, FlowReport } from '../forward/flow/info.ts';
 
-export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '../forward/flow-info.ts';
+export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '../forward/flow/info.ts';
 
 /** `workerData` of the data-plane thread. */
 export interface EngineOptions {

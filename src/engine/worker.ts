@@ -9,12 +9,12 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import type { GuestSpec, Limits } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
-import { DescriptorBudget } from '../forward/descriptor-budget.ts';
-import type { ListedFlow } from '../forward/flow-info.ts';
-import { ForwardError } from '../forward/forward-error.ts';
-import { HostNames } from '../forward/host-names.ts';
-import { HostScratch } from '../forward/host-scratch.ts';
-import { Resolvers } from '../forward/resolvers.ts';
+import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
+import type { ListedFlow } from '../forward/flow/info.ts';
+import { HostScratch } from '../forward/host/scratch.ts';
+import { ForwardError } from '../forward/publish/forward-error.ts';
+import { HostNames } from '../forward/target/name-questions.ts';
+import { Resolvers } from '../forward/target/resolvers.ts';
 import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { SearchDomains } from '../stack/wire/search-domains.ts';
@@ -31,11 +31,11 @@ import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { FlowLister } from './flow-lister.ts';
 import { type EngineServices, Guest } from './guest.ts';
-import { HostRoutes } from './host-routes.ts';
 import { hostView } from './host-view.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
 import { type OpenDevice, openDescriptor, openDevice } from './open-device.ts';
+import { HostRoutes } from './route-watch.ts';
 
 /** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
 const FIXED_BYTES = 16 * 1024 * 1024;

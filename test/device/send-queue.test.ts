@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SendQueue } from '../../src/device/send-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
-import { TxFrame } from '../../src/stack/link.ts';
+import { TxFrame } from '../../src/stack/link/link.ts';
 import { seededRng } from '../support/seeded-rng.ts';
 
 const QUEUE_BYTES = 4096;

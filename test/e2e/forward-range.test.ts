@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { address, srv, startNameServer, tableReply } from '../control/support/name-server.ts';
+import { address, srv, startNameServer, tableReply } from '../control/names/support/name-server.ts';
 import { GuestAgent } from '../support/guest-agent.ts';
 import { GATEWAY4, HOST4, startGuest, tslirpCommand } from '../support/namespaces.ts';
 import * as host from '../support/net-actions.ts';

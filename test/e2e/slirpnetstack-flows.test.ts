@@ -1,7 +1,7 @@
 /** What passes through slirpnetstack, and what it says of it: firewall, remote and local forwards, names, the link. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { address as record, srv, startNameServer, tableReply } from '../control/support/name-server.ts';
+import { address as record, srv, startNameServer, tableReply } from '../control/names/support/name-server.ts';
 import { GATEWAY4, GATEWAY6, HOST4, HOST4_OTHER, HOST6 } from '../support/namespaces.ts';
 import * as host from '../support/net-actions.ts';
 import { must } from '../support/processes.ts';

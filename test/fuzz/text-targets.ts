@@ -1,14 +1,14 @@
 /** What users, API clients and proxies write: command lines, rules, forwards, JSON requests, PROXY headers, resolv.conf. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { ApiCommands, type ApiEngine } from '../../src/api/commands.ts';
+import { RequestText, TextState } from '../../src/api/request-text.ts';
 import { parseForwardRule } from '../../src/cli/forward-rule.ts';
 import { parseArguments } from '../../src/cli/options.ts';
 import { defaultAddresses } from '../../src/config.ts';
-import { ApiCommands, type ApiEngine } from '../../src/control/api/commands.ts';
-import { RequestText, TextState } from '../../src/control/api/request-text.ts';
 import { MAX_SERVERS, parseResolvConf } from '../../src/control/resolv-conf.ts';
 import { parseRuleEntry, toRuleSpec } from '../../src/firewall/rule.ts';
-import { PROXY_MAX, ProxyHeader, parseProxyHeader } from '../../src/stack/wire/proxy-protocol.ts';
+import { PROXY_MAX, ProxyHeader, parseProxyHeader } from '../../src/forward/tcp/proxy-protocol.ts';
 import { type Change, changes, mutate, type Target } from './target.ts';
 
 /** Text made of the pieces that mean something here, joined without mercy. */

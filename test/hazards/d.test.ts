@@ -1,4 +1,4 @@
-/** Hazards D: names and DHCP. test/forward/dns-flows.test.ts has the forwarder with real sockets. */
+/** Hazards D: names and DHCP. test/forward/dns/flows.test.ts has the forwarder with real sockets. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Datagram, StreamFile } from '../support/lab/fake-kernel.ts';

@@ -1,4 +1,4 @@
-/** Hazards F: fragments, both families. test/stack/reassembly.test.ts has the reassembler by itself. */
+/** Hazards F: fragments, both families. test/stack/ip/reassembly.test.ts has the reassembler by itself. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FULL } from '../support/full.ts';

@@ -1,4 +1,4 @@
-/** Hazards R: resources. R-04 is the forwards' (test/control/descriptor-check.test.ts, test/control/forward-log.test.ts). */
+/** Hazards R: resources. R-04 is the forwards' (test/control/descriptor-check.test.ts, test/app/forward-log.test.ts). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FULL } from '../support/full.ts';

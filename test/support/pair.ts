@@ -10,7 +10,7 @@ import type { Congestion } from '../../src/config.ts';
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
-import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
+import { ErrorLimiter } from '../../src/stack/icmp/limit.ts';
 import type { CongestionControl } from '../../src/stack/tcp/congestion/congestion.ts';
 import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';

@@ -7,7 +7,7 @@
 import { Parts } from '../../src/stack/buffer/byte-queue.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
-import { ErrorLimiter } from '../../src/stack/icmp-limit.ts';
+import { ErrorLimiter } from '../../src/stack/icmp/limit.ts';
 import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { EventLoop } from '../../src/engine/event-loop.ts';
-import { HostScratch } from '../../src/forward/host-scratch.ts';
-import { payloadRegion, ReceiveSlots } from '../../src/forward/udp-batch.ts';
+import { HostScratch } from '../../src/forward/host/scratch.ts';
+import { payloadRegion, ReceiveSlots } from '../../src/forward/udp/batch.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Memory } from '../../src/sys/memory.ts';
 import { putMsghdr, SOCKADDR_SIZE } from '../../src/sys/socket.ts';

@@ -4,16 +4,16 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
+import { SocketFileError } from '../../api/socket-file.ts';
+import type { Voice } from '../../app/guest-process.ts';
+import { isInherited } from '../../app/inherited.ts';
+import { ownProcess } from '../../app/own-process.ts';
+import { sayError, sayOut } from '../../app/say.ts';
 import type { Config } from '../../config.ts';
-import { SocketFileError } from '../../control/api/socket-file.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
-import { isConfined } from '../../control/launcher.ts';
-import { ownProcess } from '../../control/own-process.ts';
-import { sayError, sayOut } from '../../control/say.ts';
-import type { Voice } from '../../control/serve.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
-import { isInherited } from '../inherited.ts';
+import { isConfined } from '../../sandbox/launcher.ts';
 import { configuration } from './configuration.ts';
 import { parseOptions } from './options.ts';
 import { summary } from './texts.ts';
@@ -89,8 +89,8 @@ async function main(): Promise<void> {
   };
   const supervisor = new Supervisor({ limits: config.limits, debug: false });
   const [{ serveAttach }, { Logger }] = await Promise.all([
-    import('../../control/serve.ts'),
-    import('../../control/logger.ts'),
+    import('../../app/guest-process.ts'),
+    import('../../app/logger.ts'),
   ]);
   const { target } = config;
   if (target.kind !== 'run')

@@ -1,7 +1,7 @@
 /** Opening slirpnetstack's forwards one by one, with that program's words for what goes wrong. */
 import type { ForwardSpec, HostEnd, HostTarget } from '../../config.ts';
 import { type EngineClient, ForwardRefused, type OpenForward } from '../../control/engine-client.ts';
-import { LookupError, Resolver } from '../../control/resolver.ts';
+import { LookupError, Resolver } from '../../control/names/resolver.ts';
 import type { ForwardRule } from '../forward-rule.ts';
 import { toForwardSpec } from '../forward-spec.ts';
 import { goErrorText } from './go-errors.ts';

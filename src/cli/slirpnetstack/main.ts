@@ -1,5 +1,5 @@
 /** The `slirpnetstack` program. Signals first; everything else is loaded once they are in hand. */
-import { ownProcess } from '../../control/own-process.ts';
+import { ownProcess } from '../../app/own-process.ts';
 import { EndSignals } from './signals.ts';
 
 ownProcess();

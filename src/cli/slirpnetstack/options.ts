@@ -3,7 +3,7 @@
  * resolved where they stand, so the first thing that is wrong is what is told. Names in -L and -R stay open.
  */
 import type { Endpoint } from '../../config.ts';
-import { LookupError, Resolver } from '../../control/resolver.ts';
+import { LookupError, Resolver } from '../../control/names/resolver.ts';
 import { parseRuleEntry, RuleError, type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
 import { parseGoUint16, splitFields } from '../../firewall/rule-text.ts';
 import { type IpAddress, parseIpAddress } from '../../stack/wire/address.ts';

@@ -3,19 +3,19 @@
  * the word that it has started; then flows are told as they come and go, until a signal ends it.
  */
 import { closeSync, openSync } from 'node:fs';
+import type { MetricsServer } from '../../api/metrics-server.ts';
+import { isInherited } from '../../app/inherited.ts';
+import { Ending } from '../../app/lifecycle.ts';
+import { LineOutput } from '../../app/line-output.ts';
+import { Logger } from '../../app/logger.ts';
+import { sayError, sayOut } from '../../app/say.ts';
+import { Session } from '../../app/session.ts';
 import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
-import { Ending } from '../../control/lifecycle.ts';
-import { LineOutput } from '../../control/line-output.ts';
-import { Logger } from '../../control/logger.ts';
-import type { MetricsServer } from '../../control/metrics-server.ts';
-import { type NamespaceRef, namespaceOfPath } from '../../control/namespace.ts';
-import { sayError, sayOut } from '../../control/say.ts';
-import { Session } from '../../control/session.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
-import { isInherited } from '../inherited.ts';
+import { type NamespaceRef, namespaceOfPath } from '../../sandbox/namespace.ts';
 import { configuration } from './configuration.ts';
 import { ForwardOpener } from './forward-opener.ts';
 import { goErrorOf } from './go-errors.ts';
@@ -119,8 +119,8 @@ class Program {
       new StartError(ExitStatus.Metrics, `[!] Failed to start metrics: listen ${at.net} ${shown}: ${reason}`);
     if (at.net === 'udp') throw fail(`address ${shown}: unexpected address type`);
     const [{ MetricsServer }, { metricsPage }] = await Promise.all([
-      import('../../control/metrics-server.ts'),
-      import('../../control/metrics-page.ts'),
+      import('../../api/metrics-server.ts'),
+      import('../../api/metrics-page.ts'),
     ]);
     const server = new MetricsServer(async () => metricsPage(await this.#session.client.snapshot()));
     try {

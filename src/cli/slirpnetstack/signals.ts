@@ -4,7 +4,7 @@
  *
  * Loaded before everything else: up to here a signal has its default action.
  */
-import { onSignal } from '../../control/found.ts';
+import { onSignal } from '../../app/found.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 

@@ -10,7 +10,7 @@
  * Left out on purpose: relays (a guest's link has none: giaddr set is ignored), client identifiers (the hardware address
  * is the key), plain BOOTP, and everything a network boot would need.
  */
-import type { OwnAddresses } from '../own-addresses.ts';
+import type { OwnAddresses } from '../ip/own-addresses.ts';
 import { IpAddress } from '../wire/address.ts';
 import {
   BOOTREQUEST,

@@ -12,7 +12,7 @@
  * Left out on purpose: a last advertisement with lifetime 0 when we stop (the link goes away with us), and managed
  * configuration (DHCPv6).
  */
-import type { OwnAddresses } from '../own-addresses.ts';
+import type { OwnAddresses } from '../ip/own-addresses.ts';
 import type { Rng } from '../rng.ts';
 import { IpAddress } from '../wire/address.ts';
 import { DropReason } from '../wire/drop-reason.ts';

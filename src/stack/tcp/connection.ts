@@ -19,7 +19,7 @@ import { ByteQueue } from '../buffer/byte-queue.ts';
 import { ReassemblyQueue } from '../buffer/reassembly-queue.ts';
 import type { Slab } from '../buffer/slab.ts';
 import type { Counters } from '../counters.ts';
-import type { ErrorLimiter } from '../icmp-limit.ts';
+import type { ErrorLimiter } from '../icmp/limit.ts';
 import type { TcpHeader } from '../wire/tcp.ts';
 import type { CongestionControl } from './congestion/congestion.ts';
 import { RttEstimator } from './rtt.ts';

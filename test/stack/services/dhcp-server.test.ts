@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultAddresses as plan } from '../../../src/config.ts';
-import { OwnAddresses } from '../../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../../src/stack/ip/own-addresses.ts';
 import { DhcpServer } from '../../../src/stack/services/dhcp-server.ts';
 import { IpAddress, parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DHCP_NAK, DhcpMessage, parseDhcp } from '../../../src/stack/wire/dhcp.ts';

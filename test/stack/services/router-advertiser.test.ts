@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultAddresses as plan } from '../../../src/config.ts';
-import { OwnAddresses } from '../../../src/stack/own-addresses.ts';
+import { OwnAddresses } from '../../../src/stack/ip/own-addresses.ts';
 import { RouterAdvertiser } from '../../../src/stack/services/router-advertiser.ts';
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';

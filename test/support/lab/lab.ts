@@ -25,14 +25,14 @@ import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
 import { parseRuleEntry, type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
 import type { PolicySpec } from '../../../src/firewall/verdict.ts';
-import { DescriptorBudget } from '../../../src/forward/descriptor-budget.ts';
+import { DescriptorBudget } from '../../../src/forward/flow/descriptor-budget.ts';
 import type {
   FlowEvent,
   FlowInfo,
   ListedFlow,
   Refusal,
   RefusalsLeftOut,
-} from '../../../src/forward/flow-info.ts';
+} from '../../../src/forward/flow/info.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
 import { SearchDomains } from '../../../src/stack/wire/search-domains.ts';
@@ -71,9 +71,9 @@ const engine = {
   ...(await import('../../../src/device/tap-link.ts')),
   ...(await import('../../../src/engine/event-loop.ts')),
   ...(await import('../../../src/engine/guest.ts')),
-  ...(await import('../../../src/forward/host-names.ts')),
-  ...(await import('../../../src/forward/host-scratch.ts')),
-  ...(await import('../../../src/forward/resolvers.ts')),
+  ...(await import('../../../src/forward/target/name-questions.ts')),
+  ...(await import('../../../src/forward/host/scratch.ts')),
+  ...(await import('../../../src/forward/target/resolvers.ts')),
   ...(await import('../../../src/sys/memory.ts')),
 };
 

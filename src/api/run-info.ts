@@ -1,0 +1,23 @@
+/** What `info` answers: what this run is, as far as it is settled at the start. */
+import type { Config } from '../config.ts';
+import type { LinkInfo } from '../engine/messages.ts';
+import { describePolicy } from '../firewall/verdict.ts';
+import { packageVersion } from '../package-root.ts';
+import type { RunInfo } from './commands.ts';
+
+export function runInfo(config: Config, link: LinkInfo): RunInfo {
+  const { addresses, policy, behavior, source4, source6, dns } = config.guest;
+  return {
+    program: 'tslirp',
+    version: packageVersion(),
+    pid: process.pid,
+    addresses,
+    interface: link.name,
+    mtu: link.mtu,
+    policy: { ...policy, description: describePolicy(policy) },
+    host_loopback: behavior.gatewayIsLoopback,
+    dns,
+    outbound_addr: source4,
+    outbound_addr6: source6,
+  };
+}

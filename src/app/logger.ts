@@ -1,0 +1,112 @@
+/**
+ * The log, on stderr: for people when that is a terminal, JSON lines otherwise. Every line is written before the call
+ * returns, so that nothing is lost however the process ends; but nobody waits for a reader that does not read. What is lost
+ * then is counted, and told when there is room again.
+ *
+ * Loading the logging library costs more than it takes to open a device. So lines are only kept at first; `activate`,
+ * called when the network is up, loads the library and writes them. An error or the end of the process does so too.
+ */
+import { createRequire } from 'node:module';
+import { isatty } from 'node:tty';
+import type { Logger as Pino } from 'pino';
+import type { Config } from '../config.ts';
+import type { Log, LogFields, LogLevel } from '../control/log.ts';
+import { standardError } from './say.ts';
+
+/** Lines that wait for a library which cannot be loaded. */
+const MOST_KEPT = 100;
+
+/** The number of level `warn` in a line. */
+const PINO_WARN = 40;
+
+const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
+
+export class Logger implements Log {
+  private readonly level: Config['logLevel'];
+  private readonly kept: { level: LogLevel; message: string; fields: LogFields }[] = [];
+  private readonly flush = (): void => {
+    if (this.kept.length > 0) this.activate();
+  };
+  /** Lines are written at once from now on; the library itself is loaded with the first of them. */
+  private active = false;
+  private pino: Pino | undefined;
+  private locate: (library: string) => string = (library) => library;
+
+  constructor(level: Config['logLevel']) {
+    this.level = level;
+    // Opened while everything is in sight.
+    standardError();
+    process.on('exit', this.flush);
+  }
+
+  enabled(level: LogLevel): boolean {
+    return this.level !== 'silent' && order.indexOf(level) >= order.indexOf(this.level);
+  }
+
+  log(level: LogLevel, message: string, fields: LogFields = {}): void {
+    if (!this.enabled(level)) return;
+    this.kept.push({ level, message, fields: { ...fields, time: Date.now() } });
+    if (this.active || level === 'error' || level === 'fatal') this.activate();
+  }
+
+  /** From now on, what is in the directory `from` is found at `to`. */
+  moveLibraries(from: string, to: string): void {
+    const { resolve } = createRequire(import.meta.url);
+    const places = new Map(['pino', 'pino-pretty'].map((name) => [name, resolve(name).replace(from, to)]));
+    this.locate = (library) => places.get(library) ?? library;
+  }
+
+  /** Write what was kept, and from now on write at once. */
+  activate(): void {
+    this.active = true;
+    if (this.kept.length === 0) return;
+    try {
+      this.pino ??= open(this.level, this.locate);
+    } catch {
+      // Out of descriptors, for one (R-01): the lines wait, and the next one tries again.
+      if (this.kept.length > MOST_KEPT) this.kept.shift();
+      return;
+    }
+    for (const { level, message, fields } of this.kept.splice(0)) this.pino[level](fields, message);
+  }
+}
+
+function open(level: Config['logLevel'], locate: (library: string) => string): Pino {
+  // Both libraries are CommonJS; loaded this way they are there at once, also in an exit handler.
+  const load = createRequire(import.meta.url);
+  const { pino } = load(locate('pino')) as typeof import('pino');
+  // The time is put in by us: of when it happened, not of when it was written.
+  const options = { level, base: null, timestamp: false };
+  if (!isatty(2)) return pino(options, new CountingOutput((line) => line));
+  const { prettyFactory } = load(locate('pino-pretty')) as typeof import('pino-pretty');
+  const { NO_COLOR = '', TERM } = process.env;
+  const format = prettyFactory({
+    // no-color.org
+    colorize: NO_COLOR === '' && TERM !== 'dumb',
+    singleLine: true,
+    translateTime: 'SYS:HH:MM:ss.l',
+  });
+  return pino(options, new CountingOutput(format));
+}
+
+/** Standard error, and how many lines it did not take. */
+class CountingOutput {
+  readonly #format: (line: string) => string;
+  #lost = 0;
+
+  constructor(format: (line: string) => string) {
+    this.#format = format;
+  }
+
+  write(line: string): void {
+    const before = this.#lost === 0 ? '' : this.#format(this.#gap());
+    // Both or none: the one is shorter than the other, and would take the last of the room.
+    if (standardError().text(before + this.#format(line))) this.#lost = 0;
+    else this.#lost++;
+  }
+
+  #gap(): string {
+    const msg = `${this.#lost} log lines are missing here: nobody has read standard error`;
+    return `${JSON.stringify({ level: PINO_WARN, time: Date.now(), msg })}\n`;
+  }
+}

@@ -1,8 +1,0 @@
-/** What the guest's datagrams of one batch go into. */
-import type { Target } from './target.ts';
-import type { DatagramBatch } from './udp-batch.ts';
-
-export interface DatagramSink {
-  /** Send the datagrams of `batch` to `target`. */
-  send(batch: DatagramBatch, target: Target, ttl: number): void;
-}

@@ -1,0 +1,226 @@
+/**
+ * The queries of a guest that wait for an answer: typed arrays by slot, because one object a query is what a crawler's
+ * rate would drown in. What an answer is compared with (header and question) is always in `bytes`; the rare query longer
+ * than a stride is kept whole beside it.
+ *
+ * A slot is in one of two lists, each in the order in which its entries are due: `waiting`, whose guest waits for an answer
+ * and whose key can be found, and `lingering`, whose guest was told SERVFAIL although a resolver may yet answer.
+ */
+import type { HalfSipHash } from '../../stack/half-sip-hash.ts';
+import { IpAddress } from '../../stack/wire/address.ts';
+import { PROTOCOL_UDP } from '../../stack/wire/udp.ts';
+
+/** Bytes of a slot: more than header and question can have (12 + 255 + 4), and most queries whole. */
+const STRIDE = 512;
+export const NO_SLOT = -1;
+
+/** Slots in the order in which they were added. */
+export class SlotList {
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  first: number = NO_SLOT;
+  #last: number = NO_SLOT;
+  size = 0;
+
+  /** The arrays are shared: a slot is in one list at a time. */
+  constructor(next: Int32Array, previous: Int32Array) {
+    this.#next = next;
+    this.#previous = previous;
+  }
+
+  add(slot: number): void {
+    this.#next[slot] = NO_SLOT;
+    this.#previous[slot] = this.#last;
+    if (this.#last === NO_SLOT) this.first = slot;
+    else this.#next[this.#last] = slot;
+    this.#last = slot;
+    this.size++;
+  }
+
+  remove(slot: number): void {
+    const next = this.#next[slot] as number;
+    const previous = this.#previous[slot] as number;
+    if (previous === NO_SLOT) this.first = next;
+    else this.#next[previous] = next;
+    if (next === NO_SLOT) this.#last = previous;
+    else this.#previous[next] = previous;
+    this.size--;
+  }
+
+  after(slot: number): number {
+    return this.#next[slot] as number;
+  }
+}
+
+export class DnsQueries {
+  readonly waiting: SlotList;
+  readonly lingering: SlotList;
+  /** The query as the guest sent it, at `at(slot)`; valid up to `length`, or `STRIDE` of it. */
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  /** Guest port in the upper 16 bits, the guest's id in the lower. */
+  readonly ports: Uint32Array;
+  readonly length: Uint16Array;
+  readonly questionEnd: Uint16Array;
+  /** Bytes of the largest answer that the guest takes. */
+  readonly udpSize: Uint16Array;
+  /** When it was asked first, and when something is to happen if nothing comes. */
+  readonly since: Float64Array;
+  readonly deadline: Float64Array;
+  /** Place of the resolver that was asked first, and how many were since; a bit for each that said no. */
+  readonly start: Uint8Array;
+  readonly tries: Uint8Array;
+  readonly failed: Uint8Array;
+  readonly #guest: IpAddress[] = [];
+  readonly #remote: IpAddress[] = [];
+  readonly #long = new Map<number, Uint8Array>();
+  readonly #isLingering: Uint8Array;
+  readonly #hash: HalfSipHash;
+  /** By hash of guest, port and id: chains of slots. */
+  readonly #heads: Int32Array;
+  readonly #chain: Int32Array;
+  readonly #keyHash: Uint32Array;
+  readonly #free: Int32Array;
+  #freeCount: number;
+
+  constructor(hash: HalfSipHash, capacity: number) {
+    this.#hash = hash;
+    const next = new Int32Array(capacity);
+    const previous = new Int32Array(capacity);
+    this.waiting = new SlotList(next, previous);
+    this.lingering = new SlotList(next, previous);
+    // All of it is committed only when it is touched, and slots are reused last in, first out.
+    this.bytes = new Uint8Array(capacity * STRIDE);
+    this.view = new DataView(this.bytes.buffer);
+    this.ports = new Uint32Array(capacity);
+    this.length = new Uint16Array(capacity);
+    this.questionEnd = new Uint16Array(capacity);
+    this.udpSize = new Uint16Array(capacity);
+    this.since = new Float64Array(capacity);
+    this.deadline = new Float64Array(capacity);
+    this.start = new Uint8Array(capacity);
+    this.tries = new Uint8Array(capacity);
+    this.failed = new Uint8Array(capacity);
+    this.#isLingering = new Uint8Array(capacity);
+    let buckets = 1;
+    while (buckets < capacity) buckets *= 2;
+    this.#heads = new Int32Array(buckets).fill(NO_SLOT);
+    this.#chain = new Int32Array(capacity);
+    this.#keyHash = new Uint32Array(capacity);
+    this.#free = Int32Array.from({ length: capacity }, (_, i) => capacity - 1 - i);
+    this.#freeCount = capacity;
+  }
+
+  get isFull(): boolean {
+    return this.#freeCount === 0;
+  }
+
+  at(slot: number): number {
+    return slot * STRIDE;
+  }
+
+  guest(slot: number): IpAddress {
+    return this.#guest[slot] as IpAddress;
+  }
+
+  /** The address of ours that was asked. */
+  remote(slot: number): IpAddress {
+    return this.#remote[slot] as IpAddress;
+  }
+
+  isLingering(slot: number): boolean {
+    return this.#isLingering[slot] === 1;
+  }
+
+  /** The waiting query of these ends and this id, or `NO_SLOT`. */
+  find(guest: IpAddress, remote: IpAddress, ports: number): number {
+    const hash = this.#hash.tuple(guest, remote, ports, PROTOCOL_UDP);
+    let slot = this.#heads[hash & (this.#heads.length - 1)] as number;
+    while (slot !== NO_SLOT) {
+      if (this.ports[slot] === ports && this.guest(slot).equals(guest) && this.remote(slot).equals(remote))
+        return slot;
+      slot = this.#chain[slot] as number;
+    }
+    return NO_SLOT;
+  }
+
+  /** A lingering query of the same `length` bytes but for the id, or `NO_SLOT`. Long ones are not looked for. */
+  findLingering(source: Uint8Array, from: number, length: number): number {
+    if (length > STRIDE) return NO_SLOT;
+    for (let slot = this.lingering.first; slot !== NO_SLOT; slot = this.lingering.after(slot)) {
+      if (this.length[slot] !== length) continue;
+      const at = this.at(slot);
+      let i = 2;
+      while (i < length && this.bytes[at + i] === source[from + i]) i++;
+      if (i === length) return slot;
+    }
+    return NO_SLOT;
+  }
+
+  /** Keep the query of `length` bytes at `from`; there must be room. It is in no list yet, and cannot be found. */
+  add(source: Uint8Array, from: number, length: number): number {
+    const slot = this.#free[--this.#freeCount] as number;
+    this.length[slot] = length;
+    const kept = Math.min(length, STRIDE);
+    const at = this.at(slot);
+    // A loop: these are 40 bytes or so, for which making a subarray costs more.
+    for (let i = 0; i < kept; i++) this.bytes[at + i] = source[from + i] as number;
+    if (length > STRIDE) this.#long.set(slot, source.slice(from, from + length));
+    return slot;
+  }
+
+  /** Who waits for it, from now on. */
+  await(slot: number, guest: IpAddress, remote: IpAddress, ports: number): void {
+    this.ports[slot] = ports;
+    if (this.#guest[slot] === undefined) {
+      this.#guest[slot] = new IpAddress();
+      this.#remote[slot] = new IpAddress();
+    }
+    this.guest(slot).copyFrom(guest);
+    this.remote(slot).copyFrom(remote);
+    const hash = this.#hash.tuple(guest, remote, ports, PROTOCOL_UDP);
+    const bucket = hash & (this.#heads.length - 1);
+    this.#keyHash[slot] = hash;
+    this.#chain[slot] = this.#heads[bucket] as number;
+    this.#heads[bucket] = slot;
+    if (this.isLingering(slot)) this.lingering.remove(slot);
+    this.#isLingering[slot] = 0;
+    this.waiting.add(slot);
+  }
+
+  /** Nobody waits for it any more. */
+  linger(slot: number): void {
+    this.#forget(slot);
+    this.#isLingering[slot] = 1;
+    this.lingering.add(slot);
+  }
+
+  remove(slot: number): void {
+    if (this.isLingering(slot)) this.lingering.remove(slot);
+    else this.#forget(slot);
+    this.#isLingering[slot] = 0;
+    if ((this.length[slot] as number) > STRIDE) this.#long.delete(slot);
+    this.#free[this.#freeCount++] = slot;
+  }
+
+  /** Write the query to `at` of `out`; its length. */
+  copyTo(slot: number, out: Uint8Array, at: number): number {
+    const length = this.length[slot] as number;
+    const long = this.#long.get(slot);
+    if (long === undefined) out.set(this.bytes.subarray(this.at(slot), this.at(slot) + length), at);
+    else out.set(long, at);
+    return length;
+  }
+
+  #forget(slot: number): void {
+    this.waiting.remove(slot);
+    const bucket = (this.#keyHash[slot] as number) & (this.#heads.length - 1);
+    let other = this.#heads[bucket] as number;
+    if (other === slot) {
+      this.#heads[bucket] = this.#chain[slot] as number;
+      return;
+    }
+    while (this.#chain[other] !== slot) other = this.#chain[other] as number;
+    this.#chain[other] = this.#chain[slot] as number;
+  }
+}

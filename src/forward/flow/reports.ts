@@ -1,0 +1,56 @@
+/**
+ * Telling the control plane of flows that open and end, as many as it can pass on: a guest may open tens of thousands a
+ * second, and each would be lines of text and memory in a thread that has other things to do (R-04).
+ *
+ * A flow is told of wholly or not at all: one whose opening was left out ends in silence. How many there were is counted,
+ * and told once a second while it goes on.
+ */
+import { Counter, type Counters } from '../../stack/counters.ts';
+import { RateLimit } from '../../stack/rate-limit.ts';
+import type { FlowEvent, FlowReport } from './info.ts';
+import { type Clock, TimerNode, type Timers } from './loop-services.ts';
+
+/** Flows told of, on average and at once. Each is up to two messages of half a kibibyte. */
+const FLOWS_PER_SECOND = 1000;
+const FLOWS_AT_ONCE = 5000;
+const SUMMARY_MS = 1000;
+
+export interface FlowReportServices {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  report(event: FlowReport): void;
+}
+
+export class FlowReports extends TimerNode {
+  readonly #services: FlowReportServices;
+  readonly #counters: Counters;
+  readonly #limit = new RateLimit(FLOWS_PER_SECOND, FLOWS_AT_ONCE);
+  #leftOut = 0;
+
+  constructor(services: FlowReportServices, counters: Counters) {
+    super();
+    this.#services = services;
+    this.#counters = counters;
+  }
+
+  /** Whether one more flow may be told of. */
+  mayTell(): boolean {
+    const { clock, timers } = this.#services;
+    if (this.#limit.allow(clock.nowMs)) return true;
+    this.#counters.add(Counter.FlowsLeftOut, 1);
+    if (this.#leftOut++ === 0) {
+      this.deadline = clock.nowMs + SUMMARY_MS;
+      timers.update(this);
+    }
+    return false;
+  }
+
+  tell(event: FlowEvent): void {
+    this.#services.report(event);
+  }
+
+  onTimer(_nowMs: number): void {
+    this.#services.report({ type: 'flowsLeftOut', flows: this.#leftOut });
+    this.#leftOut = 0;
+  }
+}

@@ -1,0 +1,31 @@
+/** Under which port of ours the guest sees a client of a local forward. */
+import type { IpAddress } from '../../stack/wire/address.ts';
+import type { FlowContext } from '../flow/context.ts';
+
+/** RFC 6335 §6 calls 49152 and up dynamic; more of them make a port harder to guess, as Linux does (RFC 6056). */
+const FIRST_PORT = 32768;
+const PORTS = 28232;
+/** Tries to find a free one at random; with 16,384 flows at most that is enough. */
+const TRIES = 64;
+
+/** Is there a flow, or one in TIME-WAIT, with this tuple? */
+export type InUse = (guest: IpAddress, remote: IpAddress, ports: number) => boolean;
+
+/**
+ * Key of a new connection from (`source`, a random port) to (`target`, `port`), which nobody uses: the target's port in
+ * the upper 16 bits, ours in the lower. -1: none was found.
+ */
+export function freshPorts(
+  context: FlowContext,
+  target: IpAddress,
+  port: number,
+  source: IpAddress,
+  inUse: InUse,
+): number {
+  for (let i = 0; i < TRIES; i++) {
+    const ours = FIRST_PORT + (context.rng.u32() % PORTS);
+    const ports = ((port << 16) | ours) >>> 0;
+    if (!inUse(target, source, ports)) return ports;
+  }
+  return -1;
+}

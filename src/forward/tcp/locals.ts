@@ -1,0 +1,185 @@
+/**
+ * The local TCP forwards of a guest: their listeners, and the clients on their way to becoming flows. Which limits there
+ * are on flows and who holds them is their owner's business (tcp-flows.ts).
+ */
+import type { LocalForwardSpec } from '../../config.ts';
+import type { Packet } from '../../stack/link/packet.ts';
+import { type TcpEnvironment, TcpState } from '../../stack/tcp/connection.ts';
+import type { Seq } from '../../stack/tcp/seq.ts';
+import { IpAddress } from '../../stack/wire/address.ts';
+import { DropReason } from '../../stack/wire/drop-reason.ts';
+import { PROTOCOL_TCP } from '../../stack/wire/tcp.ts';
+import type { FlowContext } from '../flow/context.ts';
+import { freshPorts } from '../publish/fresh-ports.ts';
+import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
+import { shownSource } from '../publish/shown-source.ts';
+import { peerAddress, resetClient } from './dial.ts';
+import { TcpFlow, type TcpFlowOwner } from './flow.ts';
+import { type ClientTaker, TcpListener } from './listener.ts';
+import { ProxyClient, type ProxyClientOwner } from './proxy-client.ts';
+import type { ProxyHeader } from './proxy-protocol.ts';
+
+/** Clients of one local forward whose PROXY header is not complete. */
+const MAX_UNPROXIED = 1024;
+
+export interface TcpLocalsOwner extends TcpFlowOwner {
+  readonly environment: TcpEnvironment;
+  /** For one more flow that connects. */
+  hasRoom(): boolean;
+  /** Is there a flow, or one in TIME-WAIT, with this tuple? */
+  isInUse(guest: IpAddress, remote: IpAddress, ports: number): boolean;
+  find(guest: IpAddress, remote: IpAddress, ports: number): TcpFlow | null;
+  forEach(visit: (flow: TcpFlow) => void): void;
+  /** Take a new flow in, as one that connects. */
+  enter(flow: TcpFlow): void;
+  initialSeq(flow: TcpFlow): Seq;
+}
+
+export class TcpLocals implements ClientTaker, ProxyClientOwner {
+  readonly context: FlowContext;
+  readonly #owner: TcpLocalsOwner;
+  readonly #listeners = new Map<number, TcpListener>();
+  readonly #quoted = new QuotedSegment();
+  readonly #quotedFrom = new IpAddress();
+  readonly #quotedTo = new IpAddress();
+  /** Clients whose header is not complete. */
+  readonly #unproxied = new Set<ProxyClient>();
+  /** Flows whose guest has not answered; while there are none nobody looks for them. */
+  #dials = 0;
+
+  constructor(owner: TcpLocalsOwner) {
+    this.#owner = owner;
+    this.context = owner.context;
+  }
+
+  /** The guest has answered, or nobody waits for it any more. */
+  dialEnded(flow: TcpFlow): void {
+    this.#dials--;
+    this.#listeners.get(flow.record.forward?.id ?? 0)?.dialEnded();
+  }
+
+  /** Open a local forward. Throws `ForwardError`. */
+  listen(id: number, spec: LocalForwardSpec): TcpListener {
+    const listener = new TcpListener(this, id, spec);
+    this.#listeners.set(id, listener);
+    return listener;
+  }
+
+  closed(listener: TcpListener): void {
+    this.#listeners.delete(listener.id);
+  }
+
+  hasRoom(listener: TcpListener): boolean {
+    return (
+      listener.pending < this.context.limits.tcpMaxPendingDialsPerDestination &&
+      listener.unproxied < MAX_UNPROXIED &&
+      this.#owner.hasRoom()
+    );
+  }
+
+  accepted(listener: TcpListener, fd: number, address: IpAddress | null): void {
+    if (!listener.proxyHeader) {
+      this.#openGuest(listener, fd, address, listener.targetPort || contactedPort(listener));
+      return;
+    }
+    const waiting = new ProxyClient(this, listener);
+    if (waiting.attach(fd) < 0) return;
+    listener.unproxied++;
+    this.#unproxied.add(waiting);
+  }
+
+  proxied(proxyClient: ProxyClient, fd: number, header: ProxyHeader): void {
+    const { listener } = proxyClient;
+    this.#headerEnded(proxyClient);
+    // A header that names nobody is the proxy's own connection, a health check for one.
+    if (header.hasAddresses) this.#openGuest(listener, fd, header.src, listener.targetPort || header.dstPort);
+    else
+      this.#openGuest(
+        listener,
+        fd,
+        peerAddress(this.context, fd),
+        listener.targetPort || contactedPort(listener),
+      );
+  }
+
+  proxyFailed(proxyClient: ProxyClient): void {
+    this.#headerEnded(proxyClient);
+  }
+
+  /** The guest is gone, and its listeners with it: nobody waits for a header any more. */
+  close(): void {
+    for (const waiting of this.#unproxied) waiting.close();
+  }
+
+  /** The guest has an address at which it can be reached now: do not wait for the SYN's next turn. */
+  onNeighbor(address: IpAddress): void {
+    if (!this.#isDialing(address)) return;
+    this.#owner.forEach((flow) => {
+      if (flow.connection.state === TcpState.SynSent && this.#reaches(address, flow.guest)) flow.repeatSyn();
+    });
+  }
+
+  /** RFC 9293 §3.9.2.2, for a connection that is only being opened: as good as a RST. Needs its number (RFC 5927). */
+  onUnreachable(p: Packet, code: number): boolean {
+    if (this.#dials === 0) return false;
+    const quoted = this.#quoted;
+    if (!quoted.read(this.context.memory.view, p, PROTOCOL_TCP, this.#quotedFrom, this.#quotedTo))
+      return false;
+    const flow = this.#owner.find(this.#quotedTo, this.#quotedFrom, quoted.ports);
+    if (flow === null || flow.connection.state !== TcpState.SynSent || quoted.seq !== flow.connection.iss) {
+      return false;
+    }
+    flow.dialFailed(unreachableErrno(p.isV4, code));
+    return true;
+  }
+
+  /** Open the connection to the guest for the client `fd` of `listener`; takes over `fd`. */
+  #openGuest(listener: TcpListener, fd: number, client: IpAddress | null, port: number): void {
+    const { context } = this;
+    const { clock, link, rng } = context;
+    const { target } = listener;
+    const source = shownSource(context, client, target);
+    const ports = freshPorts(context, target, port, source, (guest, remote, key) =>
+      this.#owner.isInUse(guest, remote, key),
+    );
+    if (port === 0 || ports < 0) {
+      context.counters.drop(DropReason.TcpLimit);
+      resetClient(context, fd);
+      return;
+    }
+    const flow = new TcpFlow(this.#owner, this.#owner.environment, target, source, ports, listener);
+    if (flow.attach(fd) < 0) return;
+    this.#owner.enter(flow);
+    this.#dials++;
+    listener.pending++;
+    flow.connection.openActive(link.mtu, this.#owner.initialSeq(flow), rng.u32(), clock.nowMs);
+    context.solicitor.solicit(target);
+    flow.flush();
+  }
+
+  #headerEnded(proxyClient: ProxyClient): void {
+    this.#unproxied.delete(proxyClient);
+    proxyClient.listener.headerEnded();
+  }
+
+  /** Does anybody wait for the guest at this address? */
+  #isDialing(address: IpAddress): boolean {
+    if (this.#dials === 0) return false;
+    for (const { pending, target } of this.#listeners.values()) {
+      if (pending > 0 && this.#reaches(address, target)) return true;
+    }
+    return false;
+  }
+
+  /** Is what was waited for, to reach `target`, the link address of `neighbor`? */
+  #reaches(neighbor: IpAddress, target: IpAddress): boolean {
+    const { own } = this.context;
+    if (neighbor.equals(target)) return true;
+    return !own.onLink(target) && (neighbor.equals(own.guestFor(target)) || neighbor.equals(own.guest4));
+  }
+}
+
+/** The port that a client of `listener` named; 0 for a unix socket. */
+function contactedPort(listener: TcpListener): number {
+  return listener.bound.kind === 'ip' ? listener.bound.port : 0;
+}

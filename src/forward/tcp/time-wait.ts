@@ -1,0 +1,150 @@
+/**
+ * Connections in TIME-WAIT (RFC 9293 §3.6.1), in a form that costs little: a proxy of a busy server has tens of
+ * thousands. Old duplicates are answered, a new SYN that proves to be newer takes the place (RFC 6191), and beyond
+ * the limit the oldest is forgotten (R-02).
+ */
+import { Counter } from '../../stack/counters.ts';
+import { TIME_WAIT_MS } from '../../stack/tcp/closing.ts';
+import type { TcpConnection } from '../../stack/tcp/connection.ts';
+import { type Seq, seqLt } from '../../stack/tcp/seq.ts';
+import type { IpAddress } from '../../stack/wire/address.ts';
+import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../../stack/wire/tcp.ts';
+import type { FlowContext } from '../flow/context.ts';
+import { TimerNode } from '../flow/loop-services.ts';
+import { LruList, type LruNode } from '../flow/lru.ts';
+import { FlowTable, type Keyed } from '../flow/table.ts';
+
+const MAX_ENTRIES = 16384;
+
+class TimeWaitEntry implements Keyed, LruNode {
+  readonly guest: IpAddress;
+  readonly remote: IpAddress;
+  readonly ports: number;
+  keyHash = 0;
+  readonly sndNxt: Seq;
+  readonly rcvNxt: Seq;
+  readonly window: number;
+  readonly tsRecent: number;
+  readonly tsOffset: number;
+  readonly timestampsOk: boolean;
+  readonly endsAt: number;
+  lruPrevious: LruNode | null = null;
+  lruNext: LruNode | null = null;
+
+  constructor(key: Keyed, c: TcpConnection, nowMs: number) {
+    this.guest = key.guest;
+    this.remote = key.remote;
+    this.ports = key.ports;
+    this.sndNxt = c.sndNxt;
+    this.rcvNxt = c.rcvNxt;
+    this.window = 0xffff;
+    this.tsRecent = c.tsRecent;
+    this.tsOffset = c.tsOffset;
+    this.timestampsOk = c.timestampsOk;
+    this.endsAt = nowMs + TIME_WAIT_MS;
+  }
+}
+
+export class TimeWaitTable extends TimerNode {
+  readonly #context: FlowContext;
+  readonly #table: FlowTable<TimeWaitEntry>;
+  /** In order of arrival, which is that of `endsAt`. */
+  readonly #byEnd = new LruList();
+  readonly #header = new TcpHeader();
+
+  constructor(context: FlowContext) {
+    super();
+    this.#context = context;
+    this.#table = new FlowTable(context.hash, PROTOCOL_TCP);
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  has(guest: IpAddress, remote: IpAddress, ports: number): boolean {
+    return this.#table.find(guest, remote, ports) !== null;
+  }
+
+  add(key: Keyed, c: TcpConnection): void {
+    const now = this.#context.clock.nowMs;
+    if (this.#table.size >= MAX_ENTRIES) {
+      this.#forget(this.#byEnd.oldest as TimeWaitEntry);
+      this.#context.counters.add(Counter.TimeWaitEvicted, 1);
+    }
+    const entry = new TimeWaitEntry(key, c, now);
+    this.#table.add(entry);
+    this.#byEnd.add(entry);
+    this.#arm();
+  }
+
+  /**
+   * A segment for a connection in TIME-WAIT. True = dealt with; false = it is none of ours, or a SYN that may open a
+   * new connection.
+   */
+  onSegment(guest: IpAddress, remote: IpAddress, ports: number, h: TcpHeader): boolean {
+    if (this.#table.size === 0) return false;
+    const entry = this.#table.find(guest, remote, ports);
+    if (entry === null) return false;
+    const flags = h.flags;
+    // RFC 1337: a reset must not end TIME-WAIT early.
+    if ((flags & TCP_RST) !== 0) return true;
+    if ((flags & (TCP_SYN | TCP_ACK)) === TCP_SYN) {
+      const newer =
+        entry.timestampsOk && h.hasTimestamps
+          ? ((h.tsVal - entry.tsRecent) | 0) > 0 || (h.tsVal === entry.tsRecent && seqLt(entry.rcvNxt, h.seq))
+          : seqLt(entry.rcvNxt, h.seq);
+      if (newer) {
+        this.#forget(entry);
+        return false;
+      }
+    }
+    // An acceptable segment without SYN or FIN says nothing new; answering it could go back and forth for ever (T-12).
+    const isOld = entry.timestampsOk && h.hasTimestamps && ((h.tsVal - entry.tsRecent) | 0) < 0;
+    if ((flags & (TCP_SYN | TCP_FIN)) === 0 && h.seq === entry.rcvNxt && !isOld) return true;
+    this.#acknowledge(entry);
+    return true;
+  }
+
+  /** The guest is gone. */
+  clear(): void {
+    for (let entry = this.#oldest; entry !== null; entry = this.#oldest) this.#forget(entry);
+    this.#context.timers.cancel(this);
+  }
+
+  onTimer(nowMs: number): void {
+    for (let entry = this.#oldest; entry !== null && entry.endsAt <= nowMs; entry = this.#oldest) {
+      this.#forget(entry);
+    }
+    this.#arm();
+  }
+
+  #acknowledge(entry: TimeWaitEntry): void {
+    const h = this.#header;
+    h.srcPort = entry.ports & 0xffff;
+    h.dstPort = entry.ports >>> 16;
+    h.seq = entry.sndNxt;
+    h.ack = entry.rcvNxt;
+    h.flags = TCP_ACK;
+    h.window = entry.window;
+    h.hasTimestamps = entry.timestampsOk;
+    h.tsVal = (Math.floor(this.#context.clock.nowMs) + entry.tsOffset) >>> 0;
+    h.tsEcr = entry.tsRecent;
+    this.#context.egress.parts.count = 0;
+    this.#context.egress.sendTcp(entry.remote, entry.guest, h, 0, 0);
+  }
+
+  get #oldest(): TimeWaitEntry | null {
+    return this.#byEnd.oldest as TimeWaitEntry | null;
+  }
+
+  #forget(entry: TimeWaitEntry): void {
+    this.#table.remove(entry);
+    this.#byEnd.remove(entry);
+  }
+
+  #arm(): void {
+    this.deadline = this.#oldest?.endsAt ?? Number.POSITIVE_INFINITY;
+    this.#context.timers.update(this);
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * All UDP flows of a guest that have one destination and a connected host socket each: finding, opening and evicting
+ * them, and what the guest is told of errors.
+ */
+import { Verdict } from '../../firewall/verdict.ts';
+import { Counter } from '../../stack/counters.ts';
+import { Unreachable } from '../../stack/icmp/icmp.ts';
+import type { IpAddress } from '../../stack/wire/address.ts';
+import { DropReason } from '../../stack/wire/drop-reason.ts';
+import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from '../../stack/wire/udp.ts';
+import { EMFILE } from '../../sys/errno.ts';
+import type { FlowContext } from '../flow/context.ts';
+import { DescriptorUse } from '../flow/descriptor-budget.ts';
+import type { ListedFlow } from '../flow/info.ts';
+import { FlowSet, MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
+import { REFUSE, unreachableFor } from '../host/error.ts';
+import { Protocol, type Target } from '../target/target.ts';
+import type { ReceiveSlots } from './batch.ts';
+import { UdpPairFlow, type UdpPairOwner } from './connected-flow.ts';
+import { QueuedTotal } from './datagram-queue.ts';
+
+export class UdpPairs implements UdpPairOwner {
+  readonly context: FlowContext;
+  readonly slots: ReceiveSlots;
+  readonly queued: QueuedTotal = new QueuedTotal();
+  readonly #flows: FlowSet<UdpPairFlow>;
+  readonly #onEnd: (flow: UdpPairFlow) => void;
+
+  /** `onEnd` hears of every flow that is over. */
+  constructor(context: FlowContext, slots: ReceiveSlots, onEnd: (flow: UdpPairFlow) => void) {
+    this.context = context;
+    this.slots = slots;
+    this.#flows = new FlowSet(context, {
+      protocol: PROTOCOL_UDP,
+      most: context.limits.udpMaxFlows,
+      use: DescriptorUse.Udp,
+      evicted: Counter.UdpEvicted,
+      evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
+    });
+    this.#onEnd = onEnd;
+  }
+
+  get size(): number {
+    return this.#flows.size;
+  }
+
+  find(guest: IpAddress, remote: IpAddress, ports: number): UdpPairFlow | null {
+    return this.#flows.find(guest, remote, ports);
+  }
+
+  /** Open a flow from the guest's end to `target`, which the guest knows as (`remote`, lower half of `ports`); or null. */
+  open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): UdpPairFlow | null {
+    const { counters } = this.context;
+    if (!this.#flows.makeRoom()) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
+    }
+    const flow = new UdpPairFlow(this, guest, remote, ports, target.forward);
+    this.#flows.add(flow);
+    if (flow.open(target) < 0) return null;
+    counters.add(Counter.UdpOpened, 1);
+    return flow;
+  }
+
+  listFlows(out: ListedFlow[]): void {
+    this.#flows.list(out);
+  }
+
+  closeFlow(id: number): boolean {
+    return this.#flows.close(id);
+  }
+
+  /** End every flow. */
+  close(): void {
+    this.#flows.closeAll();
+  }
+
+  touch(flow: UdpPairFlow): void {
+    this.#flows.touch(flow);
+  }
+
+  mayAnswer(flow: UdpPairFlow): boolean {
+    const { own, policy, counters } = this.context;
+    // The gateway's loopback is configured, like a forward.
+    if (own.owns(flow.remote)) return true;
+    if (policy.verdict(Protocol.Udp, flow.remote, flow.remotePort) === Verdict.Permit) return true;
+    counters.drop(DropReason.PolicyDeny);
+    return false;
+  }
+
+  refused(flow: UdpPairFlow, errno: number): void {
+    const { counters, icmp, memory, scratch, clock } = this.context;
+    if (errno === EMFILE) counters.drop(DropReason.UdpLimit);
+    const why = errno === 0 ? Unreachable.Host : unreachableFor(-errno);
+    emitUdp(memory.view, scratch.message, flow.guestPort, flow.remotePort, UDP_HEADER_LEN, 0);
+    icmp.unreachableFlow(
+      flow.guest,
+      flow.remote,
+      PROTOCOL_UDP,
+      scratch.message,
+      UDP_HEADER_LEN,
+      why === REFUSE ? Unreachable.Port : why,
+      clock.nowMs,
+    );
+  }
+
+  ended(flow: UdpPairFlow): void {
+    this.#flows.remove(flow);
+    this.#onEnd(flow);
+  }
+}

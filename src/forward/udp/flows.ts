@@ -1,0 +1,307 @@
+/** All UDP mappings of a guest: finding, opening and evicting them, and gathering datagrams into batches. */
+import type { LocalForwardSpec } from '../../config.ts';
+import { Verdict } from '../../firewall/verdict.ts';
+import { Counter } from '../../stack/counters.ts';
+import { Unreachable } from '../../stack/icmp/icmp.ts';
+import type { Packet } from '../../stack/link/packet.ts';
+import { IpAddress } from '../../stack/wire/address.ts';
+import { DropReason } from '../../stack/wire/drop-reason.ts';
+import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../../stack/wire/udp.ts';
+import { ECONNREFUSED } from '../../sys/errno.ts';
+import { SOCKADDR_SIZE } from '../../sys/socket.ts';
+import type { DnsFlows } from '../dns/flows.ts';
+import type { FlowContext } from '../flow/context.ts';
+import { DescriptorUse } from '../flow/descriptor-budget.ts';
+import type { ListedFlow } from '../flow/info.ts';
+import { destinationKey, Refusals } from '../flow/refusals.ts';
+import { FlowSet, MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
+import { ANY_ADDRESS } from '../flow/table.ts';
+import { isBoundApart } from '../host/bind-source.ts';
+import type { QueuedError } from '../host/error-queue.ts';
+import type { Listener } from '../publish/forwards.ts';
+import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
+import { DatagramBatch, ReceiveSlots } from './batch.ts';
+import { UdpPairs } from './connected-flows.ts';
+import type { DatagramSink } from './datagram-sink.ts';
+import { UdpFlow, type UdpFlowOwner } from './flow.ts';
+import { UdpLocals } from './locals.ts';
+
+const LOOPBACK_4 = 0x7f000001;
+
+export class UdpFlows implements UdpFlowOwner {
+  readonly context: FlowContext;
+  readonly slots: ReceiveSlots;
+  readonly #dns: DnsFlows;
+  readonly #flows: FlowSet<UdpFlow>;
+  readonly #pairs: UdpPairs;
+  readonly #refusals = new Refusals();
+  readonly #locals: UdpLocals;
+  // The last datagram's ends, where it went, and the state of the world at that time.
+  readonly #src = new IpAddress();
+  readonly #dst = new IpAddress();
+  #ports = 0;
+  #sink: DatagramSink | null = null;
+  readonly #target = new Target();
+  #policyVersion = -1;
+  #forwardsVersion = -1;
+  // The batch being gathered for `#sink`; empty when `#gathering` is false.
+  readonly #batch = new DatagramBatch();
+  #gathering = false;
+  #batchTtl = 0;
+  // The sender judged last.
+  readonly #senderJudged = new IpAddress();
+  readonly #senderShown = new IpAddress();
+  #senderPort = -1;
+  #senderVersion = -1;
+  #senderAllowed = false;
+
+  /** `payloads` is as for `ReceiveSlots`. */
+  constructor(context: FlowContext, dns: DnsFlows, payloads: number) {
+    this.context = context;
+    this.#dns = dns;
+    this.slots = new ReceiveSlots(context.slab, context.memory, payloads, SOCKADDR_SIZE, 0);
+    this.#flows = new FlowSet(context, {
+      protocol: PROTOCOL_UDP,
+      most: context.limits.udpMaxFlows,
+      use: DescriptorUse.Udp,
+      evicted: Counter.UdpEvicted,
+      evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
+    });
+    this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
+    this.#locals = new UdpLocals(context, payloads, (flow) => this.#forget(flow));
+  }
+
+  get size(): number {
+    return this.#flows.size + this.#pairs.size + this.#locals.size;
+  }
+
+  /** Add each flow to `out`. */
+  listFlows(out: ListedFlow[]): void {
+    this.#flows.list(out);
+    this.#pairs.listFlows(out);
+    this.#locals.listFlows(out);
+  }
+
+  /** End the flow with this number; false: there is none. */
+  closeFlow(id: number): boolean {
+    return this.#flows.close(id) || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
+  }
+
+  /** The guest is gone: every flow ends. Those of local forwards do with their listeners. */
+  close(): void {
+    this.#flows.closeAll();
+    this.#pairs.close();
+  }
+
+  /** Open local forward `id`. Throws `ForwardError`. */
+  listen(id: number, spec: LocalForwardSpec): Listener {
+    return this.#locals.listen(id, spec);
+  }
+
+  /** The guest refused one of our datagrams; false: it is none of ours. */
+  onUnreachable(p: Packet, code: number): boolean {
+    return this.#locals.onUnreachable(p, code);
+  }
+
+  onUdp(p: Packet, h: UdpHeader): void {
+    const ports = ((h.srcPort << 16) | h.dstPort) >>> 0;
+    const offset = p.offset + UDP_HEADER_LEN;
+    const length = h.length - UDP_HEADER_LEN;
+    // The common case first: the next datagram of a conversation, and of the batch being gathered.
+    const isSame = ports === this.#ports && p.src.equals(this.#src) && p.dst.equals(this.#dst);
+    if (
+      isSame &&
+      this.#gathering &&
+      p.ttl === this.#batchTtl &&
+      p.gsoSize === 0 &&
+      !p.reassembled &&
+      this.#batch.fits(length)
+    ) {
+      this.#batch.add(offset, length);
+      return;
+    }
+    this.flush();
+    const { policy, remoteForwards } = this.context;
+    if (isSame && !this.context.refreshHostRoutes()) this.#sink = null;
+    // Nothing has changed about the host or the forwards since the last one: it needs no judging.
+    if (
+      !isSame ||
+      this.#sink === null ||
+      this.#policyVersion !== policy.version ||
+      this.#forwardsVersion !== remoteForwards.version
+    ) {
+      this.#sink = null;
+      this.#sink = this.#find(p, h);
+      if (this.#sink === null) return;
+      this.#policyVersion = policy.version;
+      this.#forwardsVersion = remoteForwards.version;
+      this.#ports = ports;
+      this.#src.copyFrom(p.src);
+      this.#dst.copyFrom(p.dst);
+    }
+    if (p.gsoSize > 0 && p.gsoSize < length) {
+      if (!this.#batch.setSegmented(offset, length, p.gsoSize)) {
+        this.context.counters.drop(DropReason.UdpMalformed);
+        return;
+      }
+    } else {
+      this.#batch.add(offset, length);
+    }
+    this.#gathering = true;
+    this.#batchTtl = p.ttl;
+    // Reassembled bytes lie where the next datagram will be put together.
+    if (p.reassembled) this.flush();
+  }
+
+  /** Who takes the datagram, with `#target` filled; null: nobody, and it was dealt with. */
+  #find(p: Packet, h: UdpHeader): DatagramSink | null {
+    const { context } = this;
+    const { counters, icmp, clock, behavior } = context;
+    const ports = ((h.srcPort << 16) | h.dstPort) >>> 0;
+    if (this.#locals.size > 0) {
+      const answered = this.#locals.find(p, h);
+      if (answered !== null) return answered;
+      if (context.own.owns(p.dst) && this.#locals.isClient(p.dst, h.dstPort)) {
+        counters.drop(DropReason.UdpPeer);
+        return null;
+      }
+    }
+    const pair = this.#pairs.find(p.src, p.dst, ports);
+    // A forward's flow goes on, also when the forward is gone.
+    if (pair !== null && pair.record.forward !== null) return pair;
+    const isConnected = behavior.udpMapping === 'connected';
+    const flow = isConnected ? pair : this.#flows.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
+    const target = this.#target;
+    const kind = findTarget(context, Protocol.Udp, p.dst, h.dstPort, target);
+    if (h.dstPort === 0 && kind !== TargetKind.Forward) {
+      counters.drop(DropReason.UdpPort0);
+      return null;
+    }
+    switch (kind) {
+      case TargetKind.Outside:
+        if (this.#refusals.isKnown(destinationKey(p.dst, h.dstPort), clock.nowMs)) {
+          counters.add(Counter.UdpRefused, 1);
+          icmp.unreachable(p, Unreachable.Port, clock.nowMs);
+          return null;
+        }
+        // A mapping's socket is bound by its first destination.
+        if (!isConnected && isBoundApart(context, target.address))
+          return pair ?? this.#pairs.open(p.src, p.dst, ports, target);
+        return flow ?? (isConnected ? this.#pairs.open(p.src, p.dst, ports, target) : this.#open(p, h));
+      case TargetKind.Forward:
+        return this.#pairs.open(p.src, p.dst, ports, target);
+      case TargetKind.Dns:
+        this.#dns.onQuery(p, h);
+        return null;
+      case TargetKind.Denied:
+        context.denials.denied('udp', p, h.srcPort, h.dstPort, target.verdict);
+        counters.drop(target.verdict === Verdict.DenyGroup ? DropReason.UdpGroup : DropReason.PolicyDeny);
+        return null;
+      case TargetKind.Unreachable:
+        context.denials.refused('port', 'udp', p, h.srcPort, h.dstPort);
+        icmp.unreachable(p, Unreachable.Net, clock.nowMs);
+        return null;
+      default:
+        context.denials.refused('port', 'udp', p, h.srcPort, h.dstPort);
+        icmp.unreachable(p, Unreachable.Port, clock.nowMs);
+        return null;
+    }
+  }
+
+  /** Send what was gathered. At the end of every batch of frames, because the frames' memory is used again. */
+  flush(): void {
+    if (!this.#gathering) return;
+    this.#gathering = false;
+    try {
+      this.#sink?.send(this.#batch, this.#target, this.#batchTtl);
+    } finally {
+      // Whatever happens: what is left here would be sent with the next flow's datagrams.
+      this.#batch.clear();
+    }
+  }
+
+  senderShown(src: IpAddress, port: number): IpAddress | null {
+    const { policy, own } = this.context;
+    if (
+      policy.version !== this.#senderVersion ||
+      port !== this.#senderPort ||
+      !src.equals(this.#senderJudged)
+    ) {
+      this.#senderVersion = policy.version;
+      this.#senderPort = port;
+      this.#senderJudged.copyFrom(src);
+      this.#senderShown.copyFrom(src);
+      this.#senderAllowed =
+        this.#isGatewayLoopback(src) ||
+        (!own.onLink(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit);
+      if (this.#isGatewayLoopback(src)) this.#senderShown.copyFrom(src.isV4 ? own.gateway4 : own.gateway6);
+    }
+    return this.#senderAllowed ? this.#senderShown : null;
+  }
+
+  /** An address that the guest reaches, and knows, as the gateway's. */
+  #isGatewayLoopback(address: IpAddress): boolean {
+    return this.context.behavior.gatewayIsLoopback && isTheLoopback(address);
+  }
+
+  touch(flow: UdpFlow): void {
+    this.#flows.touch(flow);
+  }
+
+  ended(flow: UdpFlow): void {
+    this.#forget(flow);
+    this.#flows.remove(flow);
+  }
+
+  /** `sink` takes nothing any more. */
+  #forget(sink: DatagramSink): void {
+    if (this.#sink === sink) this.#sink = null;
+  }
+
+  reportError(flow: UdpFlow, error: QueuedError): void {
+    const { icmp, memory, scratch, clock, own } = this.context;
+    if (error.errno === ECONNREFUSED)
+      this.#refusals.note(destinationKey(error.destination, error.port), clock.nowMs);
+    const total = UDP_HEADER_LEN + error.quoted;
+    // The quoted payload stays where the error queue put it; only the ports matter to the guest's kernel.
+    emitUdp(memory.view, scratch.message, flow.guestPort, error.port, total, 0);
+    const named = !error.offender.isUnspecified && !error.offender.isLoopback && !own.onLink(error.offender);
+    const gateway = flow.guest.isV4 ? own.gateway4 : own.gateway6;
+    icmp.errorForFlow(
+      named ? error.offender : gateway,
+      flow.guest,
+      this.#isGatewayLoopback(error.destination) ? gateway : error.destination,
+      PROTOCOL_UDP,
+      scratch.message,
+      UDP_HEADER_LEN,
+      total,
+      error.type,
+      error.code,
+      error.rest,
+      clock.nowMs,
+    );
+  }
+
+  #open(p: Packet, h: UdpHeader): UdpFlow | null {
+    const { counters } = this.context;
+    if (!this.#flows.makeRoom()) {
+      counters.drop(DropReason.UdpLimit);
+      this.context.denials.refused('limit', 'udp', p, h.srcPort, h.dstPort);
+      return null;
+    }
+    const flow = new UdpFlow(this, p.src, h.srcPort, h.dstPort);
+    const result = flow.open(this.#target);
+    if (result < 0) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
+    }
+    counters.add(Counter.UdpOpened, 1);
+    this.#flows.add(flow);
+    return flow;
+  }
+}
+
+/** 127.0.0.1 or ::1, not the rest of 127.0.0.0/8. */
+function isTheLoopback(address: IpAddress): boolean {
+  return address.isLoopback && (!address.isV4 || address.w3 === LOOPBACK_4);
+}

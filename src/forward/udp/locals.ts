@@ -1,0 +1,228 @@
+/**
+ * All flows of a guest's local UDP forwards: opening and evicting them, and finding the one that a datagram of the guest
+ * answers. Each has a port of its own on the guest's side, unique in the guest, so an answer is found by its destination
+ * port and is one only when all four ends are right (U-05).
+ */
+
+import type { LocalForwardSpec } from '../../config.ts';
+import { Counter } from '../../stack/counters.ts';
+import type { Packet } from '../../stack/link/packet.ts';
+import { RateLimit } from '../../stack/rate-limit.ts';
+import { IpAddress } from '../../stack/wire/address.ts';
+import { DropReason } from '../../stack/wire/drop-reason.ts';
+import { PROTOCOL_UDP, type UdpHeader } from '../../stack/wire/udp.ts';
+import { PACKET_INFO_SPACE } from '../../sys/packet-info.ts';
+import { SOCKADDR_UN_SIZE } from '../../sys/socket.ts';
+import type { FlowContext } from '../flow/context.ts';
+import type { ListedFlow } from '../flow/info.ts';
+import { LruList } from '../flow/lru.ts';
+import { endpoint, FlowRecord, Half, NOWHERE } from '../flow/record.ts';
+import { MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
+import { readEndpoint } from '../host/scratch.ts';
+import { freshPorts } from '../publish/fresh-ports.ts';
+import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
+import { shownSource } from '../publish/shown-source.ts';
+import { ReceiveSlots } from './batch.ts';
+import { type UdpClientTaker, UdpListener } from './listener.ts';
+import { UdpLocalFlow, type UdpLocalOwner } from './local-flow.ts';
+import { parseSpp, SPP_HEADER_LEN, SppHeader, sppProblemTexts } from './spp.ts';
+
+const NO_HEADER = new Uint8Array(0);
+
+/**
+ * Clients that are really there and give way to newcomers in a second. On an address that everybody reaches, newcomers may
+ * be one sender under many addresses (OR-25).
+ */
+const KNOWN_EVICTIONS_PER_SECOND = 32;
+
+export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
+  readonly context: FlowContext;
+  readonly slots: ReceiveSlots;
+  /** By our port on the guest's side. */
+  readonly #byPort = new Map<number, UdpLocalFlow>();
+  /** Clients that may not be there at all, and those that are. */
+  readonly #strangers = new LruList();
+  readonly #known = new LruList();
+  readonly #evictions = new RateLimit(MAX_EVICTIONS_PER_SECOND, MAX_EVICTIONS_PER_SECOND);
+  readonly #knownEvictions = new RateLimit(KNOWN_EVICTIONS_PER_SECOND, KNOWN_EVICTIONS_PER_SECOND);
+  readonly #onEnd: (flow: UdpLocalFlow) => void;
+  readonly #spp = new SppHeader();
+  readonly #quoted = new QuotedSegment();
+  readonly #quotedFrom = new IpAddress();
+  readonly #quotedTo = new IpAddress();
+
+  /** `payloads` is shared with whoever receives datagrams at other times. `onEnd` hears of every flow that is over. */
+  constructor(context: FlowContext, payloads: number, onEnd: (flow: UdpLocalFlow) => void) {
+    this.context = context;
+    this.slots = new ReceiveSlots(
+      context.slab,
+      context.memory,
+      payloads,
+      SOCKADDR_UN_SIZE,
+      PACKET_INFO_SPACE,
+    );
+    this.#onEnd = onEnd;
+  }
+
+  get size(): number {
+    return this.#byPort.size;
+  }
+
+  /** Open local forward `id`. Throws `ForwardError`. */
+  listen(id: number, spec: LocalForwardSpec): UdpListener {
+    return new UdpListener(this, id, spec);
+  }
+
+  /** The flow that this datagram of the guest answers, or null. */
+  find(p: Packet, h: UdpHeader): UdpLocalFlow | null {
+    const flow = this.#byPort.get(h.dstPort);
+    if (flow === undefined || !flow.shown.equals(p.dst)) return null;
+    return flow.targetPort === h.srcPort && flow.target.equals(p.src) ? flow : null;
+  }
+
+  /** Whether (`dst`, `port`) is where the guest sees a client, so that nothing but an answer can be meant for it. */
+  isClient(dst: IpAddress, port: number): boolean {
+    return this.#byPort.get(port)?.shown.equals(dst) === true;
+  }
+
+  openFlow(
+    listener: UdpListener,
+    i: number,
+    client: IpAddress | null,
+    contacted: IpAddress,
+  ): UdpLocalFlow | null {
+    const { context, slots } = this;
+    const { counters, limits, memory, slab } = context;
+    let real = client;
+    let targetPort = listener.targetPort || listener.port;
+    let header = NO_HEADER;
+    if (listener.proxyHeader) {
+      const at = slots.payloadAt(i);
+      const problem = parseSpp(memory.view, at, slots.lengthAt(i), this.#spp);
+      if (problem < 0) {
+        counters.drop(DropReason.UdpMalformed);
+        this.#tellBadHeader(listener, i, contacted, sppProblemTexts[-problem] as string);
+        return null;
+      }
+      real = this.#spp.client;
+      targetPort = listener.targetPort || this.#spp.proxyPort;
+      header = slab.bytes.slice(at, at + SPP_HEADER_LEN);
+    }
+    if (this.#byPort.size >= limits.udpMaxFlows && !this.#makeRoom()) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
+    }
+    const { target } = listener;
+    const shown = shownSource(context, real, target);
+    const ports = freshPorts(context, target, targetPort, shown, (_guest, _remote, key) =>
+      this.#byPort.has(key & 0xffff),
+    );
+    if (ports < 0) {
+      counters.drop(DropReason.UdpLimit);
+      return null;
+    }
+    context.solicitor.solicit(target);
+    const nameAt = slots.nameAt(i);
+    const nameLength = slots.nameLengthAt(i);
+    const name = nameLength <= 2 ? NO_HEADER : slab.bytes.slice(nameAt, nameAt + nameLength);
+    const flow = new UdpLocalFlow(
+      this,
+      listener,
+      name,
+      contacted,
+      target,
+      targetPort,
+      shown,
+      ports & 0xffff,
+      header,
+    );
+    counters.add(Counter.UdpOpened, 1);
+    this.#byPort.set(flow.shownPort, flow);
+    this.#strangers.add(flow);
+    listener.clients.add(flow, memory.view, nameAt);
+    flow.opened();
+    return flow;
+  }
+
+  /** The guest says that nobody listens: true when `p` quotes a datagram of a flow, which then is over. */
+  onUnreachable(p: Packet, code: number): boolean {
+    if (this.#byPort.size === 0) return false;
+    const quoted = this.#quoted;
+    const from = this.#quotedFrom;
+    const to = this.#quotedTo;
+    if (!quoted.read(this.context.memory.view, p, PROTOCOL_UDP, from, to)) return false;
+    const flow = this.#byPort.get(quoted.ports & 0xffff);
+    if (
+      flow === undefined ||
+      quoted.ports >>> 16 !== flow.targetPort ||
+      !flow.shown.equals(from) ||
+      !flow.target.equals(to) ||
+      !flow.target.equals(p.src)
+    ) {
+      return false;
+    }
+    flow.end(Half.GuestRead, unreachableErrno(p.isV4, code));
+    return true;
+  }
+
+  listFlows(out: ListedFlow[]): void {
+    for (const flow of this.#byPort.values()) out.push(flow);
+  }
+
+  closeFlow(id: number): boolean {
+    for (const flow of this.#byPort.values()) {
+      if (flow.record.id !== id) continue;
+      flow.close();
+      return true;
+    }
+    return false;
+  }
+
+  touch(flow: UdpLocalFlow): void {
+    this.#listOf(flow).touch(flow);
+  }
+
+  converses(flow: UdpLocalFlow): void {
+    this.#strangers.remove(flow);
+    flow.isConversing = true;
+    this.#known.add(flow);
+  }
+
+  ended(flow: UdpLocalFlow): void {
+    this.#byPort.delete(flow.shownPort);
+    this.#listOf(flow).remove(flow);
+    this.#onEnd(flow);
+  }
+
+  /** One gives way to a newcomer: of those that never went on after an answer, while there are any. False: not now. */
+  #makeRoom(): boolean {
+    const { counters, clock } = this.context;
+    const stranger = this.#strangers.oldest as UdpLocalFlow | null;
+    const evictions = stranger === null ? this.#knownEvictions : this.#evictions;
+    if (!evictions.allow(clock.nowMs)) return false;
+    counters.add(Counter.UdpEvicted, 1);
+    (stranger ?? (this.#known.oldest as UdpLocalFlow)).close();
+    return true;
+  }
+
+  #listOf(flow: UdpLocalFlow): LruList {
+    return flow.isConversing ? this.#known : this.#strangers;
+  }
+
+  /** Datagram `i` should have begun a flow. */
+  #tellBadHeader(listener: UdpListener, i: number, contacted: IpAddress, reason: string): void {
+    const { context, slots } = this;
+    new FlowRecord(context, 'udp', listener).closed(
+      context,
+      {
+        ends: () => ({
+          left: readEndpoint(context.memory, slots.nameAt(i), slots.nameLengthAt(i)),
+          leftLocal: endpoint(contacted, listener.port),
+          right: endpoint(listener.target, listener.targetPort || listener.port),
+          rightLocal: NOWHERE,
+        }),
+      },
+      reason,
+    );
+  }
+}

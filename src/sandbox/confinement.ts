@@ -1,0 +1,259 @@
+/**
+ * What the process gives up once everything is open, right before it says that it is ready: the file system, descriptors
+ * that it was started with and nobody named, then system calls. Capabilities are gone already, if bin/launcher.pl had its
+ * way.
+ *
+ * What stays in sight is read-only: our own directory in /proc, and no other: by /proc/PID/root the command's files,
+ * which are all of the user's, would be back; the log library, which is loaded after ready, at a place of its own; the unix
+ * sockets that forwards lead to. Where forwards lead to names, also /etc, the directory in /run that resolv.conf(5) leads
+ * to, and the libraries of the system's name service. The guest's queries need none of that: resolv.conf is read for us by
+ * the janitor, who sees all files as they are now.
+ *
+ * The system call filter (sys/seccomp-filter) is put in force by the data plane, which has the foreign calls, and from
+ * there for all threads.
+ */
+import { closeSync, type Dirent, existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import { getSystemErrorName } from 'node:util';
+import type { Config } from '../config.ts';
+import type { Log } from '../control/log.ts';
+import type { ResolvConfFollower } from '../control/resolv-conf.ts';
+import type { Supervisor } from '../control/supervisor.ts';
+import { closeTree, isConfined, leaveOutside, readOutside } from './launcher.ts';
+import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
+
+const RESOLV_CONF = '/etc/resolv.conf';
+/** What the original has in its tree, and whoever looks whether there is one looks for; here there is nothing in them. */
+const MINIMAL = ['/etc', '/run'] as const;
+/** Where the packages are in a minimal tree; bin/launcher.pl knows it too. */
+const MODULES = '/node_modules';
+/** Where the dynamic linker looks; symlinks into /usr on most systems. */
+const LIBRARIES = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/lib', '/lib64'] as const;
+
+function isBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`);
+}
+
+/** Orders to the builder, see bin/launcher.pl. */
+class Order {
+  readonly lines: string[] = [];
+  private readonly paths: string[] = [];
+
+  add(how: 'read' | 'load' | 'link' | 'empty' | 'modules', path: string): void {
+    // What is not there now will not be seen if it comes; nor is all of it shown for a socket in the root directory.
+    if (path === '/' || !existsSync(path) || this.paths.some((known) => isBelow(path, known))) return;
+    this.paths.push(path);
+    this.lines.push(`${how} ${path}`);
+  }
+
+  addLibraries(): void {
+    for (const path of LIBRARIES) {
+      const file = lstatSync(path, { throwIfNoEntry: false });
+      if (file !== undefined) this.add(file.isSymbolicLink() ? 'link' : 'load', path);
+    }
+  }
+
+  /**
+   * What look-ups of the system read: each file on the way from resolv.conf to what it stands for; of those in /run, the
+   * directories, because there they are made anew.
+   */
+  addNameService(): void {
+    this.add('read', '/etc');
+    this.addLibraries();
+    let path: string = RESOLV_CONF;
+    try {
+      while (lstatSync(path).isSymbolicLink()) {
+        path = resolve(dirname(path), readlinkSync(path));
+        const inRun = isBelow(path, '/run') && dirname(path) !== '/run';
+        this.add('read', inRun ? dirname(path) : path);
+      }
+    } catch {
+      // It leads nowhere.
+    }
+  }
+
+  /**
+   * The directory of a socket, so that it is found again when its service makes it anew; the socket alone, if the directory
+   * is for more than that.
+   */
+  addSocket(path: string): void {
+    const directory = dirname(resolve(path));
+    this.add('read', isForSockets(directory) ? directory : resolve(path));
+  }
+}
+
+/** Nothing is in there but sockets, and what services leave beside theirs. */
+function isForSockets(directory: string): boolean {
+  let entries: Dirent[];
+  try {
+    entries = readdirSync(directory, { withFileTypes: true });
+  } catch {
+    return false;
+  }
+  return entries.every(
+    (entry) => !entry.isDirectory() && (!entry.isFile() || /\.(pid|lock)$/.test(entry.name)),
+  );
+}
+
+export interface ConfinementHandlers {
+  /** The guest's namespace is gone, which we do not see ourselves. */
+  namespaceGone: () => void;
+}
+
+export interface ConfinementOptions {
+  /** Descriptors beyond the standard streams that the process was started with. */
+  inherited: readonly number[];
+  handlers: ConfinementHandlers;
+}
+
+/** A log whose libraries are to be found in another tree from now on. */
+export interface ConfinementLog extends Log {
+  moveLibraries(from: string, to: string): void;
+}
+
+export class Confinement {
+  private readonly config: Config;
+  private readonly supervisor: Supervisor;
+  private readonly log: ConfinementLog;
+  private readonly inherited: readonly number[];
+  private readonly handlers: ConfinementHandlers;
+  private resolvConf: ResolvConfFollower | undefined;
+  /** Readable when there are news from outside. */
+  watchFd = -1;
+  private readonly answer: Promise<number>;
+  private settle: ((error: number) => void) | undefined;
+
+  constructor(config: Config, supervisor: Supervisor, log: ConfinementLog, options: ConfinementOptions) {
+    this.config = config;
+    this.supervisor = supervisor;
+    this.log = log;
+    this.inherited = options.inherited;
+    this.handlers = options.handlers;
+    this.answer = new Promise((resolvePromise) => {
+      this.settle = resolvePromise;
+    });
+  }
+
+  /** The data plane's answer: 0 or a positive errno. */
+  confined(error: number): void {
+    this.settle?.(error);
+  }
+
+  /**
+   * Rejects with one line when something that is required cannot be had. `command` is a process that still gets signals from
+   * us, or 0; `resolvConf` will hear from outside what is in the file.
+   */
+  async enter(command: number, resolvConf: ResolvConfFollower | undefined): Promise<void> {
+    const { sandbox } = this.config;
+    const closes = sandbox.mountTree && isConfined;
+    if (closes) this.resolvConf = resolvConf;
+    const text = this.resolvConf === undefined ? '' : RESOLV_CONF;
+    this.watchFd = leaveOutside({ sockets: this.socketFiles(), namespace: this.watchedNamespace(), text });
+    if (this.watchFd >= 0) this.watch();
+    this.resolvConf?.leaveToOthers();
+    if (sandbox.mountTree) await this.closeFileSystem();
+    if (!sandbox.seccomp) return;
+    this.supervisor.send({ type: 'confine', command, unixSockets: this.socketTargets().length > 0 });
+    const error = await this.answer;
+    if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
+  }
+
+  /** `watchFd` is readable. */
+  outsideSpoke(): void {
+    const news = readOutside(this.watchFd);
+    switch (news.type) {
+      case 'text':
+        this.resolvConf?.take(news.text);
+        break;
+      case 'unreadable':
+        this.resolvConf?.miss(news.reason);
+        break;
+      default:
+        // Whoever cannot see any more whether it is there has no reason to go on; a command tells its end by itself.
+        if (this.config.target.kind === 'attach') this.handlers.namespaceGone();
+        return;
+    }
+    this.watch();
+  }
+
+  private watch(): void {
+    this.supervisor.send({ type: 'watchFd', fd: this.watchFd, name: 'outside', data: true });
+  }
+
+  private async closeFileSystem(): Promise<void> {
+    if (!isConfined) {
+      this.missing('no file system of our own', 'a mount namespace cannot be had, or bin/ was passed by');
+      return;
+    }
+    try {
+      await closeTree(this.order().lines);
+      this.closeInherited();
+    } catch (error) {
+      this.missing('no file system of our own', (error as Error).message);
+    }
+  }
+
+  /** A directory among them would be a way back to all files. */
+  private closeInherited(): void {
+    const { readyFd, exitFd, flowLog, target } = this.config;
+    const named = [readyFd, exitFd, flowLog.fd, target.kind === 'descriptor' ? target.fd : -1];
+    for (const fd of this.inherited) {
+      try {
+        if (!named.includes(fd)) closeSync(fd);
+      } catch {
+        // Closed already.
+      }
+    }
+  }
+
+  private order(): Order {
+    const { sandbox, forwards } = this.config;
+    const order = new Order();
+    order.lines.push(`process ${process.pid}`);
+    if (forwards.some((forward) => forward.direction === 'remote' && forward.target.kind === 'name'))
+      order.addNameService();
+    for (const path of this.socketTargets()) order.addSocket(path);
+    for (const forward of forwards) {
+      // Clients that are to be answered have sockets of their own, next to ours.
+      if (forward.direction === 'local' && forward.listen.kind === 'unix' && forward.protocol === 'udp')
+        order.add('read', dirname(resolve(forward.listen.path)));
+    }
+    const library = createRequire(import.meta.url).resolve('pino');
+    const modules = library.slice(0, library.indexOf('/node_modules/') + '/node_modules'.length);
+    order.add('modules', modules);
+    this.log.moveLibraries(modules, MODULES);
+    if (sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
+    return order;
+  }
+
+  /** Unix sockets that forwards lead to. */
+  private socketTargets(): string[] {
+    return this.config.forwards.flatMap((forward) =>
+      forward.direction === 'remote' && forward.target.kind === 'unix' ? [forward.target.path] : [],
+    );
+  }
+
+  /** Files of sockets that we listen on. */
+  private socketFiles(): string[] {
+    const { api, forwards } = this.config;
+    const paths = api.path === '' ? [] : [api.path];
+    for (const forward of forwards) {
+      if (forward.direction === 'local' && forward.listen.kind === 'unix') paths.push(forward.listen.path);
+    }
+    return paths
+      .filter((path) => !path.startsWith('\0') && !path.startsWith('@'))
+      .map((path) => resolve(path));
+  }
+
+  private watchedNamespace(): NamespaceRef | undefined {
+    const { target } = this.config;
+    if (target.kind !== 'attach') return undefined;
+    return target.pid === 0 ? namespaceOfPath(target.netnsPath) : namespaceOfProcess(target.pid);
+  }
+
+  private missing(what: string, why: string): void {
+    if (this.config.sandbox.required) throw new Error(`${what}: ${why}`);
+    this.log.log('debug', what, { reason: why });
+  }
+}

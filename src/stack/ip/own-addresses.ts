@@ -1,0 +1,179 @@
+/**
+ * Who is who on the guest's link: the addresses at which the stack itself answers, and those it gives the guest.
+ */
+import { IpAddress, parseIpAddress } from '../wire/address.ts';
+
+/** Our router address on the link (RFC 4291 §2.5.6); the peers use the same. */
+const ROUTER_LINK_LOCAL = 'fe80::2';
+
+/** Locally administered, unicast; the IPv4 gateway follows as the lower 32 bits, as libslirp does it. */
+const MAC_HI = 0x5255;
+
+/** The plan as text: addresses, and prefix lengths in bits of their own family. */
+export interface AddressPlanText {
+  guest4: string;
+  prefix4: number;
+  lease4: string;
+  gateway4: string;
+  dns4: string;
+  ipv6: boolean;
+  guest6: string;
+  prefix6: number;
+  gateway6: string;
+  dns6: string;
+}
+
+export interface LinkManners {
+  /** As text, or empty: made from the gateway's address. */
+  mac?: string;
+  /** See `proxies`. */
+  proxyNeighbors?: boolean;
+  /** See `mayBeGuest`. */
+  anySource?: boolean;
+}
+
+export class OwnAddresses {
+  /** Our MAC address: upper 16 and lower 32 bits. */
+  readonly macHi: number;
+  readonly macLo: number;
+  readonly gateway4: IpAddress;
+  readonly dns4: IpAddress;
+  /** The guest's address by plan (not ours). */
+  readonly guest4: IpAddress;
+  /** Bits of the IPv4 prefix, 0 to 32: `inPrefix` wants 96 more. */
+  readonly prefix4: number;
+  /** First address that DHCP gives out. */
+  readonly lease4: IpAddress;
+  /** The IPv6 addresses are :: when `ipv6` is false. */
+  readonly gateway6: IpAddress;
+  readonly dns6: IpAddress;
+  readonly linkLocal6: IpAddress;
+  readonly guest6: IpAddress;
+  readonly prefix6: number;
+  readonly ipv6: boolean;
+  readonly #claimed: IpAddress[] = [];
+  /** Addresses of the guest's that are not on the link. */
+  readonly #beyond: IpAddress[] = [];
+  readonly #proxyNeighbors: boolean;
+  readonly #anySource: boolean;
+
+  /** Reads the plan. Throws RangeError for text that is no address of the family it should be of. */
+  constructor(
+    plan: AddressPlanText,
+    { mac = '', proxyNeighbors = false, anySource = false }: LinkManners = {},
+  ) {
+    this.#proxyNeighbors = proxyNeighbors;
+    this.#anySource = anySource;
+    this.gateway4 = parseFamily(plan.gateway4, true);
+    this.dns4 = parseFamily(plan.dns4, true);
+    this.guest4 = parseFamily(plan.guest4, true);
+    this.prefix4 = plan.prefix4;
+    this.lease4 = parseFamily(plan.lease4, true);
+    const octets = mac === '' ? -1 : parseMac(mac);
+    this.macHi = octets < 0 ? MAC_HI : Math.floor(octets / 2 ** 32);
+    this.macLo = octets < 0 ? this.gateway4.w3 : octets % 2 ** 32;
+    this.ipv6 = plan.ipv6;
+    this.gateway6 = plan.ipv6 ? parseFamily(plan.gateway6, false) : new IpAddress();
+    this.dns6 = plan.ipv6 ? parseFamily(plan.dns6, false) : new IpAddress();
+    this.linkLocal6 = plan.ipv6 ? parseFamily(ROUTER_LINK_LOCAL, false) : new IpAddress();
+    this.guest6 = plan.ipv6 ? parseFamily(plan.guest6, false) : new IpAddress();
+    this.prefix6 = plan.prefix6;
+  }
+
+  /** Is this an address at which the stack itself answers? */
+  owns(addr: IpAddress): boolean {
+    if (addr.isV4) return addr.equals(this.gateway4) || addr.equals(this.dns4);
+    return (
+      this.ipv6 && (addr.equals(this.gateway6) || addr.equals(this.dns6) || addr.equals(this.linkLocal6))
+    );
+  }
+
+  /** Does the guest find us there (ARP, neighbour discovery): our own, and those of remote forwards? */
+  answersFor(addr: IpAddress): boolean {
+    if (this.owns(addr)) return true;
+    for (let i = 0; i < this.#claimed.length; i++)
+      if (addr.equals(this.#claimed[i] as IpAddress)) return true;
+    return false;
+  }
+
+  /**
+   * Is this an address that we answer for on the link because we answer for all that are no host's of the link? Which
+   * ones the guest uses besides the planned ones, the neighbour table knows.
+   */
+  proxies(addr: IpAddress): boolean {
+    return (
+      this.#proxyNeighbors &&
+      !addr.isUnspecified &&
+      !addr.isGroup &&
+      !addr.isLoopback &&
+      !addr.equals(this.guest4) &&
+      !addr.equals(this.guest6)
+    );
+  }
+
+  /** A remote forward listens at `addr`; claims of the same address add up. */
+  claim(addr: IpAddress): void {
+    if (!addr.isUnspecified && !addr.isMulticast && !this.owns(addr)) this.#claimed.push(addr.clone());
+  }
+
+  disclaim(addr: IpAddress): void {
+    const index = this.#claimed.findIndex((claimed) => claimed.equals(addr));
+    if (index >= 0) this.#claimed.splice(index, 1);
+  }
+
+  /**
+   * A local forward leads to `addr`. If that is not on the link, the guest has it elsewhere and speaks from it. Never
+   * forgotten: flows outlive their forward.
+   */
+  expect(addr: IpAddress): void {
+    if (!this.onLink(addr) && !this.#isBeyond(addr)) this.#beyond.push(addr.clone());
+  }
+
+  /** Who has `addr`, where it is not on the link: the guest's planned address of the same family. */
+  guestFor(addr: IpAddress): IpAddress {
+    return addr.isV4 ? this.guest4 : this.guest6;
+  }
+
+  /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
+  onLink(addr: IpAddress): boolean {
+    if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
+    return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.gateway6, this.prefix6));
+  }
+
+  /** The broadcast or network address of the guest's own IPv4 network, or the old form of it, 0.0.0.0 (RFC 1122 §3.3.6). */
+  isLinkBroadcast(addr: IpAddress): boolean {
+    if (!addr.isV4) return false;
+    if (addr.isUnspecified) return true;
+    if (!this.onLink(addr) || this.prefix4 >= 31) return false;
+    const hostMask = 0xffffffff >>> this.prefix4;
+    const host = addr.w3 & hostMask;
+    return host === 0 || host === (hostMask | 0);
+  }
+
+  /** May the guest speak from this address: one on the link or of a forward, or with `anySource` any that a host can have? */
+  mayBeGuest(addr: IpAddress): boolean {
+    if (!this.#anySource) return this.onLink(addr) || this.#isBeyond(addr);
+    return !addr.isUnspecified && !addr.isGroup && !addr.isLoopback && (addr.isV4 || this.ipv6);
+  }
+
+  #isBeyond(addr: IpAddress): boolean {
+    for (let i = 0; i < this.#beyond.length; i++) if (addr.equals(this.#beyond[i] as IpAddress)) return true;
+    return false;
+  }
+}
+
+/** The 48 bits of `70:71:aa:4b:29:aa`. A group address cannot be ours. */
+function parseMac(text: string): number {
+  const value = /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/.test(text)
+    ? parseInt(text.replaceAll(':', ''), 16)
+    : -1;
+  if (value < 0 || Math.floor(value / 2 ** 40) % 2 === 1)
+    throw new RangeError(`${text} is not a MAC address`);
+  return value;
+}
+
+function parseFamily(text: string, v4: boolean): IpAddress {
+  const address = parseIpAddress(text);
+  if (address.isV4 !== v4) throw new RangeError(`${text} is not an ${v4 ? 'IPv4' : 'IPv6'} address`);
+  return address;
+}
