@@ -5,7 +5,7 @@
  * because V8 keeps those as doubles, which is where hidden allocations come from.
  */
 import { defaultAddresses, defaultLimits } from '../../src/config.ts';
-import type { Clock } from '../../src/forward/flow/loop-services.ts';
+import type { Clock } from '../../src/loop.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
 import { HalfSipHash } from '../../src/stack/half-sip-hash.ts';

@@ -1,7 +1,7 @@
 /** What is looked up or put in order for every packet: flows, hashes, deadlines, neighbours. */
 import { TimerHeap } from '../../src/engine/timer-heap.ts';
-import { TimerNode } from '../../src/forward/flow/loop-services.ts';
 import { FlowTable, type Keyed } from '../../src/forward/flow/table.ts';
+import { TimerNode } from '../../src/loop.ts';
 import { Neighbor } from '../../src/stack/neighbor/cache.ts';
 import { IpAddress } from '../../src/stack/wire/address.ts';
 import { PROTOCOL_TCP } from '../../src/stack/wire/tcp.ts';

@@ -5,10 +5,10 @@
 import { fchmodSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import { DeviceError } from '../device-error.ts';
-import type { IoHandler, Poller } from '../forward/flow/loop-services.ts';
 import type { HostScratch } from '../forward/host/scratch.ts';
 import { ForwardError } from '../forward/publish/forward-error.ts';
 import { bindUnix, fileIdentity, removeSocketFile } from '../forward/publish/unix-path.ts';
+import type { IoHandler, Poller } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import type { Memory } from '../sys/memory.ts';

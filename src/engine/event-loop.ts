@@ -2,7 +2,7 @@
  * The data plane's loop: descriptors (epoll), turns and their shares, the clock; deadlines are in timer-heap.ts. One
  * thread that blocks in epoll_wait(2); no promise, stream or event emitter.
  */
-import type { Clock, IoHandler, Poller } from '../forward/flow/loop-services.ts';
+import type { Clock, IoHandler, Poller } from '../loop.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { readThreadCpuTime, TIMESPEC_SIZE } from '../sys/clock.ts';
 import { Epoll } from '../sys/epoll.ts';

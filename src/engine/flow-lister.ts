@@ -4,7 +4,7 @@
  */
 
 import type { FlowInfo, ListedFlow } from '../forward/flow/info.ts';
-import type { Clock, IoHandler, Poller } from '../forward/flow/loop-services.ts';
+import type { Clock, IoHandler, Poller } from '../loop.ts';
 
 /** About 3 ms. */
 const FLOWS_PER_TURN = 250;

@@ -6,7 +6,7 @@
  */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { TimerNode, type Timers } from '../forward/flow/loop-services.ts';
+import { TimerNode, type Timers } from '../loop.ts';
 import { PAGE_SIZE, type Slab } from '../stack/buffer/slab.ts';
 
 const INTERVAL_MS = 1000;

@@ -5,7 +5,7 @@
  * only the last MTU among them counts. News that were lost (ENOBUFS) are made good by asking, once everything is read:
  * before that there may be no room for the answer.
  */
-import type { IoHandler, Poller } from '../forward/flow/loop-services.ts';
+import type { IoHandler, Poller } from '../loop.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EINTR, ENOBUFS } from '../sys/errno.ts';
 import type { LinkNews } from '../sys/netns/link-news.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { closeSync, writeSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { EventLoop } from '../../src/engine/event-loop.ts';
-import { type IoHandler, TimerNode } from '../../src/forward/flow/loop-services.ts';
+import { type IoHandler, TimerNode } from '../../src/loop.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { EPOLLIN } from '../../src/sys/epoll.ts';
 import { eventfd } from '../../src/sys/io.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FlowLister } from '../../src/engine/flow-lister.ts';
 import type { FlowInfo, ListedFlow } from '../../src/forward/flow/info.ts';
-import type { Clock, IoHandler, Poller } from '../../src/forward/flow/loop-services.ts';
+import type { Clock, IoHandler, Poller } from '../../src/loop.ts';
 
 class Flow implements ListedFlow {
   isOver = false;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
 import { LinkWatch } from '../../src/engine/link-watch.ts';
-import type { IoHandler, Poller } from '../../src/forward/flow/loop-services.ts';
+import type { IoHandler, Poller } from '../../src/loop.ts';
 import { EAGAIN, ENOBUFS } from '../../src/sys/errno.ts';
 import type { LinkNews } from '../../src/sys/netns/link-news.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { TimerHeap } from '../../src/engine/timer-heap.ts';
-import { TimerNode } from '../../src/forward/flow/loop-services.ts';
+import { TimerNode } from '../../src/loop.ts';
 import { seededRng } from '../support/seeded-rng.ts';
 
 class Node extends TimerNode {

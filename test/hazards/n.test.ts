@@ -1,7 +1,7 @@
 /** Hazards N: the runtime; and a fault in each system call (every one costs its flow at most). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { TimerNode } from '../../src/forward/flow/loop-services.ts';
+import { TimerNode } from '../../src/loop.ts';
 import {
   EAGAIN,
   EBADF,

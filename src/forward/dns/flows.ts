@@ -16,6 +16,8 @@
  * and a refusal would be final. Left out on purpose: a cache; opcodes other than QUERY (NOTIMP: a resolver might trust the
  * host's address with an UPDATE or NOTIFY).
  */
+
+import { TimerNode } from '../../loop.ts';
 import { Counter } from '../../stack/counters.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import {
@@ -32,7 +34,6 @@ import {
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { UDP_HEADER_LEN, type UdpHeader } from '../../stack/wire/udp.ts';
 import type { FlowContext } from '../flow/context.ts';
-import { TimerNode } from '../flow/loop-services.ts';
 import { DnsAsker, type DnsAskerOwner } from './asker.ts';
 import { DnsQueries, NO_SLOT } from './queries.ts';
 import { DnsStreams } from './streams.ts';

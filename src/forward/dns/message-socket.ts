@@ -2,12 +2,13 @@
  * DNS messages over a stream socket, each behind two bytes that say its length (RFC 1035 §4.2.2, RFC 7766 §8). They come in
  * any pieces. What the other end does not take waits here; who sends looks at `backlog`.
  */
+
+import type { IoHandler } from '../../loop.ts';
 import { EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../../sys/errno.ts';
 import { recv, send } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 import { HostDescriptor } from '../host/descriptor.ts';
 
 const LENGTH_BYTES = 2;

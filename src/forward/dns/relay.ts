@@ -6,6 +6,8 @@
  *
  * A zone transfer is answered by many messages (RFC 5936 §2.2): the first decides, those behind it are passed on.
  */
+
+import { TimerNode } from '../../loop.ts';
 import {
   DNS_HEADER_LEN,
   DNS_RCODE_NOTIMP,
@@ -19,7 +21,6 @@ import {
 import { ECONNREFUSED, EMFILE } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import { TimerNode } from '../flow/loop-services.ts';
 import { dialAddress } from '../tcp/dial.ts';
 import { DnsMessageSocket, type MessageOwner } from './message-socket.ts';
 

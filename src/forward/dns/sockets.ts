@@ -7,11 +7,12 @@
  * one call and their answers come in one. A socket that is used up takes no more queries and stays for those it has;
  * `sweep` closes the others when they have grown old.
  */
+
+import type { IoHandler } from '../../loop.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { EMFILE } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 import { HostDatagramSocket } from '../host/datagram-socket.ts';
 import type { Resolver } from '../target/resolvers.ts';
 

@@ -1,6 +1,7 @@
 /** What every flow of a guest needs: its stack, its policy, and the engine's services behind small interfaces. */
 import type { GuestBehavior, Limits } from '../../config.ts';
 import type { Policy } from '../../firewall/verdict.ts';
+import type { Clock, Poller, Timers } from '../../loop.ts';
 import type { Slab } from '../../stack/buffer/slab.ts';
 import type { Counters } from '../../stack/counters.ts';
 import type { HalfSipHash } from '../../stack/half-sip-hash.ts';
@@ -18,7 +19,6 @@ import type { RemoteForwards } from '../target/remote-forwards.ts';
 import type { Resolvers } from '../target/resolvers.ts';
 import type { Denials } from './denials.ts';
 import type { DescriptorBudget } from './descriptor-budget.ts';
-import type { Clock, Poller, Timers } from './loop-services.ts';
 import type { FlowReports } from './reports.ts';
 
 export interface FlowContext {

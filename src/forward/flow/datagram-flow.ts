@@ -2,6 +2,8 @@
  * What a UDP or ping flow with a host socket of its own is to those that keep it: a key, a place in the order of use, a
  * record, and an end when nothing was said for a while.
  */
+
+import type { IoHandler } from '../../loop.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { HostDatagramSocket } from '../host/datagram-socket.ts';
 import type { RemoteForward } from '../target/remote-forwards.ts';
@@ -9,7 +11,6 @@ import type { FlowContext } from './context.ts';
 import { DescriptorUse } from './descriptor-budget.ts';
 import { IdleTimer } from './idle-timer.ts';
 import type { FlowEnds, FlowInfo, ListedFlow } from './info.ts';
-import type { IoHandler } from './loop-services.ts';
 import type { LruNode } from './lru.ts';
 import { type EndsSource, FlowRecord } from './record.ts';
 import type { Keyed } from './table.ts';

@@ -7,10 +7,10 @@
  */
 import type { GuestBehavior } from '../../config.ts';
 import { Verdict } from '../../firewall/verdict.ts';
+import { type Clock, TimerNode, type Timers } from '../../loop.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { FlowInfo, Refusal, RefusalReason, RefusalsLeftOut } from './info.ts';
-import { type Clock, TimerNode, type Timers } from './loop-services.ts';
 
 const INTERVAL_MS = 1000;
 /** When it is over, the rest is told; longer than the interval, so that what still goes on is told by itself. */

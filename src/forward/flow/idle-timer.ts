@@ -1,6 +1,7 @@
 /** A flow that ends when nothing was said for a while. Restarting the wait is one assignment. */
+
+import { TimerNode } from '../../loop.ts';
 import type { FlowContext } from './context.ts';
-import { TimerNode } from './loop-services.ts';
 
 export abstract class IdleTimer extends TimerNode {
   readonly context: FlowContext;

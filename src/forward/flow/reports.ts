@@ -5,10 +5,11 @@
  * A flow is told of wholly or not at all: one whose opening was left out ends in silence. How many there were is counted,
  * and told once a second while it goes on.
  */
+
+import { type Clock, TimerNode, type Timers } from '../../loop.ts';
 import { Counter, type Counters } from '../../stack/counters.ts';
 import { RateLimit } from '../../stack/rate-limit.ts';
 import type { FlowEvent, FlowReport } from './info.ts';
-import { type Clock, TimerNode, type Timers } from './loop-services.ts';
 
 /** Flows told of, on average and at once. Each is up to two messages of half a kibibyte. */
 const FLOWS_PER_SECOND = 1000;

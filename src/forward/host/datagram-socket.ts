@@ -3,6 +3,7 @@
  * close. It counts in the flows' budget of descriptors from `open` to `close`, and `close` may be called at any time.
  */
 
+import type { IoHandler } from '../../loop.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { controlSpace, putControlMessage } from '../../sys/control-message.ts';
 import { EPOLLIN } from '../../sys/epoll.ts';
@@ -48,7 +49,6 @@ import {
 } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 import type { DatagramBatch, ReceiveSlots } from '../udp/batch.ts';
 import { bindSource } from './bind-source.ts';
 import { HostDescriptor } from './descriptor.ts';

@@ -2,12 +2,13 @@
  * A descriptor of the host that a flow or a listener owns: watched by the poller and counted in the flows' budget from
  * `hold` to `close` or `release`, each of which may be called at any time.
  */
+
+import type { IoHandler } from '../../loop.ts';
 import { EPOLLET } from '../../sys/epoll.ts';
 import { close } from '../../sys/io.ts';
 import { setLingerZero } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 
 export class HostDescriptor {
   protected readonly context: FlowContext;

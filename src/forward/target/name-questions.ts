@@ -3,7 +3,7 @@
  * without holding anything else up. Bounded in number, and none waits longer than `ANSWER_MS`.
  */
 import type { HostEnd } from '../../config.ts';
-import { type Clock, TimerNode, type Timers } from '../flow/loop-services.ts';
+import { type Clock, TimerNode, type Timers } from '../../loop.ts';
 
 /** More than a resolver needs for its own timeouts, less than a client's patience. */
 const ANSWER_MS = 20_000;

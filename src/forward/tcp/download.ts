@@ -5,13 +5,14 @@
  *
  * All flows share the bytes of a turn (`Clock.bytesLeft`). One that is cut short asks for another turn.
  */
+
+import type { IoHandler } from '../../loop.ts';
 import { Parts } from '../../stack/buffer/byte-queue.ts';
 import { PAGE_SIZE } from '../../stack/buffer/slab.ts';
 import { type TcpConnection, TcpState } from '../../stack/tcp/connection.ts';
 import { transmitUnit } from '../../stack/tcp/output.ts';
 import { EAGAIN } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 import { END_OF_FILE, type FlowRecord, Half } from '../flow/record.ts';
 import type { TcpHostSocket } from './host-socket.ts';
 

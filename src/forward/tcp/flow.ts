@@ -11,6 +11,8 @@
  * This file has what happens to the flow as a whole: how it opens, what the events of either side mean for the other,
  * and how it ends: when both directions have ended, or at a reset. Its manager (tcp-flows.ts) then forgets it.
  */
+
+import { type IoHandler, TimerNode } from '../../loop.ts';
 import {
   EV_BAD_ACK,
   EV_CLOSED,
@@ -35,7 +37,6 @@ import { EPOLLERR, EPOLLHUP, EPOLLOUT } from '../../sys/epoll.ts';
 import { EAGAIN, ECONNREFUSED, ECONNRESET, ETIMEDOUT } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { FlowEnds, FlowInfo } from '../flow/info.ts';
-import { type IoHandler, TimerNode } from '../flow/loop-services.ts';
 import type { LruNode } from '../flow/lru.ts';
 import {
   END_OF_FILE,

@@ -10,6 +10,8 @@
  * Keep-alive is on, so that a peer that vanished is noticed: with the host's own times (2 h, then 9 probes 75 s apart, as
  * ours towards the guest), or with the guest's where it shows that it has some.
  */
+
+import type { IoHandler } from '../../loop.ts';
 import type { Parts } from '../../stack/buffer/byte-queue.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP } from '../../sys/epoll.ts';
@@ -34,7 +36,6 @@ import {
 } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 import { HostDescriptor } from '../host/descriptor.ts';
 import { emitProxyHeader } from './proxy-protocol.ts';
 

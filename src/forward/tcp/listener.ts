@@ -10,6 +10,7 @@
  * Left out on purpose: telling a client of the queue that the guest is gone before it is its turn.
  */
 import type { HostEnd, LocalForwardSpec } from '../../config.ts';
+import { type IoHandler, TimerNode } from '../../loop.ts';
 import { Counter } from '../../stack/counters.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { EPOLLIN } from '../../sys/epoll.ts';
@@ -17,7 +18,6 @@ import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from
 import { accept, SOCK_STREAM } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import { type IoHandler, TimerNode } from '../flow/loop-services.ts';
 import { localEnd } from '../flow/record.ts';
 import { HostDescriptor } from '../host/descriptor.ts';
 import { readSockaddr } from '../host/scratch.ts';

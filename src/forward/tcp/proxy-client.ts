@@ -7,13 +7,13 @@
  * silence is answered with a reset and told as an `error` event, in the words of slirpnetstack.
  */
 
+import { type IoHandler, TimerNode } from '../../loop.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLRDHUP } from '../../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../../sys/errno.ts';
 import { peek, recv } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import type { FlowEnds } from '../flow/info.ts';
-import { type IoHandler, TimerNode } from '../flow/loop-services.ts';
 import {
   END_OF_FILE,
   type EndsSource,

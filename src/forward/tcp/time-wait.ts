@@ -3,6 +3,8 @@
  * thousands. Old duplicates are answered, a new SYN that proves to be newer takes the place (RFC 6191), and beyond
  * the limit the oldest is forgotten (R-02).
  */
+
+import { TimerNode } from '../../loop.ts';
 import { Counter } from '../../stack/counters.ts';
 import { TIME_WAIT_MS } from '../../stack/tcp/closing.ts';
 import type { TcpConnection } from '../../stack/tcp/connection.ts';
@@ -10,7 +12,6 @@ import { type Seq, seqLt } from '../../stack/tcp/seq.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../../stack/wire/tcp.ts';
 import type { FlowContext } from '../flow/context.ts';
-import { TimerNode } from '../flow/loop-services.ts';
 import { LruList, type LruNode } from '../flow/lru.ts';
 import { FlowTable, type Keyed } from '../flow/table.ts';
 

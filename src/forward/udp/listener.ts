@@ -16,6 +16,7 @@
  * queue of a unix client that does not read (its answers are dropped, as UDP's would be).
  */
 import type { Endpoint, HostEnd, LocalForwardSpec } from '../../config.ts';
+import type { IoHandler } from '../../loop.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { EPOLLIN } from '../../sys/epoll.ts';
@@ -23,7 +24,6 @@ import { EAGAIN } from '../../sys/errno.ts';
 import { packetInfoAddress, packetInfoSpace, putPacketInfo, wantPacketInfo } from '../../sys/packet-info.ts';
 import { AF_INET, AF_UNIX, SOCK_DGRAM } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
-import type { IoHandler } from '../flow/loop-services.ts';
 import { endpoint, localEnd } from '../flow/record.ts';
 import { HostDatagramSocket } from '../host/datagram-socket.ts';
 import { readEndpoint, readSockaddr } from '../host/scratch.ts';

@@ -1,4 +1,4 @@
-/** What the engine's loop does for flows: descriptors, deadlines, the time, and a turn's shares. */
+/** What the loop of the data plane does for whoever has descriptors or deadlines: events, the time, and a turn's shares. */
 
 /** Something that owns a descriptor. */
 export interface IoHandler {
