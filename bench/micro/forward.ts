@@ -5,10 +5,11 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { parseRuleList } from '../../src/cli/rule.ts';
 import { defaultBehavior, defaultLimits } from '../../src/config.ts';
 import { EventLoop } from '../../src/engine/event-loop.ts';
 import { HostRouteTable } from '../../src/firewall/host-routes.ts';
-import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
+import { toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy } from '../../src/firewall/verdict.ts';
 import { DnsFlows } from '../../src/forward/dns/flows.ts';
 import type { FlowContext } from '../../src/forward/flow/context.ts';

@@ -19,8 +19,9 @@
  *   it takes a rule of five or more fields for an empty one.
  */
 import { type AddressPlan, defaultAddresses, type ForwardSpec, type HostTarget } from '../config.ts';
-import { isHostName, parseGoUint16, splitFields } from '../firewall/rule-text.ts';
+import { isHostName } from '../control/names/host-name.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
+import { parseGoUint16, splitFields } from './rule-fields.ts';
 
 export type Direction = ForwardSpec['direction'];
 

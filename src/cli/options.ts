@@ -18,8 +18,9 @@ import {
   noFlowLog,
 } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
-import { type ParsedRule, parseRuleList, RuleError } from '../firewall/rule.ts';
+import { type ParsedRule, RuleError } from '../firewall/rule.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
+import { parseRuleList } from './rule.ts';
 import {
   addressPlan,
   badValue,

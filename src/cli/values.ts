@@ -21,7 +21,7 @@ import {
   defaultAddresses,
   type FlowLogSpec,
 } from '../config.ts';
-import { isHostName } from '../firewall/rule-text.ts';
+import { isHostName } from '../control/names/host-name.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 
 /** The command line is not usable; nothing has been started. */

@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FlowLog, refusalOf } from '../../src/app/flow-log.ts';
 import { RefusalLog } from '../../src/app/refusal-log.ts';
+import { parseRuleList } from '../../src/cli/rule.ts';
 import { defaultAddresses, defaultBehavior, type Endpoint } from '../../src/config.ts';
 import { RefusalText } from '../../src/control/refusal-text.ts';
 import type { FlowEvent, Refusal, RefusalReason } from '../../src/engine/messages.ts';
-import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
+import { toRuleSpec } from '../../src/firewall/rule.ts';
 
 const ECONNREFUSED = 111;
 const ETIMEDOUT = 110;

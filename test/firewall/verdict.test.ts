@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { parseRuleList } from '../../src/cli/rule.ts';
 import { HostRouteTable } from '../../src/firewall/host-routes.ts';
 import { parsePrefix } from '../../src/firewall/prefix.ts';
 import { reservedRanges } from '../../src/firewall/reserved.ts';
-import { parseRuleList, toRuleSpec } from '../../src/firewall/rule.ts';
+import { toRuleSpec } from '../../src/firewall/rule.ts';
 import {
   describePolicy,
   Policy,

@@ -5,9 +5,10 @@ import { ApiCommands, type ApiEngine } from '../../src/api/commands.ts';
 import { RequestText, TextState } from '../../src/api/request-text.ts';
 import { parseForwardRule } from '../../src/cli/forward-rule.ts';
 import { parseArguments } from '../../src/cli/options.ts';
+import { parseRuleEntry } from '../../src/cli/rule.ts';
 import { defaultAddresses } from '../../src/config.ts';
 import { MAX_SERVERS, parseResolvConf } from '../../src/control/resolv-conf.ts';
-import { parseRuleEntry, toRuleSpec } from '../../src/firewall/rule.ts';
+import { toRuleSpec } from '../../src/firewall/rule.ts';
 import { PROXY_MAX, ProxyHeader, parseProxyHeader } from '../../src/forward/tcp/proxy-protocol.ts';
 import { type Change, changes, mutate, type Target } from './target.ts';
 

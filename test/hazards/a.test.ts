@@ -1,7 +1,8 @@
 /** Hazards A: addresses and policy. The real check is G-3: which addresses the system calls got. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { parseRuleEntry, toRuleSpec } from '../../src/firewall/rule.ts';
+import { parseRuleEntry } from '../../src/cli/rule.ts';
+import { toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy, Protocol } from '../../src/firewall/verdict.ts';
 import { parseIpAddress } from '../../src/stack/wire/address.ts';
 import { Lab, type LabOptions, summary } from '../support/lab/lab.ts';

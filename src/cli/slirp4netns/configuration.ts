@@ -18,7 +18,8 @@ import {
   noFlowLog,
 } from '../../config.ts';
 import { parsePrefix } from '../../firewall/prefix.ts';
-import { parseRuleList, type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
+import { type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
+import { parseRuleList } from '../rule.ts';
 import type { Options } from './options.ts';
 import { macAddress, networkPlan, outboundAddress } from './values.ts';
 

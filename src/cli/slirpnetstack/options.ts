@@ -4,10 +4,11 @@
  */
 import type { Endpoint } from '../../config.ts';
 import { LookupError, Resolver } from '../../control/names/resolver.ts';
-import { parseRuleEntry, RuleError, type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
-import { parseGoUint16, splitFields } from '../../firewall/rule-text.ts';
+import { RuleError, type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
 import { type IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
 import { type ForwardRule, ForwardRuleError, parseSlirpnetstackForward } from '../forward-rule.ts';
+import { parseRuleEntry } from '../rule.ts';
+import { parseGoUint16, splitFields } from '../rule-fields.ts';
 import {
   type Flag,
   FlagValueError,

@@ -14,9 +14,9 @@
 import { randomInt } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import type { Endpoint } from '../../config.ts';
-import { isHostName, parseGoUint16 } from '../../firewall/rule-text.ts';
 import { parseIpAddress } from '../../stack/wire/address.ts';
 import { queryAddresses, querySrv, type SrvRecord } from './dns-client.ts';
+import { isHostName } from './host-name.ts';
 import { HOSTS_FILE, hostsAddresses, withoutFinalDot } from './hosts-file.ts';
 
 /** A label that does not resolve; the message is one line, in the words of slirpnetstack. */
@@ -143,8 +143,8 @@ function parseServer(text: string): Endpoint | undefined {
   const match = /^(?:\[([^[\]]+)\]|([^[\]:]+)):(\d+)$/.exec(text);
   if (match === null) return undefined;
   const address = asAddress(match[1] ?? match[2] ?? '');
-  const port = parseGoUint16(match[3] ?? '');
-  return address === undefined || typeof port === 'string' || port === 0 ? undefined : { address, port };
+  const port = Number(match[3]);
+  return address === undefined || port === 0 || port > 65535 ? undefined : { address, port };
 }
 
 /** RFC 2782: the lowest priority, at random by weight among those. */

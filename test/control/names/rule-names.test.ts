@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { parseRuleList } from '../../../src/cli/rule.ts';
 import { NameError, resolveAllow, resolveRules } from '../../../src/control/names/rule-names.ts';
-import { parseRuleList } from '../../../src/firewall/rule.ts';
 
 const table: Record<string, string[]> = {
   'two.example': ['192.0.2.1', '2001:db8::1', '192.0.2.1'],

@@ -11,6 +11,7 @@ import { register } from 'node:module';
 import { BlockList } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { parseRuleEntry } from '../../../src/cli/rule.ts';
 import {
   type AddressPlan,
   defaultAddresses,
@@ -23,7 +24,7 @@ import type { TapProperties } from '../../../src/device/tap-link.ts';
 import type { EventLoop } from '../../../src/engine/event-loop.ts';
 import type { EngineServices, Guest } from '../../../src/engine/guest.ts';
 import { HostRouteTable } from '../../../src/firewall/host-routes.ts';
-import { parseRuleEntry, type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
+import { type RuleSpec, toRuleSpec } from '../../../src/firewall/rule.ts';
 import type { PolicySpec } from '../../../src/firewall/verdict.ts';
 import { DescriptorBudget } from '../../../src/forward/flow/descriptor-budget.ts';
 import type {

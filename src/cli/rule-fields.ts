@@ -1,6 +1,6 @@
 /**
  * What the texts of firewall rules and of forward rules have in common: fields between ":", brackets around addresses,
- * port numbers in the words of Go's strconv, host names.
+ * port numbers in the words of Go's strconv.
  */
 
 /**
@@ -35,17 +35,4 @@ export function parseGoUint16(text: string): number | string {
     if (value > 65535) return `strconv.ParseUint: parsing "${text}": value out of range`;
   }
   return text === '' ? 'strconv.ParseUint: parsing "": invalid syntax' : value;
-}
-
-/**
- * Whether `text` can be a DNS name and nothing else (RFC 1123 §2.1, with "_" as DNS-SD uses it). A name whose last
- * label is a number is refused: resolvers read such text as an address in inet_aton(3) forms.
- */
-export function isHostName(text: string): boolean {
-  const name = text.endsWith('.') ? text.slice(0, -1) : text;
-  if (name.length === 0 || name.length > 253) return false;
-  const labels = name.split('.');
-  if (!labels.every((label) => /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/.test(label)))
-    return false;
-  return !/^(?:[0-9]+|0[xX][0-9A-Fa-f]*)$/.test(labels[labels.length - 1] ?? '');
 }

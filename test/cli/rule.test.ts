@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { parseRuleEntry, parseRuleList } from '../../src/cli/rule.ts';
 import { compilePrefix } from '../../src/firewall/prefix.ts';
 import {
   formatRule,
   type ParsedRule,
-  parseRuleEntry,
-  parseRuleList,
   RuleError,
   type RuleSpec,
   toRuleSpec,
