@@ -12,6 +12,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { dirname } from 'node:path';
 import type { Endpoint } from '../config.ts';
+import { formatEndpoint } from '../stack/wire/address.ts';
 
 export type MetricsListen = Endpoint | { path: string };
 
@@ -96,8 +97,7 @@ export class MetricsServer {
 
   #text(): string {
     if (this.#path !== '') return this.#path;
-    const { address, port } = this.#server.address() as AddressInfo;
-    return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+    return formatEndpoint(this.#server.address() as AddressInfo);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

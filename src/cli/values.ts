@@ -22,7 +22,7 @@ import {
   type FlowLogSpec,
 } from '../config.ts';
 import { isHostName } from '../control/names/host-name.ts';
-import { parseIpAddress } from '../stack/wire/address.ts';
+import { formatIpv4, parseIpAddress } from '../stack/wire/address.ts';
 
 /** The command line is not usable; nothing has been started. */
 export class UsageError extends Error {
@@ -193,12 +193,14 @@ export function parseCidr(
   if (first === 0 || first === 127 || first >= 224) {
     throw badValue('--cidr', text, 'is a reserved range (RFC 6890)', CIDR_ACCEPTED);
   }
-  const guest4 = dotted(network + 100);
-  return { guest4, prefix4, lease4: guest4, gateway4: dotted(network + 2), dns4: dotted(network + 3) };
-}
-
-function dotted(value: number): string {
-  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.');
+  const guest4 = formatIpv4(network + 100);
+  return {
+    guest4,
+    prefix4,
+    lease4: guest4,
+    gateway4: formatIpv4(network + 2),
+    dns4: formatIpv4(network + 3),
+  };
 }
 
 const CIDR6_ACCEPTED = 'an IPv6 network with prefix length 64, like fd00::/64';

@@ -8,7 +8,7 @@ import { isWithin } from '../firewall/private.ts';
 import { embeddedIpv4, reservedRanges } from '../firewall/reserved.ts';
 import { formatRule, type RuleSpec } from '../firewall/rule.ts';
 import { Policy, Protocol, Verdict } from '../firewall/verdict.ts';
-import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+import { formatEndpoint, IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { errnoTextOf } from './errno-text.ts';
 
 /** What is known about a refusal. */
@@ -135,9 +135,8 @@ export class RefusalText {
   /** At one of our own addresses, a port that nobody listens on can be a forward's. */
   #bringService({ protocol, destination: { address, port } }: Refusal): string[] {
     if (protocol === 'icmp' || port === 0) return [];
-    const at = address.includes(':') ? `[${address}]` : address;
     const scheme = protocol === 'udp' ? 'udp://' : '';
-    return [`-R ${scheme}${at}:${port}:127.0.0.1:${port}`];
+    return [`-R ${scheme}${formatEndpoint({ address, port })}:127.0.0.1:${port}`];
   }
 }
 
@@ -157,7 +156,6 @@ function writings(address: IpAddress): IpAddress[] {
   return embeddedIpv4(address, inner) ? [address, inner] : [address];
 }
 
-function text({ address, port }: Endpoint): string {
-  const shown = address.includes(':') && port !== 0 ? `[${address}]` : address;
-  return port === 0 ? shown : `${shown}:${port}`;
+function text(end: Endpoint): string {
+  return end.port === 0 ? end.address : formatEndpoint(end);
 }

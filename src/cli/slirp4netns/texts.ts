@@ -3,6 +3,7 @@
  * the summary at the start. The version numbers say which level of that program's interface is provided.
  */
 import type { Config } from '../../config.ts';
+import { formatIpv4 } from '../../stack/wire/address.ts';
 
 /** The slirp4netns whose interface this is. */
 const INTERFACE_VERSION = '1.3.2';
@@ -57,10 +58,6 @@ export const warnings = {
     `WARNING: --${option} is deprecated and will be removed in future releases, please use --${replacement} instead.\n`,
 };
 
-function dotted(value: number): string {
-  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.');
-}
-
 function numeric(address: string): number {
   return address.split('.').reduce((sum, octet) => (sum << 8) | Number(octet), 0);
 }
@@ -71,12 +68,12 @@ export function summary(config: Config): string {
   const mask = -1 << (32 - addresses.prefix4);
   const lines: [string, string][] = [
     ['MTU', String(config.mtu)],
-    ['Network', dotted(numeric(addresses.guest4) & mask)],
-    ['Netmask', dotted(mask)],
+    ['Network', formatIpv4(numeric(addresses.guest4) & mask)],
+    ['Netmask', formatIpv4(mask)],
     ['Gateway', addresses.gateway4],
     ['DNS', addresses.dns4],
     ['DHCP begin', addresses.lease4],
-    ['DHCP end', dotted(numeric(addresses.lease4) + 15)],
+    ['DHCP end', formatIpv4(numeric(addresses.lease4) + 15)],
     ['Recommended IP', addresses.guest4],
   ];
   if (config.api.path !== '') lines.push(['API Socket', config.api.path]);

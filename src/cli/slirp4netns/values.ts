@@ -2,6 +2,7 @@
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import type { AddressPlan } from '../../config.ts';
+import { formatIpv4 } from '../../stack/wire/address.ts';
 
 /** What is wrong with a value; the text is all that goes to standard error, its end of line included. */
 export class ValueError extends Error {
@@ -11,10 +12,6 @@ export class ValueError extends Error {
 /** strtol(3) in base 10 that has to take the whole text; NaN when it does not. */
 export function wholeNumber(text: string): number {
   return /^[ \t\n\v\f\r]*[+-]?\d+$/.test(text) ? Number(text) : Number.NaN;
-}
-
-function dotted(value: number): string {
-  return [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.');
 }
 
 /** The IPv4 side of the link: gateway +2, DNS +3, DHCP from +15, guest +100. Throws `ValueError`. */
@@ -32,11 +29,11 @@ export function networkPlan(
   if (network % 2 ** (32 - prefix4) !== 0)
     throw new ValueError('CIDR needs to be a network address like 10.0.2.0/24, not like 10.0.2.100/24\n');
   return {
-    guest4: dotted(network + 100),
+    guest4: formatIpv4(network + 100),
     prefix4,
-    lease4: dotted(network + 15),
-    gateway4: dotted(network + 2),
-    dns4: dotted(network + 3),
+    lease4: formatIpv4(network + 15),
+    gateway4: formatIpv4(network + 2),
+    dns4: formatIpv4(network + 3),
   };
 }
 

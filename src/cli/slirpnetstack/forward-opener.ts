@@ -2,10 +2,11 @@
 import type { ForwardSpec, HostEnd, HostTarget } from '../../config.ts';
 import { type EngineClient, ForwardRefused, type OpenForward } from '../../control/engine-client.ts';
 import { LookupError, Resolver } from '../../control/names/resolver.ts';
+import { formatEndpoint } from '../../stack/wire/address.ts';
 import type { ForwardRule } from '../forward-rule.ts';
 import { toForwardSpec } from '../forward-spec.ts';
 import { goErrorText } from './go-errors.ts';
-import { bareHostPort, joinHostPort } from './lines.ts';
+import { bareHostPort } from './lines.ts';
 import { ExitStatus, StartError } from './start-error.ts';
 
 const EMFILE = 24;
@@ -49,7 +50,7 @@ export class ForwardOpener {
       }
       const where = bind.kind === 'name' ? spec.listen : bind;
       const call = error.errno === EAFNOSUPPORT || error.errno === EMFILE ? 'socket' : 'bind';
-      const address = where.kind === 'unix' ? `unix ${where.path}` : `${protocol} ${joinHostPort(where)}`;
+      const address = where.kind === 'unix' ? `unix ${where.path}` : `${protocol} ${formatEndpoint(where)}`;
       throw listenError(protocol, where, `listen ${address}: ${call}: ${goErrorText(error.errno)}`);
     }
   }

@@ -7,6 +7,7 @@
  */
 import type { Endpoint, ForwardSpec, HostEnd } from '../../config.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
+import { formatEndpoint } from '../../stack/wire/address.ts';
 import { goErrorText } from './go-errors.ts';
 
 const ECONNREFUSED = 111;
@@ -18,13 +19,8 @@ export function oneLine(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
-/** `1.2.3.4:80` or `[fd00::2]:80`. */
-export function joinHostPort({ address, port }: Endpoint): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
 function hostEndText(end: HostEnd): string {
-  return end.kind === 'unix' ? `unix:${end.path}` : joinHostPort(end);
+  return end.kind === 'unix' ? `unix:${end.path}` : formatEndpoint(end);
 }
 
 /** Without brackets, as some lines have it. */
@@ -67,18 +63,18 @@ export function isLookupError(event: FlowEvent): boolean {
 }
 
 function routedLine(event: FlowEvent): string {
-  const from = `${event.protocol}://${joinHostPort(event.left)}`;
+  const from = `${event.protocol}://${formatEndpoint(event.left)}`;
   if (event.event === 'error') {
-    return `[!] ${from}/${joinHostPort(event.right)} Routing conn error: ${summary(event)}`;
+    return `[!] ${from}/${formatEndpoint(event.right)} Routing conn error: ${summary(event)}`;
   }
-  const ends = `${from}/${joinHostPort(event.rightLocal)}-${joinHostPort(event.right)}`;
+  const ends = `${from}/${formatEndpoint(event.rightLocal)}-${formatEndpoint(event.right)}`;
   return event.event === 'open'
     ? `[+] ${ends} Routing conn new`
     : `[-] ${ends} Routing conn done: ${summary(event)}`;
 }
 
 function remoteLine(event: FlowEvent, forward: FlowForward): string {
-  const from = `${event.protocol}://${joinHostPort(event.left)}-${joinHostPort(event.leftLocal)}`;
+  const from = `${event.protocol}://${formatEndpoint(event.left)}-${formatEndpoint(event.leftLocal)}`;
   if (isLookupError(event)) {
     const target = forward?.direction === 'remote' ? forward.target : null;
     const label = target?.kind === 'name' ? target.label : bareHostPort(event.right);
@@ -87,7 +83,7 @@ function remoteLine(event: FlowEvent, forward: FlowForward): string {
   if (event.event === 'error') {
     return `[!] ${from}/${bareHostPort(event.right)} remote-fwd conn error: ${summary(event)}`;
   }
-  const ends = `${from}/${joinHostPort(event.rightLocal)}-${joinHostPort(event.right)}`;
+  const ends = `${from}/${formatEndpoint(event.rightLocal)}-${formatEndpoint(event.right)}`;
   return event.event === 'open'
     ? `[+] ${ends} remote-fwd conn new`
     : `[-] ${ends} remote-fwd conn done: ${summary(event)}`;
@@ -95,12 +91,12 @@ function remoteLine(event: FlowEvent, forward: FlowForward): string {
 
 function localLine(event: FlowEvent, forward: FlowForward): string {
   const kind = forward?.direction === 'local' && forward.proxyHeader ? 'local-fwd PP' : 'local-fwd';
-  const from = `${event.protocol}://${joinHostPort(event.left)}-${joinHostPort(event.leftLocal)}`;
+  const from = `${event.protocol}://${formatEndpoint(event.left)}-${formatEndpoint(event.leftLocal)}`;
   if (event.event === 'error') {
     const what = event.reason === '' ? summary(event) : event.reason;
-    return `[!] ${from}/${joinHostPort(event.right)} ${kind} error: ${what}`;
+    return `[!] ${from}/${formatEndpoint(event.right)} ${kind} error: ${what}`;
   }
-  const ends = `${from}/${joinHostPort(event.rightLocal)}-${joinHostPort(event.right)}`;
+  const ends = `${from}/${formatEndpoint(event.rightLocal)}-${formatEndpoint(event.right)}`;
   return event.event === 'open' ? `[+] ${ends} ${kind} conn` : `[-] ${ends} ${kind} done: ${summary(event)}`;
 }
 
@@ -127,7 +123,7 @@ function dialError(event: FlowEvent): string {
     if (error === ETIMEDOUT) return 'operation timed out';
     return goErrorText(error);
   }
-  return `dial ${event.protocol} ${joinHostPort(event.right)}: connect: ${goErrorText(error)}`;
+  return `dial ${event.protocol} ${formatEndpoint(event.right)}: connect: ${goErrorText(error)}`;
 }
 
 function ioError(event: FlowEvent, position: Position): string {
@@ -136,8 +132,8 @@ function ioError(event: FlowEvent, position: Position): string {
   if (error === END_OF_FILE) return 'EOF';
   const left = position.startsWith('left');
   const call = position.endsWith('Read') ? 'read' : 'write';
-  const near = joinHostPort(left ? event.leftLocal : event.rightLocal);
-  const far = joinHostPort(left ? event.left : event.right);
+  const near = formatEndpoint(left ? event.leftLocal : event.rightLocal);
+  const far = formatEndpoint(left ? event.left : event.right);
   // The guest is on the left of what it began, on the right of what was begun by the host.
   const onGuestSide = left === (event.kind !== 'local');
   if (onGuestSide) return `${call} ${event.protocol} ${near}: ${goErrorText(error)}`;

@@ -16,11 +16,12 @@ import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../sandbox/namespace.ts';
+import { formatEndpoint } from '../../stack/wire/address.ts';
 import { configuration } from './configuration.ts';
 import { ForwardOpener } from './forward-opener.ts';
 import { goErrorOf } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
-import { announcement, flowLine, isLookupError, joinHostPort, leftOutLine, oneLine } from './lines.ts';
+import { announcement, flowLine, isLookupError, leftOutLine, oneLine } from './lines.ts';
 import { type MetricsAddress, type Options, parseOptions } from './options.ts';
 import type { EndSignals } from './signals.ts';
 import { checkMtu, ExitStatus, linkError, namespaceError, StartError } from './start-error.ts';
@@ -114,7 +115,7 @@ class Program {
   }
 
   async #startMetrics(at: MetricsAddress): Promise<void> {
-    const shown = at.net === 'unix' ? at.path : joinHostPort(at);
+    const shown = at.net === 'unix' ? at.path : formatEndpoint(at);
     const fail = (reason: string): StartError =>
       new StartError(ExitStatus.Metrics, `[!] Failed to start metrics: listen ${at.net} ${shown}: ${reason}`);
     if (at.net === 'udp') throw fail(`address ${shown}: unexpected address type`);

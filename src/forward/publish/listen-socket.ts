@@ -1,6 +1,6 @@
 /** What local forwards of both protocols need of the host: a bound socket, internet or unix. Set-up only. */
 import type { LocalForwardSpec } from '../../config.ts';
-import { IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
+import { formatEndpoint, IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
 import { EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL, EMFILE } from '../../sys/errno.ts';
 import { close } from '../../sys/io.ts';
 import {
@@ -31,8 +31,7 @@ const BACKLOG = 4096;
 /** The place as messages name it. */
 export function listenPlace({ protocol, listen: end }: LocalForwardSpec): string {
   if (end.kind === 'unix') return `unix:${end.path}`;
-  const address = end.address.includes(':') ? `[${end.address}]` : end.address;
-  return `${protocol}://${address}:${end.port}`;
+  return `${protocol}://${formatEndpoint(end)}`;
 }
 
 /** The address of the guest's service, which must be one that a packet to the guest can have. */

@@ -243,3 +243,13 @@ function parseGroups(text: string, mayEndInV4: boolean, groups: number[]): boole
   }
   return groups.length <= 8;
 }
+
+/** An IPv4 address in its 32 bits, as text. */
+export function formatIpv4(bits: number): string {
+  return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 255).join('.');
+}
+
+/** `1.2.3.4:80` or `[fd00::2]:80` (RFC 3986 §3.2.2). */
+export function formatEndpoint({ address, port }: { address: string; port: number }): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
