@@ -24,7 +24,6 @@ import { closeInspector } from './own-process.ts';
 import { sayError } from './say.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
-const GUEST_ID = 1;
 
 type GuestReady = Extract<Event, { type: 'guestReady' }>;
 
@@ -61,7 +60,7 @@ export class Session {
     this.supervisor = supervisor;
     this.logger = logger;
     this.handlers = handlers;
-    this.client = new EngineClient((command) => supervisor.send(command), GUEST_ID);
+    this.client = new EngineClient((command) => supervisor.send(command), supervisor.numbers);
     this.confinement = new Confinement(config, supervisor, logger, {
       inherited: openDescriptors,
       handlers: { namespaceGone: () => handlers.linkGone('its namespace is gone') },
@@ -115,7 +114,7 @@ export class Session {
     this.startResolvers();
     if (config.exitFd >= 0)
       supervisor.send({ type: 'watchFd', fd: config.exitFd, name: 'exit-fd', data: config.exitOnData });
-    supervisor.send({ type: 'addGuest', id: GUEST_ID, guest: { ...config.guest, device } });
+    supervisor.send({ type: 'addGuest', guest: this.client.guest, spec: { ...config.guest, device } });
     return this.guestReady;
   }
 
@@ -203,11 +202,8 @@ export class Session {
       case 'failed':
         this.fail(event.message);
         break;
-      case 'flow':
-      case 'flowsLeftOut':
-      case 'refusal':
-      case 'refusalsLeftOut':
-        this.handlers.flows(event);
+      case 'report':
+        this.handlers.flows(event.report);
         break;
       case 'resolveHost':
         void this.resolve(event);
@@ -243,7 +239,12 @@ export class Session {
     return this.targets;
   }
 
-  private async resolve({ request, label, port }: Extract<Event, { type: 'resolveHost' }>): Promise<void> {
+  private async resolve({
+    guest,
+    request,
+    label,
+    port,
+  }: Extract<Event, { type: 'resolveHost' }>): Promise<void> {
     let target: HostEnd | null = null;
     let reason = '';
     try {
@@ -255,7 +256,7 @@ export class Session {
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
-    this.supervisor.send({ type: 'hostResolved', request, target, reason });
+    this.supervisor.send({ type: 'hostResolved', guest, request, target, reason });
   }
 
   private fail(message: string): void {

@@ -1,9 +1,10 @@
 /**
- * Commands to the data plane that are answered, as promises: forwards, the list of flows, and cutting one. Answers find
- * their question by number; numbers of forwards are never used again.
+ * Commands about one guest that the data plane answers, as promises: forwards, the list of flows, and cutting one. Answers
+ * find their question by number; numbers are never used again (numbers.ts).
  */
 import type { ForwardSpec, HostEnd } from '../config.ts';
 import type { Command, Event, FlowInfo } from '../engine/messages.ts';
+import type { Numbers } from './numbers.ts';
 
 /** Why a forward could not be opened. */
 export class ForwardRefused extends Error {
@@ -37,7 +38,9 @@ interface Settle<T> {
 
 export class EngineClient {
   private readonly send: (command: Command) => void;
-  private readonly guest: number;
+  /** Its number. */
+  readonly guest: number;
+  private readonly numbers: Numbers;
   /** In the order of their numbers. */
   private readonly forwards = new Map<number, OpenForward>();
   private readonly adding = new Map<number, Settle<OpenForward> & { spec: ForwardSpec }>();
@@ -47,17 +50,16 @@ export class EngineClient {
   /** Of `closeFlow` and `isNear`. */
   private readonly asking = new Map<number, Settle<boolean>>();
   private readonly counting = new Map<number, Settle<Snapshot>>();
-  private nextForward = 1;
-  private nextRequest = 1;
 
-  constructor(send: (command: Command) => void, guest: number) {
+  constructor(send: (command: Command) => void, numbers: Numbers) {
     this.send = send;
-    this.guest = guest;
+    this.numbers = numbers;
+    this.guest = numbers.nextGuest();
   }
 
   /** Rejects with `ForwardRefused`. */
   addForward(spec: ForwardSpec): Promise<OpenForward> {
-    const forward = this.nextForward++;
+    const forward = this.numbers.nextForward();
     return new Promise((resolve, reject) => {
       this.adding.set(forward, { resolve, reject, spec });
       this.send({ type: 'addForward', guest: this.guest, forward, spec });
@@ -70,7 +72,7 @@ export class EngineClient {
       const waiting = this.removing.get(forward);
       if (waiting === undefined) this.removing.set(forward, [{ resolve, reject }]);
       else waiting.push({ resolve, reject });
-      this.send({ type: 'removeForward', forward });
+      this.send({ type: 'removeForward', guest: this.guest, forward });
     });
   }
 
@@ -80,25 +82,25 @@ export class EngineClient {
   }
 
   listFlows(): Promise<FlowInfo[]> {
-    const request = this.nextRequest++;
+    const request = this.numbers.nextRequest();
     return new Promise((resolve, reject) => {
       this.listing.set(request, { resolve, reject, flows: [] });
-      this.send({ type: 'listFlows', request });
+      this.send({ type: 'listFlows', guest: this.guest, request });
     });
   }
 
   /** False: there is no such flow. */
   closeFlow(flow: number): Promise<boolean> {
-    const request = this.nextRequest++;
+    const request = this.numbers.nextRequest();
     return new Promise((resolve, reject) => {
       this.asking.set(request, { resolve, reject });
-      this.send({ type: 'closeFlow', request, flow });
+      this.send({ type: 'closeFlow', guest: this.guest, request, flow });
     });
   }
 
   /** Whether a client of a unix socket of ours is in our network namespace; for inode 0, whether that can be told. */
   isNear(inode: number): Promise<boolean> {
-    const request = this.nextRequest++;
+    const request = this.numbers.nextRequest();
     return new Promise((resolve, reject) => {
       this.asking.set(request, { resolve, reject });
       this.send({ type: 'judgePeer', request, inode });
@@ -106,10 +108,10 @@ export class EngineClient {
   }
 
   snapshot(): Promise<Snapshot> {
-    const id = this.nextRequest++;
+    const request = this.numbers.nextRequest();
     return new Promise((resolve, reject) => {
-      this.counting.set(id, { resolve, reject });
-      this.send({ type: 'snapshot', id });
+      this.counting.set(request, { resolve, reject });
+      this.send({ type: 'snapshot', guest: this.guest, request });
     });
   }
 
@@ -147,7 +149,7 @@ export class EngineClient {
         return;
       case 'snapshot': {
         const { counters, gauges } = event;
-        take(this.counting, event.id)?.resolve({ counters, gauges });
+        take(this.counting, event.request)?.resolve({ counters, gauges });
         return;
       }
       default:

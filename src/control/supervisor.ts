@@ -10,6 +10,7 @@ import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { Command, EngineOptions, Event } from '../engine/messages.ts';
 import { packageRoot } from '../package-root.ts';
+import { Numbers } from './numbers.ts';
 
 const STOP_FLAG = 0;
 const WAKE_FD_PLUS_ONE = 1;
@@ -21,7 +22,7 @@ const LOAD_POLL_MS = 5;
 /** An eventfd counts in 8-byte integers of host order. */
 const wakeUp: Uint8Array = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
 
-export interface SupervisorOptions extends Omit<EngineOptions, 'stop'> {
+export interface SupervisorOptions extends Omit<EngineOptions, 'stop' | 'flowBlocks'> {
   /** Entry point of the thread; tests put their own here. */
   workerUrl?: URL;
 }
@@ -39,6 +40,7 @@ export interface SupervisorHandlers {
 }
 
 export class Supervisor {
+  readonly numbers: Numbers = new Numbers();
   private readonly worker: Worker;
   private readonly shared = new Int32Array(new SharedArrayBuffer(8));
   /** Commands were posted before the descriptor to wake the thread with was known. */
@@ -60,6 +62,7 @@ export class Supervisor {
     const workerData: EngineOptions = {
       limits: options.limits,
       debug: options.debug,
+      flowBlocks: this.numbers.flowBlocks,
       stop: this.shared.buffer as SharedArrayBuffer,
     };
     this.worker = new Worker(workerUrl, {

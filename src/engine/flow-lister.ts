@@ -9,39 +9,41 @@ import type { Clock, IoHandler, Poller } from '../loop.ts';
 /** About 3 ms. */
 const FLOWS_PER_TURN = 250;
 
-/** `flows` are some of those that question `request` was for; `more` will follow. */
-export type TellFlows = (request: number, flows: FlowInfo[], more: boolean) => void;
+/** `flows` are some of those of `guest` that question `request` was for; `more` will follow. */
+export type TellFlows = (guest: number, request: number, flows: FlowInfo[], more: boolean) => void;
 
 export class FlowLister implements IoHandler {
   waiting = false;
   readonly #poller: Poller;
   readonly #clock: Clock;
-  readonly #collect: () => ListedFlow[];
+  readonly #collect: (guest: number) => ListedFlow[];
   readonly #tell: TellFlows;
-  readonly #questions: number[] = [];
+  readonly #questions: { guest: number; request: number }[] = [];
   /** What is left of the first question's flows; null = it was not begun. */
   #left: ListedFlow[] | null = null;
 
-  /** `collect` lists all flows there are. */
-  constructor(poller: Poller, clock: Clock, collect: () => ListedFlow[], tell: TellFlows) {
+  /** `collect` lists all flows of a guest. */
+  constructor(poller: Poller, clock: Clock, collect: (guest: number) => ListedFlow[], tell: TellFlows) {
     this.#poller = poller;
     this.#clock = clock;
     this.#collect = collect;
     this.#tell = tell;
   }
 
-  ask(request: number): void {
-    this.#questions.push(request);
+  ask(guest: number, request: number): void {
+    this.#questions.push({ guest, request });
     this.#poller.ready(this);
   }
 
   onIo(_events: number): void {
-    const [request] = this.#questions;
-    if (request === undefined) return;
-    this.#left ??= this.#collect();
+    const [question] = this.#questions;
+    if (question === undefined) return;
+    const { guest, request } = question;
+    this.#left ??= this.#collect(guest);
     const share = this.#left.splice(0, FLOWS_PER_TURN).filter((flow) => !flow.isOver);
     const more = this.#left.length > 0;
     this.#tell(
+      guest,
       request,
       share.map((flow) => flow.info(this.#clock.nowMs)),
       more,

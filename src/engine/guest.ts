@@ -76,7 +76,7 @@ const congestionControls: Record<Exclude<Congestion, 'auto'>, (mss: number) => C
 const ECHO_RATE = 1000;
 const ECHO_BURST = 50;
 
-/** What the guests of one engine share. */
+/** What a guest gets from its engine: some of it is shared by all, some is its own. */
 export interface EngineServices
   extends Pick<
     FlowContext,
@@ -106,6 +106,7 @@ export interface EngineServices
 }
 
 export class Guest extends TimerNode implements IoHandler, IngressHandler {
+  readonly number: number;
   readonly counters: Counters = new Counters();
   readonly tcp: TcpFlows;
   readonly udp: UdpFlows;
@@ -136,8 +137,9 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   #hungUp = false;
 
   /** The guest owns the device's descriptors from here on. */
-  constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
+  constructor(number: number, services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
     super();
+    this.number = number;
     this.#services = services;
     const { slab, rng, limits } = services;
     const own = new OwnAddresses(spec.addresses, spec.behavior);
@@ -259,6 +261,11 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   /** False: there is no such forward. */
   removeForward(id: number): boolean {
     return this.#forwards.remove(id);
+  }
+
+  /** The control plane's answer to a question for a name. */
+  onHostResolved(request: number, target: HostEnd | null, reason: string): void {
+    this.#services.names.answer(request, target, reason);
   }
 
   /** Add each flow to `out`. */

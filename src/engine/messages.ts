@@ -2,6 +2,9 @@
  * What passes between the control plane (main thread) and the data plane (worker thread). Plain data only; structured
  * clone is the serialiser. Commands go through the mailbox: `postMessage` and then one write to the wake-up eventfd,
  * because the data plane blocks in epoll_wait(2) and sees no JavaScript event while it does.
+ *
+ * `guest` is a guest's number: chosen by the control plane, from 1, and never used again. So are those of forwards and
+ * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
 import type { DeviceStep } from '../device-error.ts';
@@ -18,6 +21,8 @@ export interface EngineOptions {
    * blocks: the descriptor + 1. A process that ends before `started` is delivered finds the eventfd there.
    */
   stop: SharedArrayBuffer;
+  /** Where blocks of numbers for flows come from, see FlowNumbers; shared by all data planes of a server. */
+  flowBlocks: SharedArrayBuffer;
   /** Post `log` events of level debug and below. */
   debug: boolean;
 }
@@ -34,11 +39,11 @@ export interface LinkInfo {
 }
 
 export type Command =
-  | { type: 'addGuest'; id: number; guest: GuestSpec }
+  | { type: 'addGuest'; guest: number; spec: GuestSpec }
   | { type: 'setResolvers'; servers: string[]; options: ResolverOptions; search: string[] }
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
   | { type: 'watchFd'; fd: number; name: string; data: boolean }
-  | { type: 'snapshot'; id: number }
+  | { type: 'snapshot'; guest: number; request: number }
   /** Have the kernel send this process a signal when its parent ends. Not answered; in force before the next command. */
   | { type: 'parentDeathSignal'; signal: number }
   /**
@@ -46,53 +51,70 @@ export type Command =
    * from us, or 0; `unixSockets`: such are still made.
    */
   | { type: 'confine'; command: number; unixSockets: boolean }
-  /** Open a forward; `forward` is its number from now on, chosen by the control plane and never used again. */
+  /** Open a forward; `forward` is its number from now on. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */
-  | { type: 'removeForward'; forward: number }
+  | { type: 'removeForward'; guest: number; forward: number }
   /** Answer to `resolveHost`. `reason` is one line, empty on success. */
-  | { type: 'hostResolved'; request: number; target: HostEnd | null; reason: string }
-  | { type: 'listFlows'; request: number }
+  | { type: 'hostResolved'; guest: number; request: number; target: HostEnd | null; reason: string }
+  | { type: 'listFlows'; guest: number; request: number }
   /**
    * Whether the client of the accepted unix socket with this inode is in our network namespace. With inode 0, whether that
    * can be found out at all, from now on.
    */
   | { type: 'judgePeer'; request: number; inode: number }
   /** Cut a flow: RST to both sides. */
-  | { type: 'closeFlow'; request: number; flow: number };
+  | { type: 'closeFlow'; guest: number; request: number; flow: number };
 
 export type Event =
   /** First message: commands may be posted, followed by an 8-byte little-endian 1 written to this descriptor. */
   | { type: 'started'; wakeFd: number }
   /** A guest's socket is there; `guestReady` follows when its peer has connected. */
-  | { type: 'guestWaiting'; id: number; path: string }
+  | { type: 'guestWaiting'; guest: number; path: string }
   /** `notes`: what could not be had, or stands in the way, one sentence each. `networks`: those of the host, as text. */
-  | { type: 'guestReady'; id: number; link: LinkInfo; notes: string[]; networks: string[] }
+  | { type: 'guestReady'; guest: number; link: LinkInfo; notes: string[]; networks: string[] }
   /** `error` is a positive errno, or 0; `message` one line. */
-  | { type: 'guestFailed'; id: number; step: DeviceStep; error: number; message: string }
+  | { type: 'guestFailed'; guest: number; step: DeviceStep; error: number; message: string }
   /** The link is gone for good (device deleted, namespace destroyed). */
-  | { type: 'linkGone'; reason: string }
+  | { type: 'linkGone'; guest: number; reason: string }
   | { type: 'fdEvent'; fd: number; name: string }
   | {
       type: 'log';
+      /** 0: it is about the data plane itself. */
+      guest: number;
       level: 'debug' | 'info' | 'warn' | 'error';
       message: string;
       fields?: Record<string, unknown>;
     }
-  | { type: 'snapshot'; id: number; counters: Record<string, number>; gauges: Record<string, number> }
+  /** Of one guest; the gauges also of what all have in common. */
+  | {
+      type: 'snapshot';
+      guest: number;
+      request: number;
+      counters: Record<string, number>;
+      gauges: Record<string, number>;
+    }
   | { type: 'failed'; message: string }
   /** Answer to `confine`: 0, or a positive errno. */
   | { type: 'confined'; error: number }
   /** The forward is open; `listen` is what was really bound (local forwards with port 0). */
-  | { type: 'forwardAdded'; forward: number; listen: HostEnd }
+  | { type: 'forwardAdded'; guest: number; forward: number; listen: HostEnd }
   /** `error` is a positive errno; `message` one line. */
-  | { type: 'forwardFailed'; forward: number; error: number; message: string }
-  | { type: 'forwardRemoved'; forward: number; existed: boolean }
+  | { type: 'forwardFailed'; guest: number; forward: number; error: number; message: string }
+  | { type: 'forwardRemoved'; guest: number; forward: number; existed: boolean }
   /** A flow of a remote forward waits for its target's address. */
-  | { type: 'resolveHost'; request: number; label: string; port: number; protocol: 'tcp' | 'udp' }
+  | {
+      type: 'resolveHost';
+      guest: number;
+      request: number;
+      label: string;
+      port: number;
+      protocol: 'tcp' | 'udp';
+    }
   /** Answer to `listFlows`, in pieces; `more` of them follow. */
-  | { type: 'flows'; request: number; flows: FlowInfo[]; more: boolean }
-  | { type: 'flowClosed'; request: number; existed: boolean }
+  | { type: 'flows'; guest: number; request: number; flows: FlowInfo[]; more: boolean }
+  | { type: 'flowClosed'; guest: number; request: number; existed: boolean }
   /** `near`: it was (inode 0: it can). */
   | { type: 'peerJudged'; request: number; near: boolean }
-  | FlowReport;
+  /** What became of a flow, unasked. */
+  | { type: 'report'; guest: number; report: FlowReport };

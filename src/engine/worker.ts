@@ -30,6 +30,7 @@ import { BessListener } from './bess-listener.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { FlowLister } from './flow-lister.ts';
+import { FlowNumbers } from './flow-numbers.ts';
 import { type EngineServices, Guest } from './guest.ts';
 import { hostView } from './host-view.ts';
 import { Housekeeping } from './housekeeping.ts';
@@ -46,6 +47,10 @@ const OWN_DESCRIPTORS = 32;
 /** Fewer are told: a browser has more. */
 const FEW_DESCRIPTORS = 128;
 
+type LogLevel = Extract<Event, { type: 'log' }>['level'];
+/** What is the same for all guests. */
+type SharedServices = Omit<EngineServices, 'names' | 'report' | 'log' | 'onError' | 'linkGone'>;
+
 const port = parentPort;
 if (port === null) throw new Error('the engine runs in a worker thread');
 const options = workerData as EngineOptions;
@@ -55,21 +60,25 @@ function post(event: Event): void {
   port?.postMessage(event);
 }
 
+/** `guest` is 0 for what concerns all. */
+function log(level: LogLevel, message: string, fields?: Record<string, unknown>, guest = 0): void {
+  if (level === 'debug' && !options.debug) return;
+  post({ type: 'log', guest, level, message, ...(fields === undefined ? {} : { fields }) });
+}
+
 class Engine {
   readonly #slab: Slab;
   readonly #memory: Memory;
   readonly #loop: EventLoop;
-  readonly #services: EngineServices;
-  readonly #guests: Guest[] = [];
+  readonly #shared: SharedServices;
+  readonly #guests = new Map<number, Guest>();
   /** Sockets of guests whose peer is still to come. */
   readonly #listeners = new Set<BessListener>();
-  readonly #guestById = new Map<number, Guest>();
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
   readonly #flowLister: FlowLister;
   #peers: UnixPeers | undefined;
-  #nextFlow = 1;
   readonly #seenErrors = new Set<string>();
 
   constructor(limits: Limits) {
@@ -78,18 +87,17 @@ class Engine {
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
     const rng = new SystemRandom();
     const hostRoutes = new HostRouteTable();
-    const routes = new HostRoutes(this.#memory, this.#slab, hostRoutes, (message) =>
-      post({ type: 'log', level: 'warn', message }),
-    );
+    const routes = new HostRoutes(this.#memory, this.#slab, hostRoutes, (message) => log('warn', message));
     routes.load();
     const files = descriptorLimit();
     const descriptors = new DescriptorBudget(files - limits.fdReserve - OWN_DESCRIPTORS);
     if (descriptors.limit < FEW_DESCRIPTORS) {
       const left = descriptors.limit > 0 ? `only ${descriptors.limit} sockets` : 'no sockets';
       const message = `the hard limit of ${files} open files (ulimit -Hn) leaves ${left} for what the guest connects to`;
-      post({ type: 'log', level: 'warn', message });
+      log('warn', message);
     }
-    this.#services = {
+    const flowNumbers = new FlowNumbers(options.flowBlocks);
+    this.#shared = {
       slab: this.#slab,
       memory: this.#memory,
       scratch: new HostScratch(this.#slab, this.#memory),
@@ -102,37 +110,22 @@ class Engine {
       descriptors,
       resolvers: new Resolvers(),
       search: new SearchDomains(),
-      names: new HostNames(
-        (request, label, hostPort, protocol) =>
-          post({ type: 'resolveHost', request, label, port: hostPort, protocol }),
-        this.#loop.clock,
-        this.#loop.timers,
-      ),
       hostRoutes,
       refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn),
-      newFlowId: () => this.#nextFlow++,
-      report: (event) => post(event),
-      log: (level, message, fields) => {
-        if (level === 'debug' && !options.debug) return;
-        post(
-          fields === undefined ? { type: 'log', level, message } : { type: 'log', level, message, fields },
-        );
-      },
-      onError: (error) => this.#onError(error),
-      linkGone: (reason) => post({ type: 'linkGone', reason }),
+      newFlowId: () => flowNumbers.next(),
     };
     this.#housekeeping = new Housekeeping(
       this.#loop.timers,
       this.#slab,
-      () => this.#guests.reduce((sum, guest) => sum + guest.flowCount, 0),
+      () => this.#flowCount(),
       (offset, length) => discard(this.#memory, offset, length),
-      (result) => post({ type: 'log', level: 'warn', message: `free memory is kept: ${errnoText(result)}` }),
+      (result) => log('warn', `free memory is kept: ${errnoText(result)}`),
     );
     this.#flowLister = new FlowLister(
       this.#loop,
       this.#loop.clock,
-      () => this.#listFlows(),
-      (request, flows, more) => post({ type: 'flows', request, flows, more }),
+      (guest) => this.#listFlows(guest),
+      (guest, request, flows, more) => post({ type: 'flows', guest, request, flows, more }),
     );
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
@@ -148,10 +141,10 @@ class Engine {
     this.#readMailbox();
     while (Atomics.load(stop, 0) === 0) {
       const events = this.#loop.turn();
-      for (let i = 0; i < this.#guests.length; i++) this.#endTurn(this.#guests[i] as Guest);
+      for (const guest of this.#guests.values()) this.#endTurn(guest);
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs);
     }
-    for (const guest of this.#guests) guest.close();
+    for (const guest of this.#guests.values()) guest.close();
     for (const listener of this.#listeners) listener.close();
   }
 
@@ -159,7 +152,7 @@ class Engine {
     try {
       guest.endTurn();
     } catch (error) {
-      this.#onError(error);
+      this.#onError(error, guest.number);
     }
   }
 
@@ -178,8 +171,8 @@ class Engine {
         this.#addGuest(command);
         return;
       case 'setResolvers':
-        this.#services.resolvers.set(command.servers, command.options);
-        this.#services.search.set(command.search);
+        this.#shared.resolvers.set(command.servers, command.options);
+        this.#shared.search.set(command.search);
         return;
       case 'watchFd':
         this.#watch(command);
@@ -191,7 +184,7 @@ class Engine {
         });
         return;
       case 'snapshot':
-        this.#snapshot(command.id);
+        this.#snapshot(command);
         return;
       case 'parentDeathSignal': {
         const result = setParentDeathSignal(command.signal);
@@ -202,16 +195,16 @@ class Engine {
         this.#addForward(command);
         return;
       case 'removeForward': {
-        const { forward } = command;
-        const existed = this.#guests.some((guest) => guest.removeForward(forward));
-        post({ type: 'forwardRemoved', forward, existed });
+        const { guest, forward } = command;
+        const existed = this.#guests.get(guest)?.removeForward(forward) ?? false;
+        post({ type: 'forwardRemoved', guest, forward, existed });
         return;
       }
       case 'hostResolved':
-        this.#services.names.answer(command.request, command.target, command.reason);
+        this.#guests.get(command.guest)?.onHostResolved(command.request, command.target, command.reason);
         return;
       case 'listFlows':
-        this.#flowLister.ask(command.request);
+        this.#flowLister.ask(command.guest, command.request);
         return;
       case 'judgePeer':
         this.#peers ??= new UnixPeers(this.#memory, this.#slab.region(UNIX_PEERS_BYTES));
@@ -222,8 +215,9 @@ class Engine {
         });
         return;
       case 'closeFlow': {
-        const existed = this.#guests.some((guest) => guest.closeFlow(command.flow));
-        post({ type: 'flowClosed', request: command.request, existed });
+        const { guest, request } = command;
+        const existed = this.#guests.get(guest)?.closeFlow(command.flow) ?? false;
+        post({ type: 'flowClosed', guest, request, existed });
         return;
       }
       default:
@@ -231,25 +225,25 @@ class Engine {
     }
   }
 
-  #addGuest({ id, guest }: Extract<Command, { type: 'addGuest' }>): void {
-    const { device, addresses } = guest;
-    this.#attempt(id, () => {
+  #addGuest({ guest, spec }: Extract<Command, { type: 'addGuest' }>): void {
+    const { device, addresses } = spec;
+    this.#attempt(guest, () => {
       switch (device.kind) {
         case 'interface':
-          this.#start(id, guest, openDevice(device, addresses, this.#slab, this.#memory));
+          this.#start(guest, spec, openDevice(device, addresses, this.#slab, this.#memory));
           return;
         case 'descriptor':
-          this.#start(id, guest, openDescriptor(device.fd, device.mtu, this.#slab, this.#memory));
+          this.#start(guest, spec, openDescriptor(device.fd, device.mtu, this.#slab, this.#memory));
           return;
         case 'bess': {
-          const listener = new BessListener(this.#services, device.path, (fd) => {
+          const listener = new BessListener(this.#shared, device.path, (fd) => {
             this.#listeners.delete(listener);
-            this.#attempt(id, () =>
-              this.#start(id, guest, openDescriptor(fd, device.mtu, this.#slab, this.#memory)),
+            this.#attempt(guest, () =>
+              this.#start(guest, spec, openDescriptor(fd, device.mtu, this.#slab, this.#memory)),
             );
           });
           this.#listeners.add(listener);
-          post({ type: 'guestWaiting', id, path: device.path });
+          post({ type: 'guestWaiting', guest, path: device.path });
           return;
         }
         default:
@@ -258,41 +252,62 @@ class Engine {
     });
   }
 
-  #attempt(id: number, action: () => void): void {
+  #attempt(guest: number, action: () => void): void {
     try {
       action();
     } catch (error) {
       const [step, number] =
         error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
       const message = error instanceof Error ? error.message : String(error);
-      post({ type: 'guestFailed', id, step, error: number, message });
+      post({ type: 'guestFailed', guest, step, error: number, message });
     }
   }
 
-  #start(id: number, spec: GuestSpec, device: OpenDevice): void {
+  #start(number: number, spec: GuestSpec, device: OpenDevice): void {
     let guest: Guest;
     try {
-      guest = new Guest(this.#services, spec, device);
+      guest = new Guest(number, this.#servicesOf(number), spec, device);
     } catch (error) {
       device.link.close();
       device.news?.netlink.close();
       throw error;
     }
-    this.#guests.push(guest);
-    this.#guestById.set(id, guest);
-    const { networks, notes } = hostView(this.#services.hostRoutes, spec.policy.guestNetworks);
-    post({ type: 'guestReady', id, link: device.info, notes: [...device.notes, ...notes], networks });
+    this.#guests.set(number, guest);
+    const { networks, notes } = hostView(this.#shared.hostRoutes, spec.policy.guestNetworks);
+    post({
+      ...{ type: 'guestReady', guest: number, link: device.info },
+      ...{ notes: [...device.notes, ...notes], networks },
+    });
   }
 
-  #addForward({ guest: id, forward, spec }: Extract<Command, { type: 'addForward' }>): void {
+  /** What is the guest's own, and what says of it whose it is, beside what all share. */
+  #servicesOf(guest: number): EngineServices {
+    const { clock, timers } = this.#shared;
+    return {
+      ...this.#shared,
+      names: new HostNames(
+        (request, label, hostPort, protocol) =>
+          post({ type: 'resolveHost', guest, request, label, port: hostPort, protocol }),
+        clock,
+        timers,
+      ),
+      report: (report) => post({ type: 'report', guest, report }),
+      log: (level, message, fields) => log(level, message, fields, guest),
+      onError: (error) => this.#onError(error, guest),
+      linkGone: (reason) => post({ type: 'linkGone', guest, reason }),
+    };
+  }
+
+  #addForward({ guest, forward, spec }: Extract<Command, { type: 'addForward' }>): void {
     try {
-      const guest = this.#guestById.get(id);
-      if (guest === undefined) throw new ForwardError(EINVAL, `there is no guest ${id}`);
-      post({ type: 'forwardAdded', forward, listen: guest.addForward(forward, spec) });
+      const owner = this.#guests.get(guest);
+      if (owner === undefined) throw new ForwardError(EINVAL, `there is no guest ${guest}`);
+      post({ type: 'forwardAdded', guest, forward, listen: owner.addForward(forward, spec) });
     } catch (error) {
-      if (!(error instanceof ForwardError)) this.#onError(error);
+      if (!(error instanceof ForwardError)) this.#onError(error, guest);
       post({
         type: 'forwardFailed',
+        guest,
         forward,
         error: error instanceof ForwardError ? error.errno : EINVAL,
         message: error instanceof Error ? error.message : String(error),
@@ -313,36 +328,38 @@ class Engine {
     if (token < 0) post({ type: 'failed', message: `${name} ${fd}: ${errnoText(token)}` });
   }
 
-  #listFlows(): ListedFlow[] {
+  #flowCount(): number {
+    let count = 0;
+    for (const guest of this.#guests.values()) count += guest.flowCount;
+    return count;
+  }
+
+  #listFlows(guest: number): ListedFlow[] {
     const flows: ListedFlow[] = [];
-    for (const guest of this.#guests) guest.listFlows(flows);
+    this.#guests.get(guest)?.listFlows(flows);
     return flows;
   }
 
-  #snapshot(id: number): void {
-    const counters: Record<string, number> = {};
+  #snapshot({ guest, request }: Extract<Command, { type: 'snapshot' }>): void {
     const gauges: Record<string, number> = {
       'memory.pages_used': this.#slab.pagesUsed,
-      'descriptors.used': this.#services.descriptors.used,
+      'descriptors.used': this.#shared.descriptors.used,
       timers: this.#loop.timers.size,
       'loop.turn_max_ms': this.#loop.meter.longestMs,
       'loop.turn_cpu_max_ms': this.#loop.meter.longestCpuMs,
     };
-    for (const guest of this.#guests) {
-      for (const [name, value] of Object.entries(guest.counters.snapshot()))
-        counters[name] = (counters[name] ?? 0) + value;
-      for (const [name, value] of Object.entries(guest.gauges())) gauges[name] = (gauges[name] ?? 0) + value;
-    }
-    post({ type: 'snapshot', id, counters, gauges });
+    const owner = this.#guests.get(guest);
+    const counters = owner?.counters.snapshot() ?? {};
+    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.gauges() } });
   }
 
   /** An exception is our bug: it costs the packet or the flow that met it, and is told once per place (N-01). */
-  #onError(error: unknown): void {
+  #onError(error: unknown, guest = 0): void {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     const site = stack.split('\n').slice(0, 2).join(' ');
     if (this.#seenErrors.has(site) || this.#seenErrors.size > 100) return;
     this.#seenErrors.add(site);
-    post({ type: 'log', level: 'error', message: 'bug: an exception in the data plane', fields: { stack } });
+    log('error', 'bug: an exception in the data plane', { stack }, guest);
   }
 }
 

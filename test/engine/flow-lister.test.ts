@@ -18,18 +18,19 @@ class Flow implements ListedFlow {
 
 test('X-02: a list of 16,384 flows takes no turn for itself, and questions take turns', () => {
   const flows = Array.from({ length: 16_384 }, (_, id) => new Flow(id));
-  const told: { request: number; ids: number[]; more: boolean }[] = [];
+  const told: { guest: number; request: number; ids: number[]; more: boolean }[] = [];
   let wanted = 0;
   const poller = { ready: (_handler: IoHandler) => wanted++ } as unknown as Poller;
   const clock = { nowMs: 0 } as Clock;
   const lister = new FlowLister(
     poller,
     clock,
-    () => [...flows],
-    (request, infos, more) => told.push({ request, ids: infos.map(({ flow }) => flow), more }),
+    (guest) => (guest === 2 ? [] : [...flows]),
+    (guest, request, infos, more) => told.push({ guest, request, ids: infos.map(({ flow }) => flow), more }),
   );
-  lister.ask(1);
-  lister.ask(2);
+  lister.ask(1, 1);
+  lister.ask(2, 7);
+  lister.ask(1, 2);
   wanted = 1;
   while (wanted > 0) {
     wanted = 0;
@@ -39,6 +40,11 @@ test('X-02: a list of 16,384 flows takes no turn for itself, and questions take 
     // One that ends before it is told of.
     (flows.at(-1) as Flow).isOver = true;
   }
+  // Each guest's own, and none of another's.
+  assert.deepEqual(
+    told.filter(({ guest }) => guest !== 1),
+    [{ guest: 2, request: 7, ids: [], more: false }],
+  );
   for (const request of [1, 2]) {
     const answers = told.filter((answer) => answer.request === request);
     assert.deepEqual(

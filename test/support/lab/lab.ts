@@ -214,7 +214,7 @@ export class Lab {
       txQueueLen: 1000,
       ...options.device,
     };
-    this.guest = new engine.Guest(services, guestSpec(options), {
+    this.guest = new engine.Guest(1, services, guestSpec(options), {
       link: new engine.TapLink(this.device.fd, device, this.slab, memory),
       info: { name: 'tap0', ...device },
       notes: [],
