@@ -1,10 +1,12 @@
 /**
- * Giving memory back after a burst. Once a second while there is traffic, and once more after it has ended: free packet
- * pages go back to the kernel, and when many flows have ended, so does the heap they lived in: V8 by itself collects
- * when it allocates, and a quiet data plane does not. One collection frees the objects, a second one a moment later the
- * pages they were on (V8 keeps those it has just emptied).
+ * Giving memory back after a burst. Once a second while there is traffic, and until there is nothing left to do: free
+ * packet pages go back to the kernel, and when the heap has grown or many flows have ended, so does the heap they lived in:
+ * V8 by itself collects when it allocates, and a quiet data plane does not. One collection frees the objects, a second one
+ * a moment later the pages they were on (V8 keeps those it has just emptied). Each takes about 10 ms in which no packet
+ * moves, so it waits for a second of next to no traffic; until then V8 collects by itself, beside the traffic, when the
+ * heap has about doubled.
  */
-import { setFlagsFromString } from 'node:v8';
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { TimerNode, type Timers } from '../loop.ts';
 import { PAGE_SIZE, type Slab } from '../stack/buffer/slab.ts';
@@ -12,8 +14,16 @@ import { PAGE_SIZE, type Slab } from '../stack/buffer/slab.ts';
 const INTERVAL_MS = 1000;
 /** Free pages worth a system call. */
 const DISCARD_BYTES = 4 * 1024 * 1024;
-/** Ended flows worth a collection: about 2 MiB of heap. */
+/** What the old heap has grown by since the last collection, and ended flows, that are worth one: flows of about 2 MiB. */
+const COLLECT_BYTES = 2 * 1024 * 1024;
 const COLLECT_FLOWS = 500;
+/** Events that make a second one with traffic: some 30 requests with their answers. */
+const BUSY_EVENTS = 100;
+
+/** Bytes of the old heap's pages, which stay: with objects, with garbage, or left empty by a collection of V8's own. */
+function oldHeap(): number {
+  return getHeapSpaceStatistics().find((space) => space.space_name === 'old_space')?.space_size ?? 0;
+}
 
 export class Housekeeping extends TimerNode {
   readonly #timers: Timers;
@@ -24,7 +34,9 @@ export class Housekeeping extends TimerNode {
   readonly #flowCount: () => number;
   readonly #collect: () => void;
   #mostFlows = 0;
-  #flowsBefore = 0;
+  #events = 0;
+  /** The old heap after the last collection, in bytes. */
+  #heapKept = oldHeap();
   /** A collection has just freed pages of the heap; the next one gives them back. */
   #again = false;
 
@@ -49,29 +61,33 @@ export class Housekeeping extends TimerNode {
     this.#collect = runInNewContext('gc') as () => void;
   }
 
-  /** There was traffic: look again in a second. */
-  arm(nowMs: number): void {
-    if (this.deadline !== Number.POSITIVE_INFINITY) return;
-    this.deadline = nowMs + INTERVAL_MS;
-    this.#timers.update(this);
+  /** There was traffic, so many events: look again in a second. */
+  arm(nowMs: number, events: number): void {
+    this.#events += events;
+    if (this.deadline === Number.POSITIVE_INFINITY) this.#lookAt(nowMs + INTERVAL_MS);
   }
 
   onTimer(nowMs: number): void {
     const slab = this.#slab;
     if ((slab.pagesResident - slab.pagesUsed) * PAGE_SIZE >= DISCARD_BYTES) this.#reclaim();
+    const isIdle = this.#events < BUSY_EVENTS;
+    this.#events = 0;
     const flows = this.#flowCount();
     this.#mostFlows = Math.max(this.#mostFlows, flows);
-    // Not in the middle of a burst: a collection takes some milliseconds in which no packet moves.
-    const quiet = Math.abs(flows - this.#flowsBefore) < COLLECT_FLOWS / 10;
-    this.#flowsBefore = flows;
-    const ended = this.#mostFlows - flows >= COLLECT_FLOWS;
-    if ((ended || this.#again) && quiet) {
+    const isWorthIt = this.#mostFlows - flows >= COLLECT_FLOWS || oldHeap() - this.#heapKept >= COLLECT_BYTES;
+    if ((isWorthIt || this.#again) && isIdle) {
       this.#mostFlows = flows;
       this.#collect();
-      this.#again = ended;
+      this.#heapKept = oldHeap();
+      this.#again = isWorthIt;
     }
     // Where there are many, they may end with nobody saying anything: TIME-WAIT does.
-    if (this.#again || this.#mostFlows >= COLLECT_FLOWS) this.arm(nowMs);
+    if (isWorthIt || this.#again || this.#mostFlows >= COLLECT_FLOWS) this.#lookAt(nowMs + INTERVAL_MS);
+  }
+
+  #lookAt(deadlineMs: number): void {
+    this.deadline = deadlineMs;
+    this.#timers.update(this);
   }
 
   #reclaim(): void {

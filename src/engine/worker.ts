@@ -142,7 +142,7 @@ class Engine {
     while (Atomics.load(stop, 0) === 0) {
       const events = this.#loop.turn();
       for (const guest of this.#guests.values()) this.#endTurn(guest);
-      if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs);
+      if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
     }
     for (const guest of this.#guests.values()) guest.close();
     for (const listener of this.#listeners) listener.close();

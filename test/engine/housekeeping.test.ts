@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { getHeapSpaceStatistics } from 'node:v8';
 import { Housekeeping } from '../../src/engine/housekeeping.ts';
 import { TimerHeap } from '../../src/engine/timer-heap.ts';
 import { PAGE_SIZE, Slab } from '../../src/stack/buffer/slab.ts';
@@ -16,6 +17,18 @@ function burst(slab: Slab, keep: number): void {
   pages.forEach((page, i) => {
     if (i % keep !== keep - 1) slab.freePage(page);
   });
+}
+
+function oldHeap(): number {
+  return getHeapSpaceStatistics().find(({ space_name }) => space_name === 'old_space')?.space_used_size ?? 0;
+}
+
+/** Garbage of `bytes` or more in the old heap. */
+function litter(bytes: number): void {
+  const before = oldHeap();
+  let kept: object[] = [];
+  while (oldHeap() < before + bytes) for (let i = 0; i < 10_000; i++) kept.push({ at: i });
+  kept = [];
 }
 
 describe('housekeeping', () => {
@@ -69,12 +82,37 @@ describe('housekeeping', () => {
       }
       return count;
     };
-    housekeeping.arm(0);
+    housekeeping.arm(0, 1000);
     assert.equal(looks(60), 60);
     flows = 0;
     const { heapUsed } = process.memoryUsage();
     assert.ok(looks(60) < 5, 'and then there is rest');
     assert.ok(process.memoryUsage().heapUsed <= heapUsed, 'after a collection');
+  });
+
+  test('review O-8: what flows leave on the heap is collected, however few there are at a time', () => {
+    const housekeeping = new Housekeeping(
+      new TimerHeap(),
+      new Slab(MIB, 1),
+      () => 20,
+      () => 0,
+      () => undefined,
+    );
+    const look = (): void => {
+      assert.notEqual(housekeeping.deadline, Number.POSITIVE_INFINITY, 'there is something left to do');
+      housekeeping.deadline = Number.POSITIVE_INFINITY;
+      housekeeping.onTimer(1000);
+    };
+    litter(16 * MIB);
+    const full = oldHeap();
+    housekeeping.arm(0, 5000);
+    look();
+    assert.ok(oldHeap() > full - 4 * MIB, 'no packet waits for it while there are packets');
+    housekeeping.arm(0, 5);
+    look();
+    assert.ok(oldHeap() < full - 12 * MIB, `${oldHeap() / MIB} MiB of ${full / MIB}`);
+    look();
+    assert.equal(housekeeping.deadline, Number.POSITIVE_INFINITY, 'and then there is rest');
   });
 
   test('review O-8: memory that cannot be given back is told once', () => {
