@@ -151,6 +151,25 @@ if (mode === 'user') {
         await until(() => serving() === 0, 'no process of ours');
       });
     }
+
+    test('review O-2: RootlessKit --ipv6: a program that connects at once never waits for its timeout', async () => {
+      const far = await whoServer(HOST6);
+      // Refused at once (7) until there is an address to connect from; 28 is curl's own end of waiting.
+      const inside = `while :; do curl -s -m 20 http://[${HOST6}]:${far.port} && exit; [ $? = 28 ] && exec echo waited; sleep 0.02; done`;
+      const kit = userStart([
+        ...['rootlesskit', '--net=slirp4netns', `--slirp4netns-binary=${programPath('slirp4netns')}`],
+        ...['--ipv6', 'sh', '-c', inside],
+      ]);
+      try {
+        assert.equal(await kit.firstLine(60_000), HOST6);
+      } catch (error) {
+        throw new Error(`${(error as Error).message}: ${kit.stderr}`, { cause: error });
+      } finally {
+        await kit.stop('SIGTERM', 10_000);
+        far.close();
+      }
+      await until(() => serving() === 0, 'no process of ours');
+    });
   });
 } else {
   test(`rootless Podman is a matter of an ordinary user on the machine itself, not of mode ${mode}`, () => {

@@ -298,7 +298,15 @@ describe('hazards S: IPv6', () => {
       icmp({ src: '::', dst: ALLOWED6 }),
     ])
       lab.expectDrop('ip6.addr', '::', frame(p));
-    lab.expectDrop('ip6.scope', 'fe80::', frame(udp({ src: 'fe80::77', dst: ALLOWED6 })));
+    // Link-local: dropped, and told so (1/2).
+    for (const p of [tcp, udp, icmp].map((make) => make({ src: 'fe80::77', dst: ALLOWED6 }))) {
+      const told = lab.delta(() => {
+        const [answer, ...more] = lab.send(p);
+        assert.deepEqual([answer?.dst, answer?.icmpType, answer?.icmpCode, more], ['fe80::77', 1, 2, []]);
+      });
+      assert.equal(told['drop.ip6.scope'], 1);
+    }
+    assert.deepEqual(lab.kernel.reached, []);
     lab.expectDrop('ip6.spoof', 'a stranger', frame(udp({ src: '2001:db8:77::1', dst: ALLOWED6 })));
     lab.check();
   });

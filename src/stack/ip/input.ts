@@ -18,10 +18,12 @@ import {
   ICMP4_PROTOCOL_UNREACHABLE,
   ICMP4_TIME_EXCEEDED,
   ICMP4_UNREACHABLE,
+  ICMP6_BEYOND_SCOPE,
   ICMP6_INCOMPLETE_CHAIN,
   ICMP6_PARAMETER_PROBLEM,
   ICMP6_TIME_EXCEEDED,
   ICMP6_UNKNOWN_NEXT_HEADER,
+  ICMP6_UNREACHABLE,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
 } from '../wire/icmp.ts';
@@ -181,6 +183,12 @@ export class IpInput {
     if (h.dst.isUnspecified) return DropReason.Ip6Addr;
     // RFC 4291 §2.5.6: it would be looked for on the host's links, not the guest's.
     if (h.dst.isLinkLocal && !this.#own.answersFor(h.dst)) return DropReason.Ip6Scope;
+    // A router does not pass link-local sources on, and says so (RFC 4007 §9): a program that connects while its host has our
+    // route and no other address yet would wait for its timeout.
+    if (h.src.isLinkLocal && !h.dst.isLinkLocal && !h.dst.isMulticast && !this.#own.owns(h.dst)) {
+      this.#icmp.error(p, ICMP6_UNREACHABLE, ICMP6_BEYOND_SCOPE, 0, nowMs);
+      return DropReason.Ip6Scope;
+    }
     if (h.hopLimit === 0) return DropReason.Ip6HopLimit;
     p.protocol = h.protocol;
     p.offset = offset + h.transportOff;
@@ -279,10 +287,7 @@ export class IpInput {
     }
     if (src.isMulticast || src.isUnspecified || src.isLoopback || src.equals(dst)) return DropReason.Ip6Addr;
     if (own.owns(src)) return DropReason.Ip6Addr;
-    if (!own.mayBeGuest(src)) return DropReason.Ip6Spoof;
-    // RFC 4291 §2.5.6: a router does not pass link-local sources on.
-    if (src.isLinkLocal && !dst.isLinkLocal && !dst.isMulticast && !own.owns(dst)) return DropReason.Ip6Scope;
-    return 0;
+    return own.mayBeGuest(src) ? 0 : DropReason.Ip6Spoof;
   }
 
   /** RFC 4861 §4.1, §4.3, RFC 3590: who has no address yet may ask for one, and join its groups. */

@@ -148,6 +148,24 @@ describe('Ingress', () => {
     for (const lab of [silent, probing, speaking]) assert.deepEqual(lab.errors, []);
   });
 
+  test('review O-2: who connects from a link-local address hears at once that it leads nowhere (RFC 4007 §9)', () => {
+    const lab = new Lab();
+    const src = 'fe80::5054:ff:fe12:3456';
+    const syn = frame(tcp({ src, dst: ALLOWED6, dstPort: 7, flags: SYN }));
+    const [answer, ...more] = lab.inject(syn);
+    assert.deepEqual(
+      [answer?.dst, answer?.dstMac, answer?.icmpType, answer?.icmpCode],
+      [src, GUEST_MAC, 1, 2],
+    );
+    assert.deepEqual(more, []);
+    // Errors and groups are not answered (RFC 4443 §2.4 e).
+    lab.expectDrop('ip6.scope', 'an error', frame(ndp(src, ALLOWED6, 1, 0, Buffer.alloc(40))));
+    assert.deepEqual(lab.inject(frame(udp({ src, dst: 'ff02::fb', dstPort: 5353 }))), []);
+    // With us it can talk.
+    assert.equal(lab.inject(frame(tcp({ src, dst: GATEWAY6, dstPort: 7, flags: SYN }))).length, 1);
+    lab.check();
+  });
+
   test('review OR-11: a datagram that the device left whole (UFO) is one, not many', () => {
     const lab = new Lab({ device: { vnetHeader: true, checksumOffload: true } });
     const data = pattern(4000);
