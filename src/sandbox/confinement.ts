@@ -96,6 +96,17 @@ function isForSockets(directory: string): boolean {
   );
 }
 
+/** The event loops of Node 22 and later have a ring each where they can, and end the process where it fails them later. */
+function usesRing(): boolean {
+  return readdirSync('/proc/self/fd').some((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === 'anon_inode:[io_uring]';
+    } catch {
+      return false;
+    }
+  });
+}
+
 export interface ConfinementHandlers {
   /** The guest's namespace is gone, which we do not see ourselves. */
   namespaceGone: () => void;
@@ -147,6 +158,7 @@ export class Confinement {
   async enter(command: number, resolvConf: ResolvConfFollower | undefined): Promise<void> {
     const { sandbox } = this.config;
     const closes = sandbox.mountTree && isConfined;
+    const hasRing = usesRing();
     if (closes) this.resolvConf = resolvConf;
     const text = this.resolvConf === undefined ? '' : RESOLV_CONF;
     this.watchFd = leaveOutside({ sockets: this.socketFiles(), namespace: this.watchedNamespace(), text });
@@ -154,6 +166,10 @@ export class Confinement {
     this.resolvConf?.leaveToOthers();
     if (sandbox.mountTree) await this.closeFileSystem();
     if (!sandbox.seccomp) return;
+    if (hasRing) {
+      this.missing('no system call filter', 'the runtime uses io_uring, which would be a way around it');
+      return;
+    }
     this.supervisor.send({ type: 'confine', command, unixSockets: this.socketTargets().length > 0 });
     const error = await this.answer;
     if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
