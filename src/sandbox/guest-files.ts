@@ -6,6 +6,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AddressPlan } from '../config.ts';
+import { errnoTextOf } from '../control/errno-text.ts';
 
 export interface GuestFiles {
   /** Holds `resolv.conf` (unless the host's is to be left alone), `hosts`, and an empty directory `fs` to mount on. */
@@ -61,12 +62,22 @@ export function guestHosts(plan: AddressPlan, hostText: string, name: string): s
   return `${[...lines, ...kept].join('\n')}\n`;
 }
 
+function makeDirectory(where: string): string {
+  try {
+    return mkdtempSync(join(where, 'tslirp-'));
+  } catch (error) {
+    throw new Error(
+      `no directory can be made in ${where}: ${errnoTextOf(error)}; TMPDIR chooses another place`,
+    );
+  }
+}
+
 export function writeGuestFiles(
   plan: AddressPlan,
   dns: boolean,
   search: readonly string[] | null,
 ): GuestFiles {
-  const directory = mkdtempSync(join(tmpdir(), 'tslirp-'));
+  const directory = makeDirectory(tmpdir());
   const write = (name: string, text: string): void => {
     const path = join(directory, name);
     // Readable by all, whatever the umask: the command may change its user.
