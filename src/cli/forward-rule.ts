@@ -5,6 +5,8 @@
  *     rule  := [ scheme "://" ] parts
  *     parts := PORT | BINDIP ":" PORT | PORT ":" HOST ":" HOSTPORT
  *            | [BINDIP] ":" [PORT] ":" [HOST] ":" [HOSTPORT]
+ *     and in the strict reading, as Docker has it,
+ *            | [BINDIP ":"] PORT ":" HOSTPORT ["/" protocol]
  *
  * Addresses with ":" go in brackets, which nest (`[query@srv-[::1]:53]`). What is missing is filled in: the host port
  * from the bind port, addresses from the defaults of the direction, IPv6 ones when the other address of the rule is an
@@ -77,10 +79,13 @@ const lenientSchemes: Record<Direction, Record<string, Scheme>> = {
 };
 
 const forms: Record<Direction, string> = {
-  local: '[SCHEME://][BINDIP:]PORT[:GUESTIP:GUESTPORT] or [SCHEME://]unix:PATH[:GUESTIP]:GUESTPORT',
-  remote: '[SCHEME://][BINDIP:]PORT[:HOST:HOSTPORT] or [SCHEME://][BINDIP:]PORT:unix:PATH',
+  local: '[SCHEME://][BINDIP:]PORT[:[GUESTIP:]GUESTPORT] or [SCHEME://]unix:PATH[:GUESTIP]:GUESTPORT',
+  remote: '[SCHEME://][BINDIP:]PORT[:[HOST:]HOSTPORT] or [SCHEME://][BINDIP:]PORT:unix:PATH',
 };
 
+/** The protocol behind the ports, in place of a scheme in front. */
+const PROTOCOL_BEHIND = /^((?:.*:)?[0-9][0-9-]*)\/(tcp|udp)$/;
+const PORTS = /^[0-9][0-9-]*$/;
 const SRV_LABEL = /^([^@]+)@srv-(.+)$/;
 
 /** Ports from … to; one port is a range of one. */
@@ -117,9 +122,8 @@ class RuleReader {
   }
 
   read(): ForwardRule[] {
-    const separator = this.#text.indexOf('://');
-    const scheme = this.#scheme(separator < 0 ? 'tcp' : this.#text.slice(0, separator));
-    const parts = separator < 0 ? this.#text : this.#text.slice(separator + 3);
+    const [word, parts] = this.#split();
+    const scheme = this.#scheme(word);
     const [bindText, bindPortText, hostText, hostPortText] = this.#fields(parts);
 
     const bindPort = this.#ports(bindPortText);
@@ -142,6 +146,14 @@ class RuleReader {
       rules.push(rule);
     }
     return rules;
+  }
+
+  /** Scheme and the rest. */
+  #split(): [string, string] {
+    const separator = this.#text.indexOf('://');
+    if (separator >= 0) return [this.#text.slice(0, separator), this.#text.slice(separator + 3)];
+    const [, parts, protocol] = (this.#strict && PROTOCOL_BEHIND.exec(this.#text)) || [];
+    return parts === undefined || protocol === undefined ? ['tcp', this.#text] : [protocol, parts];
   }
 
   #refuse(fault: string): never {
@@ -172,9 +184,10 @@ class RuleReader {
       case 1:
         return ['', a, '', ''];
       case 2:
-        return [a, b, '', ''];
+        // No host is called by a number.
+        return this.#strict && PORTS.test(a) ? ['', a, '', b] : [a, b, '', ''];
       case 3:
-        return ['', a, b, c];
+        return this.#strict && a !== '' && !PORTS.test(a) ? [a, b, '', c] : ['', a, b, c];
       case 4:
         return [a, b, c, d];
       default:

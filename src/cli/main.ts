@@ -5,10 +5,10 @@
 
 import { ownProcess } from '../app/own-process.ts';
 import { sayError, sayOut } from '../app/say.ts';
-import { defaultLimits } from '../config.ts';
+import { type Config, defaultLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
 import { packageVersion } from '../package-root.ts';
-import type { Invocation } from './options.ts';
+import type { ClientInvocation, Invocation, parseArguments } from './options.ts';
 
 /** Exit status of a command line that cannot be used. */
 const EXIT_USAGE = 2;
@@ -44,19 +44,22 @@ async function resolveNames({ config, allow, deny, forwards }: Invocation): Prom
   }
 }
 
-async function serve(invocation: Invocation, supervisor: Supervisor): Promise<void> {
-  const { config } = invocation;
+/** What can only be told by trying. Rejects with one line. */
+async function settle(invocation: Invocation): Promise<void> {
+  const { source4, source6 } = invocation.config.guest;
+  if (source4 !== '' || source6 !== '') {
+    const { checkSource } = await import('./source-check.ts');
+    if (source4 !== '') await checkSource('--source-ipv4', source4);
+    if (source6 !== '') await checkSource('--source-ipv6', source6);
+  }
+  await resolveNames(invocation);
+}
+
+async function serve(config: Config, supervisor: Supervisor): Promise<void> {
   const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
     import('../app/guest-process.ts'),
     import('../app/logger.ts'),
   ]);
-  try {
-    await resolveNames(invocation);
-  } catch (error) {
-    tell(error as Error);
-    await supervisor.stop();
-    return;
-  }
   const logger = new Logger(config.logLevel);
   const { target } = config;
   if (target.kind === 'run') await serveRun(config, target, supervisor, logger);
@@ -66,31 +69,56 @@ async function serve(invocation: Invocation, supervisor: Supervisor): Promise<vo
 /** The thread for what looks like a command that needs it. */
 function startEngine(args: readonly string[]): Supervisor | undefined {
   const [command = ''] = args;
-  if (!['run', 'attach'].includes(command) || args.includes('--help') || args.includes('-h')) return;
+  if (!['run', 'attach'].includes(command)) return;
+  if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
   return new Supervisor({ limits: defaultLimits, debug });
 }
 
-async function main(): Promise<void> {
-  const args = process.argv.slice(2);
-  let supervisor = startEngine(args);
-  const { parseArguments } = await import('./options.ts');
+/** Undefined: it cannot be used, and that was said. */
+async function read(args: readonly string[]): Promise<ReturnType<typeof parseArguments> | undefined> {
+  const { parseArguments: parse } = await import('./options.ts');
   let invocation: ReturnType<typeof parseArguments>;
   try {
-    invocation = parseArguments(args, packageVersion());
+    invocation = parse(args, packageVersion());
   } catch (error) {
     refuse(error);
-    await supervisor?.stop();
+    return undefined;
+  }
+  try {
+    if ('config' in invocation) await settle(invocation);
+  } catch (error) {
+    tell(error as Error);
+    return undefined;
+  }
+  return invocation;
+}
+
+async function request({ question, options }: ClientInvocation): Promise<void> {
+  const { ask } = await import('./client.ts');
+  try {
+    process.exitCode = await ask(question, options);
+  } catch (error) {
+    refuse(error);
+  }
+}
+
+async function main(): Promise<void> {
+  const args = process.argv.slice(2);
+  const started = startEngine(args);
+  const invocation = await read(args);
+  if (invocation !== undefined && 'config' in invocation && !invocation.printsConfig) {
+    const { config } = invocation;
+    // The command of `run` may have had an option like --help.
+    await serve(config, started ?? new Supervisor({ limits: config.limits, debug: false }));
     return;
   }
-  if ('text' in invocation) {
-    sayOut(invocation.text);
-    await supervisor?.stop();
-    return;
+  if (invocation !== undefined) {
+    if ('text' in invocation) sayOut(invocation.text);
+    else if ('config' in invocation) sayOut(`${JSON.stringify(invocation.config, null, 2)}\n`);
+    else await request(invocation);
   }
-  // The command of `run` may have had an option like --help.
-  supervisor ??= new Supervisor({ limits: invocation.config.limits, debug: false });
-  await serve(invocation, supervisor);
+  await started?.stop();
 }
 
 ownProcess();

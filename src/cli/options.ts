@@ -1,46 +1,44 @@
 /**
- * The command line of `tslirp`: what each option is called, and how the whole becomes a `Config`.
+ * How the command line of `tslirp` becomes a `Config`.
  *
  * Everything is checked here, before anything is started. The one thing left open are host names in rules, which take a
  * look-up: the rules come back beside the configuration.
  */
-import { Command, CommanderError, Option } from 'commander';
+import { accessSync, constants, existsSync, lstatSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
+import { type Command, CommanderError } from 'commander';
 import {
   type AddressPlan,
   type AttachTarget,
   type Config,
-  type Congestion,
   defaultBehavior,
   defaultLimits,
   defaultNames,
   defaultSetup,
-  type FlowLogSpec,
   noFlowLog,
 } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
-import { type ParsedRule, RuleError } from '../firewall/rule.ts';
+import type { ParsedRule } from '../firewall/rule.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
-import { parseRuleList } from './rule.ts';
-import {
-  addressPlan,
-  badValue,
-  decimal,
-  MTU_MIN_IPV6,
-  parseCongestion,
-  parseDnsServer,
-  parseDomain,
-  parseExistingPath,
-  parseFd,
-  parseFlowLog,
-  parseHostInterface,
-  parseInterfaceName,
-  parseLogLevel,
-  parseMtu,
-  parsePcapPath,
-  parseSocketPath,
-  parseSourceAddress,
-  UsageError,
-} from './values.ts';
+import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
+import { addressPlan, badValue, decimal, MTU_MIN_IPV6, STANDARD_OUTPUT, UsageError } from './values.ts';
+
+/** Where ip-netns(8) has the namespaces that it names. */
+const NETNS_DIRECTORY = '/run/netns';
+const TARGETS = 'PID, NAME or NETNS-PATH';
+
+/** Of each two, one makes the other meaningless. */
+const CONFLICTS: readonly (readonly [string, string])[] = [
+  ['--dns', '--no-dns'],
+  ['--dns-search', '--no-dns'],
+  ['--ipv6', '--no-ipv6'],
+  ['--sandbox', '--no-sandbox'],
+  ['--configure', '--no-configure'],
+  ['--quiet', '--log-level'],
+  ['--fd', '--configure'],
+  ['--fd', '--interface'],
+  ['--fd', '--userns'],
+];
 
 /** A request of this many bytes is refused: 1 MiB is the most. */
 const API_REQUEST_MAX = 1024 * 1024 + 1;
@@ -52,6 +50,8 @@ export interface Invocation {
   allow: ParsedRule[];
   deny: ParsedRule[];
   forwards: ForwardRule[];
+  /** Nothing is to be served: `config` is what is asked for. */
+  printsConfig: boolean;
 }
 
 /** Help or version, to be printed on standard output. */
@@ -59,54 +59,41 @@ export interface Information {
   text: string;
 }
 
-interface SharedOptions {
-  allow?: ParsedRule[];
-  deny?: ParsedRule[];
-  localForward: string[];
-  remoteForward: string[];
-  sourceIpv4?: string;
-  sourceIpv6?: string;
-  outboundInterface?: string;
-  enableRouting?: boolean;
-  enableHost?: boolean;
-  mtu?: number;
-  cidr?: string;
-  cidr6?: string;
-  ipv6: boolean;
-  /** A list, false for --no-dns, or not given. */
-  dns?: string[] | false;
-  dnsSearch?: string[];
-  interface: string;
-  configure?: boolean;
-  userns?: string;
-  fd?: number;
-  congestion: Congestion;
-  pcap?: string;
-  /** Not given: as far as the system has it. */
-  sandbox?: boolean;
-  apiSocket?: string;
-  flowLog?: FlowLogSpec;
-  readyFd?: number;
-  exitFd?: number;
-  logLevel: Config['logLevel'];
+/** Something to ask a tslirp that runs. */
+export interface ClientInvocation {
+  question: ClientQuestion;
+  options: ClientOptions;
 }
 
-function ruleOption(name: string): (value: string, previous?: ParsedRule[]) => ParsedRule[] {
-  return (value, previous = []) => {
-    try {
-      return [...previous, ...parseRuleList(value, { strict: true })];
-    } catch (error) {
-      if (error instanceof RuleError) throw new UsageError(`option ${name}: ${error.message}`);
-      throw error;
+function refuseConflicts(options: ServeOptions): void {
+  for (const [one, other] of CONFLICTS) {
+    if (options.given.has(one) && options.given.has(other))
+      throw new UsageError(`options ${one} and ${other} exclude each other; accepted: one of them`);
+  }
+  const { pcap, flowLog = noFlowLog } = options;
+  // One stream of bytes for two purposes is of use for neither.
+  const uses: [string, string | number | undefined][] = [
+    ['--fd', options.fd],
+    ['--ready-fd', options.readyFd],
+    ['--exit-fd', options.exitFd],
+    ['--flow-log', flowLog.fd < 0 ? flowLog.path : flowLog.fd],
+    ['--pcap', pcap === STANDARD_OUTPUT ? 1 : pcap],
+  ];
+  const seen = new Map<string | number, string>();
+  for (const [option, value] of uses) {
+    if (value === undefined || value === '') continue;
+    const before = seen.get(value);
+    if (before !== undefined) {
+      const what = typeof value === 'number' ? `descriptor ${value}` : JSON.stringify(value);
+      throw new UsageError(
+        `options ${before} and ${option} are both given ${what}; accepted: another for one`,
+      );
     }
-  };
+    seen.set(value, option);
+  }
 }
 
-function collect(value: string, previous: string[]): string[] {
-  return [...previous, value];
-}
-
-function forwardRules(options: SharedOptions, addresses: AddressPlan): ForwardRule[] {
+function forwardRules(options: ServeOptions, addresses: AddressPlan): ForwardRule[] {
   const read = (texts: string[], option: string, direction: Direction): ForwardRule[] =>
     texts.flatMap((text) => {
       try {
@@ -117,87 +104,13 @@ function forwardRules(options: SharedOptions, addresses: AddressPlan): ForwardRu
       }
     });
   return [
-    ...read(options.localForward, '--local-forward', 'local'),
-    ...read(options.remoteForward, '--remote-forward', 'remote'),
+    ...read(options.localForward ?? [], '--local-forward', 'local'),
+    ...read(options.remoteForward ?? [], '--remote-forward', 'remote'),
   ];
 }
 
-function addShared(command: Command): Command {
-  return command
-    .option(
-      '--allow <rules>',
-      'let the guest reach these, as [tcp|udp|icmp|any://]HOST[:PORTS],…',
-      ruleOption('--allow'),
-    )
-    .option('--deny <rules>', 'never let the guest reach these; stronger than --allow', ruleOption('--deny'))
-    .option('--enable-routing', "open all addresses that are not the host's")
-    .option('--enable-host', "open the host's addresses and networks")
-    .option(
-      '-L, --local-forward <rule>',
-      'publish a service of the guest on the host (repeatable), as [SCHEME://][BINDIP:]PORT[:GUESTIP:GUESTPORT]',
-      collect,
-      [],
-    )
-    .option(
-      '-R, --remote-forward <rule>',
-      'bring a service of the host to the guest (repeatable), as [SCHEME://][BINDIP:]PORT[:HOST:HOSTPORT]',
-      collect,
-      [],
-    )
-    .option('--source-ipv4 <address>', 'source address of host sockets, IPv4', (value) =>
-      parseSourceAddress('--source-ipv4', value, 4),
-    )
-    .option('--source-ipv6 <address>', 'source address of host sockets, IPv6', (value) =>
-      parseSourceAddress('--source-ipv6', value, 6),
-    )
-    .option('--outbound-interface <name>', 'interface that host sockets use, whatever routes say', (value) =>
-      parseHostInterface('--outbound-interface', value),
-    )
-    .option('--mtu <n>', 'MTU in bytes (default: 65520; an existing interface keeps its own)', parseMtu)
-    .option('--cidr <net/prefix>', 'IPv4 network: gateway +2, DNS +3, guest +100 (default: 10.0.2.0/24)')
-    .option('--cidr6 <net/64>', 'IPv6 network: gateway ::2, DNS ::3, guest ::100 (default: fd00::/64)')
-    .option('--ipv6', 'IPv6 as well as IPv4', true)
-    .addOption(new Option('--no-ipv6', 'IPv4 only'))
-    .option(
-      '--dns <address>',
-      "DNS server to use instead of the host's (repeatable)",
-      (value, previous?: unknown) => [
-        ...(Array.isArray(previous) ? (previous as string[]) : []),
-        parseDnsServer(value),
-      ],
-    )
-    .option(
-      '--dns-search <domain>',
-      "domain that the guest completes short names with, instead of the host's (repeatable; . = none)",
-      (value, previous: string[] = []) => [...previous, parseDomain(value)],
-    )
-    .option('--no-dns', 'no DNS service at the DNS addresses')
-    .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
-    .addOption(
-      new Option('--congestion <name>', 'congestion control towards the guest: auto, none, newReno or cubic')
-        .argParser(parseCongestion)
-        .default('auto'),
-    )
-    .option('--pcap <file>', 'write a capture of all packets', parsePcapPath)
-    .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
-    .option('--no-sandbox', 'keep all rights after the start')
-    .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)
-    .option(
-      '--flow-log <file>',
-      'write a JSON line for each flow and each refusal to a file, or to descriptor fd:N',
-      parseFlowLog,
-    )
-    .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
-      parseFd('--ready-fd', value),
-    )
-    .option('--exit-fd <n>', 'end when the other end of this descriptor closes', (value) =>
-      parseFd('--exit-fd', value),
-    )
-    .option('--log-level <level>', 'trace, debug, info, warn, error, fatal or silent', parseLogLevel, 'info')
-    .helpOption('-h, --help', 'show this help');
-}
-
-function toConfig(options: SharedOptions, target: Config['target']): Invocation {
+function toInvocation(options: ServeOptions, target: Config['target']): Invocation {
+  refuseConflicts(options);
   const ipv6 = options.ipv6;
   const mtu = options.mtu ?? 0;
   if (ipv6 && mtu !== 0 && mtu < MTU_MIN_IPV6) {
@@ -238,7 +151,7 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
     readyFd: options.readyFd ?? -1,
     exitFd: options.exitFd ?? -1,
     exitOnData: true,
-    logLevel: options.logLevel,
+    logLevel: options.quiet === true ? 'error' : options.logLevel,
     interfaceName: options.interface,
     mtu,
     configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
@@ -259,98 +172,108 @@ function toConfig(options: SharedOptions, target: Config['target']): Invocation 
     config,
     allow: options.allow ?? [],
     deny: options.deny ?? [],
+    printsConfig: options.printConfig === true,
     forwards: forwardRules(options, addresses),
   };
 }
 
+/** A text without a slash may be a name that `ip netns` has given: that is where it says that it is. */
+function netnsPath(text: string): string {
+  const named = `${NETNS_DIRECTORY}/${text}`;
+  if (text !== '' && !text.includes('/') && existsSync(named)) return named;
+  if (lstatSync(text, { throwIfNoEntry: false }) === undefined)
+    throw new UsageError(`${JSON.stringify(text)} does not exist; accepted: ${TARGETS}`);
+  return text;
+}
+
 function attachTarget(text: string, usernsPath: string): AttachTarget {
-  if (/^\d+$/.test(text)) {
-    const pid = decimal(text);
-    if (pid < 1)
-      throw new UsageError(`${JSON.stringify(text)} is not a process number; accepted: PID or NETNS-PATH`);
-    return { kind: 'attach', pid, netnsPath: '', usernsPath };
+  if (!/^\d+$/.test(text)) return { kind: 'attach', pid: 0, netnsPath: netnsPath(text), usernsPath };
+  const pid = decimal(text);
+  if (pid < 1) throw new UsageError(`${JSON.stringify(text)} is not a process number; accepted: ${TARGETS}`);
+  return { kind: 'attach', pid, netnsPath: '', usernsPath };
+}
+
+/** The user's own, where it can be executed. */
+function shell(): string {
+  const { SHELL = '' } = process.env;
+  try {
+    if (isAbsolute(SHELL)) accessSync(SHELL, constants.X_OK);
+    return isAbsolute(SHELL) ? SHELL : '/bin/sh';
+  } catch {
+    return '/bin/sh';
   }
-  return { kind: 'attach', pid: 0, netnsPath: text, usernsPath };
 }
 
 /** Reads the arguments after the program's name. @throws UsageError */
-export function parseArguments(args: readonly string[], version: string): Invocation | Information {
-  let result: Invocation | undefined;
+export function parseArguments(
+  args: readonly string[],
+  version: string,
+): Invocation | Information | ClientInvocation {
+  let result: Invocation | ClientInvocation | undefined;
   let text = '';
-  const program = new Command('tslirp');
   const output = {
     writeOut: (part: string): void => {
       text += part;
     },
     writeErr: (): void => undefined,
   };
-  // Subcommands inherit these two when they are made, so they come first.
-  program.exitOverride().configureOutput(output);
-  program
-    .description('The network of its host for a network namespace, without root')
-    .version(version, '--version', 'show the version')
-    .helpOption('-h, --help', 'show this help')
-    .helpCommand(false)
-    .enablePositionalOptions();
-
-  addShared(program.command('run'))
-    .description('run a command in a new namespace with a network inside; exits as the command does')
-    .usage('[options] -- COMMAND…')
-    .argument('<command...>', 'the command and its arguments')
-    .passThroughOptions()
-    .action((command: string[], options: SharedOptions) => {
-      result = toConfig(options, { kind: 'run', command });
-    });
-
-  addShared(program.command('attach'))
-    .description('give a network to a namespace that exists')
-    .usage('[options] PID|NETNS-PATH | --fd N')
-    .argument('[target]', 'a process number, or the file of a network namespace')
-    .option('--fd <n>', 'instead of a namespace: an attached TAP, or a unix packet socket', (value) =>
-      parseFd('--fd', value),
-    )
-    .option('--configure', 'set addresses, routes and MTU (default: when the interface is missing)')
-    .option('--no-configure', 'leave the interface as it is')
-    .option('--userns <path>', 'user namespace to enter first', (value) =>
-      parseExistingPath('--userns', value),
-    )
-    .allowExcessArguments(false)
-    .action((target: string | undefined, options: SharedOptions) => {
+  const program = buildProgram(version, output, {
+    run: (command, options) => {
+      result = toInvocation(options, { kind: 'run', command: command.length === 0 ? [shell()] : command });
+    },
+    attach: (target, options) => {
       const { fd } = options;
-      if (fd !== undefined && target === undefined) {
-        result = toConfig(options, { kind: 'descriptor', fd });
-        return;
-      }
-      if (fd !== undefined || target === undefined)
+      if ((fd === undefined) === (target === undefined))
         throw new UsageError(
-          'attach takes either a target (PID or NETNS-PATH) or --fd N (see tslirp --help)',
+          `attach takes either a target (${TARGETS}) or --fd N (see tslirp attach --help)`,
         );
-      if (target !== '' && !/^\d+$/.test(target)) parseTargetPath(target);
-      result = toConfig(options, attachTarget(target, options.userns ?? ''));
-    });
-
+      result = toInvocation(
+        options,
+        fd !== undefined ? { kind: 'descriptor', fd } : attachTarget(target ?? '', options.userns ?? ''),
+      );
+    },
+    ask: (question, options) => {
+      result = { question, options };
+    },
+  });
   try {
     program.parse(args as string[], { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return { text };
-    throw new UsageError(explain(error));
+    throw new UsageError(explain(error, commandOf(program, args)));
   }
-  if (result === undefined) throw new UsageError('no subcommand; accepted: run, attach (see tslirp --help)');
+  if (result === undefined) throw new UsageError(noCommand(program));
   return result;
 }
 
-function parseTargetPath(text: string): void {
-  try {
-    parseExistingPath('', text);
-  } catch {
-    throw new UsageError(`${JSON.stringify(text)} does not exist; accepted: PID or NETNS-PATH`);
+/** The command that `args` lead to, as far as they lead. */
+function commandOf(program: Command, args: readonly string[]): Command {
+  let command = program;
+  for (const word of args) {
+    const next = command.commands.find((sub) => sub.name() === word);
+    if (next === undefined) return command;
+    command = next;
   }
+  return command;
+}
+
+function path(command: Command): string {
+  return command.parent === null ? command.name() : `${path(command.parent)} ${command.name()}`;
+}
+
+function noCommand(command: Command): string {
+  const names = command.commands.map((sub) => sub.name()).join(', ');
+  return `no command; accepted: ${names} (see ${path(command)} --help)`;
 }
 
 /** One line out of what the option parser says in two. */
-function explain(error: CommanderError): string {
-  if (error.code === 'commander.help') return 'no subcommand; accepted: run, attach (see tslirp --help)';
-  const [first = ''] = error.message.replace(/^error: /, '').split('\n');
-  return `${first} (see tslirp --help)`;
+function explain(error: CommanderError, command: Command): string {
+  if (error.code === 'commander.help') return noCommand(command);
+  const [first = '', hint = ''] = error.message.replace(/^error: /, '').split('\n');
+  const see = `(see ${path(command)} --help)`;
+  const [, name] = /^unknown option '(--[\w-]+)=/.exec(first) ?? [];
+  if (command.options.some((option) => option.long === name)) return `option ${name} takes no value ${see}`;
+  const meant = hint.replace(/^\((.*)\?\)$/, '; $1?').replace('; Did', '; did');
+  return `${first}${meant} ${see}`;
 }

@@ -53,6 +53,13 @@ export function parseMtu(text: string): number {
   return mtu;
 }
 
+/** The number of something in a list. */
+export function parseNumber(text: string): number {
+  const number = decimal(text);
+  if (number < 1) throw new UsageError(`${JSON.stringify(text)} is not a number; accepted: 1, 2, …`);
+  return number;
+}
+
 /** An inherited descriptor. What the runtime itself has open (epoll, eventfd) cannot have been meant. */
 export function parseFd(option: string, text: string): number {
   const fd = decimal(text);
@@ -77,6 +84,8 @@ export function parseHostInterface(option: string, text: string): string {
 }
 
 export function parseInterfaceName(text: string): string {
+  if (text === 'lo')
+    throw badValue('--interface', text, 'is the loopback interface', 'a TAP or TUN device, or a new name');
   // dev_valid_name() of the kernel, and no characters that are awkward in /proc paths.
   if (!INTERFACE_NAME.test(text) || text === '.' || text === '..') {
     throw badValue(
@@ -105,53 +114,75 @@ export function parseDnsServer(text: string): string {
 }
 
 export function parseSourceAddress(option: string, text: string, family: 4 | 6): string {
+  const accepted = `an IPv${family} address of the host`;
   if (isIP(text) !== family || text.includes('%')) {
-    throw badValue(option, text, `is not an IPv${family} address`, `an IPv${family} address of the host`);
+    throw badValue(option, text, `is not an IPv${family} address`, accepted);
+  }
+  const address = parseIpAddress(text);
+  // From loopback nothing leads to the outside (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+  if (address.isLoopback || address.isGroup) {
+    throw badValue(option, text, 'is no address that others could answer to', accepted);
   }
   return text;
 }
 
-const levels: readonly Config['logLevel'][] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
+export const LOG_LEVELS: readonly Config['logLevel'][] = [
+  'trace',
+  'debug',
+  'info',
+  'warn',
+  'error',
+  'fatal',
+  'silent',
+];
 
 export function parseLogLevel(text: string): Config['logLevel'] {
-  const level = levels.find((name) => name === text);
-  if (level === undefined) throw badValue('--log-level', text, 'is not a log level', levels.join(', '));
+  const level = LOG_LEVELS.find((name) => name === text);
+  if (level === undefined) throw badValue('--log-level', text, 'is not a log level', LOG_LEVELS.join(', '));
   return level;
 }
 
-const congestions: readonly Congestion[] = ['auto', 'none', 'newReno', 'cubic'];
+export const CONGESTIONS: readonly Congestion[] = ['auto', 'none', 'newReno', 'cubic'];
 
 export function parseCongestion(text: string): Congestion {
-  const congestion = congestions.find((name) => name === text);
+  const congestion = CONGESTIONS.find((name) => name === text);
   if (congestion === undefined) {
-    throw badValue('--congestion', text, 'is not a congestion control', congestions.join(', '));
+    throw badValue('--congestion', text, 'is not a congestion control', CONGESTIONS.join(', '));
   }
   return congestion;
 }
 
+/** The file that stands for it; the capture is then written to the descriptor, whatever that leads to. */
+export const STANDARD_OUTPUT = '/dev/stdout';
+
+/** `-` is standard output, as elsewhere. It need not be a file that we could open. */
 export function parsePcapPath(text: string): string {
+  if (text === '-' || text === STANDARD_OUTPUT) return STANDARD_OUTPUT;
+  return parseOutputPath('--pcap', text, 'a file that can be written');
+}
+
+/** A file that is there, or may be made where it is to be. */
+function parseOutputPath(option: string, text: string, accepted: string): string {
+  if (text === '') throw badValue(option, text, 'is empty', accepted);
   const path = resolve(text);
-  const accepted = 'a file that can be written';
+  const isThere = existsSync(path);
+  if (isThere && statSync(path).isDirectory()) throw badValue(option, text, 'is a directory', accepted);
+  const directory = dirname(path);
+  if (!isThere && !existsSync(directory))
+    throw badValue(option, text, 'is in a directory that does not exist', accepted);
   try {
-    accessSync(dirname(path), constants.W_OK);
+    accessSync(isThere ? path : directory, constants.W_OK);
   } catch {
-    throw badValue('--pcap', text, 'is in a directory that cannot be written', accepted);
-  }
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
-    throw badValue('--pcap', text, 'is a directory', accepted);
+    throw badValue(option, text, `${isThere ? '' : 'is in a directory that '}cannot be written`, accepted);
   }
   return path;
 }
 
-/** `FILE` or `fd:N`. */
+/** `FILE`, `fd:N`, or `-` for standard output. */
 export function parseFlowLog(text: string): FlowLogSpec {
+  if (text === '-' || text === STANDARD_OUTPUT) return { path: '', fd: 1 };
   if (text.startsWith('fd:')) return { path: '', fd: parseFd('--flow-log', text.slice('fd:'.length)) };
-  const accepted = 'a file that can be written, or fd:N';
-  if (text === '') throw badValue('--flow-log', text, 'is empty', accepted);
-  const path = resolve(text);
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true)
-    throw badValue('--flow-log', text, 'is a directory', accepted);
-  return { path, fd: -1 };
+  return { path: parseOutputPath('--flow-log', text, 'a file that can be written, or fd:N'), fd: -1 };
 }
 
 /** sun_path of unix(7) holds 108 bytes, the final NUL included. */

@@ -8,7 +8,9 @@
  * by `flush`, or before that when the memory is full. A write that fails ends the capture and nothing else; a regular
  * file is then cut back to its last whole record.
  *
- * Writing blocks: to a named pipe whose reader is slow, it holds up its caller. Left out on purpose: pcapng, rotation.
+ * Writing blocks: to a pipe whose reader is slow, it holds up its caller. Standard output is written to as it is, neither
+ * opened anew nor emptied nor closed: it may be a socket, or the middle of a file, and others have it too. Left out on
+ * purpose: pcapng, rotation.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
@@ -22,6 +24,10 @@ export const LINKTYPE_RAW = 101;
 export const PCAP_BUFFER_BYTES: number = 256 * 1024;
 /** Bytes kept of one frame; more than any frame has, super-segments included. */
 export const PCAP_SNAP_LENGTH = 262144;
+
+const STANDARD_OUTPUT = '/dev/stdout';
+/** How long to wait for the reader of a pipe that does not wait by itself. */
+const RETRY_MS = 1;
 
 const MAGIC_MICROSECONDS = 0xa1b2c3d4;
 const FILE_HEADER_LEN = 24;
@@ -53,6 +59,8 @@ export class PcapWriter {
   readonly #now: () => number;
   readonly #onError: (message: string) => void;
   readonly #buffer: number;
+  /** The descriptor is not ours alone. */
+  readonly #isShared: boolean;
   #fd: number;
   /** Bytes in the buffer, all of them whole records. */
   #used = 0;
@@ -63,6 +71,7 @@ export class PcapWriter {
   constructor(slab: Slab, path: string, options: PcapOptions) {
     this.#slab = slab;
     this.#path = path;
+    this.#isShared = path === STANDARD_OUTPUT;
     this.#littleEndian = options.bigEndian !== true;
     this.#now = options.now ?? wallClockMs;
     this.#onError = options.onError ?? (() => {});
@@ -70,12 +79,12 @@ export class PcapWriter {
     this.#fd = -1;
     let step: DeviceStep = 'capture';
     try {
-      this.#fd = openSync(path, 'w', 0o644);
+      this.#fd = this.#isShared ? 1 : openSync(path, 'w', 0o644);
       step = 'captureHeader';
       this.#putFileHeader(options);
       this.#writeOut();
     } catch (error) {
-      if (this.#fd >= 0) closeSync(this.#fd);
+      this.#release(this.#fd);
       const { errno = 0 } = error as NodeJS.ErrnoException;
       throw new DeviceError(step, -errno, `cannot write capture file '${path}': ${reason(error)}`);
     }
@@ -124,7 +133,7 @@ export class PcapWriter {
     const fd = this.#fd;
     this.#fd = -1;
     try {
-      closeSync(fd);
+      this.#release(fd);
     } catch (error) {
       this.#onError(`capture file '${this.#path}': ${reason(error)}`);
     }
@@ -147,10 +156,26 @@ export class PcapWriter {
   #writeOut(): void {
     let done = 0;
     while (done < this.#used) {
-      done += writeSync(this.#fd, this.#slab.bytes, this.#buffer + done, this.#used - done);
+      done += this.#write(this.#buffer + done, this.#used - done);
     }
     this.#written += done;
     this.#used = 0;
+  }
+
+  #write(offset: number, length: number): number {
+    for (;;) {
+      try {
+        return writeSync(this.#fd, this.#slab.bytes, offset, length);
+      } catch (error) {
+        // Whoever else has the descriptor may have made it one that does not wait.
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, RETRY_MS);
+      }
+    }
+  }
+
+  #release(fd: number): void {
+    if (fd >= 0 && !this.#isShared) closeSync(fd);
   }
 
   #giveUp(error: unknown): void {
@@ -158,12 +183,12 @@ export class PcapWriter {
     this.#fd = -1;
     this.#used = 0;
     try {
-      ftruncateSync(fd, this.#written);
+      if (!this.#isShared) ftruncateSync(fd, this.#written);
     } catch {
       // Not a regular file, or as unwell as before: it stays as it is.
     }
     try {
-      closeSync(fd);
+      this.#release(fd);
     } catch {
       // The descriptor is gone in any case.
     }

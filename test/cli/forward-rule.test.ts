@@ -73,6 +73,41 @@ describe('rules as both programs read them: ends and defaults', () => {
   });
 });
 
+describe('review ON-14: as Docker writes them', () => {
+  const table: [Direction, string, string, string][] = [
+    ['local', '8080:80', 'tcp 127.0.0.1:8080', '10.0.2.100:80'],
+    ['local', '0.0.0.0:8080:80', 'tcp 0.0.0.0:8080', '10.0.2.100:80'],
+    ['local', '127.0.0.1::80', 'tcp 127.0.0.1:0', '10.0.2.100:80'],
+    ['local', '[::1]:8080:80', 'tcp [::1]:8080', '[fd00::100]:80'],
+    ['local', '53:5353/udp', 'udp 127.0.0.1:53', '10.0.2.100:5353'],
+    ['local', '53/udp', 'udp 127.0.0.1:53', '10.0.2.100:53'],
+    ['local', '127.0.0.1:80:81/tcp', 'tcp 127.0.0.1:80', '10.0.2.100:81'],
+    ['local', 'udp://8080:80', 'udp 127.0.0.1:8080', '10.0.2.100:80'],
+    ['local', 'host.example:8080:80', 'tcp <host.example>:8080', '10.0.2.100:80'],
+    ['remote', '80:3000', 'tcp 10.0.2.2:80', '127.0.0.1:3000'],
+    ['remote', '10.0.2.9:80:3000', 'tcp 10.0.2.9:80', '127.0.0.1:3000'],
+    // As ever.
+    ['remote', '80:app:3000', 'tcp 10.0.2.2:80', '<app>:3000'],
+    ['local', 'unix:/run/80/udp:80', 'tcp unix:/run/80/udp', '10.0.2.100:80'],
+  ];
+  for (const [direction, text, bind, host] of table) {
+    test(`${direction} ${text}`, () => {
+      const [rule] = strict(text, direction);
+      assert.deepEqual([`${rule?.protocol} ${show(rule!.bind)}`, show(rule!.host)], [bind, host]);
+    });
+  }
+
+  test('ranges of both ends match', () => {
+    const rules = strict('8000-8002:9000-9002/udp', 'local');
+    assert.deepEqual(
+      rules.map(({ bind, host }) => `${show(bind)} ${show(host)}`),
+      [0, 1, 2].map((i) => `127.0.0.1:800${i} 10.0.2.100:900${i}`),
+    );
+    assert.throws(() => strict('8000-8002:9000', 'local'), /ranges of ports that do not match/);
+    assert.throws(() => strict('80:81/sctp', 'local'), /the port "81\/sctp"/);
+  });
+});
+
 describe('slirpnetstack reads what only it accepts', () => {
   const table: [Direction, string, string, string][] = [
     ['remote', 'tcp://tcp.echo.server@srv-1:0::2222', '<tcp.echo.server@srv-1>:0', '127.0.0.1:2222'],

@@ -85,6 +85,40 @@ describe('parseArguments', () => {
     assert.deepEqual(config.guest.policy.guestNetworks[1], { address: 'fd12:3456:789a:1::', bits: 64 });
   });
 
+  test('run without a command runs a shell: $SHELL, or sh where that is none', () => {
+    const { SHELL } = process.env;
+    try {
+      for (const [value, shell] of [
+        [process.execPath, process.execPath],
+        ['/nonexistent/shell', '/bin/sh'],
+        ['bash', '/bin/sh'],
+        ['', '/bin/sh'],
+      ]) {
+        process.env['SHELL'] = value;
+        for (const args of [['run'], ['run', '--mtu', '1500', '--']])
+          assert.deepEqual(parse(...args).config.target, { kind: 'run', command: [shell] }, value);
+      }
+      delete process.env['SHELL'];
+      assert.deepEqual(parse('run').config.target, { kind: 'run', command: ['/bin/sh'] });
+    } finally {
+      if (SHELL !== undefined) process.env['SHELL'] = SHELL;
+    }
+  });
+
+  test('-q is the log level error', () => {
+    assert.equal(parse('run', '-q', 'true').config.logLevel, 'error');
+    assert.equal(parse('run', '--quiet', 'true').config.logLevel, 'error');
+  });
+
+  test('review ON-8: a capture may go to what is there, whoever has the directory, and - is standard output', () => {
+    const path = (value: string): string => parse('run', '--pcap', value, 'true').config.guest.pcapPath;
+    assert.equal(path('/dev/null'), '/dev/null');
+    assert.equal(path('/dev/stdout'), '/dev/stdout');
+    assert.equal(path('-'), '/dev/stdout');
+    const flows = parse('run', '--flow-log', '-', 'true').config.flowLog;
+    assert.deepEqual(flows, { path: '', fd: 1 });
+  });
+
   test('attach takes a process number or a file, and says whether to configure', () => {
     const byPid = parse('attach', '--configure', '42').config;
     assert.deepEqual(byPid.target, {

@@ -1,17 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import type { Config } from '../../src/config.ts';
+import { programPath } from '../support/program-path.ts';
 
-/** The launcher, from test/cli as well as from dist/test/cli. */
-function findLauncher(): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'bin', 'tslirp'))) directory = dirname(directory);
-  return join(directory, 'bin', 'tslirp');
-}
-const launcher = findLauncher();
+const launcher = programPath('tslirp');
 
 function tslirp(...args: string[]): { status: number | null; stdout: string; stderr: string } {
   const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: 20_000 });
@@ -29,13 +23,45 @@ describe('the launcher', () => {
   });
 });
 
+/** What two options of one command line say against each other. */
+const conflicts: [string[], RegExp][] = [
+  ...(
+    [
+      ['--dns', '192.0.2.1', '--no-dns'],
+      ['--no-dns', '--dns', '192.0.2.1'],
+      ['--no-dns', '--dns-search', 'a.example'],
+      ['--sandbox', '--no-sandbox'],
+      ['--no-ipv6', '--ipv6'],
+      ['-q', '--log-level', 'debug'],
+    ] as const
+  ).map((options): [string[], RegExp] => [
+    ['run', ...options, '--', 'true'],
+    /^tslirp: options --[\w-]+ and --[\w-]+ exclude each other; accepted: one of them$/m,
+  ]),
+  [['attach', '--configure', '--no-configure', '1'], /options --configure and --no-configure exclude/],
+  [['attach', '--fd', '0', '--interface', 'tap1'], /options --fd and --interface exclude/],
+  [['attach', '--fd', '0', '--configure'], /options --fd and --configure exclude/],
+  [['attach', '--fd', '0', '--userns', '/proc/self/ns/user'], /options --fd and --userns exclude/],
+  [
+    ['run', '--ready-fd', '0', '--exit-fd', '0', '--', 'true'],
+    /options --ready-fd and --exit-fd are both given descriptor 0; accepted: another for one/,
+  ],
+  [
+    ['run', '--pcap', '-', '--flow-log', '-', '--', 'true'],
+    /options --flow-log and --pcap are both given descriptor 1/,
+  ],
+  [
+    ['run', '--pcap', '/tmp/tslirp-both', '--flow-log', '/tmp/../tmp/tslirp-both', '--', 'true'],
+    /options --flow-log and --pcap are both given "\/tmp\/tslirp-both"/,
+  ],
+];
+
 describe('a command line that cannot be used: one line that names the argument, and status 2', () => {
   const table: [string, string[], RegExp][] = [
-    ['nothing', [], /no subcommand; accepted: run, attach/],
+    ['nothing', [], /no command; accepted: run, attach, /],
     ['an unknown subcommand', ['walk'], /'walk'/],
     ['an unknown option', ['run', '--walk', '--', 'true'], /'--walk'/],
     ['an option without its value', ['run', '--mtu'], /--mtu/],
-    ['run without a command', ['run'], /command/],
     ['attach without a target', ['attach'], /target/],
     ['attach with two targets', ['attach', '1', '2'], /too many arguments/],
     [
@@ -147,6 +173,73 @@ describe('a command line that cannot be used: one line that names the argument, 
       ['attach', '--userns', '/nonexistent', '1'],
       /option --userns: "\/nonexistent"/,
     ],
+    ...conflicts.map(
+      ([given, message]) => [`review ON-9: ${given.join(' ')}`, given, message] as [string, string[], RegExp],
+    ),
+    [
+      'review ON-8: --pcap without a name',
+      ['run', '--pcap', '', '--', 'true'],
+      /option --pcap: "" is empty; accepted:/,
+    ],
+    [
+      'review ON-8: a flow log in no directory',
+      ['run', '--flow-log', '/nonexistent/a', '--', 'true'],
+      /option --flow-log: .* is in a directory that does not exist; accepted:/,
+    ],
+    [
+      'review ON-14: a source that the host does not have',
+      ['run', '--source-ipv4', '192.0.2.77', '--', 'true'],
+      /option --source-ipv4: "192\.0\.2\.77" cannot be bound to \(EADDRNOTAVAIL\); accepted: an address of/,
+    ],
+    [
+      'review ON-14: IPv6 likewise',
+      ['run', '--source-ipv6', '2001:db8:77::1', '--', 'true'],
+      /option --source-ipv6: "2001:db8:77::1" cannot be bound to/,
+    ],
+    ...['127.0.0.1', '224.0.0.1', '255.255.255.255'].map(
+      (address) =>
+        [
+          `review ON-14: source ${address}`,
+          ['run', '--source-ipv4', address, '--', 'true'],
+          /option --source-ipv4: .* is no address that others could answer to; accepted:/,
+        ] as [string, string[], RegExp],
+    ),
+    [
+      'review ON-14: a value for an option that takes none',
+      ['run', '--enable-routing=yes', '--', 'true'],
+      /option --enable-routing takes no value \(see tslirp run --help\)/,
+    ],
+    [
+      'review ON-14: loopback as interface',
+      ['attach', '--interface', 'lo', '1'],
+      /option --interface: "lo" is the loopback interface; accepted:/,
+    ],
+    [
+      'a misspelt option',
+      ['attach', '--log-levle', 'info', '1'],
+      /unknown option '--log-levle'; did you mean --log-level\? \(see tslirp attach --help\)/,
+    ],
+    [
+      'a misspelt command',
+      ['atach', '1'],
+      /unknown command 'atach'; did you mean attach\? \(see tslirp --help\)/,
+    ],
+    ['a command that is not complete', ['flow'], /no command; accepted: ls, kill \(see tslirp flow --help\)/],
+    [
+      'nobody to ask',
+      ['flow', 'ls'],
+      /no socket to ask at; accepted: --api-socket PATH, or \$TSLIRP_API_SOCKET/,
+    ],
+    [
+      'a number that is none',
+      ['flow', 'kill', 'x', '--api-socket', '/x'],
+      /"x" is not a number; accepted: 1/,
+    ],
+    [
+      'a forward that only -L can make',
+      ['forward', 'add', 'unix:/run/x:80', '--api-socket', '/x'],
+      /"unix:\/run\/x:80" listens at no address; accepted: a rule of literal addresses/,
+    ],
   ];
   for (const [name, args, message] of table) {
     test(name, () => {
@@ -159,10 +252,71 @@ describe('a command line that cannot be used: one line that names the argument, 
 });
 
 describe('information', () => {
-  test('--version', () => {
-    const { status, stdout, stderr } = tslirp('--version');
+  test('--version and -V', () => {
+    for (const option of ['--version', '-V']) {
+      const { status, stdout, stderr } = tslirp(option);
+      assert.deepEqual([status, stderr], [0, '']);
+      assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+    }
+  });
+
+  test('help COMMAND is COMMAND --help', () => {
+    assert.equal(tslirp('help', 'attach').stdout, tslirp('attach', '--help').stdout);
+    assert.equal(tslirp('help').stdout, tslirp('--help').stdout);
+  });
+
+  test('review ON-15: help tells congestion controls and log levels, and no empty defaults', () => {
+    const { stdout } = tslirp('run', '--help');
+    assert.doesNotMatch(stdout, /default: \[\]/);
+    const text = stdout.replace(/\s+/g, ' ');
+    assert.match(text, /--congestion <name> .*"auto", "none", "newReno", "cubic"/);
+  });
+
+  test('review ON-14: help that nobody reads is no failure of ours to tell of', () => {
+    for (const redirection of ['>&-', '>/dev/full']) {
+      const { stdout, stderr } = spawnSync('sh', ['-c', `"${launcher}" --help ${redirection}`], {
+        encoding: 'utf8',
+      });
+      assert.deepEqual([stdout, stderr], ['', ''], redirection);
+    }
+  });
+
+  test('--print-config: what the options make, names resolved, and nothing is started', () => {
+    const options = ['--no-ipv6', '--allow', '192.0.2.1:80', '-L', '8080:80', '--log-level', 'debug'];
+    const { status, stdout, stderr } = tslirp('run', ...options, '--print-config', '--', '/nonexistent');
     assert.deepEqual([status, stderr], [0, '']);
-    assert.match(stdout, /^\d+\.\d+\.\d+\n$/);
+    const config = JSON.parse(stdout) as Config;
+    assert.deepEqual(config.target, { kind: 'run', command: ['/nonexistent'] });
+    assert.equal(config.logLevel, 'debug');
+    assert.equal(config.guest.policy.allow.length, 1);
+    const [forward] = config.forwards;
+    assert.deepEqual(forward?.direction === 'local' && [forward.listen, forward.target], [
+      { kind: 'ip', address: '127.0.0.1', port: 8080 },
+      { address: '10.0.2.100', port: 80 },
+    ]);
+    const refused = tslirp('run', '--allow', 'name.invalid', '--print-config');
+    assert.deepEqual([refused.status, refused.stdout], [2, '']);
+  });
+
+  test('attach NAME is a namespace that `ip netns` has named, before a file of that name here', () => {
+    // In a /run of our own.
+    const script = `mount -t tmpfs own /run && mkdir /run/netns && : >/run/netns/blue && : >/run/blue && cd /run && exec "$@"`;
+    const target = (name: string): unknown => {
+      const words = ['sh', '-c', script, 'sh', launcher, 'attach', '--print-config', name];
+      const { stdout, stderr } = spawnSync('unshare', ['--user', '--map-root-user', '--mount', ...words], {
+        encoding: 'utf8',
+      });
+      assert.equal(stderr, '');
+      return (JSON.parse(stdout) as { target: { netnsPath: string } }).target.netnsPath;
+    };
+    assert.equal(target('blue'), '/run/netns/blue');
+    assert.equal(target('./blue'), './blue');
+  });
+
+  test('a command that is asked for, when nobody is there', () => {
+    const { status, stdout, stderr } = tslirp('stats', '--api-socket', '/nonexistent/socket');
+    assert.deepEqual([status, stdout], [3, '']);
+    assert.equal(stderr, 'tslirp: nobody answers at /nonexistent/socket: No such file or directory\n');
   });
 
   test('--help, of the program and of both subcommands', () => {

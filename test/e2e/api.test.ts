@@ -1,6 +1,8 @@
 /** The API socket of `tslirp` itself. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
 import { test } from 'node:test';
 import { HOST6, startGuest, tslirpCommand } from '../support/namespaces.ts';
 import { must, run } from '../support/processes.ts';
@@ -59,4 +61,35 @@ test('a path that is too long for a socket is a usage error', async () => {
   );
   assert.equal(status, 2);
   assert.match(stderr, /^tslirp: option --api-socket: .*; accepted: a path of at most 107 bytes\n$/);
+});
+
+test('the commands for a running tslirp: what is published, what flows, and an end to both', async () => {
+  const api = socketPath();
+  await using guest = await startGuest('--api-socket', api);
+  const inside = guest.namespace.start(['socat', 'TCP-LISTEN:80,fork,reuseaddr', 'PIPE']);
+  const ask = (...args: string[]): Promise<string> => must(tslirpCommand(...args, '--api-socket', api));
+  try {
+    const [id = '', port = ''] = (await ask('forward', 'add', '127.0.0.1:0:80')).trim().split(' ');
+    assert.match(
+      await ask('forward', 'ls'),
+      new RegExp(`^ ${id}  tcp +127.0.0.1:${port} +10.0.2.100:80$`, 'm'),
+    );
+    const socket = connect(Number(port), '127.0.0.1');
+    socket.on('error', () => undefined);
+    socket.write('hello');
+    await once(socket, 'data');
+    const flows = await ask('flow', 'ls');
+    const [, flow = ''] =
+      /^ *(\d+) +tcp +local +127\.0\.0\.1:\d+ +10\.0\.2\.100:80 +ESTABLISHED /m.exec(flows) ?? [];
+    assert.notEqual(flow, '', flows);
+    const closed = new Promise((resolve) => socket.on('close', resolve));
+    await ask('flow', 'kill', flow);
+    await closed;
+    await ask('forward', 'rm', id);
+    assert.equal(await ask('forward', 'ls'), 'ID  PROTO  HOST  GUEST\n');
+    assert.match(await ask('stats'), /^rx\.packets +[1-9]/m);
+    assert.equal(JSON.parse(await ask('info')).interface, 'tap0');
+  } finally {
+    await inside.stop();
+  }
 });

@@ -1,11 +1,18 @@
 /** What our process is to others, and what it leaves as it found it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { attach, bareNamespace, directory, programPath, tslirpCommand } from '../support/namespaces.ts';
-import { type Ended, type Running, run } from '../support/processes.ts';
+import {
+  attach,
+  bareNamespace,
+  directory,
+  GATEWAY4,
+  programPath,
+  tslirpCommand,
+} from '../support/namespaces.ts';
+import { type Ended, must, type Running, run } from '../support/processes.ts';
 import { startSlirp4netns } from '../support/slirp4netns.ts';
 import { slirpnetstackGuest, startSlirpnetstack } from '../support/slirpnetstack.ts';
 import { until } from '../support/wait.ts';
@@ -201,5 +208,61 @@ describe('review OP-12: a command finds what we were started with', () => {
     const gone = mkdtempSync(join(directory, 'gone-'));
     const ended = await found(`cd ${gone}; rmdir ${gone}; exec`, 'echo here');
     assert.deepEqual([ended.status, ended.stdout, ended.stderr], [0, 'here\n', '']);
+  });
+});
+
+test('run without a command is a shell, with what is said to it', async () => {
+  const ended = await run(tslirpCommand('run', '-q'), {
+    input: 'cut -s -d: -f1 /proc/net/dev; exit 7',
+    env: { ...process.env, SHELL: '/bin/sh' },
+  });
+  assert.deepEqual([ended.status, ended.stdout, ended.stderr], [7, '    lo\n  tap0\n', '']);
+});
+
+test('review OP-14: a TMPDIR where nothing can be made is told in words', async () => {
+  const ended = await run(['env', 'TMPDIR=/nonexistent', ...tslirpCommand('run', '--', 'true')]);
+  assert.deepEqual([ended.status, ended.stdout], [1, '']);
+  assert.equal(
+    ended.stderr,
+    'tslirp: no directory can be made in /nonexistent: No such file or directory; TMPDIR chooses another place\n',
+  );
+});
+
+describe('review ON-8: a capture goes where it is sent', () => {
+  const script = `ping -c 1 ${GATEWAY4} >/dev/null`;
+  /** tslirp with its standard output where the shell has it lead. */
+  const into = (redirection: string, path: string): Promise<Ended> => {
+    const words = tslirpCommand('run', '-q', '--pcap', path, '--', 'sh', '-c', script);
+    return run(['sh', '-c', `"$@" ${redirection}`, 'sh', ...words]);
+  };
+  /** The echo and its reply are in it. */
+  async function holdsPing(file: string): Promise<void> {
+    const out = await must(['tshark', '-n', '-r', file, '-Y', 'icmp'], { limitMs: 60_000 });
+    assert.equal(out.split('\n').filter((line) => line !== '').length, 2, out);
+  }
+
+  for (const path of ['-', '/dev/stdout']) {
+    test(`${path}: standard output, a file that is not emptied, or a pipe`, async () => {
+      const file = join(directory, `stdout-${path.length}`);
+      for (const redirection of [`>>${file}`, `| cat >${file}`]) {
+        const ended = await into(redirection, path);
+        assert.deepEqual([ended.status, ended.stderr], [0, ''], redirection);
+        await holdsPing(file);
+        rmSync(file);
+      }
+    });
+  }
+
+  test('a device, and a file of ours in a directory of somebody else', async () => {
+    assert.deepEqual(await into('', '/dev/null'), { status: 0, signal: null, stdout: '', stderr: '' });
+    const theirs = join(directory, 'theirs');
+    mkdirSync(theirs);
+    const file = join(theirs, 'a.pcap');
+    writeFileSync(file, '');
+    chmodSync(file, 0o666);
+    chmodSync(theirs, 0o555);
+    const ended = await into('', file);
+    assert.deepEqual([ended.status, ended.stderr], [0, '']);
+    await holdsPing(file);
   });
 });

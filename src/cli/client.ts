@@ -1,0 +1,184 @@
+/**
+ * Commands that ask a running tslirp over its API socket (docs/slirp4netns.md): one connection and one answer for each
+ * request. People get a table, programs the answer as it is (`--json`).
+ */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { sayError, sayOut } from '../app/say.ts';
+import { type AddressPlan, defaultAddresses, type HostTarget } from '../config.ts';
+import { errnoTextOf } from '../control/errno-text.ts';
+import type { FlowInfo } from '../engine/messages.ts';
+import { ForwardRuleError, parseForwardRule } from './forward-rule.ts';
+import type { ClientOptions, ClientQuestion } from './program.ts';
+import { UsageError } from './values.ts';
+
+/** The request was refused. */
+const EXIT_REFUSED = 1;
+/** Nobody is there to be asked. */
+const EXIT_NO_SERVER = 3;
+
+type Json = Record<string, unknown>;
+
+interface Request {
+  execute: string;
+  arguments?: Json;
+}
+
+interface HostForward {
+  id: number;
+  proto: string;
+  host_addr: string;
+  host_port: number;
+  guest_addr: string;
+  guest_port: number;
+}
+
+/** The tslirp that is asked knows its guest's addresses, we do not: a rule without one has these. */
+const UNKNOWN: AddressPlan = { ...defaultAddresses, guest4: '0.0.0.0', guest6: '::' };
+
+/** Answers with the exit status. @throws UsageError before anything is asked */
+export async function ask(question: ClientQuestion, options: ClientOptions): Promise<number> {
+  const { apiSocket = process.env['TSLIRP_API_SOCKET'] ?? '' } = options;
+  if (apiSocket === '')
+    throw new UsageError('no socket to ask at; accepted: --api-socket PATH, or $TSLIRP_API_SOCKET');
+  const show = options.json === true ? asJson : showers[question.kind];
+  for (const request of requests(question)) {
+    let answer: Json;
+    try {
+      answer = await exchange(apiSocket, request);
+    } catch (error) {
+      sayError(`tslirp: nobody answers at ${apiSocket}: ${errnoTextOf(error)}\n`);
+      return EXIT_NO_SERVER;
+    }
+    const { error } = answer;
+    if (error !== undefined) {
+      sayError(`tslirp: ${(error as { desc?: string }).desc ?? 'refused'}\n`);
+      return EXIT_REFUSED;
+    }
+    sayOut(show((answer['return'] ?? {}) as Json));
+  }
+  return 0;
+}
+
+async function exchange(path: string, request: Request): Promise<Json> {
+  const socket = connect(path);
+  await once(socket, 'connect');
+  socket.end(JSON.stringify(request));
+  return JSON.parse(await text(socket)) as Json;
+}
+
+function requests(question: ClientQuestion): Request[] {
+  switch (question.kind) {
+    case 'info':
+    case 'stats':
+      return [{ execute: question.kind }];
+    case 'flows':
+      return [{ execute: 'list_flows' }];
+    case 'forwards':
+      return [{ execute: 'list_hostfwd' }];
+    case 'cutFlows':
+      return question.ids.map((id) => ({ execute: 'close_flow', arguments: { id } }));
+    case 'removeForwards':
+      return question.ids.map((id) => ({ execute: 'remove_hostfwd', arguments: { id } }));
+    case 'addForward':
+      return addRequests(question.rule);
+  }
+}
+
+function addRequests(text: string): Request[] {
+  const refuse = (fault: string): never => {
+    throw new UsageError(
+      `${JSON.stringify(text)} ${fault}; accepted: a rule of literal addresses, as with -L`,
+    );
+  };
+  try {
+    return parseForwardRule(text, 'local', { strict: true, addresses: UNKNOWN }).map((rule) => {
+      if (rule.proxyIn || rule.rpc) refuse('has a scheme that can be had with -L only');
+      const host = literal(rule.bind) ?? refuse('listens at no address');
+      const guest = literal(rule.host) ?? refuse('leads to no address');
+      const v6 = host.address.includes(':');
+      const isNamed = guest.address !== (guest.address.includes(':') ? UNKNOWN.guest6 : UNKNOWN.guest4);
+      return {
+        execute: 'add_hostfwd',
+        arguments: {
+          proto: `${rule.protocol}${v6 ? '6' : ''}`,
+          host_addr: host.address,
+          host_port: host.port,
+          ...(isNamed ? { guest_addr: guest.address } : {}),
+          guest_port: guest.port,
+        },
+      };
+    });
+  } catch (error) {
+    if (error instanceof ForwardRuleError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+function literal(end: HostTarget): { address: string; port: number } | undefined {
+  return end.kind === 'ip' ? end : undefined;
+}
+
+function asJson(answer: Json): string {
+  return `${JSON.stringify(answer, null, 2)}\n`;
+}
+
+/** Columns as wide as they have to be, those of numbers to the right. */
+function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => String(row[i]).length)));
+  const line = (row: readonly (string | number)[]): string =>
+    row
+      .map((cell, i) =>
+        typeof cell === 'number' ? String(cell).padStart(widths[i] ?? 0) : cell.padEnd(widths[i] ?? 0),
+      )
+      .join('  ')
+      .trimEnd();
+  return [head, ...rows].map((row) => `${line(row)}\n`).join('');
+}
+
+function end({ address, port }: { address: string; port: number }): string {
+  if (address === '') return '-';
+  return `${address.includes(':') ? `[${address}]` : address}:${port}`;
+}
+
+const showers: Record<ClientQuestion['kind'], (answer: Json) => string> = {
+  info: asJson,
+  stats: ({ counters = {}, gauges = {} }) =>
+    table(
+      ['NAME', 'VALUE'],
+      [...Object.entries(counters as Json), ...Object.entries(gauges as Json)].map(([name, value]) => [
+        name,
+        Number(value),
+      ]),
+    ),
+  flows: ({ flows = [] }) =>
+    table(
+      ['ID', 'PROTO', 'KIND', 'FROM', 'TO', 'STATE', 'SECONDS', 'OUT', 'IN'],
+      (flows as FlowInfo[]).map((flow) => [
+        flow.flow,
+        flow.protocol,
+        flow.kind,
+        end(flow.left),
+        end(flow.right),
+        flow.state,
+        Math.round(flow.ageMs / 1000),
+        flow.bytesOut,
+        flow.bytesIn,
+      ]),
+    ),
+  forwards: ({ entries = [] }) =>
+    table(
+      ['ID', 'PROTO', 'HOST', 'GUEST'],
+      (entries as HostForward[]).map((forward) => [
+        forward.id,
+        forward.proto,
+        end({ address: forward.host_addr, port: forward.host_port }),
+        end({ address: forward.guest_addr, port: forward.guest_port }),
+      ]),
+    ),
+  addForward: ({ id, host_port: port }) =>
+    port === undefined ? `${String(id)}\n` : `${String(id)} ${String(port)}\n`,
+  cutFlows: () => '',
+  removeForwards: () => '',
+};

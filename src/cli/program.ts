@@ -1,0 +1,266 @@
+/**
+ * What the command line of `tslirp` may hold: commands, arguments and options, with what is said of them. Reading, help, the
+ * manual page and completions are all made from this table.
+ */
+import { Command, Option, type OutputConfiguration } from 'commander';
+import type { Config, Congestion, FlowLogSpec } from '../config.ts';
+import { type ParsedRule, RuleError } from '../firewall/rule.ts';
+import { parseRuleList } from './rule.ts';
+import {
+  CONGESTIONS,
+  LOG_LEVELS,
+  parseCongestion,
+  parseDnsServer,
+  parseDomain,
+  parseExistingPath,
+  parseFd,
+  parseFlowLog,
+  parseHostInterface,
+  parseInterfaceName,
+  parseLogLevel,
+  parseMtu,
+  parseNumber,
+  parsePcapPath,
+  parseSocketPath,
+  parseSourceAddress,
+  UsageError,
+} from './values.ts';
+
+/** Options of `run` and `attach`, as they were read. */
+export interface ServeOptions {
+  /** The long names of those that were given. */
+  given: ReadonlySet<string>;
+  allow?: ParsedRule[];
+  deny?: ParsedRule[];
+  localForward?: string[];
+  remoteForward?: string[];
+  sourceIpv4?: string;
+  sourceIpv6?: string;
+  outboundInterface?: string;
+  enableRouting?: boolean;
+  enableHost?: boolean;
+  mtu?: number;
+  cidr?: string;
+  cidr6?: string;
+  ipv6: boolean;
+  /** A list, false for --no-dns, or not given. */
+  dns?: string[] | false;
+  dnsSearch?: string[];
+  interface: string;
+  configure?: boolean;
+  userns?: string;
+  fd?: number;
+  congestion: Congestion;
+  pcap?: string;
+  /** Not given: as far as the system has it. */
+  sandbox?: boolean;
+  apiSocket?: string;
+  flowLog?: FlowLogSpec;
+  readyFd?: number;
+  exitFd?: number;
+  logLevel: Config['logLevel'];
+  quiet?: boolean;
+  printConfig?: boolean;
+}
+
+/** Options of the commands that ask a running tslirp. */
+export interface ClientOptions {
+  /** Not given: as the environment says. */
+  apiSocket?: string;
+  json?: boolean;
+}
+
+/** What a running tslirp is asked. */
+export type ClientQuestion =
+  | { kind: 'info' | 'stats' | 'flows' | 'forwards' }
+  | { kind: 'cutFlows' | 'removeForwards'; ids: number[] }
+  | { kind: 'addForward'; rule: string };
+
+/** What a well-formed command line leads to; one of them is called. */
+export interface Actions {
+  run: (command: string[], options: ServeOptions) => void;
+  attach: (target: string | undefined, options: ServeOptions) => void;
+  ask: (question: ClientQuestion, options: ClientOptions) => void;
+}
+
+function ruleOption(name: string): (value: string, previous?: ParsedRule[]) => ParsedRule[] {
+  return (value, previous = []) => {
+    try {
+      return [...previous, ...parseRuleList(value, { strict: true })];
+    } catch (error) {
+      if (error instanceof RuleError) throw new UsageError(`option ${name}: ${error.message}`);
+      throw error;
+    }
+  };
+}
+
+/** Of an option that may come more than once; `false` is its negation's. */
+function each(parse: (value: string) => string = String): (value: string, previous?: unknown) => string[] {
+  return (value, previous) => [...(Array.isArray(previous) ? (previous as string[]) : []), parse(value)];
+}
+
+/** An option with one of a few values. */
+function choice(flags: string, description: string, values: readonly string[]): Option {
+  const option = new Option(flags, description);
+  // Not `choices()`, which would check them too, in other words than ours.
+  option.argChoices = [...values];
+  return option;
+}
+
+function addServing(command: Command): Command {
+  return command
+    .option(
+      '--allow <rules>',
+      'let the guest reach these, as [tcp|udp|icmp|any://]HOST[:PORTS],…',
+      ruleOption('--allow'),
+    )
+    .option('--deny <rules>', 'never let the guest reach these; stronger than --allow', ruleOption('--deny'))
+    .option('--enable-routing', "open all addresses that are not the host's")
+    .option('--enable-host', "open the host's addresses and networks")
+    .option(
+      '-L, --local-forward <rule>',
+      'publish a service of the guest on the host (repeatable), as [SCHEME://][BINDIP:]PORT[:[GUESTIP:]GUESTPORT]',
+      each(),
+    )
+    .option(
+      '-R, --remote-forward <rule>',
+      'bring a service of the host to the guest (repeatable), as [SCHEME://][BINDIP:]PORT[:[HOST:]HOSTPORT]',
+      each(),
+    )
+    .option('--source-ipv4 <address>', 'source address of host sockets, IPv4', (value) =>
+      parseSourceAddress('--source-ipv4', value, 4),
+    )
+    .option('--source-ipv6 <address>', 'source address of host sockets, IPv6', (value) =>
+      parseSourceAddress('--source-ipv6', value, 6),
+    )
+    .option('--outbound-interface <name>', 'interface that host sockets use, whatever routes say', (value) =>
+      parseHostInterface('--outbound-interface', value),
+    )
+    .option('--mtu <n>', 'MTU in bytes (default: 65520; an existing interface keeps its own)', parseMtu)
+    .option('--cidr <net/prefix>', 'IPv4 network: gateway +2, DNS +3, guest +100 (default: 10.0.2.0/24)')
+    .option('--cidr6 <net/64>', 'IPv6 network: gateway ::2, DNS ::3, guest ::100 (default: fd00::/64)')
+    .option('--ipv6', 'IPv6 as well as IPv4', true)
+    .addOption(new Option('--no-ipv6', 'IPv4 only'))
+    .option(
+      '--dns <address>',
+      "DNS server to use instead of the host's (repeatable)",
+      each((value) => parseDnsServer(value)),
+    )
+    .option(
+      '--dns-search <domain>',
+      "domain that the guest completes short names with, instead of the host's (repeatable; . = none)",
+      each((value) => parseDomain(value)),
+    )
+    .option('--no-dns', 'no DNS service at the DNS addresses')
+    .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
+    .addOption(
+      choice('--congestion <name>', 'congestion control towards the guest', CONGESTIONS)
+        .argParser(parseCongestion)
+        .default('auto'),
+    )
+    .option('--pcap <file>', 'write a capture of all packets (- = standard output)', parsePcapPath)
+    .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
+    .option('--no-sandbox', 'keep all rights after the start')
+    .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)
+    .option(
+      '--flow-log <file>',
+      'write a JSON line for each flow and each refusal to a file, or to descriptor fd:N',
+      parseFlowLog,
+    )
+    .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
+      parseFd('--ready-fd', value),
+    )
+    .option('--exit-fd <n>', 'end when the other end of this descriptor closes', (value) =>
+      parseFd('--exit-fd', value),
+    )
+    .addOption(
+      choice('--log-level <level>', 'how much is told', LOG_LEVELS).argParser(parseLogLevel).default('info'),
+    )
+    .option('-q, --quiet', 'tell nothing but what goes wrong, as --log-level error')
+    .option('--print-config', 'print what the options make, as JSON, and end');
+}
+
+/** The long names of the options that come, as they come. */
+function noteGiven(command: Command): ReadonlySet<string> {
+  const given = new Set<string>();
+  for (const option of command.options)
+    command.on(`option:${option.name()}`, () => given.add(option.long ?? ''));
+  return given;
+}
+
+function addClient(command: Command): Command {
+  return command
+    .option(
+      '--api-socket <path>',
+      'of the tslirp that is asked (default: $TSLIRP_API_SOCKET)',
+      parseSocketPath,
+    )
+    .option('--json', 'the answer as it comes');
+}
+
+/** The whole of it. What goes wrong while it is read is a CommanderError, or a UsageError. */
+export function buildProgram(version: string, output: OutputConfiguration, actions: Actions): Command {
+  const program = new Command('tslirp');
+  // Subcommands inherit these when they are made, so they come first.
+  program.exitOverride().configureOutput(output).helpOption('-h, --help', 'show this help');
+  program
+    .description('The network of its host for a network namespace, without root')
+    .version(version, '-V, --version', 'show the version')
+    .helpCommand('help [command]', 'show the help of a command')
+    .enablePositionalOptions();
+
+  const run = addServing(program.command('run'))
+    .description('run a command in a new namespace with a network inside; exits as the command does')
+    .usage('[options] [--] [COMMAND…]')
+    .argument('[command...]', 'the command and its arguments (default: a shell)')
+    .passThroughOptions();
+  const givenToRun = noteGiven(run);
+  run.action((command: string[], options: Omit<ServeOptions, 'given'>) =>
+    actions.run(command, { ...options, given: givenToRun }),
+  );
+
+  const attach = addServing(program.command('attach'))
+    .description('give a network to a namespace that exists')
+    .usage('[options] PID|NAME|NETNS-PATH | --fd N')
+    .argument('[target]', 'a process number, a name of `ip netns`, or the file of a network namespace')
+    .option('--fd <n>', 'instead of a namespace: an attached TAP, or a unix packet socket', (value) =>
+      parseFd('--fd', value),
+    )
+    .option('--configure', 'set addresses, routes and MTU (default: when the interface is missing)')
+    .option('--no-configure', 'leave the interface as it is')
+    .option('--userns <path>', 'user namespace to enter first', (value) =>
+      parseExistingPath('--userns', value),
+    )
+    .allowExcessArguments(false);
+  const givenToAttach = noteGiven(attach);
+  attach.action((target: string | undefined, options: Omit<ServeOptions, 'given'>) =>
+    actions.attach(target, { ...options, given: givenToAttach }),
+  );
+
+  const ask = (kind: 'info' | 'stats' | 'flows' | 'forwards') => (options: ClientOptions) =>
+    actions.ask({ kind }, options);
+  const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];
+  addClient(program.command('info')).description('what a running tslirp is').action(ask('info'));
+  addClient(program.command('stats')).description('its counters and gauges').action(ask('stats'));
+  const flow = program.command('flow').description('its flows').helpCommand(false);
+  addClient(flow.command('ls')).description('list them').action(ask('flows'));
+  addClient(flow.command('kill'))
+    .description('cut some')
+    .argument('<id...>', 'their numbers', ids)
+    .action((numbers: number[], options: ClientOptions) =>
+      actions.ask({ kind: 'cutFlows', ids: numbers }, options),
+    );
+  const forward = program.command('forward').description('its published ports').helpCommand(false);
+  addClient(forward.command('ls')).description('list them').action(ask('forwards'));
+  addClient(forward.command('add'))
+    .description('publish another')
+    .argument('<rule>', 'as with -L, without names, unix sockets and PROXY headers')
+    .action((rule: string, options: ClientOptions) => actions.ask({ kind: 'addForward', rule }, options));
+  addClient(forward.command('rm'))
+    .description('publish some no more')
+    .argument('<id...>', 'their numbers', ids)
+    .action((numbers: number[], options: ClientOptions) =>
+      actions.ask({ kind: 'removeForwards', ids: numbers }, options),
+    );
+  return program;
+}
