@@ -2,12 +2,13 @@
 // modules is most of what the start would take. CommonJS, because Node has that ready earlier. What stays outside is native
 // or loaded late.
 //
-// Compiling is the next most: V8's result is kept beside each file (NAME.cache), and NAME.cjs is what loads both. V8 looks
-// whether it is its own, so with another Node it is compiled again. These files differ from build to build.
-import { readFileSync, writeFileSync } from 'node:fs';
+// Compiling is the next most: V8's result is kept beside each file (NAME.cache, see compiled-code.mjs), and NAME.cjs is
+// what loads both. V8 looks whether it is its own, so with another Node it is compiled again. These files differ from
+// build to build.
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Script } from 'node:vm';
 import { build } from 'esbuild';
+import { codeOfProgram, codeOfWorker } from './compiled-code.mjs';
 
 const source = fileURLToPath(new URL('../dist/src/', import.meta.url));
 const target = fileURLToPath(new URL('../dist/bundle/', import.meta.url));
@@ -50,7 +51,8 @@ script.runInThisContext()(exports, require, module, filename, __dirname);
 
 for (const name of Object.keys(entryPoints)) {
   const filename = `${target}${name}.js`;
-  const script = new Script(readFileSync(filename, 'latin1'), { filename });
-  writeFileSync(`${target}${name}.cache`, script.createCachedData());
+  const cache = `${target}${name}.cache`;
+  const code = name === 'worker' ? await codeOfWorker(filename) : codeOfProgram(name, filename, cache);
+  writeFileSync(cache, code);
   writeFileSync(`${target}${name}.cjs`, loader);
 }

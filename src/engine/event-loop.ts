@@ -7,6 +7,7 @@ import type { Slab } from '../stack/buffer/slab.ts';
 import { readThreadCpuTime, TIMESPEC_SIZE } from '../sys/clock.ts';
 import { Epoll } from '../sys/epoll.ts';
 import { EINTR } from '../sys/errno.ts';
+import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
 import { TimerHeap } from './timer-heap.ts';
 import { TurnMeter } from './turn-meter.ts';
@@ -110,6 +111,11 @@ export class EventLoop implements Poller {
     if (handler.waiting) return;
     handler.waiting = true;
     this.#ready[this.#readyCount++] = handler;
+  }
+
+  /** No turn may follow. */
+  close(): void {
+    close(this.#epoll.fd);
   }
 
   readClock(): void {

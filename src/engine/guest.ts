@@ -100,6 +100,8 @@ export interface EngineServices
   readonly hostRoutes: HostRouteTable;
   /** Domains of the host that its guests complete short names with. */
   readonly search: SearchDomains;
+  /** Port that resolvers are asked at, where it is another than DNS has. */
+  readonly dnsServerPort?: number;
   report(event: FlowReport): void;
   /** The device is gone for good. */
   linkGone(reason: string): void;
@@ -192,7 +194,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
     neighbors.onLearned = (address) => this.tcp.locals.onNeighbor(address);
     const payloads = payloadRegion(slab);
-    this.dns = new DnsFlows(context, payloads);
+    this.dns = new DnsFlows(context, payloads, services.dnsServerPort);
     this.tcp.dialDns = () => this.dns.dial();
     this.udp = new UdpFlows(context, this.dns, payloads);
     this.ping = new PingFlows(context);
@@ -329,6 +331,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     this.tcp.close();
     this.udp.close();
     this.ping.close();
+    this.dns.close();
   }
 
   get flowCount(): number {

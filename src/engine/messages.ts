@@ -25,6 +25,8 @@ export interface EngineOptions {
   flowBlocks: SharedArrayBuffer;
   /** Post `log` events of level debug and below. */
   debug: boolean;
+  /** Rehearse (rehearsed-guest.ts) and end: what that compiles, the build keeps (scripts/bundle.mjs). */
+  rehearseOnly?: boolean;
 }
 
 /** What the link turned out to be. */

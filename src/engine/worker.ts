@@ -36,6 +36,8 @@ import { hostView } from './host-view.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
 import { type OpenDevice, openDescriptor, openDevice } from './open-device.ts';
+import { Rehearsal } from './rehearsal.ts';
+import { rehearse } from './rehearsed-guest.ts';
 import { HostRoutes } from './route-watch.ts';
 
 /** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
@@ -78,6 +80,7 @@ class Engine {
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
   readonly #flowLister: FlowLister;
+  readonly #rehearsal: Rehearsal;
   #peers: UnixPeers | undefined;
   readonly #seenErrors = new Set<string>();
 
@@ -127,6 +130,9 @@ class Engine {
       (guest) => this.#listFlows(guest),
       (guest, request, flows, more) => post({ type: 'flows', guest, request, flows, more }),
     );
+    this.#rehearsal = new Rehearsal(this.#loop.timers, this.#loop.clock, () =>
+      rehearse({ ...this.#shared, log }),
+    );
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
     if (this.#wakeFd < 0) throw new Error(`eventfd: ${errnoText(this.#wakeFd)}`);
@@ -144,8 +150,15 @@ class Engine {
       for (const guest of this.#guests.values()) this.#endTurn(guest);
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
     }
+    this.#rehearsal.close();
     for (const guest of this.#guests.values()) guest.close();
     for (const listener of this.#listeners) listener.close();
+  }
+
+  /** Only that, at once. */
+  rehearse(): void {
+    const steps = rehearse({ ...this.#shared, log });
+    while (steps.next().done !== true);
   }
 
   #endTurn(guest: Guest): void {
@@ -278,6 +291,7 @@ class Engine {
       ...{ type: 'guestReady', guest: number, link: device.info },
       ...{ notes: [...device.notes, ...notes], networks },
     });
+    this.#rehearsal.start(this.#loop.clock.nowMs);
   }
 
   /** What is the guest's own, and what says of it whose it is, beside what all share. */
@@ -364,7 +378,9 @@ class Engine {
 }
 
 try {
-  new Engine(options.limits).run();
+  const engine = new Engine(options.limits);
+  if (options.rehearseOnly === true) engine.rehearse();
+  else engine.run();
 } catch (error) {
   post({ type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 }

@@ -162,6 +162,11 @@ export class DnsAsker implements DnsSocketOwner, OutboxOwner, RelayOwner {
     this.#outbox.flush();
   }
 
+  /** No more queries, and those that there were have been forgotten. */
+  close(): void {
+    for (const resolver of this.#resolvers) resolver.close();
+  }
+
   onReadable(socket: DnsSocket): void {
     for (let i = 0; i < RECEIVES_PER_TURN; i++) {
       const isOne = socket.outstanding <= 1;

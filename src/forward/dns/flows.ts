@@ -148,6 +148,15 @@ export class DnsFlows extends TimerNode implements DnsAskerOwner {
     this.#asker.flush();
   }
 
+  /** The guest is gone: nobody waits for answers over UDP any more. */
+  close(): void {
+    const { waiting, lingering } = this.#queries;
+    while (waiting.size > 0) this.end(waiting.first);
+    while (lingering.size > 0) this.end(lingering.first);
+    this.#asker.close();
+    this.context.timers.cancel(this);
+  }
+
   onTimer(nowMs: number): void {
     const queries = this.#queries;
     this.#asker.follow();

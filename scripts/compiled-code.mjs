@@ -1,0 +1,61 @@
+// V8 compiles a function when it is called first. What it has compiled of a program by then can be kept, so the programs
+// are run once in the build, as far as they come without a namespace, and the data plane has its rehearsal.
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { defaultLimits } from '../dist/src/config.js';
+
+/** No process has it: above the largest number there can be. */
+const NO_PROCESS = '4194305';
+
+const commandLines = {
+  tslirp: ['attach', '--configure', '--mtu', '1500', '--enable-routing', '--enable-host', NO_PROCESS],
+  slirp4netns: ['-c', '-m', '1500', '-r', '1', NO_PROCESS, 'tap0'],
+  slirpnetstack: ['--interface', 'tap0', '--enable-routing', '--netns', `/proc/${NO_PROCESS}/ns/net`],
+};
+
+/** Text of a program that runs the script `filename` and leaves it in `script`. */
+function running(filename) {
+  return `
+    const { readFileSync, writeFileSync } = require('node:fs');
+    const { createRequire } = require('node:module');
+    const { Script } = require('node:vm');
+    const filename = ${JSON.stringify(filename)};
+    const script = new Script(readFileSync(filename, 'latin1'), { filename });
+    const run = () => script.runInThisContext()({}, createRequire(filename), {}, filename, ${JSON.stringify(dirname(filename))});`;
+}
+
+/** Code of the program `name` in `filename`, by way of the file `target`. */
+export function codeOfProgram(name, filename, target) {
+  const text = `${running(filename)}
+    process.argv.splice(1, 0, filename);
+    process.on('exit', () => writeFileSync(${JSON.stringify(target)}, script.createCachedData()));
+    run();`;
+  rmSync(target, { force: true });
+  // How it ends is known: there is no such process.
+  spawnSync(process.execPath, ['-e', text, '--', ...commandLines[name]], {
+    stdio: 'ignore',
+    timeout: 60_000,
+  });
+  return readFileSync(target);
+}
+
+/** Code of the data plane in `filename`. */
+export async function codeOfWorker(filename) {
+  const text = `${running(filename)}
+    run();
+    require('node:worker_threads').parentPort.postMessage({ code: script.createCachedData() });`;
+  const stop = new SharedArrayBuffer(8);
+  const workerData = { limits: defaultLimits, debug: true, stop, rehearseOnly: true };
+  const worker = new Worker(text, { eval: true, workerData });
+  let code;
+  worker.on('message', (event) => {
+    if (event.code === undefined) process.stderr.write(`${JSON.stringify(event)}\n`);
+    else code = event.code;
+  });
+  await once(worker, 'exit');
+  if (code === undefined) throw new Error('the data plane cannot be loaded');
+  return code;
+}
