@@ -1,7 +1,9 @@
 # The two commands to know: `make demo` shows the program at work, `make test` runs every test.
 # Both install what they need: npm packages always, Debian packages when run as root.
 
-.PHONY: sim bench-badlink fuzz attack hazards soak demo test test-unit test-e2e build check bench clean
+# `make build`, then `make install` as whoever may write there (PREFIX, DESTDIR); `make uninstall` takes it away.
+
+.PHONY: install uninstall sim bench-badlink fuzz attack hazards soak demo test test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -56,6 +58,14 @@ soak: build
 bench: build
 	scripts/need.sh bench
 	node dist/bench/e2e/main.js
+
+# What was built; it is not built here, so that root builds nothing.
+PREFIX ?= /usr/local
+install:
+	scripts/install.sh '$(PREFIX)' '$(DESTDIR)'
+
+uninstall:
+	scripts/install.sh -u '$(PREFIX)' '$(DESTDIR)'
 
 clean:
 	rm -rf dist coverage

@@ -241,23 +241,28 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     actions.ask({ kind }, options);
   const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];
   addClient(program.command('info')).description('what a running tslirp is').action(ask('info'));
-  addClient(program.command('stats')).description('its counters and gauges').action(ask('stats'));
-  const flow = program.command('flow').description('its flows').helpCommand(false);
-  addClient(flow.command('ls')).description('list them').action(ask('flows'));
+  addClient(program.command('stats'))
+    .description('the counters and gauges of a running tslirp')
+    .action(ask('stats'));
+  const flow = program.command('flow').description('the flows of a running tslirp').helpCommand(false);
+  addClient(flow.command('ls')).description('list flows').action(ask('flows'));
   addClient(flow.command('kill'))
-    .description('cut some')
+    .description('cut flows')
     .argument('<id...>', 'their numbers', ids)
     .action((numbers: number[], options: ClientOptions) =>
       actions.ask({ kind: 'cutFlows', ids: numbers }, options),
     );
-  const forward = program.command('forward').description('its published ports').helpCommand(false);
-  addClient(forward.command('ls')).description('list them').action(ask('forwards'));
+  const forward = program
+    .command('forward')
+    .description('the published ports of a running tslirp')
+    .helpCommand(false);
+  addClient(forward.command('ls')).description('list published ports').action(ask('forwards'));
   addClient(forward.command('add'))
-    .description('publish another')
+    .description('publish another port')
     .argument('<rule>', 'as with -L, without names, unix sockets and PROXY headers')
     .action((rule: string, options: ClientOptions) => actions.ask({ kind: 'addForward', rule }, options));
   addClient(forward.command('rm'))
-    .description('publish some no more')
+    .description('publish ports no more')
     .argument('<id...>', 'their numbers', ids)
     .action((numbers: number[], options: ClientOptions) =>
       actions.ask({ kind: 'removeForwards', ids: numbers }, options),

@@ -11,6 +11,8 @@ export interface OptionRule {
   readonly long: string;
   readonly short: string;
   readonly hasArgument: boolean;
+  /** The original has no such option: its abbreviations mean what they meant without it. */
+  readonly exactOnly?: boolean;
 }
 
 export interface Found<R extends OptionRule> {
@@ -89,7 +91,9 @@ export class Getopt<R extends OptionRule> {
   private resolve(name: string, word: string): R {
     const exact = this.rules.find(({ long }) => long === name);
     if (exact !== undefined) return exact;
-    const candidates = this.rules.filter(({ long }) => long.startsWith(name));
+    const candidates = this.rules.filter(
+      ({ long, exactOnly }) => exactOnly !== true && long.startsWith(name),
+    );
     const [only, ...others] = candidates;
     if (only === undefined) this.fail(`unrecognized option '${word}'`);
     if (others.length === 0) return only;

@@ -55,7 +55,9 @@ async function main(): Promise<void> {
   // bin/launcher.pl leaves the name by which we were called there.
   const program = basename(process.argv0);
   const parsed = parseOptions(process.argv.slice(2), program, packageVersion());
-  sayOut(parsed.stdout);
+  // What is printed as JSON is to be read as that.
+  if (parsed.options?.printConfig === true) sayError(parsed.stdout);
+  else sayOut(parsed.stdout);
   sayError(parsed.stderr);
   process.exitCode = parsed.status;
   if (parsed.options === undefined) return;
@@ -66,6 +68,10 @@ async function main(): Promise<void> {
   } catch (error) {
     if (!(error instanceof ValueError)) throw error;
     refuse(error.message);
+    return;
+  }
+  if (parsed.options.printConfig) {
+    sayOut(`${JSON.stringify(config, null, 2)}\n`);
     return;
   }
   const fault = namespaceFault(config.target);

@@ -45,6 +45,7 @@ const rules: readonly OptionRule[] = [
   flag('disable-dns'),
   valued('macaddress'),
   valued('target-type'),
+  { ...flag('print-config'), exactOnly: true },
 ];
 
 /** A command line that is well-formed; values that need more than a look are still text. */
@@ -67,6 +68,8 @@ export interface Options {
   mac: string;
   target: Target;
   tapName: string;
+  /** Ours alone. */
+  printConfig: boolean;
 }
 
 export type Target =
@@ -113,6 +116,7 @@ export function parseOptions(args: readonly string[], program: string, release: 
       mac: '',
       target: { kind: 'pid', pid: 0 },
       tapName: '',
+      printConfig: false,
     },
     netnsType: '',
     targetType: '',
@@ -205,6 +209,9 @@ function take(raw: Raw, name: string, value: string, say: (text: string) => void
       break;
     case 'macaddress':
       options.mac = value;
+      break;
+    case 'print-config':
+      options.printConfig = true;
       break;
     case 'target-type':
       raw.targetType = value;

@@ -11,31 +11,54 @@ const INTERFACE_VERSION = '1.3.2';
 const LIBSLIRP_VERSION = '4.9.0';
 const SLIRP_CONFIG_VERSION_MAX = 6;
 
-/** Every option in here is used by callers that find it: nothing that does not work may be listed. */
+/**
+ * Short and long name, name of its value (empty: none), description. Every option in here is used by callers that find it:
+ * nothing that does not work may be listed.
+ */
+export const OPTIONS: readonly (readonly [string, string, string, string])[] = [
+  ['-c', '--configure', '', 'bring up the interface'],
+  ['-e', '--exit-fd', 'FD', 'specify the FD for terminating slirp4netns'],
+  ['-r', '--ready-fd', 'FD', 'specify the FD to write to when the network is configured'],
+  ['-m', '--mtu', 'MTU', 'specify MTU (default=1500, max=65521)'],
+  ['-6', '--enable-ipv6', '', 'enable IPv6 (experimental)'],
+  ['-a', '--api-socket', 'PATH', 'specify API socket path'],
+  ['', '--cidr', 'CIDR', 'specify network address CIDR (default=10.0.2.0/24)'],
+  ['', '--disable-host-loopback', '', 'prohibit connecting to 127.0.0.1:* on the host namespace'],
+  ['', '--netns-type', 'TYPE', 'specify network namespace type ([path|pid|tapfd], default=pid)'],
+  ['', '--userns-path', 'PATH', 'specify user namespace path'],
+  [
+    '',
+    '--enable-sandbox',
+    '',
+    'create a new mount namespace (and drop all caps except CAP_NET_BIND_SERVICE if running as the root)',
+  ],
+  ['', '--enable-seccomp', '', 'enable seccomp to limit syscalls (experimental)'],
+  ['', '--outbound-addr', 'IPv4', 'sets outbound ipv4 address to bound to (experimental)'],
+  ['', '--outbound-addr6', 'IPv6', 'sets outbound ipv6 address to bound to (experimental)'],
+  [
+    '',
+    '--disable-dns',
+    '',
+    'disables 10.0.2.3 (or configured internal ip) to host dns redirect (experimental)',
+  ],
+  ['', '--macaddress', 'MAC', 'specify the MAC address of the TAP (only valid with -c)'],
+  ['', '--target-type', 'TYPE', 'specify the target type ([netns|bess], default=netns)'],
+  ['', '--print-config', '', 'print what the options make as JSON and exit'],
+  ['-h', '--help', '', 'show this help and exit'],
+  ['-v', '--version', '', 'show version and exit'],
+];
+/** Where descriptions begin. */
+const TEXT_COLUMN = 25;
+
 export function usage(program: string): string {
+  const lines = OPTIONS.map(([short, long, value, text]) => {
+    const names = `${short === '' ? '' : `${short}, `}${long}${value === '' ? '' : `=${value}`}`;
+    return `${names.padEnd(TEXT_COLUMN - 1)} ${text}\n`;
+  });
   return `Usage: ${program} [OPTION]... PID|PATH|FD [TAPNAME]
 User-mode networking for unprivileged network namespaces.
 
--c, --configure          bring up the interface
--e, --exit-fd=FD         specify the FD for terminating slirp4netns
--r, --ready-fd=FD        specify the FD to write to when the network is configured
--m, --mtu=MTU            specify MTU (default=1500, max=65521)
--6, --enable-ipv6        enable IPv6 (experimental)
--a, --api-socket=PATH    specify API socket path
---cidr=CIDR              specify network address CIDR (default=10.0.2.0/24)
---disable-host-loopback  prohibit connecting to 127.0.0.1:* on the host namespace
---netns-type=TYPE        specify network namespace type ([path|pid|tapfd], default=pid)
---userns-path=PATH       specify user namespace path
---enable-sandbox         create a new mount namespace (and drop all caps except CAP_NET_BIND_SERVICE if running as the root)
---enable-seccomp         enable seccomp to limit syscalls (experimental)
---outbound-addr=IPv4     sets outbound ipv4 address to bound to (experimental)
---outbound-addr6=IPv6    sets outbound ipv6 address to bound to (experimental)
---disable-dns            disables 10.0.2.3 (or configured internal ip) to host dns redirect (experimental)
---macaddress=MAC         specify the MAC address of the TAP (only valid with -c)
---target-type=TYPE       specify the target type ([netns|bess], default=netns)
--h, --help               show this help and exit
--v, --version            show version and exit
-`;
+${lines.join('')}`;
 }
 
 /** @param release our own version, which stands where the original names the commit it was built from */

@@ -15,6 +15,17 @@ const NOWHERE: HostEnd = { kind: 'ip', address: '', port: 0 };
 
 type LocalForward = Extract<ForwardSpec, { direction: 'local' }>;
 
+/** Rejects with a StartError where a name cannot be resolved. */
+export async function resolveForward(rule: ForwardRule, resolver: Resolver): Promise<ForwardSpec> {
+  try {
+    return await toForwardSpec(rule, (label, port) => resolver.resolve(label, port), {
+      dualStackWildcards: true,
+    });
+  } catch (error) {
+    throw error instanceof LookupError ? nameError(rule, error) : error;
+  }
+}
+
 export class ForwardOpener {
   readonly #client: EngineClient;
   readonly #resolver = new Resolver();
@@ -25,14 +36,7 @@ export class ForwardOpener {
 
   /** Rejects with a StartError. */
   async open(rule: ForwardRule): Promise<OpenForward> {
-    let spec: ForwardSpec;
-    try {
-      spec = await toForwardSpec(rule, (label, port) => this.#resolver.resolve(label, port), {
-        dualStackWildcards: true,
-      });
-    } catch (error) {
-      throw error instanceof LookupError ? nameError(rule, error) : error;
-    }
+    const spec = await resolveForward(rule, this.#resolver);
     return spec.direction === 'local' ? this.#openLocal(rule, spec) : this.#openRemote(spec);
   }
 

@@ -43,6 +43,8 @@ export interface Options {
   pcap: string;
   quiet: boolean;
   exitWithParent: boolean;
+  /** Ours alone. */
+  printConfig: boolean;
 }
 
 const METRICS_FORM = 'Address must be in form net://address, where net is one of unix/tcp/udp';
@@ -71,8 +73,11 @@ export async function parseOptions(
     pcap: '',
     quiet: false,
     exitWithParent: false,
+    printConfig: false,
   };
-  const boolean = (name: 'version' | 'enableHost' | 'enableRouting' | 'quiet' | 'exitWithParent'): Flag => ({
+  const boolean = (
+    name: 'version' | 'enableHost' | 'enableRouting' | 'quiet' | 'exitWithParent' | 'printConfig',
+  ): Flag => ({
     boolean: true,
     set: (value) => {
       options[name] = parseGoBool(value);
@@ -124,6 +129,7 @@ export async function parseOptions(
       },
     },
     pcap: text('pcap'),
+    'print-config': boolean('printConfig'),
     quiet: boolean('quiet'),
     'exit-with-parent': boolean('exitWithParent'),
     // There is one thread that works, whatever is asked for.

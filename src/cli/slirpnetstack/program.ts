@@ -12,13 +12,14 @@ import { sayError, sayOut } from '../../app/say.ts';
 import { Session } from '../../app/session.ts';
 import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
+import { Resolver } from '../../control/names/resolver.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../sandbox/namespace.ts';
 import { formatEndpoint } from '../../stack/wire/address.ts';
 import { configuration } from './configuration.ts';
-import { ForwardOpener } from './forward-opener.ts';
+import { ForwardOpener, resolveForward } from './forward-opener.ts';
 import { goErrorOf } from './go-errors.ts';
 import { FlagError } from './go-flags.ts';
 import { announcement, flowLine, isLookupError, leftOutLine, oneLine } from './lines.ts';
@@ -49,7 +50,22 @@ export async function run(signals: EndSignals): Promise<void> {
     return;
   }
   if (options.version) sayOut(versionText());
+  else if (options.printConfig) await printConfig(options);
   else await new Program(options).start(signals);
+}
+
+/** What would be served, with the names in forwards resolved, and nothing else happens. */
+async function printConfig(options: Options): Promise<void> {
+  const resolver = new Resolver();
+  const rules = [...options.local, ...options.remote];
+  try {
+    const forwards = await Promise.all(rules.map((rule) => resolveForward(rule, resolver)));
+    sayOut(`${JSON.stringify({ ...configuration(options), forwards }, null, 2)}\n`);
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error;
+    for (const line of error.lines) say(line);
+    process.exitCode = error.status;
+  }
 }
 
 class Program {

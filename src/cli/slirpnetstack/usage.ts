@@ -1,7 +1,7 @@
 /** What `slirpnetstack -h` says, in the layout of Go's flag package. */
 
 /** Flag, name of its value (empty: a boolean), description. */
-const FLAGS: readonly (readonly [string, string, string])[] = [
+export const FLAGS: readonly (readonly [string, string, string])[] = [
   [
     'L',
     'rule',
@@ -25,6 +25,7 @@ const FLAGS: readonly (readonly [string, string, string])[] = [
   ['mtu', 'uint', 'MTU of the link given with -fd (default 1500)'],
   ['netns', 'string', 'path of the network namespace that the interface is in'],
   ['pcap', 'string', 'write a capture of all packets to this file'],
+  ['print-config', '', 'print what the flags make, as JSON, and end'],
   ['quiet', '', 'do not print forwards and flows'],
   ['source-ipv4', 'address', 'source address of IPv4 sockets towards the outside'],
   ['source-ipv6', 'address', 'source address of IPv6 sockets towards the outside'],

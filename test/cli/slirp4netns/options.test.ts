@@ -35,6 +35,13 @@ describe('the command line of slirp4netns', () => {
     for (const option of wanted.split(/\s+/)) assert.ok(stdout.includes(option), option);
   });
 
+  test('--print-config is ours alone: in full, and no abbreviation means anything else for it', () => {
+    assert.equal(options('--print-config', '42', 'tap0').printConfig, true);
+    assert.equal(options('42', 'tap0').printConfig, false);
+    assert.equal(refused('--print', '42', 'tap0'), "slirp4netns: unrecognized option '--print'\n");
+    assert.equal(refused('--p', '42', 'tap0'), "slirp4netns: unrecognized option '--p'\n");
+  });
+
   test('version lines are those that scripts parse', () => {
     const { stdout, status } = run('--version');
     assert.equal(status, 0);

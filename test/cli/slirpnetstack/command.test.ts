@@ -27,7 +27,19 @@ function slirpnetstack(...args: string[]): Result {
 
 const FLAGS = [
   ...['L', 'R', 'allow', 'deny', 'dns-ttl', 'enable-host', 'enable-routing', 'exit-with-parent', 'fd'],
-  ...['interface', 'm', 'maxprocs', 'mtu', 'netns', 'pcap', 'quiet', 'source-ipv4', 'source-ipv6', 'version'],
+  ...[
+    'interface',
+    'm',
+    'maxprocs',
+    'mtu',
+    'netns',
+    'pcap',
+    'print-config',
+    'quiet',
+    'source-ipv4',
+    'source-ipv6',
+    'version',
+  ],
 ];
 
 describe('what is wrong is the first line, then comes the usage; status 2, nothing on stdout', () => {
