@@ -6,6 +6,7 @@
  */
 import { defaultAddresses, defaultLimits } from '../../src/config.ts';
 import type { Clock } from '../../src/loop.ts';
+import { StackScratch } from '../../src/stack/buffer/scratch.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
 import { HalfSipHash } from '../../src/stack/half-sip-hash.ts';
@@ -93,13 +94,14 @@ export class Stack {
   readonly link: NullLink;
   readonly neighbors: NeighborTable;
   readonly egress: Egress;
+  readonly #scratch: StackScratch = new StackScratch(this.slab);
   readonly icmp: Icmp;
 
   constructor(offload: boolean) {
     this.link = new NullLink(offload);
     this.neighbors = new NeighborTable(defaultLimits.neighborMax, this.own);
     for (const address of [guest4, guest6]) this.neighbors.learn(address, GUEST_MAC_HI, GUEST_MAC_LO, 0);
-    this.egress = new Egress(this.slab, this.link, this.own, this.neighbors, this.counters, this.rng);
+    this.egress = new Egress(this.#scratch, this.link, this.own, this.neighbors, this.counters, this.rng);
     const limiter = new ErrorLimiter(defaultLimits.icmpErrorRate, defaultLimits.icmpErrorBurst, this.rng);
     this.icmp = new Icmp(this.slab, this.egress, this.own, limiter, this.counters);
   }
@@ -110,7 +112,7 @@ export class Stack {
       link: this.link,
       own: this.own,
       neighbors: this.neighbors,
-      reassembler: new Reassembler(this.slab, defaultLimits),
+      reassembler: new Reassembler(this.#scratch, defaultLimits),
       icmp: this.icmp,
       egress: this.egress,
       dhcp: null,

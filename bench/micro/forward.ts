@@ -16,12 +16,11 @@ import type { FlowContext } from '../../src/forward/flow/context.ts';
 import { Denials } from '../../src/forward/flow/denials.ts';
 import { DescriptorBudget } from '../../src/forward/flow/descriptor-budget.ts';
 import { FlowReports } from '../../src/forward/flow/reports.ts';
-import { HostScratch } from '../../src/forward/host/scratch.ts';
+import { FlowScratch } from '../../src/forward/flow/scratch.ts';
 import { HostNames } from '../../src/forward/target/name-questions.ts';
 import { RemoteForwards } from '../../src/forward/target/remote-forwards.ts';
 import { Resolvers } from '../../src/forward/target/resolvers.ts';
 import { TcpFlows } from '../../src/forward/tcp/flows.ts';
-import { payloadRegion } from '../../src/forward/udp/batch.ts';
 import { UdpFlows } from '../../src/forward/udp/flows.ts';
 import type { IoHandler, Poller } from '../../src/loop.ts';
 import type { IngressHandler } from '../../src/stack/link/ingress-parts.ts';
@@ -69,8 +68,7 @@ class Flows implements IngressHandler {
 
   constructor(context: FlowContext) {
     this.tcp = new TcpFlows(context, BUFFER, null, BUFFER, () => noCongestionControl);
-    const payloads = payloadRegion(context.slab);
-    this.udp = new UdpFlows(context, new DnsFlows(context, payloads), payloads);
+    this.udp = new UdpFlows(context, new DnsFlows(context));
   }
 
   onTcp(p: Packet, h: TcpHeader): void {
@@ -135,7 +133,7 @@ export async function forwardCases(): Promise<CaseGroup> {
   const context: FlowContext = {
     memory,
     slab,
-    scratch: new HostScratch(slab, memory),
+    scratch: new FlowScratch(slab, memory),
     poller,
     timers: loop.timers,
     clock,

@@ -17,9 +17,9 @@ import { Forwards } from '../forward/publish/forwards.ts';
 import { RemoteForwards } from '../forward/target/remote-forwards.ts';
 import { TcpFlows } from '../forward/tcp/flows.ts';
 import { WindowShare } from '../forward/tcp/window-share.ts';
-import { payloadRegion } from '../forward/udp/batch.ts';
 import { UdpFlows } from '../forward/udp/flows.ts';
 import { type IoHandler, TimerNode } from '../loop.ts';
+import type { StackScratch } from '../stack/buffer/scratch.ts';
 import { Counters } from '../stack/counters.ts';
 import { Icmp } from '../stack/icmp/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp/limit.ts';
@@ -97,6 +97,7 @@ export interface EngineServices
     | 'onError'
     | 'log'
   > {
+  readonly stackScratch: StackScratch;
   readonly hostRoutes: HostRouteTable;
   /** Domains of the host that its guests complete short names with. */
   readonly search: SearchDomains;
@@ -155,7 +156,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
           });
     const link: Link = this.#capture ?? this.#device;
     const neighbors = new NeighborTable(limits.neighborMax, own);
-    const egress = new Egress(slab, link, own, neighbors, this.counters, rng);
+    const egress = new Egress(services.stackScratch, link, own, neighbors, this.counters, rng);
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
     const icmp = new Icmp(slab, egress, own, limiter, this.counters);
     const remoteForwards = new RemoteForwards(own);
@@ -193,10 +194,9 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     const share = far ? null : new WindowShare(window);
     this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
     neighbors.onLearned = (address) => this.tcp.locals.onNeighbor(address);
-    const payloads = payloadRegion(slab);
-    this.dns = new DnsFlows(context, payloads, services.dnsServerPort);
+    this.dns = new DnsFlows(context, services.dnsServerPort);
     this.tcp.dialDns = () => this.dns.dial();
-    this.udp = new UdpFlows(context, this.dns, payloads);
+    this.udp = new UdpFlows(context, this.dns);
     this.ping = new PingFlows(context);
     this.#forwards = new Forwards(
       remoteForwards,
@@ -223,7 +223,7 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       link,
       own,
       neighbors,
-      reassembler: new Reassembler(slab, limits),
+      reassembler: new Reassembler(services.stackScratch, limits),
       icmp,
       egress,
       dhcp: this.#dhcp,

@@ -11,10 +11,11 @@ import { TapLink } from '../device/tap-link.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
-import { HostScratch } from '../forward/host/scratch.ts';
+import { FlowScratch } from '../forward/flow/scratch.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
 import { Resolvers } from '../forward/target/resolvers.ts';
 import type { IoHandler } from '../loop.ts';
+import { StackScratch } from '../stack/buffer/scratch.ts';
 import { Slab } from '../stack/buffer/slab.ts';
 import { Packet } from '../stack/link/packet.ts';
 import { DNS_PORT } from '../stack/wire/dns.ts';
@@ -127,7 +128,7 @@ class Stage {
   readonly #slab = new Slab(FIXED_BYTES, PAGES);
   readonly #memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
   readonly #loop: EventLoop;
-  readonly #scratch: HostScratch;
+  readonly #scratch: FlowScratch;
   readonly #guest: Guest;
   readonly #wire: RehearsedWire;
   readonly #bytes: number;
@@ -147,7 +148,7 @@ class Stage {
     const slab = this.#slab;
     const memory = this.#memory;
     this.#loop = new EventLoop(memory, slab, fail);
-    this.#scratch = new HostScratch(slab, memory);
+    this.#scratch = new FlowScratch(slab, memory);
     this.#bytes = slab.region(BULK);
     const [ours, wire] = this.#pair(SOCK_SEQPACKET);
     open.push(wire);
@@ -296,6 +297,7 @@ class Stage {
     const own: EngineServices = {
       ...services,
       ...{ slab, memory, scratch: this.#scratch, poller: this.#loop, timers, clock, resolvers },
+      stackScratch: new StackScratch(slab),
       descriptors: new DescriptorBudget(DESCRIPTORS),
       search: new SearchDomains(),
       names: new HostNames(() => undefined, clock, timers),

@@ -11,10 +11,11 @@ import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
-import { HostScratch } from '../forward/host/scratch.ts';
+import { FlowScratch } from '../forward/flow/scratch.ts';
 import { ForwardError } from '../forward/publish/forward-error.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
 import { Resolvers } from '../forward/target/resolvers.ts';
+import { StackScratch } from '../stack/buffer/scratch.ts';
 import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { SearchDomains } from '../stack/wire/search-domains.ts';
@@ -40,9 +41,9 @@ import { Rehearsal } from './rehearsal.ts';
 import { rehearse } from './rehearsed-guest.ts';
 import { HostRoutes } from './route-watch.ts';
 
-/** Fixed regions: receive slots of the device (4.3 MiB) and of UDP (2 MiB) and scratch; untouched parts cost nothing. */
+/** Fixed regions, one set for all guests: receive slots of devices (4.3 MiB) and of UDP (2 MiB), scratch. Untouched parts cost nothing. */
 const FIXED_BYTES = 16 * 1024 * 1024;
-/** Addresses and events for the kernel: 6 KiB for the loop and all flows' scratch, 7 KiB for a guest. */
+/** Addresses and events for the kernel: some 16 KiB, the same for any number of guests. */
 const STRUCTURE_BYTES = 65536;
 /** Descriptors that are not flows': standard streams, epoll, eventfd, netlink, device, Node's own. */
 const OWN_DESCRIPTORS = 32;
@@ -103,7 +104,8 @@ class Engine {
     this.#shared = {
       slab: this.#slab,
       memory: this.#memory,
-      scratch: new HostScratch(this.#slab, this.#memory),
+      scratch: new FlowScratch(this.#slab, this.#memory),
+      stackScratch: new StackScratch(this.#slab),
       poller: this.#loop,
       timers: this.#loop.timers,
       clock: this.#loop.clock,

@@ -21,6 +21,7 @@ import { after, describe, test } from 'node:test';
 import { type CaptureFormat, defaultAddresses } from '../../src/config.ts';
 import { CaptureLink } from '../../src/device/capture.ts';
 import { PCAP_BUFFER_BYTES, PcapWriter } from '../../src/device/pcap-writer.ts';
+import { StackScratch } from '../../src/stack/buffer/scratch.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
 import { OwnAddresses } from '../../src/stack/ip/own-addresses.ts';
@@ -152,7 +153,14 @@ class Bench {
     });
     const own = new OwnAddresses(defaultAddresses);
     const neighbors = new NeighborTable(16, own);
-    this.egress = new Egress(slab, this.capture, own, neighbors, new Counters(), seededRng(1));
+    this.egress = new Egress(
+      new StackScratch(slab),
+      this.capture,
+      own,
+      neighbors,
+      new Counters(),
+      seededRng(1),
+    );
     this.payload = slab.region(65536);
     this.#received = slab.region(70000);
     for (let i = 0; i < 65536; i++) slab.bytes[this.payload + i] = (i * 7 + (i >> 8)) & 255;

@@ -17,7 +17,7 @@ import { EAGAIN, ECONNREFUSED, EINTR, EMFILE, ENOBUFS } from '../../sys/errno.ts
 import { send } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { isPendingError } from '../host/datagram-socket.ts';
-import { ReceiveSlots } from '../udp/batch.ts';
+import type { ReceiveSlots } from '../udp/batch.ts';
 import { DnsAsks, NO_ASK } from './asks.ts';
 import { DnsOutbox, type OutboxOwner } from './outbox.ts';
 import { type DnsQueries, NO_SLOT } from './queries.ts';
@@ -59,18 +59,17 @@ export class DnsAsker implements DnsSocketOwner, OutboxOwner, RelayOwner {
   #version = -1;
   #lastNumber = 0;
 
-  /** `payloads` is as for `ReceiveSlots`. */
-  constructor(owner: DnsAskerOwner, queries: DnsQueries, payloads: number) {
+  constructor(owner: DnsAskerOwner, queries: DnsQueries) {
     const { context, serverPort } = owner;
-    const { limits, rng, slab, memory } = context;
+    const { rng, scratch } = context;
     this.#owner = owner;
     this.#queries = queries;
     this.context = context;
     this.serverPort = serverPort;
-    this.#asks = new DnsAsks(rng, limits.dnsMaxOutstanding);
+    this.#asks = new DnsAsks(rng);
     this.#outbox = new DnsOutbox(this);
-    this.#slots = new ReceiveSlots(slab, memory, payloads, 0, 0);
-    this.#relay = new DnsRelay(context, payloads, serverPort, this);
+    this.#slots = scratch.plainSlots;
+    this.#relay = new DnsRelay(context, serverPort, this);
   }
 
   nextNumber(): number {

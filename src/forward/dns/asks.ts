@@ -10,26 +10,23 @@ import type { DnsSocket } from './sockets.ts';
 export const ASKS = 4;
 export const NO_ASK = -1;
 
-const BUCKETS = 4096;
+/** Slots that there is room for at the beginning. */
+const MIN_SLOTS = 16;
 
 export class DnsAsks {
   readonly #rng: Rng;
   /** Null: the place is free. */
-  readonly #socket: (DnsSocket | null)[];
-  readonly #id: Uint16Array;
-  readonly #heads = new Int32Array(BUCKETS).fill(NO_ASK);
-  readonly #chain: Int32Array;
-  readonly #next: Int32Array;
-  readonly #previous: Int32Array;
+  readonly #socket: (DnsSocket | null)[] = [];
+  #id: Uint16Array = new Uint16Array(0);
+  /** As many as there are places, which is a power of two. */
+  #heads: Int32Array = new Int32Array(0);
+  #chain: Int32Array = new Int32Array(0);
+  #next: Int32Array = new Int32Array(0);
+  #previous: Int32Array = new Int32Array(0);
 
-  constructor(rng: Rng, slots: number) {
+  constructor(rng: Rng) {
     this.#rng = rng;
-    const places = slots * ASKS;
-    this.#socket = new Array<DnsSocket | null>(places).fill(null);
-    this.#id = new Uint16Array(places);
-    this.#chain = new Int32Array(places);
-    this.#next = new Int32Array(places);
-    this.#previous = new Int32Array(places);
+    this.#resize(MIN_SLOTS * ASKS);
   }
 
   slotOf(ask: number): number {
@@ -52,13 +49,13 @@ export class DnsAsks {
   }
 
   isAsked(slot: number): boolean {
-    for (let ask = slot * ASKS; ask < (slot + 1) * ASKS; ask++) if (this.#socket[ask] !== null) return true;
+    for (let ask = slot * ASKS; ask < this.#endOf(slot); ask++) if (this.#socket[ask] !== null) return true;
     return false;
   }
 
   /** The query behind `id` on `socket`, or `NO_ASK`. */
   find(socket: DnsSocket, id: number): number {
-    let ask = this.#heads[bucketOf(socket, id)] as number;
+    let ask = this.#heads[this.#bucketOf(socket, id)] as number;
     while (ask !== NO_ASK && (this.#socket[ask] !== socket || this.#id[ask] !== id))
       ask = this.#chain[ask] as number;
     return ask;
@@ -68,17 +65,16 @@ export class DnsAsks {
   add(slot: number, socket: DnsSocket): number {
     let ask = slot * ASKS;
     const end = ask + ASKS;
+    while (end > this.#socket.length) this.#resize(2 * this.#socket.length);
     while (ask < end && this.#socket[ask] !== null) ask++;
     if (ask === end) return NO_ASK;
     let id: number;
     // A socket carries few queries in its life, of 65,536.
     do id = this.#rng.u32() >>> 16;
     while (this.find(socket, id) !== NO_ASK);
-    const bucket = bucketOf(socket, id);
     this.#socket[ask] = socket;
     this.#id[ask] = id;
-    this.#chain[ask] = this.#heads[bucket] as number;
-    this.#heads[bucket] = ask;
+    this.#enter(ask);
     this.#previous[ask] = NO_ASK;
     this.#next[ask] = socket.newest;
     if (socket.newest !== NO_ASK) this.#previous[socket.newest] = ask;
@@ -94,7 +90,7 @@ export class DnsAsks {
 
   remove(ask: number): void {
     const socket = this.socketOf(ask);
-    const bucket = bucketOf(socket, this.idOf(ask));
+    const bucket = this.#bucketOf(socket, this.idOf(ask));
     let other = this.#heads[bucket] as number;
     if (other === ask) this.#heads[bucket] = this.#chain[ask] as number;
     else {
@@ -113,11 +109,40 @@ export class DnsAsks {
 
   /** The query in `slot` is over. */
   removeAll(slot: number): void {
-    for (let ask = slot * ASKS; ask < (slot + 1) * ASKS; ask++)
+    for (let ask = slot * ASKS; ask < this.#endOf(slot); ask++)
       if (this.#socket[ask] !== null) this.remove(ask);
   }
-}
 
-function bucketOf(socket: DnsSocket, id: number): number {
-  return (id ^ Math.imul(socket.number, 0x9e3b)) & (BUCKETS - 1);
+  /** One past the places of `slot`, as far as there are any. */
+  #endOf(slot: number): number {
+    return Math.min((slot + 1) * ASKS, this.#socket.length);
+  }
+
+  /** Have `ask` found by its socket and id. */
+  #enter(ask: number): void {
+    const bucket = this.#bucketOf(this.socketOf(ask), this.idOf(ask));
+    this.#chain[ask] = this.#heads[bucket] as number;
+    this.#heads[bucket] = ask;
+  }
+
+  #bucketOf(socket: DnsSocket, id: number): number {
+    return (id ^ Math.imul(socket.number, 0x9e3b)) & (this.#heads.length - 1);
+  }
+
+  #resize(places: number): void {
+    const before = this.#socket.length;
+    const id = new Uint16Array(places);
+    const next = new Int32Array(places);
+    const previous = new Int32Array(places);
+    id.set(this.#id);
+    next.set(this.#next);
+    previous.set(this.#previous);
+    this.#id = id;
+    this.#next = next;
+    this.#previous = previous;
+    this.#chain = new Int32Array(places);
+    this.#heads = new Int32Array(places).fill(NO_ASK);
+    for (let ask = 0; ask < before; ask++) if (this.#socket[ask] !== null) this.#enter(ask);
+    while (this.#socket.length < places) this.#socket.push(null);
+  }
 }

@@ -61,14 +61,14 @@ export class DnsFlows extends TimerNode implements DnsAskerOwner {
   #rotation = 0;
   #sweepMs = Number.POSITIVE_INFINITY;
 
-  /** `payloads` is as for `ReceiveSlots`. A `serverPort` other than 53 is for tests without privileges. */
-  constructor(context: FlowContext, payloads: number, serverPort: number = DNS_PORT) {
+  /** A `serverPort` other than 53 is for tests without privileges. */
+  constructor(context: FlowContext, serverPort: number = DNS_PORT) {
     super();
     this.context = context;
     this.serverPort = serverPort;
     this.#queries = new DnsQueries(context.hash, context.limits.dnsMaxOutstanding);
-    this.#asker = new DnsAsker(this, this.#queries, payloads);
-    this.#streams = new DnsStreams(context, payloads, serverPort);
+    this.#asker = new DnsAsker(this, this.#queries);
+    this.#streams = new DnsStreams(context, serverPort);
   }
 
   /** Queries that wait for an answer. */

@@ -10,10 +10,9 @@ import { recv, send } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { HostDescriptor } from '../host/descriptor.ts';
+import { SLOT_SIZE } from '../udp/batch.ts';
 
 const LENGTH_BYTES = 2;
-/** Bytes of arena memory that reading and writing go through, shared by all. */
-export const MESSAGE_SCRATCH = 65536;
 const READS_PER_TURN = 8;
 const NOTHING = Buffer.alloc(0);
 
@@ -31,7 +30,6 @@ export class DnsMessageSocket extends HostDescriptor implements IoHandler {
   /** Nothing is read: the owner has enough to do. */
   #paused = false;
   readonly #owner: MessageOwner;
-  readonly #scratch: number;
   /** Bytes of a length that came so far, and their value. */
   #lengthBytes = 0;
   #length = 0;
@@ -43,9 +41,8 @@ export class DnsMessageSocket extends HostDescriptor implements IoHandler {
   /** Not connected yet, or the socket said EAGAIN. */
   #blocked = true;
 
-  constructor(context: FlowContext, scratch: number, owner: MessageOwner) {
+  constructor(context: FlowContext, owner: MessageOwner) {
     super(context, DescriptorUse.Dns);
-    this.#scratch = scratch;
     this.#owner = owner;
   }
 
@@ -84,9 +81,11 @@ export class DnsMessageSocket extends HostDescriptor implements IoHandler {
       this.#blocked = false;
       this.#write();
     }
+    const { memory, scratch, slab, poller } = this.context;
+    const at = scratch.payloads;
     for (let i = 0; i < READS_PER_TURN; i++) {
       if (this.#paused || this.fd < 0) return;
-      const n = recv(this.context.memory, this.fd, this.#scratch, MESSAGE_SCRATCH);
+      const n = recv(memory, this.fd, at, SLOT_SIZE);
       if (n === -EAGAIN) return;
       if (n === -EINTR) continue;
       if (n <= 0) {
@@ -96,9 +95,9 @@ export class DnsMessageSocket extends HostDescriptor implements IoHandler {
         return;
       }
       // A copy: whoever gets a message sends others by way of the scratch.
-      this.#take(Buffer.from(this.context.slab.bytes.subarray(this.#scratch, this.#scratch + n)));
+      this.#take(Buffer.from(slab.bytes.subarray(at, at + n)));
     }
-    this.context.poller.ready(this);
+    poller.ready(this);
   }
 
   /** `bytes` came. */
@@ -124,11 +123,11 @@ export class DnsMessageSocket extends HostDescriptor implements IoHandler {
   }
 
   #write(): void {
-    const { memory, slab } = this.context;
+    const { memory, scratch, slab } = this.context;
     for (let first = this.#out[0]; first !== undefined; first = this.#out[0]) {
-      const piece = first.subarray(0, MESSAGE_SCRATCH);
-      slab.bytes.set(piece, this.#scratch);
-      const n = send(memory, this.fd, this.#scratch, piece.length);
+      const piece = first.subarray(0, SLOT_SIZE);
+      slab.bytes.set(piece, scratch.payloads);
+      const n = send(memory, this.fd, scratch.payloads, piece.length);
       if (n === -EINTR) continue;
       if (n === -EAGAIN) {
         this.#blocked = true;

@@ -1,16 +1,13 @@
 /**
  * Queries on their way to the resolvers: those of a batch of frames that go by the same socket leave in one call, from
- * where they lie in the frames. What is in the box is borrowed until `flush`.
+ * where they lie in the frames. What is in the box is borrowed until `flush`, and so is the scratch that names it.
  */
 import { EAGAIN, EINTR, ENOBUFS } from '../../sys/errno.ts';
-import { IOVEC_SIZE } from '../../sys/memory.ts';
-import { MMSGHDR_SIZE, putMsghdr, send, sendmmsg } from '../../sys/socket.ts';
+import { MMSGHDR_SIZE, send, sendmmsg } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
+import { MAX_DATAGRAMS_OUT } from '../flow/scratch.ts';
 import { isPendingError } from '../host/datagram-socket.ts';
 import type { DnsSocket } from './sockets.ts';
-
-/** As many as a batch has frames. */
-const MOST = 64;
 
 export interface OutboxOwner {
   readonly context: FlowContext;
@@ -22,9 +19,6 @@ export interface OutboxOwner {
 
 export class DnsOutbox {
   readonly #owner: OutboxOwner;
-  /** Among the structures. */
-  readonly #headers: number;
-  readonly #iovecs: number;
   #socket: DnsSocket | null = null;
   #count = 0;
   /** The datagram added last. */
@@ -33,22 +27,16 @@ export class DnsOutbox {
 
   constructor(owner: OutboxOwner) {
     this.#owner = owner;
-    const { memory } = owner.context;
-    this.#headers = memory.structures.region(MOST * MMSGHDR_SIZE);
-    this.#iovecs = memory.structures.region(MOST * IOVEC_SIZE);
-    for (let i = 0; i < MOST; i++) {
-      const at = this.#headers + i * MMSGHDR_SIZE;
-      putMsghdr(memory, at, 0, 0, this.#iovecs + i * IOVEC_SIZE, 1, 0, 0);
-    }
   }
 
   /** Send the `length` bytes at `offset` by `socket`, whose newest query it is. */
   add(socket: DnsSocket, offset: number, length: number): void {
-    if (this.#socket !== socket || this.#count === MOST) this.flush();
+    if (this.#socket !== socket || this.#count === MAX_DATAGRAMS_OUT) this.flush();
     this.#socket = socket;
     this.#offset = offset;
     this.#length = length;
-    this.#owner.context.memory.putIovec(this.#iovecs, this.#count++, offset, length);
+    const { memory, scratch } = this.#owner.context;
+    memory.putIovec(scratch.outIovecs, this.#count++, offset, length);
   }
 
   flush(): void {
@@ -77,8 +65,8 @@ export class DnsOutbox {
 
   /** How many of them left, or `-errno`. */
   #send(socket: DnsSocket, sent: number, count: number): number {
-    const { memory } = this.#owner.context;
-    if (count > 1) return sendmmsg(memory, socket.fd, this.#headers + sent * MMSGHDR_SIZE, count - sent);
+    const { memory, scratch } = this.#owner.context;
+    if (count > 1) return sendmmsg(memory, socket.fd, scratch.outHeaders + sent * MMSGHDR_SIZE, count - sent);
     const n = send(memory, socket.fd, this.#offset, this.#length);
     return n < 0 ? n : 1;
   }

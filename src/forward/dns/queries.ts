@@ -13,42 +13,55 @@ import { PROTOCOL_UDP } from '../../stack/wire/udp.ts';
 /** Bytes of a slot: more than header and question can have (12 + 255 + 4), and most queries whole. */
 const STRIDE = 512;
 export const NO_SLOT = -1;
+/** Slots at the beginning: a quiet guest never needs more. */
+const MIN_CAPACITY = 16;
+
+/** Neighbours of each slot in the list it is in. */
+class Links {
+  next: Int32Array;
+  previous: Int32Array;
+
+  constructor(capacity: number) {
+    this.next = new Int32Array(capacity);
+    this.previous = new Int32Array(capacity);
+  }
+}
 
 /** Slots in the order in which they were added. */
 export class SlotList {
-  readonly #next: Int32Array;
-  readonly #previous: Int32Array;
+  readonly #links: Links;
   first: number = NO_SLOT;
   #last: number = NO_SLOT;
   size = 0;
 
-  /** The arrays are shared: a slot is in one list at a time. */
-  constructor(next: Int32Array, previous: Int32Array) {
-    this.#next = next;
-    this.#previous = previous;
+  /** `links` are shared: a slot is in one list at a time. */
+  constructor(links: Links) {
+    this.#links = links;
   }
 
   add(slot: number): void {
-    this.#next[slot] = NO_SLOT;
-    this.#previous[slot] = this.#last;
+    const { next, previous } = this.#links;
+    next[slot] = NO_SLOT;
+    previous[slot] = this.#last;
     if (this.#last === NO_SLOT) this.first = slot;
-    else this.#next[this.#last] = slot;
+    else next[this.#last] = slot;
     this.#last = slot;
     this.size++;
   }
 
   remove(slot: number): void {
-    const next = this.#next[slot] as number;
-    const previous = this.#previous[slot] as number;
+    const links = this.#links;
+    const next = links.next[slot] as number;
+    const previous = links.previous[slot] as number;
     if (previous === NO_SLOT) this.first = next;
-    else this.#next[previous] = next;
+    else links.next[previous] = next;
     if (next === NO_SLOT) this.#last = previous;
-    else this.#previous[next] = previous;
+    else links.previous[next] = previous;
     this.size--;
   }
 
   after(slot: number): number {
-    return this.#next[slot] as number;
+    return this.#links.next[slot] as number;
   }
 }
 
@@ -56,40 +69,46 @@ export class DnsQueries {
   readonly waiting: SlotList;
   readonly lingering: SlotList;
   /** The query as the guest sent it, at `at(slot)`; valid up to `length`, or `STRIDE` of it. */
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
+  bytes: Uint8Array;
+  view: DataView;
   /** Guest port in the upper 16 bits, the guest's id in the lower. */
-  readonly ports: Uint32Array;
-  readonly length: Uint16Array;
-  readonly questionEnd: Uint16Array;
+  ports: Uint32Array;
+  length: Uint16Array;
+  questionEnd: Uint16Array;
   /** Bytes of the largest answer that the guest takes. */
-  readonly udpSize: Uint16Array;
+  udpSize: Uint16Array;
   /** When it was asked first, and when something is to happen if nothing comes. */
-  readonly since: Float64Array;
-  readonly deadline: Float64Array;
+  since: Float64Array;
+  deadline: Float64Array;
   /** Place of the resolver that was asked first, and how many were since; a bit for each that said no. */
-  readonly start: Uint8Array;
-  readonly tries: Uint8Array;
-  readonly failed: Uint8Array;
+  start: Uint8Array;
+  tries: Uint8Array;
+  failed: Uint8Array;
+  readonly #links: Links;
   readonly #guest: IpAddress[] = [];
   readonly #remote: IpAddress[] = [];
   readonly #long = new Map<number, Uint8Array>();
-  readonly #isLingering: Uint8Array;
+  #isLingering: Uint8Array;
   readonly #hash: HalfSipHash;
   /** By hash of guest, port and id: chains of slots. */
-  readonly #heads: Int32Array;
-  readonly #chain: Int32Array;
-  readonly #keyHash: Uint32Array;
-  readonly #free: Int32Array;
-  #freeCount: number;
+  #heads: Int32Array;
+  #chain: Int32Array;
+  #keyHash: Uint32Array;
+  readonly #free: number[] = [];
+  #freeCount = 0;
+  readonly #most: number;
+  /** Slots that there are by now, up to `#most`. */
+  #capacity: number;
 
-  constructor(hash: HalfSipHash, capacity: number) {
+  /** There are never more than `most` queries. */
+  constructor(hash: HalfSipHash, most: number) {
     this.#hash = hash;
-    const next = new Int32Array(capacity);
-    const previous = new Int32Array(capacity);
-    this.waiting = new SlotList(next, previous);
-    this.lingering = new SlotList(next, previous);
-    // All of it is committed only when it is touched, and slots are reused last in, first out.
+    this.#most = most;
+    const capacity = Math.min(MIN_CAPACITY, most);
+    this.#capacity = capacity;
+    this.#links = new Links(capacity);
+    this.waiting = new SlotList(this.#links);
+    this.lingering = new SlotList(this.#links);
     this.bytes = new Uint8Array(capacity * STRIDE);
     this.view = new DataView(this.bytes.buffer);
     this.ports = new Uint32Array(capacity);
@@ -102,17 +121,14 @@ export class DnsQueries {
     this.tries = new Uint8Array(capacity);
     this.failed = new Uint8Array(capacity);
     this.#isLingering = new Uint8Array(capacity);
-    let buckets = 1;
-    while (buckets < capacity) buckets *= 2;
-    this.#heads = new Int32Array(buckets).fill(NO_SLOT);
     this.#chain = new Int32Array(capacity);
     this.#keyHash = new Uint32Array(capacity);
-    this.#free = Int32Array.from({ length: capacity }, (_, i) => capacity - 1 - i);
-    this.#freeCount = capacity;
+    this.#heads = headsFor(capacity);
+    this.#addFree(0);
   }
 
   get isFull(): boolean {
-    return this.#freeCount === 0;
+    return this.#freeCount === 0 && this.#capacity === this.#most;
   }
 
   at(slot: number): number {
@@ -159,6 +175,7 @@ export class DnsQueries {
 
   /** Keep the query of `length` bytes at `from`; there must be room. It is in no list yet, and cannot be found. */
   add(source: Uint8Array, from: number, length: number): number {
+    if (this.#freeCount === 0) this.#grow();
     const slot = this.#free[--this.#freeCount] as number;
     this.length[slot] = length;
     const kept = Math.min(length, STRIDE);
@@ -178,11 +195,8 @@ export class DnsQueries {
     }
     this.guest(slot).copyFrom(guest);
     this.remote(slot).copyFrom(remote);
-    const hash = this.#hash.tuple(guest, remote, ports, PROTOCOL_UDP);
-    const bucket = hash & (this.#heads.length - 1);
-    this.#keyHash[slot] = hash;
-    this.#chain[slot] = this.#heads[bucket] as number;
-    this.#heads[bucket] = slot;
+    this.#keyHash[slot] = this.#hash.tuple(guest, remote, ports, PROTOCOL_UDP);
+    this.#enter(slot);
     if (this.isLingering(slot)) this.lingering.remove(slot);
     this.#isLingering[slot] = 0;
     this.waiting.add(slot);
@@ -223,4 +237,56 @@ export class DnsQueries {
     while (this.#chain[other] !== slot) other = this.#chain[other] as number;
     this.#chain[other] = this.#chain[slot] as number;
   }
+
+  /** Slots from `first` on are free; reused last in, first out. */
+  #addFree(first: number): void {
+    for (let slot = this.#capacity - 1; slot >= first; slot--) this.#free[this.#freeCount++] = slot;
+  }
+
+  /** Twice as many slots. */
+  #grow(): void {
+    const before = this.#capacity;
+    const capacity = Math.min(2 * before, this.#most);
+    this.#capacity = capacity;
+    const links = this.#links;
+    links.next = grown(links.next, new Int32Array(capacity));
+    links.previous = grown(links.previous, new Int32Array(capacity));
+    this.bytes = grown(this.bytes, new Uint8Array(capacity * STRIDE));
+    this.view = new DataView(this.bytes.buffer);
+    this.ports = grown(this.ports, new Uint32Array(capacity));
+    this.length = grown(this.length, new Uint16Array(capacity));
+    this.questionEnd = grown(this.questionEnd, new Uint16Array(capacity));
+    this.udpSize = grown(this.udpSize, new Uint16Array(capacity));
+    this.since = grown(this.since, new Float64Array(capacity));
+    this.deadline = grown(this.deadline, new Float64Array(capacity));
+    this.start = grown(this.start, new Uint8Array(capacity));
+    this.tries = grown(this.tries, new Uint8Array(capacity));
+    this.failed = grown(this.failed, new Uint8Array(capacity));
+    this.#isLingering = grown(this.#isLingering, new Uint8Array(capacity));
+    this.#keyHash = grown(this.#keyHash, new Uint32Array(capacity));
+    this.#chain = new Int32Array(capacity);
+    this.#heads = headsFor(capacity);
+    const { waiting } = this;
+    for (let slot = waiting.first; slot !== NO_SLOT; slot = waiting.after(slot)) this.#enter(slot);
+    this.#addFree(before);
+  }
+
+  /** Have the slot found by its `#keyHash`. */
+  #enter(slot: number): void {
+    const bucket = (this.#keyHash[slot] as number) & (this.#heads.length - 1);
+    this.#chain[slot] = this.#heads[bucket] as number;
+    this.#heads[bucket] = slot;
+  }
+}
+
+function headsFor(capacity: number): Int32Array {
+  let buckets = 1;
+  while (buckets < capacity) buckets *= 2;
+  return new Int32Array(buckets).fill(NO_SLOT);
+}
+
+/** `to`, which begins with what is in `from`. */
+function grown<T extends { set(from: T): void }>(from: T, to: T): T {
+  to.set(from);
+  return to;
 }

@@ -68,7 +68,6 @@ export interface RelayOwner {
 
 export class DnsRelay extends TimerNode implements MessageOwner {
   readonly #context: FlowContext;
-  readonly #scratch: number;
   readonly #port: number;
   readonly #owner: RelayOwner;
   /** By id. */
@@ -78,11 +77,10 @@ export class DnsRelay extends TimerNode implements MessageOwner {
   #upstreams: (Upstream | null)[] = [];
   #version = -1;
 
-  /** `scratch` is where `MESSAGE_SCRATCH` bytes of the arena are; resolvers are asked at `port`. */
-  constructor(context: FlowContext, scratch: number, port: number, owner: RelayOwner) {
+  /** Resolvers are asked at `port`. */
+  constructor(context: FlowContext, port: number, owner: RelayOwner) {
     super();
     this.#context = context;
-    this.#scratch = scratch;
     this.#port = port;
     this.#owner = owner;
   }
@@ -210,7 +208,7 @@ export class DnsRelay extends TimerNode implements MessageOwner {
     const hasRoom = descriptors.hasRoom(DescriptorUse.Dns);
     const fd = hasRoom ? dialAddress(this.#context, address, this.#port, scopeId, true) : -EMFILE;
     if (fd < 0) return null;
-    const upstream = new Upstream(this.#context, this.#scratch, this);
+    const upstream = new Upstream(this.#context, this);
     if (upstream.attach(fd) < 0) return null;
     this.#upstreams[index] = upstream;
     return upstream;

@@ -49,9 +49,9 @@ class DnsStream extends IdleTimer implements MessageOwner, RelayOwner, LruNode {
   constructor(streams: DnsStreams) {
     super(streams.context, IDLE_MS);
     this.#streams = streams;
-    const { context, scratch, serverPort } = streams;
-    this.#socket = new DnsMessageSocket(context, scratch, this);
-    this.#relay = new DnsRelay(context, scratch, serverPort, this);
+    const { context, serverPort } = streams;
+    this.#socket = new DnsMessageSocket(context, this);
+    this.#relay = new DnsRelay(context, serverPort, this);
     this.used();
   }
 
@@ -148,16 +148,13 @@ class DnsStream extends IdleTimer implements MessageOwner, RelayOwner, LruNode {
 
 export class DnsStreams {
   readonly context: FlowContext;
-  readonly scratch: number;
   /** Where resolvers are asked. */
   readonly serverPort: number;
   readonly #lru = new LruList();
   #count = 0;
 
-  /** `scratch` is where `MESSAGE_SCRATCH` bytes of the arena are, which others may use between calls. */
-  constructor(context: FlowContext, scratch: number, serverPort: number = DNS_PORT) {
+  constructor(context: FlowContext, serverPort: number = DNS_PORT) {
     this.context = context;
-    this.scratch = scratch;
     this.serverPort = serverPort;
   }
 

@@ -13,18 +13,18 @@ import type { Solicitor } from '../../stack/neighbor/solicitor.ts';
 import type { Rng } from '../../stack/rng.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { Memory } from '../../sys/memory.ts';
-import type { HostScratch } from '../host/scratch.ts';
 import type { HostNames } from '../target/name-questions.ts';
 import type { RemoteForwards } from '../target/remote-forwards.ts';
 import type { Resolvers } from '../target/resolvers.ts';
 import type { Denials } from './denials.ts';
 import type { DescriptorBudget } from './descriptor-budget.ts';
 import type { FlowReports } from './reports.ts';
+import type { FlowScratch } from './scratch.ts';
 
 export interface FlowContext {
   readonly memory: Memory;
   readonly slab: Slab;
-  readonly scratch: HostScratch;
+  readonly scratch: FlowScratch;
   readonly poller: Poller;
   readonly timers: Timers;
   readonly clock: Clock;

@@ -20,14 +20,13 @@ import { FlowSet, MAX_PING_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { ANY_ADDRESS } from '../flow/table.ts';
 import type { QueuedError } from '../host/error-queue.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
+import { SLOT_SIZE } from '../udp/batch.ts';
 import { PingFlow, type PingFlowOwner } from './flow.ts';
-
-const BUFFER_SIZE = 65536;
 
 export class PingFlows implements PingFlowOwner {
   readonly context: FlowContext;
   readonly buffer: number;
-  readonly bufferSize: number = BUFFER_SIZE;
+  readonly bufferSize: number = SLOT_SIZE;
   readonly peer: IpAddress = new IpAddress();
   readonly #flows: FlowSet<PingFlow>;
   readonly #target = new Target();
@@ -35,7 +34,7 @@ export class PingFlows implements PingFlowOwner {
 
   constructor(context: FlowContext) {
     this.context = context;
-    this.buffer = context.slab.region(BUFFER_SIZE);
+    this.buffer = context.scratch.payloads;
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_ICMP,
       most: context.limits.pingMaxFlows,

@@ -7,9 +7,12 @@ import { EADDRINUSE, ECONNREFUSED, ENAMETOOLONG, ENOENT } from '../../sys/errno.
 import { close } from '../../sys/io.ts';
 import { AF_UNIX, bind, connect, socket, UNIX_PATH_MAX } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
+import type { HostScratch } from '../host/scratch.ts';
 import { listenError } from './forward-error.ts';
 
-type SocketContext = Pick<FlowContext, 'memory' | 'scratch'>;
+interface SocketContext extends Pick<FlowContext, 'memory'> {
+  readonly scratch: HostScratch;
+}
 
 /** Bind `fd`, of type `type`, to `path`. Throws `ForwardError`; `fd` stays open. */
 export function bindUnix(context: SocketContext, fd: number, type: number, path: string): void {

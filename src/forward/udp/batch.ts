@@ -94,7 +94,7 @@ export class DatagramBatch {
 
 /** Datagrams received at once: 32 slots of the largest size, of which small datagrams touch only the first page. */
 const SLOTS = 32;
-const SLOT_SIZE = 65536;
+export const SLOT_SIZE = 65536;
 
 /** Who decides whether a datagram may go on to the guest. */
 export interface SenderJudge {

@@ -8,7 +8,6 @@ import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../../stack/wire/udp.ts';
 import { ECONNREFUSED } from '../../sys/errno.ts';
-import { SOCKADDR_SIZE } from '../../sys/socket.ts';
 import type { DnsFlows } from '../dns/flows.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
@@ -20,7 +19,7 @@ import { isBoundApart } from '../host/bind-source.ts';
 import type { QueuedError } from '../host/error-queue.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
-import { DatagramBatch, ReceiveSlots } from './batch.ts';
+import { DatagramBatch, type ReceiveSlots } from './batch.ts';
 import { UdpPairs } from './connected-flows.ts';
 import type { DatagramSink } from './datagram-sink.ts';
 import { UdpFlow, type UdpFlowOwner } from './flow.ts';
@@ -55,11 +54,10 @@ export class UdpFlows implements UdpFlowOwner {
   #senderVersion = -1;
   #senderAllowed = false;
 
-  /** `payloads` is as for `ReceiveSlots`. */
-  constructor(context: FlowContext, dns: DnsFlows, payloads: number) {
+  constructor(context: FlowContext, dns: DnsFlows) {
     this.context = context;
     this.#dns = dns;
-    this.slots = new ReceiveSlots(context.slab, context.memory, payloads, SOCKADDR_SIZE, 0);
+    this.slots = context.scratch.namedSlots;
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_UDP,
       most: context.limits.udpMaxFlows,
@@ -68,7 +66,7 @@ export class UdpFlows implements UdpFlowOwner {
       evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
     });
     this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
-    this.#locals = new UdpLocals(context, payloads, (flow) => this.#forget(flow));
+    this.#locals = new UdpLocals(context, (flow) => this.#forget(flow));
   }
 
   get size(): number {

@@ -11,8 +11,6 @@ import { RateLimit } from '../../stack/rate-limit.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { PROTOCOL_UDP, type UdpHeader } from '../../stack/wire/udp.ts';
-import { PACKET_INFO_SPACE } from '../../sys/packet-info.ts';
-import { SOCKADDR_UN_SIZE } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { ListedFlow } from '../flow/info.ts';
 import { LruList } from '../flow/lru.ts';
@@ -22,7 +20,7 @@ import { readEndpoint } from '../host/scratch.ts';
 import { freshPorts } from '../publish/fresh-ports.ts';
 import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
 import { shownSource } from '../publish/shown-source.ts';
-import { ReceiveSlots } from './batch.ts';
+import type { ReceiveSlots } from './batch.ts';
 import { type UdpClientTaker, UdpListener } from './listener.ts';
 import { UdpLocalFlow, type UdpLocalOwner } from './local-flow.ts';
 import { parseSpp, SPP_HEADER_LEN, SppHeader, sppProblemTexts } from './spp.ts';
@@ -51,16 +49,10 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   readonly #quotedFrom = new IpAddress();
   readonly #quotedTo = new IpAddress();
 
-  /** `payloads` is shared with whoever receives datagrams at other times. `onEnd` hears of every flow that is over. */
-  constructor(context: FlowContext, payloads: number, onEnd: (flow: UdpLocalFlow) => void) {
+  /** `onEnd` hears of every flow that is over. */
+  constructor(context: FlowContext, onEnd: (flow: UdpLocalFlow) => void) {
     this.context = context;
-    this.slots = new ReceiveSlots(
-      context.slab,
-      context.memory,
-      payloads,
-      SOCKADDR_UN_SIZE,
-      PACKET_INFO_SPACE,
-    );
+    this.slots = context.scratch.localSlots;
     this.#onEnd = onEnd;
   }
 

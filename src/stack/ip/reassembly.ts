@@ -21,6 +21,7 @@
  * socket that makes its own; the IPv6 headers before the fragment header, which nothing reads after ingress.
  */
 
+import type { StackScratch } from '../buffer/scratch.ts';
 import type { Slab } from '../buffer/slab.ts';
 import { SlotList } from '../buffer/slot-list.ts';
 import { IpAddress } from '../wire/address.ts';
@@ -70,7 +71,7 @@ export class ExpiredFragment {
 }
 
 export class Reassembler {
-  /** Where in the slab the payload of the datagram that became whole last is. */
+  /** Where in the slab the payload of the datagram that became whole last is, until the next one does. */
   readonly outOff: number;
   /** Its bytes. Valid until the next call of addIpv4 or addIpv6. */
   outLen = 0;
@@ -102,13 +103,12 @@ export class Reassembler {
   readonly #buckets: Int32Array;
   readonly #chain: Int32Array;
 
-  /** Carves 65,536 + 1,280 bytes out of the slab's fixed regions. */
-  constructor(slab: Slab, limits: ReassemblyLimits) {
+  constructor({ slab, datagram, quote }: StackScratch, limits: ReassemblyLimits) {
     const slots = limits.fragMaxDatagrams;
     if (slots < 4) throw new RangeError('fragMaxDatagrams must be at least 4');
     this.#slab = slab;
-    this.outOff = slab.region(65536);
-    this.#quoteOff = slab.region(1280);
+    this.outOff = datagram;
+    this.#quoteOff = quote;
     this.#maxParts = limits.fragMaxParts;
     const dropped = Math.max(1, slots >> 3);
     const loose = Math.max(1, slots >> 2);

@@ -12,6 +12,7 @@
  */
 
 import type { Parts } from '../buffer/byte-queue.ts';
+import type { StackScratch } from '../buffer/scratch.ts';
 import type { Slab } from '../buffer/slab.ts';
 import { Counter, type Counters } from '../counters.ts';
 import type { OwnAddresses } from '../ip/own-addresses.ts';
@@ -42,10 +43,6 @@ import { type Link, TxFrame } from './link.ts';
 
 /** RFC 1122 §3.2.1.7 and what every current system uses. */
 export const DEFAULT_TTL = 64;
-/** Room in front of the transport header: vnet 10, Ethernet 14, IPv6 40, fragment header 8, aligned. */
-const HEADROOM = 128;
-/** Room for a transport header with options, or a whole message: an ICMP error, a DHCP reply. */
-const BODY = 2048;
 const UDP_CHECKSUM_OFF = 6;
 const IPV4_DF = true;
 /** No MAC address: the neighbour table has it. */
@@ -70,7 +67,7 @@ export class Egress {
   #nextId: number;
 
   constructor(
-    slab: Slab,
+    { slab, transport }: StackScratch,
     link: Link,
     own: OwnAddresses,
     neighbors: NeighborTable,
@@ -84,7 +81,7 @@ export class Egress {
     this.#counters = counters;
     this.#rng = rng;
     this.#nextId = rng.u32() & 0xffff;
-    this.transport = slab.region(HEADROOM + BODY) + HEADROOM;
+    this.transport = transport;
   }
 
   /** Where a caller puts the payload pieces of the next frame. */

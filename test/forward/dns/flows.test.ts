@@ -10,10 +10,10 @@ import { DnsFlows } from '../../../src/forward/dns/flows.ts';
 import type { FlowContext } from '../../../src/forward/flow/context.ts';
 import { Denials } from '../../../src/forward/flow/denials.ts';
 import { DescriptorBudget } from '../../../src/forward/flow/descriptor-budget.ts';
-import { HostScratch } from '../../../src/forward/host/scratch.ts';
+import { FlowScratch } from '../../../src/forward/flow/scratch.ts';
 import { Resolvers } from '../../../src/forward/target/resolvers.ts';
-import { payloadRegion } from '../../../src/forward/udp/batch.ts';
 import type { IoHandler, TimerNode } from '../../../src/loop.ts';
+import { StackScratch } from '../../../src/stack/buffer/scratch.ts';
 import { Slab } from '../../../src/stack/buffer/slab.ts';
 import { Counter, Counters } from '../../../src/stack/counters.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
@@ -104,7 +104,7 @@ class Harness {
       outboundInterface: '',
       memory,
       slab,
-      scratch: new HostScratch(slab, memory),
+      scratch: new FlowScratch(slab, memory),
       poller: {
         add: (fd, events, handler) => {
           const token = ++this.adds;
@@ -133,12 +133,12 @@ class Harness {
       limits: { ...defaultLimits, ...limits },
       counters: this.counters,
       descriptors: this.descriptors,
-      egress: new Egress(slab, link, own, new NeighborTable(16, own), this.counters, rng),
+      egress: new Egress(new StackScratch(slab), link, own, new NeighborTable(16, own), this.counters, rng),
       resolvers: this.resolvers,
       link,
     };
     // Policy, ICMP and the rest have no part in this.
-    this.flows = new DnsFlows(context as FlowContext, payloadRegion(slab), port);
+    this.flows = new DnsFlows(context as FlowContext, port);
   }
 
   #onFrame(frame: TxFrame): number {

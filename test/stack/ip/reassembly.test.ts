@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { StackScratch } from '../../../src/stack/buffer/scratch.ts';
 import { Slab } from '../../../src/stack/buffer/slab.ts';
 import { ExpiredFragment, Reassembler, type ReassemblyLimits } from '../../../src/stack/ip/reassembly.ts';
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
@@ -50,7 +51,7 @@ class Bench {
   readonly #h6 = new Ipv6Header();
 
   constructor(l: Partial<ReassemblyLimits> = {}) {
-    this.reassembler = new Reassembler(this.slab, { ...limits, ...l });
+    this.reassembler = new Reassembler(new StackScratch(this.slab), { ...limits, ...l });
   }
 
   /** Send a part through emit and parse, at an odd offset of the view. */

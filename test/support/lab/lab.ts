@@ -34,6 +34,7 @@ import type {
   Refusal,
   RefusalsLeftOut,
 } from '../../../src/forward/flow/info.ts';
+import { StackScratch } from '../../../src/stack/buffer/scratch.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
 import { SearchDomains } from '../../../src/stack/wire/search-domains.ts';
@@ -73,7 +74,7 @@ const engine = {
   ...(await import('../../../src/engine/event-loop.ts')),
   ...(await import('../../../src/engine/guest.ts')),
   ...(await import('../../../src/forward/target/name-questions.ts')),
-  ...(await import('../../../src/forward/host/scratch.ts')),
+  ...(await import('../../../src/forward/flow/scratch.ts')),
   ...(await import('../../../src/forward/target/resolvers.ts')),
   ...(await import('../../../src/sys/memory.ts')),
 };
@@ -172,7 +173,8 @@ export class Lab {
     const services: EngineServices = {
       slab: this.slab,
       memory,
-      scratch: new engine.HostScratch(this.slab, memory),
+      scratch: new engine.FlowScratch(this.slab, memory),
+      stackScratch: new StackScratch(this.slab),
       poller: this.loop,
       timers: this.loop.timers,
       clock: this.loop.clock,
