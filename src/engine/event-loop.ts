@@ -13,6 +13,8 @@ import { TimerHeap } from './timer-heap.ts';
 import { TurnMeter } from './turn-meter.ts';
 
 const MAX_EVENTS = 256;
+/** To look through them costs less than a system call. */
+const FEW_EVENTS = 32;
 /** epoll_wait takes an int of milliseconds; longer waits are simply made again. */
 const MAX_WAIT_MS = 60_000;
 
@@ -39,6 +41,8 @@ export class EventLoop implements Poller {
   readonly timers: TimerHeap = new TimerHeap();
   readonly meter: TurnMeter;
   readonly #epoll: Epoll;
+  /** This turn's events. */
+  #count = 0;
   #handlers: (IoHandler | null)[] = [];
   #generations: number[] = [];
   #free: number[] = [];
@@ -113,6 +117,14 @@ export class EventLoop implements Poller {
     this.#ready[this.#readyCount++] = handler;
   }
 
+  /** Whether this turn's events include one for `token`; also true when that is not worth looking for, or not known. */
+  mayConcern(token: number): boolean {
+    const count = this.#count;
+    if (token < 0 || count < 0 || count > FEW_EVENTS) return true;
+    for (let i = 0; i < count; i++) if (this.#epoll.tokenAt(i) === token) return true;
+    return false;
+  }
+
   /** No turn may follow. */
   close(): void {
     close(this.#epoll.fd);
@@ -143,6 +155,7 @@ export class EventLoop implements Poller {
     }
     const count = this.#epoll.wait(timeout);
     if (count < 0 && count !== -EINTR) throw new Error(`epoll_wait failed: errno ${-count}`);
+    this.#count = count;
     const now = this.#now();
     if (!mayWait) this.meter.end(now);
     this.meter.begin(now);

@@ -1,5 +1,6 @@
 /**
- * Keeps the host-route table true: what is the host's is known before the first packet, and again before every verdict.
+ * Keeps the host-route table true: what is the host's is known before the first packet, and again before every verdict, as
+ * it was when the turn of the loop began.
  *
  * Additions are applied as their news arrive. Removals never are: the kernel tells of some only by their cause, and of
  * others in a way that does not say what is left (sys/route-monitor). They make the table *stale*, which errs on the side
@@ -160,11 +161,15 @@ export class HostRoutes {
     return this.#update(received);
   }
 
-  /** As `refresh`, once in a turn of the loop: what else that turn opens goes by the same answer. */
-  refreshIn(turn: number): boolean {
+  /**
+   * As `refresh`, once in a turn of the loop: what else that turn opens goes by the same answer. `mayHaveNews` is whether
+   * `fd` may have been readable when the turn began; if not there was nothing to hear.
+   */
+  refreshIn(turn: number, mayHaveNews: boolean): boolean {
     if (turn !== this.#askedIn) {
       this.#askedIn = turn;
-      this.#answer = this.refresh();
+      const isTrue = !mayHaveNews && !this.#stale && !this.#unsure;
+      this.#answer = isTrue || this.refresh();
     }
     return this.#answer;
   }

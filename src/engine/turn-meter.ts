@@ -4,8 +4,9 @@
  *
  * Two figures. The wall time says what was waited, for a CPU too when others had it; the CPU time says what the turn itself
  * took, whatever else the machine does. The first costs nothing: the loop reads that clock anyway. The CPU clock is a
- * system call; it is read at the beginning of a turn when the last reading is older than MARK_MS, and at the end of one that
- * may have been the longest. What lies between is the turn and at most MARK_MS of turns before it: a bound from above.
+ * system call; it is read at the beginning of a turn when the turns since the last reading took MARK_MS together, and at the
+ * end of one that may have been the longest. What lies between is the turn and at most MARK_MS of turns before it: a bound
+ * from above. A thread that waits uses no CPU, so how long ago the last reading was does not matter.
  *
  * Both are of the last one to two minutes. Reading changes nothing, so that several readers see the same.
  */
@@ -15,7 +16,8 @@ const MARK_MS = 5;
 
 // Places in one array of numbers: fields of a class would be allocated anew with each fraction that they get.
 const START = 0;
-const MARK = 1;
+/** Wall time of the turns since the CPU clock was read. */
+const BUSY = 1;
 const CPU_AT_MARK = 2;
 const WINDOW_START = 3;
 const WALL = 4;
@@ -38,7 +40,7 @@ export class TurnMeter {
   begin(nowMs: number): void {
     const ms = this.#ms;
     ms[START] = nowMs;
-    if (nowMs - (ms[MARK] as number) >= MARK_MS) this.#mark(nowMs);
+    if ((ms[BUSY] as number) >= MARK_MS) this.#mark();
     const age = nowMs - (ms[WINDOW_START] as number);
     if (age < WINDOW_MS) return;
     ms[WALL_BEFORE] = age < 2 * WINDOW_MS ? (ms[WALL] as number) : 0;
@@ -52,6 +54,7 @@ export class TurnMeter {
   end(nowMs: number): void {
     const ms = this.#ms;
     const wall = nowMs - (ms[START] as number);
+    ms[BUSY] = (ms[BUSY] as number) + wall;
     if (wall > (ms[WALL] as number)) ms[WALL] = wall;
     // No turn takes more of a CPU than of time.
     if (wall <= (ms[CPU] as number)) return;
@@ -64,7 +67,7 @@ export class TurnMeter {
     this.#ms.fill(0);
     this.#ms[START] = nowMs;
     this.#ms[WINDOW_START] = nowMs;
-    this.#mark(nowMs);
+    this.#mark();
   }
 
   get longestMs(): number {
@@ -75,8 +78,8 @@ export class TurnMeter {
     return Math.max(this.#ms[CPU] as number, this.#ms[CPU_BEFORE] as number);
   }
 
-  #mark(nowMs: number): void {
-    this.#ms[MARK] = nowMs;
+  #mark(): void {
+    this.#ms[BUSY] = 0;
     this.#ms[CPU_AT_MARK] = this.#cpuMs();
   }
 }

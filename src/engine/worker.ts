@@ -93,6 +93,7 @@ class Engine {
     const hostRoutes = new HostRouteTable();
     const routes = new HostRoutes(this.#memory, this.#slab, hostRoutes, (message) => log('warn', message));
     routes.load();
+    const routesToken = this.#loop.add(routes.fd, EPOLLIN, { waiting: false, onIo: () => routes.refresh() });
     const files = descriptorLimit();
     const descriptors = new DescriptorBudget(files - limits.fdReserve - OWN_DESCRIPTORS);
     if (descriptors.limit < FEW_DESCRIPTORS) {
@@ -116,7 +117,7 @@ class Engine {
       resolvers: new Resolvers(),
       search: new SearchDomains(),
       hostRoutes,
-      refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn),
+      refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn, this.#loop.mayConcern(routesToken)),
       newFlowId: () => flowNumbers.next(),
     };
     this.#housekeeping = new Housekeeping(
@@ -139,7 +140,6 @@ class Engine {
     this.#wakeFd = eventfd();
     if (this.#wakeFd < 0) throw new Error(`eventfd: ${errnoText(this.#wakeFd)}`);
     this.#loop.add(this.#wakeFd, EPOLLIN, { waiting: false, onIo: () => this.#readMailbox() });
-    this.#loop.add(routes.fd, EPOLLIN, { waiting: false, onIo: () => routes.refresh() });
   }
 
   run(): void {

@@ -42,6 +42,28 @@ test('a turn serves the device, then what is left over, then the others', () => 
   assert.deepEqual(order, ['device', 'left over', 'socket', 'socket']);
 });
 
+test('review O-11: a device learns what other events its turn has before they are handled', () => {
+  const loop = newLoop();
+  const seen: boolean[] = [];
+  let tokens: number[] = [];
+  const device: IoHandler = {
+    waiting: false,
+    onIo: () => seen.push(...tokens.map((token) => loop.mayConcern(token))),
+  };
+  const ignore: IoHandler = { waiting: false, onIo: () => undefined };
+  loop.add(readable(), EPOLLIN, device, true);
+  const silent = eventfd();
+  fds.push(silent);
+  tokens = [loop.add(readable(), EPOLLIN, ignore), loop.add(silent, EPOLLIN, ignore), -1];
+  loop.turn();
+  assert.deepEqual(seen, [true, false, true], 'in doubt there is one');
+  // Too many to be looked through.
+  for (let i = 0; i < 40; i++) loop.add(readable(), EPOLLIN, ignore);
+  seen.length = 0;
+  loop.turn();
+  assert.deepEqual(seen, [true, true, true]);
+});
+
 test('every turn has its bytes anew', () => {
   const loop = newLoop();
   const whole = loop.clock.bytesLeft;

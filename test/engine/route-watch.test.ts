@@ -118,13 +118,25 @@ function runTests(): void {
     test('review §5: what a turn of the loop was told holds for all of it, and the next one asks again', () => {
       withWorld([], ({ routes, table }) => {
         const isKnown = (turn: number): boolean => {
-          assert.equal(routes.refreshIn(turn), true);
+          assert.equal(routes.refreshIn(turn, true), true);
           return table.isLocal(parseIpAddress('192.0.2.9'));
         };
         assert.equal(isKnown(7), false);
         ip('addr', 'add', '192.0.2.9/32', 'dev', 'v0');
         assert.equal(isKnown(7), false);
         assert.equal(isKnown(8), true);
+      });
+    });
+
+    test('review O-11: a turn without news asks nobody, unless the table is not what it should be', () => {
+      withWorld([], ({ routes, table }) => {
+        ip('addr', 'add', '192.0.2.9/32', 'dev', 'v0');
+        assert.equal(routes.refreshIn(7, false), true);
+        assert.equal(table.isLocal(parseIpAddress('192.0.2.9')), false);
+        const unread = makeWorld().routes;
+        assert.equal(unread.refreshIn(8, false), true);
+        assert.equal(unread.reloads, 1);
+        unread.close();
       });
     });
 

@@ -3,12 +3,22 @@ import { test } from 'node:test';
 import { TurnMeter } from '../../src/engine/turn-meter.ts';
 
 /** A meter on two manual clocks. */
-function meter(): { turn: (wall: number, cpu: number) => void; idle: (ms: number) => void; m: TurnMeter } {
+function meter(): {
+  turn: (wall: number, cpu: number) => void;
+  idle: (ms: number) => void;
+  m: TurnMeter;
+  readings: () => number;
+} {
   let now = 1000;
   let used = 50;
-  const m = new TurnMeter(now, () => used);
+  let readings = 0;
+  const m = new TurnMeter(now, () => {
+    readings++;
+    return used;
+  });
   return {
     m,
+    readings: () => readings,
     turn: (wall, cpu) => {
       m.begin(now);
       now += wall;
@@ -59,4 +69,17 @@ test('a figure is forgotten after one to two minutes, whether there are turns or
   turn(2, 2);
   assert.equal(m.longestMs, 2);
   assert.equal(m.longestCpuMs, 2);
+});
+
+test('review O-11: a turn now and then costs no reading of the CPU clock', () => {
+  const { m, turn, idle, readings } = meter();
+  turn(0.5, 0.5);
+  const before = readings();
+  for (let i = 0; i < 90; i++) {
+    idle(100);
+    turn(0.1, 0.1);
+  }
+  assert.ok(readings() - before <= 2, `${readings() - before} readings`);
+  turn(20, 3);
+  assert.ok(m.longestCpuMs >= 3 && m.longestCpuMs <= 3 + 5.1, `${m.longestCpuMs}`);
 });
