@@ -15,7 +15,7 @@ import {
   EPERM,
   EPIPE,
 } from '../support/lab/fake-kernel.ts';
-import { Lab, type Peer } from '../support/lab/lab.ts';
+import { Lab, type LabOptions, type Peer } from '../support/lab/lab.ts';
 import {
   ACK,
   ALLOWED4,
@@ -55,6 +55,9 @@ const faults: [string, number[]][] = [
   ['close', [EINTR, EIO]],
   ['epoll_wait', [EINTR]],
 ];
+
+/** Four hundred of them: with no more memory than the traffic here takes, and without looking at the heap. */
+const small: LabOptions = { memory: 1024 * 1024, measureHeap: false };
 
 /** One of everything, each with its own data: how many of the conversations came through. */
 function traffic(lab: Lab, tag: number): number {
@@ -106,7 +109,7 @@ describe('faults in system calls', () => {
     test(`${name}: each error, at each of the first calls, costs at most the flow that meets it`, () => {
       for (const errno of errnos) {
         for (const at of [1, 2, 3, 5, 8]) {
-          const lab = new Lab({ seed: at });
+          const lab = new Lab({ ...small, seed: at });
           const bystander = lab.connect(ALLOWED4, 7);
           let seen = 0;
           let hit = 0;
@@ -194,7 +197,7 @@ describe('hazards N: runtime', () => {
   for (const name of calls) {
     test(`N-01: an exception out of ${name}, wherever it is called, costs that packet or flow`, () => {
       for (const at of [1, 2, 4]) {
-        const lab = new Lab();
+        const lab = new Lab(small);
         let seen = 0;
         lab.kernel.fault = (call) => {
           if (call === name && ++seen === at) throw new Error(`thrown in ${name}`);
