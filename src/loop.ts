@@ -12,6 +12,8 @@ export interface IoHandler {
 export interface Poller {
   /** Watch `fd`; a token to stop with, or `-errno`. `first`: its events come before all others of a turn. */
   add(fd: number, events: number, handler: IoHandler, first?: boolean): number;
+  /** Watch for other events. 0 or `-errno`. */
+  modify(token: number, events: number): number;
   /** Stop watching. Events already fetched for it are not delivered any more. */
   remove(token: number): void;
   /** As `remove`, for a descriptor that is closed at once: close(2) takes it out of the epoll set by itself. */

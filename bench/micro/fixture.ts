@@ -75,6 +75,10 @@ export class NullLink implements Link {
     this.uso = offload;
   }
 
+  refreshMtu(): void {
+    return;
+  }
+
   transmit(frame: TxFrame): number {
     this.frames++;
     this.headOffset = frame.headOffset;

@@ -54,6 +54,10 @@ class ManualPoller implements Poller {
     return 0;
   }
 
+  modify(): number {
+    return 0;
+  }
+
   remove(): void {}
 
   forget(): void {}
@@ -83,10 +87,6 @@ class Flows implements IngressHandler {
 
   onUnreachable(): boolean {
     return false;
-  }
-
-  onLong(): void {
-    return;
   }
 }
 

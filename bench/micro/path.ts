@@ -1,7 +1,10 @@
 /** Whole frames: `Ingress.receive` to a handler that does nothing, `Egress` to a link that does nothing, and the TAP link. */
 import { closeSync, openSync } from 'node:fs';
 import { defaultAddresses } from '../../src/config.ts';
+import { type LinkServices, RxFrame } from '../../src/device/device-link.ts';
+import { FrameIo } from '../../src/device/frame-io.ts';
 import { TapLink } from '../../src/device/tap-link.ts';
+import { EventLoop } from '../../src/engine/event-loop.ts';
 import type { IngressHandler } from '../../src/stack/link/ingress-parts.ts';
 import { TxFrame } from '../../src/stack/link/link.ts';
 import type { Packet } from '../../src/stack/link/packet.ts';
@@ -45,10 +48,6 @@ class NullHandler implements IngressHandler {
 
   onUnreachable(): boolean {
     return false;
-  }
-
-  onLong(): void {
-    return;
   }
 }
 
@@ -131,6 +130,16 @@ export function pathCases(): CaseGroup {
   // The device: /dev/null takes everything, and gives nothing.
   const fd = openSync('/dev/null', 'r+');
   const memory = new Memory(slab.buffer);
+  const services: LinkServices = {
+    memory,
+    poller: new EventLoop(memory, slab, (error) => {
+      throw error;
+    }),
+    clock,
+    frames: new FrameIo(slab, memory),
+    log: () => {},
+  };
+  const received = new RxFrame();
   const tap = new TapLink(
     fd,
     {
@@ -141,8 +150,7 @@ export function pathCases(): CaseGroup {
       tso: true,
       uso: true,
     },
-    slab,
-    memory,
+    services,
   );
   const frame = (length: number, pieces: number): TxFrame => {
     const f = new TxFrame();
@@ -186,7 +194,7 @@ export function pathCases(): CaseGroup {
       c('TapLink.transmit: ACK', () => keep(tap.transmit(ackFrame))),
       c('TapLink.transmit: 100 bytes', () => keep(tap.transmit(smallFrame))),
       c('TapLink.transmit: 64 KiB in 5 pieces', () => keep(tap.transmit(superFrame))),
-      c('TapLink.receive: nothing there', () => keep(tap.receive(0))),
+      c('TapLink.receive: nothing there', () => keep(tap.receive(0, received))),
     ],
     close: () => closeSync(fd),
   };

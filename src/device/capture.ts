@@ -1,5 +1,5 @@
 /**
- * Wraps a link and keeps a record of every frame, in the order in which the stack saw them.
+ * Wraps a link and keeps a record of every frame that goes through it, in the order in which the stack sees them.
  *
  * Checksums that were left to the device (virtio 1.2 §5.1.6.2) are finished in the record, as a sniffer behind the device
  * would see them; the frame itself is not touched. A super-segment is recorded as it is, one large packet whose checksum
@@ -9,12 +9,13 @@
  * well, all called raw IP. In that format a frame is never longer than the MTU, so this link says that it takes no
  * super-segments.
  */
-import type { CaptureFormat } from '../config.ts';
+import type { CaptureFormat, GuestSpec } from '../config.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
-import type { Link, TxFrame } from '../stack/link/link.ts';
+import type { TxFrame } from '../stack/link/link.ts';
 import { checksum, sumBytes } from '../stack/wire/checksum.ts';
 import { ETHERNET_HEADER_LEN } from '../stack/wire/ethernet.ts';
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM, type VnetHeader } from '../stack/wire/vnet-header.ts';
+import type { DeviceLink, LinkOwner, LinkServices, RxFrame } from './device-link.ts';
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PcapOptions, PcapWriter } from './pcap-writer.ts';
 
 /** Position of the checksum in a UDP header: tells UDP from the others, for it alone must not have a sum of zero. */
@@ -24,8 +25,22 @@ export interface CaptureOptions extends Pick<PcapOptions, 'now' | 'onError'> {
   format?: CaptureFormat;
 }
 
-export class CaptureLink implements Link {
-  readonly #link: Link;
+/** `link`, recorded where `spec` asks for it. @throws DeviceError */
+export function withCapture(
+  link: DeviceLink,
+  { pcapPath, pcapFormat }: Pick<GuestSpec, 'pcapPath' | 'pcapFormat'>,
+  slab: Slab,
+  { log }: Pick<LinkServices, 'log'>,
+): DeviceLink {
+  if (pcapPath === '') return link;
+  return new CaptureLink(link, slab, pcapPath, {
+    format: pcapFormat,
+    onError: (message) => log('warn', message),
+  });
+}
+
+export class CaptureLink implements DeviceLink {
+  readonly #link: DeviceLink;
   readonly #slab: Slab;
   readonly #writer: PcapWriter;
   /** Bytes in front of every frame that are left out. */
@@ -33,7 +48,7 @@ export class CaptureLink implements Link {
   readonly #segmentation: boolean;
 
   /** Creates the file, or throws (see {@link PcapWriter}). Takes `PCAP_BUFFER_BYTES` of the slab's fixed regions. */
-  constructor(link: Link, slab: Slab, path: string, options: CaptureOptions = {}) {
+  constructor(link: DeviceLink, slab: Slab, path: string, options: CaptureOptions = {}) {
     this.#link = link;
     this.#slab = slab;
     const { format = 'pcap', ...rest } = options;
@@ -81,9 +96,35 @@ export class CaptureLink implements Link {
     return this.#link.full;
   }
 
+  get isLocal(): boolean {
+    return this.#link.isLocal;
+  }
+
   /** Whether frames are still recorded: not after `close`, nor after a write that failed. */
   get active(): boolean {
     return this.#writer.active;
+  }
+
+  open(owner: LinkOwner): number {
+    return this.#link.open(owner);
+  }
+
+  refreshMtu(): void {
+    this.#link.refreshMtu();
+  }
+
+  receive(index: number, frame: RxFrame): number {
+    const result = this.#link.receive(index, frame);
+    if (result <= 0) return result;
+    const skip = this.#skip;
+    const length = frame.length - skip;
+    if (length < 0) return result;
+    const at = this.#writer.begin(length);
+    if (at < 0) return result;
+    const from = frame.offset + skip;
+    this.#slab.bytes.copyWithin(at, from, from + length);
+    this.#finishChecksum(at, length, frame.offload);
+    return result;
   }
 
   transmit(frame: TxFrame): number {
@@ -108,24 +149,15 @@ export class CaptureLink implements Link {
     return this.#link.transmit(frame);
   }
 
-  /** Record a frame that the device gave us: `length` bytes at `offset`, behind the device's own header. */
-  received(offset: number, length: number, offload: VnetHeader): void {
-    const skip = this.#skip;
-    if (length < skip) return;
-    const at = this.#writer.begin(length - skip);
-    if (at < 0) return;
-    this.#slab.bytes.copyWithin(at, offset + skip, offset + length);
-    this.#finishChecksum(at, length - skip, offload);
-  }
-
-  /** Write what was recorded. Once per turn. */
+  /** Write what was recorded. */
   flush(): void {
     this.#writer.flush();
+    this.#link.flush();
   }
 
-  /** End the capture; frames go on being passed. */
   close(): void {
     this.#writer.close();
+    this.#link.close();
   }
 
   /** Do what the device would: the field holds the sum of the pseudo-header already. */

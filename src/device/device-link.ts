@@ -1,26 +1,59 @@
-/** A `Link` as its owner sees it: a descriptor to wait for, and frames to be read from it in batches. */
+/**
+ * A `Link` as its guest sees it. Everything about the device is the link's: descriptors, events and deadlines, what
+ * stands in front of a frame or between two of them, what waits for room, whether the other end is still there.
+ *
+ * The link says that frames have come; the guest then takes a batch of them, one `receive` each. Where they lie is valid
+ * until the next batch, so that datagrams of one batch can be gathered into one system call.
+ */
+import type { Poller } from '../loop.ts';
 import type { Link } from '../stack/link/link.ts';
+import { VnetHeader } from '../stack/wire/vnet-header.ts';
+import type { Memory } from '../sys/memory.ts';
+import type { FrameIo } from './frame-io.ts';
 
 /** Frames per batch; also what bounds the share of a turn that input may take. */
 export const BATCH_FRAMES = 64;
 
+/** One frame received. Filled by `receive`. */
+export class RxFrame {
+  offset = 0;
+  length = 0;
+  /** What the device says about it. */
+  readonly offload: VnetHeader = new VnetHeader();
+}
+
+/** Whoever has the link. Frames and the end are told by the loop, never from within one of the link's own functions. */
+export interface LinkOwner {
+  /** Frames have come. What is left of them is told of again. */
+  onFrames(): void;
+  /** `mtu` is another one from now on. */
+  onMtu(): void;
+  /** No frame comes any more, for good; all that had come were taken. The link is still to be closed. */
+  onGone(reason: string): void;
+}
+
 export interface DeviceLink extends Link {
-  /** Non-blocking, and the link's; -1 once it is closed. */
-  readonly fd: number;
-  /** Bytes of virtio-net header in front of every frame received: 0 or `VNET_HEADER_LEN`. */
-  readonly vnetLength: number;
-  /** The other end can close for good, which then reads as the end of file. */
-  readonly endsWithPeer: boolean;
   /** The other end is this machine's kernel: frames are neither lost nor late on the way. */
   readonly isLocal: boolean;
-  /** Frames wait for the device to take them: `flush` is to be called when the descriptor is writable. */
-  readonly waiting: boolean;
-  /** Where slot `index` (0 … BATCH_FRAMES - 1) begins. What is read there stays until the next batch. */
-  slot(index: number): number;
-  /** Read one frame into slot `index`: its length with the virtio-net header, or `-errno`; 0 = end of file. */
-  receive(index: number): number;
-  /** Send what waits, as far as the device takes it. */
+  /** `owner` is told from now on. 0 or `-errno`. */
+  open(owner: LinkOwner): number;
+  /**
+   * Take frame `index` (0 … `BATCH_FRAMES` - 1) of a batch, which begins with 0. 1: it is where `frame` says; 0: there is
+   * none; negative: it cannot be used, for this drop reason, and counts as one of the batch.
+   */
+  receive(index: number, frame: RxFrame): number;
+  /** The turn is over: hand on what was only collected in it. */
   flush(): void;
-  /** No frame comes or goes any more. May be called at any time. */
+  /** No frame comes or goes any more, and the owner is told nothing. May be called at any time. */
   close(): void;
+}
+
+/** What all links of a data plane share. */
+export interface LinkServices {
+  readonly memory: Memory;
+  readonly poller: Poller;
+  /** Number of the turn. */
+  readonly clock: { readonly turn: number };
+  readonly frames: FrameIo;
+  log(level: 'warn' | 'debug', message: string): void;
 }

@@ -1,87 +1,98 @@
 /**
- * Frames that a link could not take yet, in order, in a fixed ring of bytes. Each is stored in one piece behind its
- * length; a length of 0 says that the rest of the ring is left empty because the next frame did not fit there.
+ * Frames that a link could not take yet, in order and each behind its length (32 bits, big-endian), in pages that are
+ * taken when there is something to keep and given back with it. Bounded in bytes.
  */
-import type { Slab } from '../stack/buffer/slab.ts';
+import { ByteQueue, Parts } from '../stack/buffer/byte-queue.ts';
+import { PAGE_SIZE, type Slab } from '../stack/buffer/slab.ts';
 import type { TxFrame } from '../stack/link/link.ts';
 
 const LENGTH_BYTES = 4;
+/** The largest frame with its length, and the rest of a page in front of it. */
+const MAX_PIECES: number = Math.ceil((65549 + LENGTH_BYTES) / PAGE_SIZE) + 1;
 
 export class SendQueue {
   readonly #slab: Slab;
-  readonly #start: number;
-  readonly #size: number;
-  #head = 0;
-  #tail = 0;
-  /** Bytes in use, lengths and gaps included. */
-  #used = 0;
+  readonly #limit: number;
+  readonly #bytes: ByteQueue;
+  /** Where a new frame goes, and how much of that is filled: whole pieces, and bytes of the next one. */
+  readonly #room = new Parts(MAX_PIECES);
+  #piece = 0;
+  #within = 0;
 
-  /** `size` in bytes, a multiple of 4. */
-  constructor(slab: Slab, size: number) {
+  /** `limit` in bytes. */
+  constructor(slab: Slab, limit: number) {
     this.#slab = slab;
-    this.#size = size;
-    this.#start = slab.region(size);
+    this.#limit = limit;
+    this.#bytes = new ByteQueue(slab);
   }
 
+  /** Bytes kept, lengths included. */
   get used(): number {
-    return this.#used;
+    return this.#bytes.length;
   }
 
   /** Copy a frame in; false when there is no room for it. */
   push(frame: TxFrame): boolean {
     const length = frame.headLength + frame.payloadLength;
-    const need = LENGTH_BYTES + Math.ceil(length / 4) * 4;
-    const atEnd = this.#size - this.#tail;
-    const gap = need > atEnd ? atEnd : 0;
-    if (this.#used + gap + need > this.#size) return false;
-    const { bytes, view } = this.#slab;
-    if (gap > 0) {
-      view.setUint32(this.#start + this.#tail, 0);
-      this.#tail = 0;
+    const need = LENGTH_BYTES + length;
+    if (this.#bytes.length + need > this.#limit) return false;
+    if (this.#bytes.reserve(need, this.#room) < need) {
+      this.#bytes.commit(0);
+      return false;
     }
-    let to = this.#start + this.#tail;
-    view.setUint32(to, length);
-    to += LENGTH_BYTES;
-    bytes.copyWithin(to, frame.headOffset, frame.headOffset + frame.headLength);
-    to += frame.headLength;
+    this.#piece = 0;
+    this.#within = 0;
+    for (let shift = 24; shift >= 0; shift -= 8) {
+      this.#slab.bytes[this.#take(1)] = length >>> shift;
+    }
+    this.#copy(frame.headOffset, frame.headLength);
     const { parts } = frame;
-    for (let i = 0; i < parts.count; i++) {
-      const from = parts.offset[i] as number;
-      const partLength = parts.length[i] as number;
-      bytes.copyWithin(to, from, from + partLength);
-      to += partLength;
-    }
-    this.#tail = (this.#tail + need) % this.#size;
-    this.#used += gap + need;
+    for (let i = 0; i < parts.count; i++) this.#copy(parts.offset[i] as number, parts.length[i] as number);
+    this.#bytes.commit(need);
     return true;
   }
 
-  /** Where the first frame begins; there must be one. */
-  get offset(): number {
-    this.#skipGap();
-    return this.#start + this.#head + LENGTH_BYTES;
+  /** Report in `out` where the first frame is; there must be one. Its length. */
+  first(out: Parts): number {
+    this.#bytes.slice(0, LENGTH_BYTES, out);
+    let length = 0;
+    for (let i = 0; i < out.count; i++) {
+      const end = (out.offset[i] as number) + (out.length[i] as number);
+      for (let at = out.offset[i] as number; at < end; at++) {
+        length = length * 256 + (this.#slab.bytes[at] as number);
+      }
+    }
+    this.#bytes.slice(LENGTH_BYTES, length, out);
+    return length;
   }
 
-  /** Bytes of the first frame. */
-  get length(): number {
-    this.#skipGap();
-    return this.#slab.view.getUint32(this.#start + this.#head);
+  /** Drop the first frame, which has this length. */
+  drop(length: number): void {
+    this.#bytes.drop(LENGTH_BYTES + length);
   }
 
-  /** Drop the first frame. */
-  shift(): void {
-    const taken = LENGTH_BYTES + Math.ceil(this.length / 4) * 4;
-    this.#used -= taken;
-    this.#head = (this.#head + taken) % this.#size;
-    if (this.#used === 0) {
-      this.#head = 0;
-      this.#tail = 0;
+  clear(): void {
+    this.#bytes.clear();
+  }
+
+  #copy(from: number, length: number): void {
+    let done = 0;
+    while (done < length) {
+      const left = (this.#room.length[this.#piece] as number) - this.#within;
+      const size = Math.min(left, length - done);
+      this.#slab.bytes.copyWithin(this.#take(size), from + done, from + done + size);
+      done += size;
     }
   }
 
-  #skipGap(): void {
-    if (this.#slab.view.getUint32(this.#start + this.#head) !== 0) return;
-    this.#used -= this.#size - this.#head;
-    this.#head = 0;
+  /** Where the next `size` bytes go, which are within one piece. */
+  #take(size: number): number {
+    const at = (this.#room.offset[this.#piece] as number) + this.#within;
+    this.#within += size;
+    if (this.#within === this.#room.length[this.#piece]) {
+      this.#piece++;
+      this.#within = 0;
+    }
+    return at;
   }
 }

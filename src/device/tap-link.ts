@@ -1,30 +1,24 @@
 /**
- * A TUN or TAP device as a `Link`: one read(2) per frame into a slot, one write(2) or writev(2) per frame out.
+ * A TUN or TAP device as a `Link`: one read(2) per frame, one write(2) or writev(2) per frame out.
  *
  * With IFF_VNET_HDR every frame has a virtio-net header in front (`VNET_HEADER_LEN` bytes), by which the kernel leaves
  * checksums and segmentation to us and we to it: a frame may then be a super-segment of 64 KiB at any MTU.
  *
- * Frames are read in batches into consecutive slots, which stay valid until the next batch: datagrams of one batch can
- * so be gathered into one system call.
+ * Where there is a netlink socket of the interface's namespace, the MTU is followed.
  */
+import type { IoHandler } from '../loop.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import type { TxFrame } from '../stack/link/link.ts';
-import { emitVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
+import { emitVnet, parseVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
 import { Descriptor } from '../sys/descriptor.ts';
-import { EBADF } from '../sys/errno.ts';
-import { read, write, writev } from '../sys/io.ts';
-import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
-import { BATCH_FRAMES, type DeviceLink } from './device-link.ts';
-
-/** 64 KiB of IP packet with every header in front, rounded up to whole system pages. */
-const SLOT_SIZE = 69632;
-/**
- * Payloads up to this size are copied behind their headers, for one plain write: cheaper than letting the kernel
- * walk an I/O vector.
- */
-const COPY_LIMIT = 512;
-/** Payload pieces in an I/O vector, and the headers. */
-const MAX_PIECES = 65;
+import { EPOLLIN } from '../sys/epoll.ts';
+import { EAGAIN, EBADFD, EINTR, ENODEV, errnoText } from '../sys/errno.ts';
+import { LinkNews } from '../sys/netns/link-news.ts';
+import type { DeviceLink, LinkOwner, LinkServices, RxFrame } from './device-link.ts';
+import type { FrameIo } from './frame-io.ts';
+import { FrameReader } from './frame-reader.ts';
+import { LinkWatch } from './link-watch.ts';
 
 /** How a device is to be spoken to. */
 export interface TapProperties {
@@ -39,7 +33,7 @@ export interface TapProperties {
   uso: boolean;
 }
 
-export class TapLink implements DeviceLink {
+export class TapLink implements DeviceLink, IoHandler {
   readonly medium: 'ethernet' | 'ip';
   /** Follows the interface. */
   mtu: number;
@@ -47,79 +41,84 @@ export class TapLink implements DeviceLink {
   readonly tso: boolean;
   readonly uso: boolean;
   readonly isLocal = true;
-  readonly endsWithPeer = false;
-  readonly waiting = false;
   readonly full = false;
-  readonly #descriptor: Descriptor;
-  readonly #memory: Memory;
+  waiting = false;
+  readonly #services: LinkServices;
+  readonly #frames: FrameIo;
   readonly #slab: Slab;
+  readonly #descriptor: Descriptor;
+  readonly #reader: FrameReader;
   readonly #vnet: number;
-  readonly #slots: number;
-  readonly #iovec: number;
+  readonly #watch: LinkWatch | null;
+  #owner: LinkOwner | null = null;
+  #token = -1;
 
-  /** Takes over `fd`, which is non-blocking. */
-  constructor(fd: number, properties: TapProperties, slab: Slab, memory: Memory) {
+  /**
+   * Takes over `fd`, which is non-blocking, and `netlink`: a NETLINK_ROUTE socket of the namespace in which the interface
+   * is number `index`; -1: its MTU is not followed.
+   */
+  constructor(fd: number, properties: TapProperties, services: LinkServices, netlink = -1, index = 0) {
+    this.#services = services;
+    this.#frames = services.frames;
+    this.#slab = services.frames.slab;
     this.#descriptor = new Descriptor(fd);
+    this.#reader = new FrameReader(services, this.#descriptor);
     this.medium = properties.medium;
     this.mtu = properties.mtu;
     this.#vnet = properties.vnetHeader ? VNET_HEADER_LEN : 0;
     this.checksumOffload = properties.vnetHeader && properties.checksumOffload;
     this.tso = this.checksumOffload && properties.tso;
     this.uso = this.checksumOffload && properties.uso;
-    this.#slab = slab;
-    this.#memory = memory;
-    this.#slots = slab.region(BATCH_FRAMES * SLOT_SIZE, 4096);
-    this.#iovec = memory.structures.region(MAX_PIECES * IOVEC_SIZE);
+    this.#watch = netlink < 0 ? null : this.#follow(new Descriptor(netlink), index);
   }
 
-  get fd(): number {
-    return this.#descriptor.fd;
+  open(owner: LinkOwner): number {
+    this.#owner = owner;
+    this.#token = this.#services.poller.add(this.#descriptor.fd, EPOLLIN, this, true);
+    if (this.#token < 0) return this.#token;
+    const result = this.#watch === null ? 0 : this.#watch.start();
+    if (result < 0)
+      this.#services.log('warn', `changes of the interface's MTU are not followed: ${errnoText(result)}`);
+    return 0;
   }
 
-  /** Bytes of virtio-net header in front of every frame. */
-  get vnetLength(): number {
-    return this.#vnet;
+  onIo(): void {
+    if (this.#owner === null) return;
+    const result = this.#reader.run(this.#owner);
+    if (result >= 0 || result === -EAGAIN || result === -EINTR) return;
+    if (result === -EBADFD || result === -ENODEV) this.#owner?.onGone('the device was deleted');
+    else this.#services.log('debug', `reading the device failed: ${errnoText(result)}`);
   }
 
-  /** Where slot `index` (0 … BATCH_FRAMES - 1) begins; the frame follows the virtio-net header there. */
-  slot(index: number): number {
-    return this.#slots + index * SLOT_SIZE;
-  }
-
-  /** Read one frame into slot `index`: its length with the virtio-net header, or `-errno`. */
-  receive(index: number): number {
-    return read(this.#memory, this.fd, this.slot(index), SLOT_SIZE);
+  receive(index: number, frame: RxFrame): number {
+    const n = this.#reader.read(index);
+    if (n === 0) return 0;
+    const vnet = this.#vnet;
+    const slot = this.#frames.slot(index);
+    frame.offset = slot + vnet;
+    frame.length = n - vnet;
+    if (vnet === 0) {
+      frame.offload.flags = 0;
+      frame.offload.gsoType = 0;
+      return 1;
+    }
+    if (n < VNET_HEADER_LEN) return DropReason.VnetMalformed;
+    const reason = parseVnet(this.#slab.view, slot, n - vnet, frame.offload);
+    return reason < 0 ? reason : 1;
   }
 
   transmit(frame: TxFrame): number {
-    const { fd } = this.#descriptor;
-    if (fd < 0) return -EBADF;
     const vnet = this.#vnet;
-    let head = frame.headOffset;
-    let headLength = frame.headLength;
+    const head = frame.headOffset - vnet;
     if (vnet > 0) {
-      head -= vnet;
-      headLength += vnet;
       if (frame.offload.flags === 0) this.#slab.bytes.fill(0, head, head + vnet);
       else this.#putOffload(frame, head);
     }
-    const parts = frame.parts;
-    if (frame.payloadLength <= COPY_LIMIT) {
-      let end = head + headLength;
-      for (let i = 0; i < parts.count; i++) {
-        const from = parts.offset[i] as number;
-        const length = parts.length[i] as number;
-        this.#slab.bytes.copyWithin(end, from, from + length);
-        end += length;
-      }
-      return write(this.#memory, fd, head, end - head);
-    }
-    const memory = this.#memory;
-    memory.putIovec(this.#iovec, 0, head, headLength);
-    for (let i = 0; i < parts.count; i++) {
-      memory.putIovec(this.#iovec, i + 1, parts.offset[i] as number, parts.length[i] as number);
-    }
-    return writev(memory, fd, this.#iovec, parts.count + 1);
+    return this.#frames.write(this.#descriptor.fd, frame, head, frame.headLength + vnet);
+  }
+
+  refreshMtu(): void {
+    this.#watch?.onIo();
   }
 
   /** A device takes everything at once, or not at all. */
@@ -128,7 +127,24 @@ export class TapLink implements DeviceLink {
   }
 
   close(): void {
+    this.#owner = null;
+    this.#watch?.close();
+    if (this.#token >= 0) this.#services.poller.remove(this.#token);
+    this.#token = -1;
     this.#descriptor.close();
+  }
+
+  #follow(netlink: Descriptor, index: number): LinkWatch {
+    const { memory, poller } = this.#services;
+    return new LinkWatch(
+      new LinkNews(netlink, index, memory, this.#frames.scratch, this.#frames.scratchSize),
+      poller,
+      (mtu) => {
+        if (mtu === this.mtu) return;
+        this.mtu = mtu;
+        this.#owner?.onMtu();
+      },
+    );
   }
 
   #putOffload(frame: TxFrame, at: number): void {

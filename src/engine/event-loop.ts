@@ -101,6 +101,10 @@ export class EventLoop implements Poller {
     return token;
   }
 
+  modify(token: number, events: number): number {
+    return this.#epoll.modify(this.#fds[token] as number, events, token, this.#generations[token] as number);
+  }
+
   remove(token: number): void {
     this.#epoll.remove(this.#fds[token] as number);
     this.forget(token);

@@ -1,10 +1,17 @@
 /**
- * One guest: its device, its stack and its flows, put together. The device's frames go in at `receiveBatch`, and at
- * the end of the batch everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
+ * One guest: its device, its stack and its flows, put together. Its frames come in batches, and at the end of a batch
+ * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
 import type { Congestion, ForwardSpec, GuestSpec, HostEnd } from '../config.ts';
-import { CaptureLink } from '../device/capture.ts';
-import { BATCH_FRAMES, type DeviceLink } from '../device/device-link.ts';
+import {
+  BATCH_FRAMES,
+  type DeviceLink,
+  type LinkOwner,
+  type LinkServices,
+  RxFrame,
+} from '../device/device-link.ts';
+import type { OpenLink } from '../device/open-link.ts';
+import { DeviceError } from '../device-error.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
 import { Policy } from '../firewall/verdict.ts';
 import { DnsFlows } from '../forward/dns/flows.ts';
@@ -18,7 +25,7 @@ import { RemoteForwards } from '../forward/target/remote-forwards.ts';
 import { TcpFlows } from '../forward/tcp/flows.ts';
 import { WindowShare } from '../forward/tcp/window-share.ts';
 import { UdpFlows } from '../forward/udp/flows.ts';
-import { type IoHandler, TimerNode } from '../loop.ts';
+import { TimerNode } from '../loop.ts';
 import type { StackScratch } from '../stack/buffer/scratch.ts';
 import { Counters } from '../stack/counters.ts';
 import { Icmp } from '../stack/icmp/icmp.ts';
@@ -28,7 +35,6 @@ import { Reassembler } from '../stack/ip/reassembly.ts';
 import { Egress } from '../stack/link/egress.ts';
 import { Ingress } from '../stack/link/ingress.ts';
 import type { IngressHandler } from '../stack/link/ingress-parts.ts';
-import type { Link } from '../stack/link/link.ts';
 import type { Packet } from '../stack/link/packet.ts';
 import { NeighborTable } from '../stack/neighbor/cache.ts';
 import { Solicitor } from '../stack/neighbor/solicitor.ts';
@@ -44,14 +50,7 @@ import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { SearchDomains } from '../stack/wire/search-domains.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
-import { parseVnet, VNET_HEADER_LEN, VnetHeader } from '../stack/wire/vnet-header.ts';
-import { Descriptor } from '../sys/descriptor.ts';
-import { EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
-import { EAGAIN, EBADFD, ECONNRESET, EINTR, ENODEV, errnoText } from '../sys/errno.ts';
-import { duplicate } from '../sys/io.ts';
-import { LINK_NEWS_BYTES, LinkNews } from '../sys/netns/link-news.ts';
-import { LinkWatch } from './link-watch.ts';
-import type { InterfaceNews, OpenDevice } from './open-device.ts';
+import { errnoText } from '../sys/errno.ts';
 
 /**
  * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
@@ -78,25 +77,26 @@ const ECHO_BURST = 50;
 
 /** What a guest gets from its engine: some of it is shared by all, some is its own. */
 export interface EngineServices
-  extends Pick<
-    FlowContext,
-    | 'slab'
-    | 'memory'
-    | 'scratch'
-    | 'poller'
-    | 'timers'
-    | 'clock'
-    | 'rng'
-    | 'hash'
-    | 'limits'
-    | 'descriptors'
-    | 'resolvers'
-    | 'names'
-    | 'refreshHostRoutes'
-    | 'newFlowId'
-    | 'onError'
-    | 'log'
-  > {
+  extends Pick<LinkServices, 'frames'>,
+    Pick<
+      FlowContext,
+      | 'slab'
+      | 'memory'
+      | 'scratch'
+      | 'poller'
+      | 'timers'
+      | 'clock'
+      | 'rng'
+      | 'hash'
+      | 'limits'
+      | 'descriptors'
+      | 'resolvers'
+      | 'names'
+      | 'refreshHostRoutes'
+      | 'newFlowId'
+      | 'onError'
+      | 'log'
+    > {
   readonly stackScratch: StackScratch;
   readonly hostRoutes: HostRouteTable;
   /** Domains of the host that its guests complete short names with. */
@@ -108,7 +108,7 @@ export interface EngineServices
   linkGone(reason: string): void;
 }
 
-export class Guest extends TimerNode implements IoHandler, IngressHandler {
+export class Guest extends TimerNode implements LinkOwner, IngressHandler {
   readonly number: number;
   readonly counters: Counters = new Counters();
   readonly tcp: TcpFlows;
@@ -117,44 +117,28 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   readonly dns: DnsFlows;
   readonly #forwards: Forwards;
   readonly #services: EngineServices;
-  readonly #device: DeviceLink;
-  readonly #capture: CaptureLink | null;
+  readonly #link: DeviceLink;
   readonly #ingress: Ingress;
   readonly #dhcp: DhcpServer | null;
   readonly #ra: RouterAdvertiser | null;
-  readonly #watch: LinkWatch | null;
-  readonly #token: number;
-  /** Waits for room in a device that was full: its own descriptor, because the device's is watched already. */
-  readonly #drain: IoHandler = { waiting: false, onIo: () => this.#flushDevice() };
-  #drainDescriptor = new Descriptor(-1);
-  #drainToken = -1;
-  readonly #offload = new VnetHeader();
+  readonly #frame = new RxFrame();
   /** There is a network in between: congestion control lives by when frames arrive. */
   readonly #isFar: boolean;
-  /** The last batch was a single frame. */
-  #lone = false;
-  waiting = false;
-  #lastTurn = 0;
   #gone = false;
-  /** The device's other end has closed; what it had sent may still be there to be read. */
-  #hungUp = false;
 
-  /** The guest owns the device's descriptors from here on. */
-  constructor(number: number, services: EngineServices, spec: Omit<GuestSpec, 'device'>, device: OpenDevice) {
+  /** The guest closes the link from here on. @throws DeviceError */
+  constructor(
+    number: number,
+    services: EngineServices,
+    spec: Omit<GuestSpec, 'device'>,
+    { link, info }: OpenLink,
+  ) {
     super();
     this.number = number;
     this.#services = services;
     const { slab, rng, limits } = services;
     const own = new OwnAddresses(spec.addresses, spec.behavior);
-    this.#device = device.link;
-    this.#capture =
-      spec.pcapPath === ''
-        ? null
-        : new CaptureLink(this.#device, slab, spec.pcapPath, {
-            format: spec.pcapFormat,
-            onError: (message) => services.log('warn', message),
-          });
-    const link: Link = this.#capture ?? this.#device;
+    this.#link = link;
     const neighbors = new NeighborTable(limits.neighborMax, own);
     const egress = new Egress(services.stackScratch, link, own, neighbors, this.counters, rng);
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
@@ -182,8 +166,8 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       denials: new Denials(services, spec.behavior.denials, () => reports.mayTell()),
       log: (level, message, fields) => services.log(level, message, fields),
     };
-    const queueBytes = (device.info.txQueueLen * device.info.mtu) / QUEUE_SHARE;
-    const automatic = device.link.isLocal ? 'none' : 'cubic';
+    const queueBytes = (info.txQueueLen * info.mtu) / QUEUE_SHARE;
+    const automatic = link.isLocal ? 'none' : 'cubic';
     const congestion = spec.congestion === 'auto' ? automatic : spec.congestion;
     const far = congestion !== 'none';
     this.#isFar = far;
@@ -233,13 +217,10 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       counters: this.counters,
       sharedMac: spec.behavior.sharedMac,
     });
-    const events = this.#device.endsWithPeer ? EPOLLIN | EPOLLRDHUP : EPOLLIN;
-    const token = services.poller.add(this.#device.fd, events, this, true);
-    if (token < 0) throw new Error(`cannot watch the device: errno ${-token}`);
-    this.#token = token;
-    this.#watch = device.news === null ? null : this.#follow(device.news);
+    const result = link.open(this);
+    if (result < 0) throw new DeviceError('link', -result, `cannot watch the device: ${errnoText(result)}`);
     if (spec.behavior.askForGuest) context.solicitor.solicit(own.guest4);
-    this.#capture?.flush();
+    link.flush();
     this.#schedule();
   }
 
@@ -286,19 +267,43 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
     return this.tcp.locals.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
   }
 
-  onLong(): void {
-    this.#watch?.onIo();
+  /** Take a batch of frames. */
+  onFrames(): void {
+    const link = this.#link;
+    const frame = this.#frame;
+    const { clock, poller } = this.#services;
+    let bytes = 0;
+    for (let index = 0; index < BATCH_FRAMES && bytes < BATCH_BYTES; index++) {
+      const result = link.receive(index, frame);
+      if (result === 0) break;
+      // A thread that had to wait for a processor in this turn would else take the round trip for shorter than it is.
+      if (this.#isFar) poller.readClock();
+      if (result < 0) {
+        this.counters.drop(result);
+        continue;
+      }
+      bytes += frame.length;
+      try {
+        this.#ingress.receive(frame.offset, frame.length, frame.offload, clock.nowMs);
+      } catch (error) {
+        this.counters.drop(DropReason.BugException);
+        this.#services.onError(error);
+      }
+    }
+    this.udp.flush();
+    this.dns.flush();
+    this.tcp.settle();
+    this.#schedule();
   }
 
-  onIo(events: number): void {
-    if (this.#gone) return;
-    this.#hungUp = (events & (EPOLLRDHUP | EPOLLHUP)) !== 0;
-    const { turn } = this.#services.clock;
-    // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. Frames
-    // in two turns in a row are a train, which is read to its end.
-    const most = this.#lone && turn - this.#lastTurn > 1 ? 1 : BATCH_FRAMES;
-    this.#lastTurn = turn;
-    this.#lone = this.#receiveBatch(most) === 1;
+  onMtu(): void {
+    this.#dhcp?.changeMtu(this.#link.mtu);
+    this.#ra?.changeMtu(this.#link.mtu);
+  }
+
+  onGone(reason: string): void {
+    this.close();
+    this.#services.linkGone(reason);
   }
 
   onTimer(nowMs: number): void {
@@ -310,24 +315,17 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
   /** End of the turn: what other events than frames left to be sent. */
   endTurn(): void {
     this.tcp.settle();
-    if (this.#gone) return;
-    this.#capture?.flush();
-    if (this.#device.waiting && this.#drainToken < 0) this.#awaitRoom();
+    if (!this.#gone) this.#link.flush();
   }
 
-  /** The device is closed, and every flow ends with it (O-7). */
+  /** The link is closed, and every flow ends with it (O-7). */
   close(): void {
     if (this.#gone) return;
     this.#gone = true;
     this.#forwards.close();
-    this.#capture?.close();
-    this.#watch?.close();
-    this.#services.poller.remove(this.#token);
     this.#services.timers.cancel(this);
-    if (this.#drainToken >= 0) this.#services.poller.remove(this.#drainToken);
-    this.#drainDescriptor.close();
     // Before the flows: what they still have to say to the guest, nobody hears.
-    this.#device.close();
+    this.#link.close();
     this.tcp.close();
     this.udp.close();
     this.ping.close();
@@ -348,95 +346,6 @@ export class Guest extends TimerNode implements IoHandler, IngressHandler {
       'ping.flows': this.ping.size,
       'dns.outstanding': this.dns.size,
     };
-  }
-
-  /** Go by what MTU the interface has from now on. */
-  #follow({ netlink, index, link }: InterfaceNews): LinkWatch {
-    const { slab, memory, poller, log } = this.#services;
-    const news = new LinkNews(netlink, index, memory, slab.region(LINK_NEWS_BYTES));
-    const watch = new LinkWatch(news, poller, (mtu) => {
-      if (mtu === link.mtu) return;
-      link.mtu = mtu;
-      this.#dhcp?.changeMtu(mtu);
-      this.#ra?.changeMtu(mtu);
-    });
-    const result = watch.start();
-    if (result < 0) log('warn', `changes of the interface's MTU are not followed: ${errnoText(result)}`);
-    return watch;
-  }
-
-  /** Take up to `most` frames; how many there were. */
-  #receiveBatch(most: number): number {
-    const device = this.#device;
-    const vnet = device.vnetLength;
-    const view = this.#services.slab.view;
-    const { clock } = this.#services;
-    let count = 0;
-    let bytes = 0;
-    let end = 1;
-    while (count < most && bytes < BATCH_BYTES) {
-      const n = device.receive(count);
-      end = n;
-      if (n <= 0) break;
-      const slot = device.slot(count);
-      count++;
-      bytes += n;
-      // A thread that had to wait for a processor in this turn would else take the round trip for shorter than it is.
-      if (this.#isFar) this.#services.poller.readClock();
-      const offload = this.#offload;
-      if (vnet > 0) {
-        if (n < VNET_HEADER_LEN || parseVnet(view, slot, n - vnet, offload) < 0) {
-          this.counters.drop(DropReason.VnetMalformed);
-          continue;
-        }
-      }
-      this.#capture?.received(slot + vnet, n - vnet, offload);
-      try {
-        this.#ingress.receive(slot + vnet, n - vnet, offload, clock.nowMs);
-      } catch (error) {
-        this.counters.drop(DropReason.BugException);
-        this.#services.onError(error);
-      }
-    }
-    this.udp.flush();
-    this.dns.flush();
-    this.tcp.settle();
-    this.#schedule();
-    // Only now: what came before the end was the guest's last word.
-    if (end <= 0) this.#onReadError(end);
-    return count;
-  }
-
-  #onReadError(n: number): void {
-    if (n === 0 || n === -ECONNRESET) {
-      // A packet socket reads an empty packet like the end of file (L-10).
-      if (!this.#device.endsWithPeer || !this.#hungUp) return;
-      this.close();
-      this.#services.linkGone('its other end has closed');
-      return;
-    }
-    if (n === -EAGAIN || n === -EINTR) return;
-    if (n === -EBADFD || n === -ENODEV) {
-      this.close();
-      this.#services.linkGone('the device was deleted');
-      return;
-    }
-    this.#services.log('debug', 'reading the device failed', { errno: -n });
-  }
-
-  #awaitRoom(): void {
-    if (this.#drainDescriptor.fd < 0) this.#drainDescriptor = new Descriptor(duplicate(this.#device.fd));
-    // Out of descriptors: what waits goes out with the next frame that comes in.
-    if (this.#drainDescriptor.fd < 0) return;
-    this.#drainToken = this.#services.poller.add(this.#drainDescriptor.fd, EPOLLOUT, this.#drain);
-  }
-
-  #flushDevice(): void {
-    if (this.#gone) return;
-    this.#device.flush();
-    if (this.#device.waiting) return;
-    this.#services.poller.remove(this.#drainToken);
-    this.#drainToken = -1;
   }
 
   #schedule(): void {

@@ -7,9 +7,11 @@
  * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
+import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
 import type { FlowInfo, FlowReport } from '../forward/flow/info.ts';
 
+export type { LinkInfo } from '../device/open-link.ts';
 export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '../forward/flow/info.ts';
 
 /** `workerData` of the data-plane thread. */
@@ -27,17 +29,6 @@ export interface EngineOptions {
   debug: boolean;
   /** Rehearse (rehearsed-guest.ts) and end: what that compiles, the build keeps (scripts/bundle.mjs). */
   rehearseOnly?: boolean;
-}
-
-/** What the link turned out to be. */
-export interface LinkInfo {
-  /** Name of the interface; empty for a descriptor that has none. */
-  name: string;
-  medium: 'ethernet' | 'ip';
-  /** Bytes of IP packet. */
-  mtu: number;
-  /** Packets the device queues towards us before it drops. */
-  txQueueLen: number;
 }
 
 export type Command =

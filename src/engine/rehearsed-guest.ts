@@ -7,6 +7,7 @@
  * Anything that does not go as it should ends it: it is not needed. Pings may be forbidden, and are left out then.
  */
 import { defaultAddresses, defaultBehavior, type GuestSpec } from '../config.ts';
+import { FrameIo } from '../device/frame-io.ts';
 import { TapLink } from '../device/tap-link.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
@@ -290,7 +291,6 @@ class Stage {
       tso: true,
       uso: true,
     } as const;
-    const link = new TapLink(fd, properties, slab, memory);
     const resolvers = new Resolvers();
     resolvers.set([LOOPBACK_TEXT]);
     let flows = 0;
@@ -298,6 +298,7 @@ class Stage {
       ...services,
       ...{ slab, memory, scratch: this.#scratch, poller: this.#loop, timers, clock, resolvers },
       stackScratch: new StackScratch(slab),
+      frames: new FrameIo(slab, memory),
       descriptors: new DescriptorBudget(DESCRIPTORS),
       search: new SearchDomains(),
       names: new HostNames(() => undefined, clock, timers),
@@ -310,15 +311,12 @@ class Stage {
       onError: fail,
       linkGone: () => undefined,
     };
+    const link = new TapLink(fd, properties, own);
     try {
-      return new Guest(0, own, SPEC, {
-        link,
-        info: { name: '', medium: 'ethernet', mtu: MTU, txQueueLen: 500 },
-        notes: [],
-        news: null,
-      });
+      const info = { name: '', medium: 'ethernet', mtu: MTU, txQueueLen: 500 } as const;
+      return new Guest(0, own, SPEC, { link, info, notes: [] });
     } catch (error) {
-      close(fd);
+      link.close();
       throw error;
     }
   }

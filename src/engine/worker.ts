@@ -7,6 +7,9 @@
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { GuestSpec, Limits } from '../config.ts';
+import { withCapture } from '../device/capture.ts';
+import { FrameIo } from '../device/frame-io.ts';
+import { type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
@@ -27,7 +30,6 @@ import { setParentDeathSignal } from '../sys/process.ts';
 import { SystemRandom } from '../sys/random.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { UNIX_PEERS_BYTES, UnixPeers } from '../sys/unix-peers.ts';
-import { BessListener } from './bess-listener.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { FlowLister } from './flow-lister.ts';
@@ -36,7 +38,6 @@ import { type EngineServices, Guest } from './guest.ts';
 import { hostView } from './host-view.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
-import { type OpenDevice, openDescriptor, openDevice } from './open-device.ts';
 import { Rehearsal } from './rehearsal.ts';
 import { rehearse } from './rehearsed-guest.ts';
 import { HostRoutes } from './route-watch.ts';
@@ -75,8 +76,8 @@ class Engine {
   readonly #loop: EventLoop;
   readonly #shared: SharedServices;
   readonly #guests = new Map<number, Guest>();
-  /** Sockets of guests whose peer is still to come. */
-  readonly #listeners = new Set<BessListener>();
+  /** By guest: the link that its start waits for. */
+  readonly #pending = new Map<number, PendingLink>();
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
@@ -107,6 +108,7 @@ class Engine {
       memory: this.#memory,
       scratch: new FlowScratch(this.#slab, this.#memory),
       stackScratch: new StackScratch(this.#slab),
+      frames: new FrameIo(this.#slab, this.#memory),
       poller: this.#loop,
       timers: this.#loop.timers,
       clock: this.#loop.clock,
@@ -154,7 +156,7 @@ class Engine {
     }
     this.#rehearsal.close();
     for (const guest of this.#guests.values()) guest.close();
-    for (const listener of this.#listeners) listener.close();
+    for (const link of this.#pending.values()) link.close();
   }
 
   /** Only that, at once. */
@@ -241,57 +243,43 @@ class Engine {
   }
 
   #addGuest({ guest, spec }: Extract<Command, { type: 'addGuest' }>): void {
-    const { device, addresses } = spec;
-    this.#attempt(guest, () => {
-      switch (device.kind) {
-        case 'interface':
-          this.#start(guest, spec, openDevice(device, addresses, this.#slab, this.#memory));
-          return;
-        case 'descriptor':
-          this.#start(guest, spec, openDescriptor(device.fd, device.mtu, this.#slab, this.#memory));
-          return;
-        case 'bess': {
-          const listener = new BessListener(this.#shared, device.path, (fd) => {
-            this.#listeners.delete(listener);
-            this.#attempt(guest, () =>
-              this.#start(guest, spec, openDescriptor(fd, device.mtu, this.#slab, this.#memory)),
-            );
-          });
-          this.#listeners.add(listener);
-          post({ type: 'guestWaiting', guest, path: device.path });
-          return;
-        }
-        default:
-          device satisfies never;
-      }
+    const services = this.#servicesOf(guest);
+    const pending = openLink(spec.device, spec.addresses, services, {
+      onWaiting: (path) => post({ type: 'guestWaiting', guest, path }),
+      onOpen: (opened) => {
+        this.#pending.delete(guest);
+        this.#start(guest, services, spec, opened);
+      },
+      onFailure: (error) => {
+        this.#pending.delete(guest);
+        this.#failed(guest, error);
+      },
     });
+    if (pending !== null) this.#pending.set(guest, pending);
   }
 
-  #attempt(guest: number, action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      const [step, number] =
-        error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
-      const message = error instanceof Error ? error.message : String(error);
-      post({ type: 'guestFailed', guest, step, error: number, message });
-    }
+  #failed(guest: number, error: unknown): void {
+    const [step, errno] = error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
+    const message = error instanceof Error ? error.message : String(error);
+    post({ type: 'guestFailed', guest, step, error: errno, message });
   }
 
-  #start(number: number, spec: GuestSpec, device: OpenDevice): void {
+  #start(number: number, services: EngineServices, spec: GuestSpec, opened: OpenLink): void {
+    let { link } = opened;
     let guest: Guest;
     try {
-      guest = new Guest(number, this.#servicesOf(number), spec, device);
+      link = withCapture(link, spec, this.#slab, services);
+      guest = new Guest(number, services, spec, { ...opened, link });
     } catch (error) {
-      device.link.close();
-      device.news?.netlink.close();
-      throw error;
+      link.close();
+      this.#failed(number, error);
+      return;
     }
     this.#guests.set(number, guest);
     const { networks, notes } = hostView(this.#shared.hostRoutes, spec.policy.guestNetworks);
     post({
-      ...{ type: 'guestReady', guest: number, link: device.info },
-      ...{ notes: [...device.notes, ...notes], networks },
+      ...{ type: 'guestReady', guest: number, link: opened.info },
+      ...{ notes: [...opened.notes, ...notes], networks },
     });
     this.#rehearsal.start(this.#loop.clock.nowMs);
   }

@@ -16,7 +16,6 @@ const SYSTEM_PAGE = libcFunction('getpagesize', 'int', [])();
 const EFD_NONBLOCK = 0x800;
 const EFD_CLOEXEC = 0x80000;
 const MADV_DONTNEED = 4;
-const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -60,12 +59,6 @@ export function setNonBlocking(fd: number): number {
   if (flags < 0) return -errno();
   if (cFcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno();
   return cFcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno() : 0;
-}
-
-/** Another descriptor for the same open file, close-on-exec, or `-errno`. */
-export function duplicate(fd: number): number {
-  const copy = cFcntl(fd, F_DUPFD_CLOEXEC, 0);
-  return copy < 0 ? -errno() : copy;
 }
 
 /** Hand what is whole pages of the system in the memory behind (`offset`, `length`) back to the kernel; 0 or `-errno`. */

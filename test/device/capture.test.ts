@@ -20,15 +20,17 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { type CaptureFormat, defaultAddresses } from '../../src/config.ts';
 import { CaptureLink } from '../../src/device/capture.ts';
+import { type DeviceLink, type LinkOwner, RxFrame } from '../../src/device/device-link.ts';
 import { PCAP_BUFFER_BYTES, PcapWriter } from '../../src/device/pcap-writer.ts';
 import { StackScratch } from '../../src/stack/buffer/scratch.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
 import { OwnAddresses } from '../../src/stack/ip/own-addresses.ts';
 import { Egress } from '../../src/stack/link/egress.ts';
-import { type Link, TxFrame } from '../../src/stack/link/link.ts';
+import { TxFrame } from '../../src/stack/link/link.ts';
 import { NeighborTable } from '../../src/stack/neighbor/cache.ts';
 import { type IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
+import { DropReason } from '../../src/stack/wire/drop-reason.ts';
 import { TCP_ACK, TcpHeader } from '../../src/stack/wire/tcp.ts';
 import { VnetHeader } from '../../src/stack/wire/vnet-header.ts';
 import { naiveSum } from '../support/naive-sum.ts';
@@ -112,6 +114,8 @@ function tsharkStatus(path: string): string[] {
   return text.split('\n').slice(0, -1);
 }
 
+const NOTHING = new VnetHeader();
+
 class Bench {
   readonly slab = new Slab(1024 * 1024, 0);
   /** Frames as the device got them. */
@@ -123,7 +127,14 @@ class Bench {
   readonly errors: string[] = [];
   nowMs = 1_700_000_000_123.456;
   readonly #received: number;
+  #length = 0;
+  #offload = NOTHING;
   result = 0;
+  /** What the device says of the next frame. */
+  verdict = 1;
+  owner: LinkOwner | null = null;
+  /** Of the device's functions. */
+  readonly calls: string[] = [];
 
   constructor(
     name: string,
@@ -133,7 +144,21 @@ class Bench {
     format: CaptureFormat = 'pcap',
   ) {
     const { slab } = this;
-    const device: Link = {
+    const device: DeviceLink = {
+      isLocal: true,
+      open: (owner) => {
+        this.owner = owner;
+        return 0;
+      },
+      receive: (_, frame) => {
+        frame.offset = this.#received;
+        frame.length = this.#length;
+        Object.assign(frame.offload, this.#offload);
+        return this.verdict;
+      },
+      refreshMtu: () => this.calls.push('refreshMtu'),
+      flush: () => this.calls.push('flush'),
+      close: () => this.calls.push('close'),
       medium,
       mtu: 1500,
       checksumOffload: offload,
@@ -187,7 +212,11 @@ class Bench {
   /** A frame from the device. */
   receive(frame: Buffer, offload: VnetHeader): void {
     this.slab.bytes.set(frame, this.#received);
-    this.capture.received(this.#received, frame.length, offload);
+    this.#length = frame.length;
+    this.#offload = offload;
+    const got = new RxFrame();
+    assert.equal(this.capture.receive(0, got), this.verdict);
+    assert.deepEqual([got.offset, got.length, got.offload], [this.#received, frame.length, offload]);
     const now = this.slab.bytes.subarray(this.#received, this.#received + frame.length);
     assert.deepEqual(Buffer.from(now), frame, 'the frame itself is not touched');
   }
@@ -204,7 +233,6 @@ function gather(slab: Slab, frame: TxFrame): Buffer {
 
 const V4 = [parseIpAddress('10.0.2.2'), parseIpAddress('10.0.2.100')] as const;
 const V6 = [parseIpAddress('fd00::2'), parseIpAddress('fd00::100')] as const;
-const NOTHING = new VnetHeader();
 
 /** Descriptors of this process that are open on `path`. Counting all of them would count what earlier tests still close. */
 function openOn(path: string): number {
@@ -369,7 +397,27 @@ describe('CaptureLink', () => {
     assert.equal(b.capture.transmit(frame), -11);
     b.result = 0;
     assert.equal(b.capture.transmit(frame), 0);
+    const owner: LinkOwner = { onFrames: () => {}, onMtu: () => {}, onGone: () => {} };
+    assert.equal(b.capture.open(owner), 0);
+    assert.equal(b.owner, owner);
+    assert.equal(b.capture.isLocal, true);
+    b.capture.refreshMtu();
+    b.capture.flush();
     b.capture.close();
+    assert.deepEqual(b.calls, ['refreshMtu', 'flush', 'close']);
+  });
+
+  test('review H-2: both directions go through it; what the device cannot use is not recorded', async () => {
+    const b = new Bench('through.pcap', 'ip', false);
+    b.tcp(...V4, [5], 1400);
+    b.receive(Buffer.alloc(40, 1), NOTHING);
+    for (b.verdict of [0, DropReason.VnetMalformed]) b.receive(Buffer.alloc(40, 2), NOTHING);
+    b.capture.close();
+    const { packets } = await readCapture(b.path);
+    assert.deepEqual(
+      packets.map(({ data }) => data.length),
+      [45, 40],
+    );
   });
 
   test('has nothing in the file before flush, and everything after more than its memory holds', async () => {

@@ -19,11 +19,11 @@ import {
   setsockoptInt,
   socket,
 } from '../../sys/socket.ts';
+import { bindUnix } from '../../sys/unix-path.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { splitZone } from '../target/remote-forwards.ts';
 import { ForwardError, listenError } from './forward-error.ts';
-import { bindUnix } from './unix-path.ts';
 
 /** Clients that wait in the kernel; it cuts this to net.core.somaxconn. */
 const BACKLOG = 4096;
@@ -88,7 +88,7 @@ export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, t
   try {
     let result = 0;
     if (end.kind === 'unix') {
-      bindUnix(context, fd, type, end.path);
+      result = bindUnix(memory, scratch.sockaddr, fd, type, end.path);
     } else {
       // A restart on the same port must not wait for the old connections' TIME-WAIT (P-04). Datagrams have none, and
       // there it would let two forwards have the same port.

@@ -16,6 +16,7 @@ import { IpAddress } from '../../stack/wire/address.ts';
 import { EPOLLIN } from '../../sys/epoll.ts';
 import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from '../../sys/errno.ts';
 import { accept, SOCK_STREAM } from '../../sys/socket.ts';
+import { fileIdentity, removeSocketFile } from '../../sys/unix-path.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { localEnd } from '../flow/record.ts';
@@ -24,7 +25,6 @@ import { readSockaddr } from '../host/scratch.ts';
 import { listenError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { guestTarget, listenPlace, openListenSocket } from '../publish/listen-socket.ts';
-import { fileIdentity, removeSocketFile } from '../publish/unix-path.ts';
 
 /** Clients accepted in one turn, so that a flood of them does not hold up the others. */
 const ACCEPTS_PER_TURN = 32;

@@ -27,8 +27,6 @@ export interface IngressHandler {
    * meant anything.
    */
   onUnreachable(p: Packet, code: number): boolean;
-  /** A frame is longer than the MTU: if it was raised and that is not known yet, now is the time. */
-  onLong(): void;
 }
 
 export interface IngressParts {

@@ -29,7 +29,7 @@ import {
   type VnetHeader,
 } from '../wire/vnet-header.ts';
 import type { Egress } from './egress.ts';
-import type { IngressHandler, IngressParts } from './ingress-parts.ts';
+import type { IngressParts } from './ingress-parts.ts';
 import type { Link } from './link.ts';
 import { Packet } from './packet.ts';
 
@@ -41,7 +41,6 @@ export class Ingress {
   readonly #own: OwnAddresses;
   readonly #neighbors: NeighborTable;
   readonly #egress: Egress;
-  readonly #handler: IngressHandler;
   readonly #sharedMac: boolean;
   readonly #counters: Counters;
   readonly #ip: IpInput;
@@ -57,7 +56,6 @@ export class Ingress {
     this.#own = parts.own;
     this.#neighbors = parts.neighbors;
     this.#egress = parts.egress;
-    this.#handler = parts.handler;
     this.#sharedMac = parts.sharedMac;
     this.#counters = parts.counters;
     this.#ip = new IpInput(parts, this.#packet);
@@ -82,7 +80,7 @@ export class Ingress {
 
   #isLong(length: number, offload: VnetHeader): boolean {
     if (offload.gsoType !== VIRTIO_NET_HDR_GSO_NONE || length <= this.#link.mtu) return false;
-    this.#handler.onLong();
+    this.#link.refreshMtu();
     return length > this.#link.mtu;
   }
 

@@ -35,6 +35,8 @@ export interface Link {
   readonly uso: boolean;
   /** So much waits to be taken by the device that TCP should not send more for now. Always false for most devices. */
   readonly full: boolean;
-  /** Send a frame; 0, or `-errno` when it was not taken. */
+  /** A frame longer than `mtu` has come: if it was raised and that is not known yet, now is the time. */
+  refreshMtu(): void;
+  /** Send a frame; negative: it was not taken, `-errno`. */
   transmit(frame: TxFrame): number;
 }

@@ -6,7 +6,7 @@
  * answered like news.
  *
  * The sender is not looked at: whoever can send to this socket from inside the namespace can set the MTU as well.
- * A message longer than the buffer is cut; the MTU is among the first attributes.
+ * A message longer than the region is cut; the MTU is among the first attributes.
  */
 import type { Descriptor } from '../descriptor.ts';
 import type { Memory } from '../memory.ts';
@@ -30,11 +30,6 @@ const RTNLGRP_LINK = 1;
 const MTU_MIN = 68;
 const MTU_MAX = 65535;
 
-const MESSAGE_BYTES = 4096;
-
-/** Arena bytes a `LinkNews` needs. */
-export const LINK_NEWS_BYTES: number = MESSAGE_BYTES;
-
 /** The MTU that the RTM_NEWLINK message at `offset` says of link `index`, 68 to 65535; 0: it says nothing of it. */
 export function readLinkMtu(view: DataView, offset: number, length: number, index: number): number {
   const attributes = offset + NLMSG_HEADER_BYTES + IFINFO_BYTES;
@@ -52,14 +47,16 @@ export class LinkNews {
   readonly #descriptor: Descriptor;
   readonly #memory: Memory;
   readonly #region: number;
+  readonly #size: number;
   readonly #index: number;
 
-  /** `region` is the offset of `LINK_NEWS_BYTES` arena bytes, aligned to 4. */
-  constructor(descriptor: Descriptor, index: number, memory: Memory, region: number) {
+  /** Needs the `size` arena bytes at `region`, aligned to 4, for the length of a call: a few hundred will do. */
+  constructor(descriptor: Descriptor, index: number, memory: Memory, region: number, size: number) {
     this.#descriptor = descriptor;
     this.#index = index;
     this.#memory = memory;
     this.#region = region;
+    this.#size = size;
   }
 
   get fd(): number {
@@ -91,7 +88,7 @@ export class LinkNews {
 
   /** Take one message without waiting: the link's MTU, 0 when it was about something else, or `-errno`. */
   receive(): number {
-    const length = recv(this.#memory, this.fd, this.#region, MESSAGE_BYTES);
+    const length = recv(this.#memory, this.fd, this.#region, this.#size);
     return length < 0 ? length : readLinkMtu(this.#memory.view, this.#region, length, this.#index);
   }
 }

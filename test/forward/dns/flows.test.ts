@@ -94,6 +94,7 @@ class Harness {
       tso: false,
       uso: false,
       full: false,
+      refreshMtu: () => undefined,
       transmit: (frame) => this.#onFrame(frame),
     };
     const timers = { update: () => undefined, cancel: () => undefined };
@@ -113,6 +114,7 @@ class Harness {
           this.#handlers.set(token, { fd, handler });
           return token;
         },
+        modify: () => assert.fail('it waits for the same as before'),
         remove: () => assert.fail('the flow closes its descriptor'),
         forget: (token) => {
           const entry = this.#handlers.get(token);

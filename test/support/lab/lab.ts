@@ -70,6 +70,7 @@ register(`./libc-hooks.${extension}`, import.meta.url, {
 });
 const { setSystem } = await import('./libc-switch.ts');
 const engine = {
+  ...(await import('../../../src/device/frame-io.ts')),
   ...(await import('../../../src/device/tap-link.ts')),
   ...(await import('../../../src/engine/event-loop.ts')),
   ...(await import('../../../src/engine/guest.ts')),
@@ -176,6 +177,7 @@ export class Lab {
       memory,
       scratch: new engine.FlowScratch(this.slab, memory),
       stackScratch: new StackScratch(this.slab),
+      frames: new engine.FrameIo(this.slab, memory),
       poller: this.loop,
       timers: this.loop.timers,
       clock: this.loop.clock,
@@ -218,10 +220,9 @@ export class Lab {
       ...options.device,
     };
     this.guest = new engine.Guest(1, services, guestSpec(options), {
-      link: new engine.TapLink(this.device.fd, device, this.slab, memory),
+      link: new engine.TapLink(this.device.fd, device, services),
       info: { name: 'tap0', ...device },
       notes: [],
-      news: null,
     });
     this.kernel.onDatagram = (d) => this.#answerDatagram(d);
     this.kernel.onConnect = (to, file) => {

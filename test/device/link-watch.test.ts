@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, test } from 'node:test';
-import { LinkWatch } from '../../src/engine/link-watch.ts';
+import { LinkWatch } from '../../src/device/link-watch.ts';
 import type { IoHandler, Poller } from '../../src/loop.ts';
 import { EAGAIN, ENOBUFS } from '../../src/sys/errno.ts';
 import type { LinkNews } from '../../src/sys/netns/link-news.ts';
@@ -22,6 +22,7 @@ const news = {
 } as unknown as LinkNews;
 const poller: Poller = {
   add: () => 0,
+  modify: () => 0,
   remove: () => undefined,
   forget: () => undefined,
   readClock: () => undefined,
