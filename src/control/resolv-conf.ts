@@ -71,14 +71,19 @@ function readOptions(words: readonly string[], options: ResolverOptions): void {
  * is left as it is; such a server then fails like one that is unreachable.
  */
 export function withZoneIndex(server: string): string {
+  if (!hasZoneName(server)) return server;
   const [address, zone] = server.split('%');
-  if (zone === undefined || /^\d+$/.test(zone) || zone.includes('/')) return server;
   // Not /sys: it is out of sight in the sandbox. Fields: address, number of the interface, …, its name.
   for (const line of readText('/proc/self/net/if_inet6').split('\n')) {
     const [, index = '', , , , name] = line.trim().split(/ +/);
     if (name === zone) return `${address}%${Number.parseInt(index, 16)}`;
   }
   return server;
+}
+
+function hasZoneName(server: string): boolean {
+  const [, zone] = server.split('%');
+  return zone !== undefined && !/^\d+$/.test(zone) && !zone.includes('/');
 }
 
 /** At most `MAX_BYTES` of the file; empty when it is missing. Throws when it cannot be read. */
@@ -132,7 +137,7 @@ export class ResolvConfFollower {
   private readonly path: string;
   private readonly fixed: readonly string[];
   private readonly events: FollowerEvents;
-  private readonly timer: NodeJS.Timeout;
+  private timer: NodeJS.Timeout | undefined;
   private watcher: FSWatcher | undefined;
   private lastStamp = '';
   private conf: ResolvConf = parseResolvConf('');
@@ -154,8 +159,7 @@ export class ResolvConfFollower {
     } catch {
       // No watch to be had (limit reached, directory missing): the poll alone does it.
     }
-    this.timer = setInterval(() => this.look(false), POLL_MS);
-    this.timer.unref();
+    this.keepLooking();
   }
 
   close(): void {
@@ -167,6 +171,7 @@ export class ResolvConfFollower {
   leaveToOthers(): void {
     this.readByOthers = true;
     this.watcher?.close();
+    this.keepLooking();
   }
 
   /** What is in the file now; nothing if it is missing. */
@@ -174,6 +179,7 @@ export class ResolvConfFollower {
     this.reason = '';
     this.conf = parseResolvConf(text);
     this.tell();
+    this.keepLooking();
   }
 
   /** The file cannot be read now. */
@@ -195,10 +201,22 @@ export class ResolvConfFollower {
     this.tell();
   }
 
+  /** Who has nothing to look for sleeps. */
+  private keepLooking(): void {
+    clearInterval(this.timer);
+    this.timer = undefined;
+    if (this.readByOthers && !this.named.some(hasZoneName)) return;
+    this.timer = setInterval(() => this.look(false), POLL_MS);
+    this.timer.unref();
+  }
+
+  private get named(): readonly string[] {
+    return this.fixed.length > 0 ? this.fixed : this.conf.servers;
+  }
+
   private tell(): void {
     const { options, search } = this.conf;
-    const named = this.fixed.length > 0 ? this.fixed : this.conf.servers;
-    const conf = { servers: named.map(withZoneIndex), options, search };
+    const conf = { servers: this.named.map(withZoneIndex), options, search };
     const text = JSON.stringify(conf);
     if (text === this.told) return;
     this.told = text;

@@ -229,6 +229,31 @@ describe('ResolvConfFollower', () => {
   });
 });
 
+test('review O-12: while others read the file it looks for nothing, but for the numbers of zones', (t) => {
+  const timers = new Set<unknown>();
+  const { setInterval, clearInterval } = globalThis;
+  t.mock.method(globalThis, 'setInterval', (...args: Parameters<typeof setInterval>) => {
+    const timer = setInterval(...args);
+    timers.add(timer);
+    return timer;
+  });
+  t.mock.method(globalThis, 'clearInterval', (timer: NodeJS.Timeout | undefined) => {
+    timers.delete(timer);
+    clearInterval(timer);
+  });
+  const path = join(directory, 'idle');
+  writeFileSync(path, 'nameserver 192.0.2.1\n');
+  const follower = new ResolvConfFollower(path, { changed: () => undefined });
+  assert.equal(timers.size, 1);
+  follower.leaveToOthers();
+  assert.equal(timers.size, 0);
+  follower.take('nameserver fe80::1%eth0\n');
+  assert.equal(timers.size, 1);
+  follower.take('nameserver fe80::1%2\n');
+  assert.equal(timers.size, 0);
+  follower.close();
+});
+
 test('review OP-13: the zone of a link-local server is the number that its interface has now', async () => {
   const path = join(directory, 'zoned');
   writeFileSync(path, 'nameserver fe80::1%zone0\n');
