@@ -161,6 +161,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     reports: new FlowReports({ clock, timers: loop.timers, report: () => {} }, counters),
     denials: new Denials({ clock, timers: loop.timers, report: () => {} }, 'sampled', () => false),
     onError: () => {},
+    touched: () => {},
     log: () => {},
   };
   const flows = new Flows(context);

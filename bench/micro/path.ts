@@ -137,6 +137,7 @@ export function pathCases(): CaseGroup {
     }),
     clock,
     frames: new FrameIo(slab, memory),
+    touched: () => {},
     log: () => {},
   };
   const received = new RxFrame();

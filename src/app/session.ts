@@ -166,7 +166,9 @@ export class Session {
       RESOLV_CONF,
       {
         changed: ({ servers, options, search }) => {
-          supervisor.send({ type: 'setResolvers', servers, options, search: config.dnsSearch ?? search });
+          const { guest } = this.client;
+          const domains = config.dnsSearch ?? search;
+          supervisor.send({ type: 'setResolvers', guest, servers, options, search: domains });
           logger.log('debug', 'DNS servers of the host', { servers, ...options });
         },
         unreadable: (reason) => logger.log('warn', `${RESOLV_CONF} cannot be read: ${reason}`),

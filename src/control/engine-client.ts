@@ -2,8 +2,9 @@
  * Commands about one guest that the data plane answers, as promises: forwards, the list of flows, and cutting one. Answers
  * find their question by number; numbers are never used again (numbers.ts).
  */
-import type { ForwardSpec, HostEnd } from '../config.ts';
+import type { ForwardSpec, HostEnd, Limits } from '../config.ts';
 import type { Command, Event, FlowInfo } from '../engine/messages.ts';
+import type { PolicySpec } from '../firewall/verdict.ts';
 import type { Numbers } from './numbers.ts';
 
 /** Why a forward could not be opened. */
@@ -47,6 +48,9 @@ export class EngineClient {
   private readonly removing = new Map<number, Settle<boolean>[]>();
   /** With what was told of the flows so far. */
   private readonly listing = new Map<number, Settle<FlowInfo[]> & { flows: FlowInfo[] }>();
+  /** In order, as the answers come. */
+  private readonly updating: Settle<void>[] = [];
+  private readonly leaving: Settle<boolean>[] = [];
   /** Of `closeFlow` and `isNear`. */
   private readonly asking = new Map<number, Settle<boolean>>();
   private readonly counting = new Map<number, Settle<Snapshot>>();
@@ -55,6 +59,25 @@ export class EngineClient {
     this.send = send;
     this.numbers = numbers;
     this.guest = numbers.nextGuest();
+  }
+
+  /**
+   * Have the guest judged by another policy, and held to other limits, from now on; flows go on. Rejects with one line, and
+   * nothing has changed then.
+   */
+  update(change: { policy?: PolicySpec; limits?: Partial<Limits> }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.updating.push({ resolve, reject });
+      this.send({ type: 'updateGuest', guest: this.guest, ...change });
+    });
+  }
+
+  /** End the guest: its flows are reset to both sides. False: there is none. */
+  remove(): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      this.leaving.push({ resolve, reject });
+      this.send({ type: 'removeGuest', guest: this.guest });
+    });
   }
 
   /** Rejects with `ForwardRefused`. */
@@ -138,6 +161,16 @@ export class EngineClient {
         first?.resolve(event.existed);
         return;
       }
+      case 'guestUpdated': {
+        const waiting = this.updating.shift();
+        if (event.reason === '') waiting?.resolve();
+        else waiting?.reject(new Error(event.reason));
+        return;
+      }
+      case 'guestRemoved':
+        this.forwards.clear();
+        this.leaving.shift()?.resolve(event.existed);
+        return;
       case 'flows':
         this.takeFlows(event);
         return;
@@ -167,6 +200,7 @@ export class EngineClient {
   fail(error: Error): void {
     const maps = [this.adding, this.listing, this.asking, this.counting];
     for (const map of maps) for (const waiting of map.values()) waiting.reject(error);
+    for (const waiting of [...this.updating.splice(0), ...this.leaving.splice(0)]) waiting.reject(error);
     for (const list of this.removing.values()) for (const waiting of list) waiting.reject(error);
     for (const map of [...maps, this.removing]) map.clear();
   }

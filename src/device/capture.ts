@@ -21,7 +21,7 @@ import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PcapOptions, PcapWriter } from '.
 /** Position of the checksum in a UDP header: tells UDP from the others, for it alone must not have a sum of zero. */
 const UDP_CHECKSUM_OFF = 6;
 
-export interface CaptureOptions extends Pick<PcapOptions, 'now' | 'onError'> {
+export interface CaptureOptions extends Pick<PcapOptions, 'now' | 'onError' | 'onFilled'> {
   format?: CaptureFormat;
 }
 
@@ -30,12 +30,13 @@ export function withCapture(
   link: DeviceLink,
   { pcapPath, pcapFormat }: Pick<GuestSpec, 'pcapPath' | 'pcapFormat'>,
   slab: Slab,
-  { log }: Pick<LinkServices, 'log'>,
+  { log, touched }: Pick<LinkServices, 'log' | 'touched'>,
 ): DeviceLink {
   if (pcapPath === '') return link;
   return new CaptureLink(link, slab, pcapPath, {
     format: pcapFormat,
     onError: (message) => log('warn', message),
+    onFilled: touched,
   });
 }
 

@@ -42,7 +42,7 @@ export interface DeviceLink extends Link {
    * none; negative: it cannot be used, for this drop reason, and counts as one of the batch.
    */
   receive(index: number, frame: RxFrame): number;
-  /** The turn is over: hand on what was only collected in it. */
+  /** The turn is over: hand on what was only collected in it. Wanted by `LinkServices.touched`. */
   flush(): void;
   /** No frame comes or goes any more, and the owner is told nothing. May be called at any time. */
   close(): void;
@@ -55,5 +55,7 @@ export interface LinkServices {
   /** Number of the turn. */
   readonly clock: { readonly turn: number };
   readonly frames: FrameIo;
+  /** Call `flush` at the end of the turn. */
+  touched(): void;
   log(level: 'warn' | 'debug', message: string): void;
 }

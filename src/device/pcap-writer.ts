@@ -43,6 +43,8 @@ export interface PcapOptions {
   zoneOffset?: number;
   /** Wall-clock time, ms since 1970 with a fraction. */
   now?: () => number;
+  /** Told when there is something to be flushed after there was nothing. */
+  onFilled?: () => void;
   /** Told once, when a write failed and the capture has ended. */
   onError?: (message: string) => void;
 }
@@ -58,6 +60,7 @@ export class PcapWriter {
   readonly #littleEndian: boolean;
   readonly #now: () => number;
   readonly #onError: (message: string) => void;
+  readonly #onFilled: () => void;
   readonly #buffer: number;
   /** The descriptor is not ours alone. */
   readonly #isShared: boolean;
@@ -75,6 +78,7 @@ export class PcapWriter {
     this.#littleEndian = options.bigEndian !== true;
     this.#now = options.now ?? wallClockMs;
     this.#onError = options.onError ?? (() => {});
+    this.#onFilled = options.onFilled ?? (() => {});
     this.#buffer = slab.region(PCAP_BUFFER_BYTES);
     this.#fd = -1;
     let step: DeviceStep = 'capture';
@@ -104,6 +108,7 @@ export class PcapWriter {
     if (size > PCAP_BUFFER_BYTES) return -1;
     if (this.#used + size > PCAP_BUFFER_BYTES) this.flush();
     if (this.#fd < 0) return -1;
+    if (this.#used === 0) this.#onFilled();
     const view = this.#slab.view;
     const at = this.#buffer + this.#used;
     const nowMs = this.#now();

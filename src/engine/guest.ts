@@ -13,7 +13,7 @@ import {
 import type { OpenLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
-import { Policy } from '../firewall/verdict.ts';
+import { Policy, type PolicySpec } from '../firewall/verdict.ts';
 import { DnsFlows } from '../forward/dns/flows.ts';
 import type { FlowContext } from '../forward/flow/context.ts';
 import { Denials } from '../forward/flow/denials.ts';
@@ -94,6 +94,7 @@ export interface EngineServices
       | 'names'
       | 'refreshHostRoutes'
       | 'newFlowId'
+      | 'touched'
       | 'onError'
       | 'log'
     > {
@@ -109,13 +110,15 @@ export interface EngineServices
 }
 
 export class Guest extends TimerNode implements LinkOwner, IngressHandler {
-  readonly number: number;
   readonly counters: Counters = new Counters();
   readonly tcp: TcpFlows;
   readonly udp: UdpFlows;
   readonly ping: PingFlows;
   readonly dns: DnsFlows;
   readonly #forwards: Forwards;
+  readonly #policy: Policy;
+  /** Who would go on to tell of the guest. */
+  readonly #tellers: readonly { close(): void }[];
   readonly #services: EngineServices;
   readonly #link: DeviceLink;
   readonly #ingress: Ingress;
@@ -127,14 +130,8 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
   #gone = false;
 
   /** The guest closes the link from here on. @throws DeviceError */
-  constructor(
-    number: number,
-    services: EngineServices,
-    spec: Omit<GuestSpec, 'device'>,
-    { link, info }: OpenLink,
-  ) {
+  constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, { link, info }: OpenLink) {
     super();
-    this.number = number;
     this.#services = services;
     const { slab, rng, limits } = services;
     const own = new OwnAddresses(spec.addresses, spec.behavior);
@@ -145,6 +142,9 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     const icmp = new Icmp(slab, egress, own, limiter, this.counters);
     const remoteForwards = new RemoteForwards(own);
     const reports = new FlowReports(services, this.counters);
+    const denials = new Denials(services, spec.behavior.denials, () => reports.mayTell());
+    this.#policy = new Policy(spec.policy, services.hostRoutes);
+    this.#tellers = [reports, denials, services.names];
     const context: FlowContext = {
       ...services,
       counters: this.counters,
@@ -153,7 +153,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
       egress,
       icmp,
       solicitor: new Solicitor(link, own, neighbors, egress, slab.view),
-      policy: new Policy(spec.policy, services.hostRoutes),
+      policy: this.#policy,
       remoteForwards,
       behavior: spec.behavior,
       source4: spec.source4 === '' ? null : parseIpAddress(spec.source4),
@@ -163,7 +163,8 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
       refreshHostRoutes: () => services.refreshHostRoutes(),
       newFlowId: () => services.newFlowId(),
       reports,
-      denials: new Denials(services, spec.behavior.denials, () => reports.mayTell()),
+      denials,
+      touched: () => services.touched(),
       log: (level, message, fields) => services.log(level, message, fields),
     };
     const queueBytes = (info.txQueueLen * info.mtu) / QUEUE_SHARE;
@@ -312,10 +313,24 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     this.#schedule();
   }
 
-  /** End of the turn: what other events than frames left to be sent. */
+  /** End of a turn in which there was anything: what other events than frames left to be sent. */
   endTurn(): void {
     this.tcp.settle();
     if (!this.#gone) this.#link.flush();
+  }
+
+  /** Flows and forwards are judged by this from now on. @throws RuleError or RangeError, and nothing has changed */
+  setPolicy(spec: PolicySpec): void {
+    this.#policy.set(spec);
+  }
+
+  /** Reset every flow to both sides and give everything back. */
+  remove(): void {
+    if (this.#gone) return;
+    this.#forwards.close();
+    this.tcp.cutAll();
+    this.#link.flush();
+    this.close();
   }
 
   /** The link is closed, and every flow ends with it (O-7). */
@@ -330,6 +345,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     this.udp.close();
     this.ping.close();
     this.dns.close();
+    for (const teller of this.#tellers) teller.close();
   }
 
   get flowCount(): number {

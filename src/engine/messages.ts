@@ -9,6 +9,7 @@
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
+import type { PolicySpec } from '../firewall/verdict.ts';
 import type { FlowInfo, FlowReport } from '../forward/flow/info.ts';
 
 export type { LinkInfo } from '../device/open-link.ts';
@@ -33,7 +34,12 @@ export interface EngineOptions {
 
 export type Command =
   | { type: 'addGuest'; guest: number; spec: GuestSpec }
-  | { type: 'setResolvers'; servers: string[]; options: ResolverOptions; search: string[] }
+  /** What is given holds from now on, also for what is open; flows go on. Limits are those of what is opened from now on. */
+  | { type: 'updateGuest'; guest: number; policy?: PolicySpec; limits?: Partial<Limits> }
+  /** Its flows are reset to both sides, and everything it had is given back. */
+  | { type: 'removeGuest'; guest: number }
+  /** May come before the guest. */
+  | { type: 'setResolvers'; guest: number; servers: string[]; options: ResolverOptions; search: string[] }
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */
   | { type: 'watchFd'; fd: number; name: string; data: boolean }
   | { type: 'snapshot'; guest: number; request: number }
@@ -68,6 +74,9 @@ export type Event =
   | { type: 'guestReady'; guest: number; link: LinkInfo; notes: string[]; networks: string[] }
   /** `error` is a positive errno, or 0; `message` one line. */
   | { type: 'guestFailed'; guest: number; step: DeviceStep; error: number; message: string }
+  /** Answers to `updateGuest` and `removeGuest`. `reason`: one line, empty when it was done. */
+  | { type: 'guestUpdated'; guest: number; reason: string }
+  | { type: 'guestRemoved'; guest: number; existed: boolean }
   /** The link is gone for good (device deleted, namespace destroyed). */
   | { type: 'linkGone'; guest: number; reason: string }
   | { type: 'fdEvent'; fd: number; name: string }

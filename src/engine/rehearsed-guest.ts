@@ -309,12 +309,13 @@ class Stage {
       report: () => undefined,
       log: () => undefined,
       onError: fail,
+      touched: () => undefined,
       linkGone: () => undefined,
     };
     const link = new TapLink(fd, properties, own);
     try {
       const info = { name: '', medium: 'ethernet', mtu: MTU, txQueueLen: 500 } as const;
-      return new Guest(0, own, SPEC, { link, info, notes: [] });
+      return new Guest(own, SPEC, { link, info, notes: [] });
     } catch (error) {
       link.close();
       throw error;

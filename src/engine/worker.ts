@@ -53,7 +53,19 @@ const FEW_DESCRIPTORS = 128;
 
 type LogLevel = Extract<Event, { type: 'log' }>['level'];
 /** What is the same for all guests. */
-type SharedServices = Omit<EngineServices, 'names' | 'report' | 'log' | 'onError' | 'linkGone'>;
+type SharedServices = Omit<
+  EngineServices,
+  'limits' | 'resolvers' | 'search' | 'names' | 'touched' | 'report' | 'log' | 'onError' | 'linkGone'
+>;
+
+/** What is kept of a guest beside it: what it has been told before it is there, and what may change while it is. */
+interface GuestState {
+  readonly limits: Limits;
+  readonly resolvers: Resolvers;
+  readonly search: SearchDomains;
+  /** It is among those that have something to settle. */
+  isTouched: boolean;
+}
 
 const port = parentPort;
 if (port === null) throw new Error('the engine runs in a worker thread');
@@ -78,6 +90,12 @@ class Engine {
   readonly #guests = new Map<number, Guest>();
   /** By guest: the link that its start waits for. */
   readonly #pending = new Map<number, PendingLink>();
+  readonly #states = new Map<number, GuestState>();
+  /** Guests that have something to settle at the end of the turn. Counts instead of lengths, as in the loop. */
+  #touched: number[] = [];
+  #settling: number[] = [];
+  #touchedCount = 0;
+  readonly #limits: Limits;
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
@@ -87,6 +105,7 @@ class Engine {
   readonly #seenErrors = new Set<string>();
 
   constructor(limits: Limits) {
+    this.#limits = limits;
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE), firstPage);
     this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
@@ -114,10 +133,7 @@ class Engine {
       clock: this.#loop.clock,
       rng,
       hash: new HalfSipHash(rng.u32(), rng.u32()),
-      limits,
       descriptors,
-      resolvers: new Resolvers(),
-      search: new SearchDomains(),
       hostRoutes,
       refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn, this.#loop.mayConcern(routesToken)),
       newFlowId: () => flowNumbers.next(),
@@ -136,7 +152,7 @@ class Engine {
       (guest, request, flows, more) => post({ type: 'flows', guest, request, flows, more }),
     );
     this.#rehearsal = new Rehearsal(this.#loop.timers, this.#loop.clock, () =>
-      rehearse({ ...this.#shared, log }),
+      rehearse({ ...this.#shared, limits, log }),
     );
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
@@ -151,7 +167,7 @@ class Engine {
     this.#readMailbox();
     while (Atomics.load(stop, 0) === 0) {
       const events = this.#loop.turn();
-      for (const guest of this.#guests.values()) this.#endTurn(guest);
+      if (this.#touchedCount > 0) this.#endTurns();
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
     }
     this.#rehearsal.close();
@@ -161,15 +177,30 @@ class Engine {
 
   /** Only that, at once. */
   rehearse(): void {
-    const steps = rehearse({ ...this.#shared, log });
+    const steps = rehearse({ ...this.#shared, limits: this.#limits, log });
     while (steps.next().done !== true);
   }
 
-  #endTurn(guest: Guest): void {
+  #endTurns(): void {
+    const guests = this.#touched;
+    const count = this.#touchedCount;
+    // Two lists in turn: whoever is touched meanwhile has another turn.
+    this.#touched = this.#settling;
+    this.#settling = guests;
+    this.#touchedCount = 0;
+    for (let i = 0; i < count; i++) {
+      this.#endTurn(guests[i] as number);
+    }
+  }
+
+  #endTurn(guest: number): void {
+    const state = this.#states.get(guest);
+    if (state === undefined) return;
+    state.isTouched = false;
     try {
-      guest.endTurn();
+      this.#guests.get(guest)?.endTurn();
     } catch (error) {
-      this.#onError(error, guest.number);
+      this.#onError(error, guest);
     }
   }
 
@@ -188,8 +219,13 @@ class Engine {
         this.#addGuest(command);
         return;
       case 'setResolvers':
-        this.#shared.resolvers.set(command.servers, command.options);
-        this.#shared.search.set(command.search);
+        this.#setResolvers(command);
+        return;
+      case 'updateGuest':
+        this.#updateGuest(command);
+        return;
+      case 'removeGuest':
+        this.#removeGuest(command.guest);
         return;
       case 'watchFd':
         this.#watch(command);
@@ -258,6 +294,51 @@ class Engine {
     if (pending !== null) this.#pending.set(guest, pending);
   }
 
+  #updateGuest({ guest, policy, limits }: Extract<Command, { type: 'updateGuest' }>): void {
+    let reason = this.#guests.has(guest) ? '' : `there is no guest ${guest}`;
+    try {
+      if (policy !== undefined) this.#guests.get(guest)?.setPolicy(policy);
+      if (reason === '' && limits !== undefined) Object.assign(this.#stateOf(guest).limits, limits);
+    } catch (error) {
+      reason = error instanceof Error ? error.message : String(error);
+    }
+    post({ type: 'guestUpdated', guest, reason });
+  }
+
+  #removeGuest(guest: number): void {
+    const existed = this.#guests.has(guest) || this.#pending.has(guest);
+    this.#pending.get(guest)?.close();
+    this.#pending.delete(guest);
+    try {
+      this.#guests.get(guest)?.remove();
+    } catch (error) {
+      this.#onError(error, guest);
+    }
+    this.#guests.delete(guest);
+    this.#states.delete(guest);
+    post({ type: 'guestRemoved', guest, existed });
+  }
+
+  #setResolvers({ guest, servers, options, search }: Extract<Command, { type: 'setResolvers' }>): void {
+    const state = this.#stateOf(guest);
+    state.resolvers.set(servers, options);
+    state.search.set(search);
+  }
+
+  #stateOf(guest: number): GuestState {
+    let state = this.#states.get(guest);
+    if (state === undefined) {
+      state = {
+        limits: { ...this.#limits },
+        resolvers: new Resolvers(),
+        search: new SearchDomains(),
+        isTouched: false,
+      };
+      this.#states.set(guest, state);
+    }
+    return state;
+  }
+
   #failed(guest: number, error: unknown): void {
     const [step, errno] = error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
     const message = error instanceof Error ? error.message : String(error);
@@ -269,7 +350,7 @@ class Engine {
     let guest: Guest;
     try {
       link = withCapture(link, spec, this.#slab, services);
-      guest = new Guest(number, services, spec, { ...opened, link });
+      guest = new Guest(services, spec, { ...opened, link });
     } catch (error) {
       link.close();
       this.#failed(number, error);
@@ -287,8 +368,16 @@ class Engine {
   /** What is the guest's own, and what says of it whose it is, beside what all share. */
   #servicesOf(guest: number): EngineServices {
     const { clock, timers } = this.#shared;
+    const state = this.#stateOf(guest);
+    const { limits, resolvers, search } = state;
     return {
       ...this.#shared,
+      ...{ limits, resolvers, search },
+      touched: () => {
+        if (state.isTouched) return;
+        state.isTouched = true;
+        this.#touched[this.#touchedCount++] = guest;
+      },
       names: new HostNames(
         (request, label, hostPort, protocol) =>
           post({ type: 'resolveHost', guest, request, label, port: hostPort, protocol }),

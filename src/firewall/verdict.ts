@@ -81,14 +81,15 @@ export interface PolicySpec {
 const NAT64_RULE_BITS = 97;
 
 export class Policy {
-  readonly #allow: RuleSet;
-  readonly #deny: RuleSet;
-  readonly #reserved: AddressSet;
+  #allow!: RuleSet;
+  #deny!: RuleSet;
+  #reserved!: AddressSet;
   /** Kind of each entry of #reserved. */
-  readonly #reservedKind: readonly ReservedKind[];
+  #reservedKind: readonly ReservedKind[] = [];
   readonly #hosts: HostRouteTable;
-  readonly #openHost: boolean;
-  readonly #openRouting: boolean;
+  #openHost = false;
+  #openRouting = false;
+  #changes = 0;
   readonly #inner = new IpAddress();
 
   /**
@@ -96,45 +97,31 @@ export class Policy {
    * @throws RuleError or RangeError when the data is not usable
    */
   constructor(spec: PolicySpec, hosts: HostRouteTable = new HostRouteTable()) {
-    this.#allow = new RuleSet(spec.allow);
-    this.#deny = new RuleSet(spec.deny);
     this.#hosts = hosts;
+    this.set(spec);
+  }
+
+  /**
+   * From now on it says what `spec` does.
+   * @throws RuleError or RangeError when the data is not usable; nothing has changed then
+   */
+  set(spec: PolicySpec): void {
+    const allow = new RuleSet(spec.allow);
+    const deny = new RuleSet(spec.deny);
+    const [reserved, kinds] = reservedOf(spec);
+    this.#allow = allow;
+    this.#deny = deny;
+    this.#reserved = reserved;
+    this.#reservedKind = kinds;
+    this.#changes++;
     this.#openHost = spec.enableHost || spec.defaultAllow === true;
     this.#openRouting = spec.enableRouting || spec.defaultAllow === true;
-
-    const prefixes: Prefix[] = [];
-    const kinds: ReservedKind[] = [];
-    for (const range of reservedRanges) {
-      prefixes.push(parsePrefix(range.prefix));
-      kinds.push(range.kind);
-    }
-    for (const network of spec.guestNetworks) {
-      const prefix = compilePrefix(network);
-      prefixes.push(prefix);
-      kinds.push('local');
-      // RFC 1122 §3.2.1.3 (a, d): the network itself and its broadcast address. RFC 3021 /31 links have neither.
-      if (!prefix.address.isV4 || prefix.bits > 126) continue;
-      const { w3 } = prefix.address;
-      const broadcast = (w3 | (0xffffffff >>> (prefix.bits - 96))) >>> 0;
-      prefixes.push({ address: new IpAddress().setV4(w3), bits: 128 });
-      prefixes.push({ address: new IpAddress().setV4(broadcast), bits: 128 });
-      kinds.push('group', 'group');
-    }
-    for (const range of spec.closed ?? []) {
-      prefixes.push(compilePrefix(range));
-      kinds.push('embedded');
-    }
-    this.#reserved = new AddressSet(prefixes);
-    const byEntry: ReservedKind[] = [];
-    kinds.forEach((kind, index) => {
-      byEntry[this.#reserved.entryOf[index]!] = kind;
-    });
-    this.#reservedKind = byEntry;
   }
 
   /** A verdict may be used again as long as this is the same. */
   get version(): number {
-    return this.#hosts.version;
+    // Both only grow, so no sum comes twice.
+    return this.#hosts.version + this.#changes;
   }
 
   /** Judges one destination. `port` in host order, 0 for ICMP. Allocates nothing and does not keep `dst`. */
@@ -189,6 +176,38 @@ export class Policy {
     // Both writings have the IPv4 address in the last word, so lengths of prefixes mean the same.
     return writing !== null && this.#allow.matches(proto, writing, port, Math.max(minBits, NAT64_RULE_BITS));
   }
+}
+
+/** The ranges that no broad rule opens, and the kind of each entry. */
+function reservedOf(spec: PolicySpec): [AddressSet, ReservedKind[]] {
+  const prefixes: Prefix[] = [];
+  const kinds: ReservedKind[] = [];
+  for (const range of reservedRanges) {
+    prefixes.push(parsePrefix(range.prefix));
+    kinds.push(range.kind);
+  }
+  for (const network of spec.guestNetworks) {
+    const prefix = compilePrefix(network);
+    prefixes.push(prefix);
+    kinds.push('local');
+    // RFC 1122 §3.2.1.3 (a, d): the network itself and its broadcast address. RFC 3021 /31 links have neither.
+    if (!prefix.address.isV4 || prefix.bits > 126) continue;
+    const { w3 } = prefix.address;
+    const broadcast = (w3 | (0xffffffff >>> (prefix.bits - 96))) >>> 0;
+    prefixes.push({ address: new IpAddress().setV4(w3), bits: 128 });
+    prefixes.push({ address: new IpAddress().setV4(broadcast), bits: 128 });
+    kinds.push('group', 'group');
+  }
+  for (const range of spec.closed ?? []) {
+    prefixes.push(compilePrefix(range));
+    kinds.push('embedded');
+  }
+  const reserved = new AddressSet(prefixes);
+  const byEntry: ReservedKind[] = [];
+  kinds.forEach((kind, index) => {
+    byEntry[reserved.entryOf[index]!] = kind;
+  });
+  return [reserved, byEntry];
 }
 
 /** Rules, and networks, written out in `describePolicy`; more are counted. */

@@ -104,3 +104,20 @@ test('review H-1: no number of a guest, a forward or a flow is used twice in a s
   assert.equal(taken.size, most);
   assert.equal(Math.min(...[...taken].slice(0, 2)), 1);
 });
+
+test('review H-1: a guest is changed and ended by its client, and told how that went', async () => {
+  const { sent, client } = make();
+  const changing = client.update({ limits: { tcpMaxFlows: 5 } });
+  const failing = client.update({});
+  const ending = client.remove();
+  assert.deepEqual(
+    sent.map(({ type }) => type),
+    ['updateGuest', 'updateGuest', 'removeGuest'],
+  );
+  client.receive({ type: 'guestUpdated', guest: 1, reason: '' });
+  client.receive({ type: 'guestUpdated', guest: 1, reason: 'no such address' });
+  client.receive({ type: 'guestRemoved', guest: 1, existed: true });
+  await changing;
+  await assert.rejects(failing, /no such address/);
+  assert.equal(await ending, true);
+});

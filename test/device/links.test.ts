@@ -30,6 +30,7 @@ class Bench implements LinkOwner {
     poller: this.loop,
     clock: this.loop.clock,
     frames: new FrameIo(this.slab, this.memory),
+    touched: () => undefined,
     log: (_, message) => this.logs.push(message),
   };
   readonly logs: string[] = [];

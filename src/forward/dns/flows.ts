@@ -148,12 +148,13 @@ export class DnsFlows extends TimerNode implements DnsAskerOwner {
     this.#asker.flush();
   }
 
-  /** The guest is gone: nobody waits for answers over UDP any more. */
+  /** The guest is gone: nobody waits for answers any more. */
   close(): void {
     const { waiting, lingering } = this.#queries;
     while (waiting.size > 0) this.end(waiting.first);
     while (lingering.size > 0) this.end(lingering.first);
     this.#asker.close();
+    this.#streams.close();
     this.context.timers.cancel(this);
   }
 

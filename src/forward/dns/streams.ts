@@ -179,6 +179,12 @@ export class DnsStreams {
     return guests;
   }
 
+  /** The guest is gone: every connection ends. */
+  close(): void {
+    for (let stream = this.#lru.oldest; stream !== null; stream = this.#lru.oldest)
+      (stream as DnsStream).close();
+  }
+
   touch(stream: DnsStream): void {
     this.#lru.touch(stream);
   }

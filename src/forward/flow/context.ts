@@ -59,6 +59,8 @@ export interface FlowContext {
   newFlowId(): number;
   readonly reports: FlowReports;
   readonly denials: Denials;
+  /** There is something to settle at the end of the turn. */
+  touched(): void;
   /** An exception that must not end more than the flow that met it: it is logged once for each place. */
   onError(error: unknown): void;
   log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>): void;

@@ -42,7 +42,7 @@ interface Told {
 
 export class Denials extends TimerNode {
   readonly #services: DenialServices;
-  readonly #mode: GuestBehavior['denials'];
+  #mode: GuestBehavior['denials'];
   /** With `all`: whether one more may be told. */
   readonly #mayTellFlow: () => boolean;
   readonly #told = new Map<RefusalReason, Told>();
@@ -114,7 +114,20 @@ export class Denials extends TimerNode {
     return untold;
   }
 
+  /** The guest is gone; what was not told is counted now. */
+  close(): void {
+    this.#services.timers.cancel(this);
+    this.#mode = 'never';
+    this.#tellCounts(Number.POSITIVE_INFINITY);
+  }
+
   onTimer(nowMs: number): void {
+    this.#tellCounts(nowMs);
+    if (this.deadline !== Number.POSITIVE_INFINITY) this.#services.timers.update(this);
+  }
+
+  /** Tell the counts of those that are over at `nowMs`; `deadline` says when to look again. */
+  #tellCounts(nowMs: number): void {
     this.deadline = Number.POSITIVE_INFINITY;
     for (const told of this.#told.values()) {
       if (told.untold === 0) continue;
@@ -125,6 +138,5 @@ export class Denials extends TimerNode {
       this.#services.report({ type: 'refusalsLeftOut', reason: told.reason, count: told.untold });
       told.untold = 0;
     }
-    if (this.deadline !== Number.POSITIVE_INFINITY) this.#services.timers.update(this);
   }
 }

@@ -50,6 +50,12 @@ export class FlowReports extends TimerNode {
     this.#services.report(event);
   }
 
+  /** The guest is gone; what was left out is said now. */
+  close(): void {
+    this.#services.timers.cancel(this);
+    if (this.#leftOut > 0) this.onTimer(0);
+  }
+
   onTimer(_nowMs: number): void {
     this.#services.report({ type: 'flowsLeftOut', flows: this.#leftOut });
     this.#leftOut = 0;

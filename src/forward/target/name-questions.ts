@@ -60,6 +60,12 @@ export class HostNames extends TimerNode {
     question.waiter.onResolved(end, reason);
   }
 
+  /** The guest is gone: nobody waits any more. */
+  close(): void {
+    this.#questions.clear();
+    this.#timers.cancel(this);
+  }
+
   onTimer(nowMs: number): void {
     for (const [request, question] of this.#questions) {
       if (question.deadline > nowMs) break;

@@ -155,12 +155,28 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   /** The guest is gone: every flow ends. */
   close(): void {
     this.locals.close();
+    for (const flow of this.#all()) flow.leave();
+    this.#timeWait.clear();
+  }
+
+  /** Cut every flow: RST to both sides. */
+  cutAll(): void {
+    for (const flow of this.#all()) {
+      try {
+        flow.abort();
+      } catch (error) {
+        this.context.onError(error);
+      }
+    }
+  }
+
+  /** Apart from the table, which changes as they end. */
+  #all(): TcpFlow[] {
     const flows: TcpFlow[] = [];
     this.#table.forEach((flow) => {
       flows.push(flow);
     });
-    for (const flow of flows) flow.leave();
-    this.#timeWait.clear();
+    return flows;
   }
 
   hasRoom(): boolean {
@@ -219,6 +235,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   touch(flow: TcpFlow): void {
     if (flow.touched) return;
     flow.touched = true;
+    if (this.#touchedCount === 0) this.context.touched();
     this.#touched[this.#touchedCount++] = flow;
   }
 

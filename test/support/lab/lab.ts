@@ -203,6 +203,7 @@ export class Lab {
       refreshHostRoutes: () => true,
       log: (level, message) => this.logs.push({ level, message }),
       onError: (error) => this.errors.push(error),
+      touched: () => undefined,
       linkGone: (reason) => {
         this.linkGone = reason;
       },
@@ -219,7 +220,7 @@ export class Lab {
       txQueueLen: 1000,
       ...options.device,
     };
-    this.guest = new engine.Guest(1, services, guestSpec(options), {
+    this.guest = new engine.Guest(services, guestSpec(options), {
       link: new engine.TapLink(this.device.fd, device, services),
       info: { name: 'tap0', ...device },
       notes: [],
