@@ -6,7 +6,7 @@ import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { parseRuleList } from '../../src/cli/rule.ts';
-import { defaultBehavior, defaultLimits } from '../../src/config.ts';
+import { defaultLimits } from '../../src/config.ts';
 import { EventLoop } from '../../src/engine/event-loop.ts';
 import { HostRouteTable } from '../../src/firewall/host-routes.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
@@ -23,6 +23,7 @@ import { Resolvers } from '../../src/forward/target/resolvers.ts';
 import { TcpFlows } from '../../src/forward/tcp/flows.ts';
 import { UdpFlows } from '../../src/forward/udp/flows.ts';
 import type { IoHandler, Poller } from '../../src/loop.ts';
+import { profiles } from '../../src/profiles.ts';
 import type { IngressHandler } from '../../src/stack/link/ingress-parts.ts';
 import type { Packet } from '../../src/stack/link/packet.ts';
 import { Solicitor } from '../../src/stack/neighbor/solicitor.ts';
@@ -151,7 +152,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     resolvers: new Resolvers(),
     names: new HostNames(() => {}, clock, loop.timers),
     remoteForwards: new RemoteForwards(own),
-    behavior: defaultBehavior,
+    behavior: profiles.tslirp,
     source4: null,
     source6: null,
     outboundInterface: '',

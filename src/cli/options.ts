@@ -11,7 +11,6 @@ import {
   type AddressPlan,
   type AttachTarget,
   type Config,
-  defaultBehavior,
   defaultLimits,
   defaultNames,
   defaultSetup,
@@ -19,6 +18,7 @@ import {
 } from '../config.ts';
 import { parsePrefix } from '../firewall/prefix.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
+import { profiles } from '../profiles.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
 import { addressPlan, badValue, decimal, MTU_MIN_IPV6, STANDARD_OUTPUT, UsageError } from './values.ts';
@@ -134,8 +134,8 @@ function toInvocation(options: ServeOptions, target: Config['target']): Invocati
       },
       behavior:
         options.flowLog === undefined
-          ? defaultBehavior
-          : { ...defaultBehavior, flowEvents: true, denials: 'all' },
+          ? profiles.tslirp
+          : { ...profiles.tslirp, flowEvents: true, denials: 'all' },
       congestion: options.congestion,
       source4: options.sourceIpv4 ?? '',
       source6: options.sourceIpv6 ?? '',

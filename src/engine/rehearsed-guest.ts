@@ -6,7 +6,7 @@
  *
  * Anything that does not go as it should ends it: it is not needed. Pings may be forbidden, and are left out then.
  */
-import { defaultAddresses, defaultBehavior, type GuestSpec } from '../config.ts';
+import { defaultAddresses, type GuestSpec } from '../config.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { TapLink } from '../device/tap-link.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
@@ -16,6 +16,7 @@ import { FlowScratch } from '../forward/flow/scratch.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
 import { Resolvers } from '../forward/target/resolvers.ts';
 import type { IoHandler } from '../loop.ts';
+import { profiles } from '../profiles.ts';
 import { StackScratch } from '../stack/buffer/scratch.ts';
 import { Slab } from '../stack/buffer/slab.ts';
 import { Packet } from '../stack/link/packet.ts';
@@ -84,7 +85,7 @@ const SPEC: Omit<GuestSpec, 'device'> = {
     deny: [],
     guestNetworks: [],
   },
-  behavior: { ...defaultBehavior, gatewayIsLoopback: true },
+  behavior: { ...profiles.tslirp, gatewayIsLoopback: true },
   congestion: 'auto',
   source4: '',
   source6: '',

@@ -4,10 +4,11 @@ import { describe, test } from 'node:test';
 import { FlowLog, refusalOf } from '../../src/app/flow-log.ts';
 import { RefusalLog } from '../../src/app/refusal-log.ts';
 import { parseRuleList } from '../../src/cli/rule.ts';
-import { defaultAddresses, defaultBehavior, type Endpoint } from '../../src/config.ts';
+import { defaultAddresses, type Endpoint } from '../../src/config.ts';
 import { RefusalText } from '../../src/control/refusal-text.ts';
 import type { FlowEvent, Refusal, RefusalReason } from '../../src/engine/messages.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
+import { profiles } from '../../src/profiles.ts';
 
 const ECONNREFUSED = 111;
 const ETIMEDOUT = 110;
@@ -26,7 +27,7 @@ function text(deny = ''): RefusalText {
         { address: 'fd00::', bits: 64 },
       ],
     },
-    behavior: defaultBehavior,
+    behavior: profiles.tslirp,
     congestion: 'auto',
     source4: '',
     source6: '',

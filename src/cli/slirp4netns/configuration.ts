@@ -11,7 +11,6 @@ import {
   type AddressPlan,
   type Config,
   defaultAddresses,
-  defaultBehavior,
   defaultLimits,
   defaultNames,
   defaultSetup,
@@ -19,6 +18,7 @@ import {
 } from '../../config.ts';
 import { parsePrefix } from '../../firewall/prefix.ts';
 import { type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
+import { profiles } from '../../profiles.ts';
 import { parseRuleList } from '../rule.ts';
 import type { Options } from './options.ts';
 import { macAddress, networkPlan, outboundAddress } from './values.ts';
@@ -74,12 +74,8 @@ export function configuration(options: Options): Config {
         }),
       },
       behavior: {
-        ...defaultBehavior,
+        ...profiles.slirp4netns,
         gatewayIsLoopback: !options.disableHostLoopback,
-        ownPorts: 'unreachable',
-        dnsAddressesWithoutDns: 'outside',
-        sourceTowardsLoopback: true,
-        listenAhead: false,
       },
       congestion: 'auto',
       source4,

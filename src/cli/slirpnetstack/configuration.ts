@@ -5,19 +5,10 @@
  * One difference is on purpose: an -allow entry opens a reserved range only when it lies inside that range (see
  * firewall/verdict). There, `-allow=0.0.0.0/0` would open the host's loopback.
  */
-import {
-  type Config,
-  defaultAddresses,
-  defaultBehavior,
-  defaultLimits,
-  defaultSetup,
-  noFlowLog,
-} from '../../config.ts';
+import { type Config, defaultAddresses, defaultLimits, defaultSetup, noFlowLog } from '../../config.ts';
 import { parsePrefix } from '../../firewall/prefix.ts';
+import { profiles } from '../../profiles.ts';
 import type { Options } from './options.ts';
-
-/** As the original's link has it. */
-const MAC = '70:71:aa:4b:29:aa';
 
 /** Without forwards: their names are resolved and they are opened one after the other. */
 export function configuration(options: Options): Config {
@@ -40,22 +31,9 @@ export function configuration(options: Options): Config {
         closed: [{ address: '64:ff9b::', bits: 96 }],
       },
       behavior: {
-        ...defaultBehavior,
-        ownPorts: 'denied',
-        echo: 'local',
-        proxyNeighbors: true,
-        udpMapping: 'connected',
+        ...profiles.slirpnetstack,
         // Even a quiet program tells of names that cannot be found.
         flowEvents: !options.quiet || namedTarget,
-        // The original says nothing of those.
-        denials: 'never',
-        mac: MAC,
-        sharedMac: true,
-        anySource: true,
-        askForGuest: true,
-        unresolved: 'end',
-        listenAhead: false,
-        sourceTowardsLoopback: true,
       },
       congestion: 'auto',
       source4: options.source4,

@@ -1,7 +1,8 @@
 /** What every flow of a guest needs: its stack, its policy, and the engine's services behind small interfaces. */
-import type { GuestBehavior, Limits } from '../../config.ts';
+import type { Limits } from '../../config.ts';
 import type { Policy } from '../../firewall/verdict.ts';
 import type { Clock, Poller, Timers } from '../../loop.ts';
+import type { GuestBehavior } from '../../profiles.ts';
 import type { Slab } from '../../stack/buffer/slab.ts';
 import type { Counters } from '../../stack/counters.ts';
 import type { HalfSipHash } from '../../stack/half-sip-hash.ts';

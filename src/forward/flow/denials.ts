@@ -5,9 +5,10 @@
  *
  * A refusal that is not told costs a clock that is read already, a comparison and an addition.
  */
-import type { GuestBehavior } from '../../config.ts';
+
 import { Verdict } from '../../firewall/verdict.ts';
 import { type Clock, TimerNode, type Timers } from '../../loop.ts';
+import type { GuestBehavior } from '../../profiles.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { FlowInfo, Refusal, RefusalReason, RefusalsLeftOut } from './info.ts';

@@ -1,7 +1,7 @@
 /** What the control plane is told of refusals and failures, and how often. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultBehavior, type GuestBehavior } from '../../../src/config.ts';
+import { type GuestBehavior, profiles } from '../../../src/profiles.ts';
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { ECONNREFUSED, ENETUNREACH } from '../../../src/sys/errno.ts';
 import { localForward, remoteForward } from '../../support/forward-specs.ts';
@@ -26,7 +26,7 @@ import {
 const OUTSIDE = '192.0.2.1';
 
 function newLab(behavior: Partial<GuestBehavior> = {}, options: LabOptions = {}): Lab {
-  return new Lab({ guest: { behavior: { ...defaultBehavior, ...behavior } }, ...options });
+  return new Lab({ guest: { behavior: { ...profiles.tslirp, ...behavior } }, ...options });
 }
 
 /** As one line each. */

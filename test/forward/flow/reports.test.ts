@@ -1,7 +1,7 @@
 /** How many flows the control plane is told of, when a guest opens more than anybody wants to read (R-04). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { defaultBehavior } from '../../../src/config.ts';
+import { profiles } from '../../../src/profiles.ts';
 import { Lab } from '../../support/lab/lab.ts';
 import { ALLOWED4, udp } from '../../support/lab/packets.ts';
 
@@ -10,7 +10,7 @@ const AT_ONCE = 5000;
 const PER_SECOND = 1000;
 
 function newLab(): Lab {
-  return new Lab({ guest: { behavior: { ...defaultBehavior, flowEvents: true } } });
+  return new Lab({ guest: { behavior: { ...profiles.tslirp, flowEvents: true } } });
 }
 
 /** A mapping for each of `count` ports from `first` on. */
@@ -48,7 +48,7 @@ test('R-04: a flood of flows is told of up to a limit, wholly or not at all, and
 
 test('R-04: flows that fail to open are told of up to the same limit', () => {
   const lab = new Lab({
-    guest: { behavior: { ...defaultBehavior, flowEvents: true, udpMapping: 'connected' } },
+    guest: { behavior: { ...profiles.tslirp, flowEvents: true, udpMapping: 'connected' } },
   });
   lab.kernel.fault = (name) => (name === 'connect' ? -111 : undefined);
   open(lab, 10_000, AT_ONCE + 100);

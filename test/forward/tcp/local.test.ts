@@ -4,8 +4,9 @@ import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { defaultBehavior, type ForwardSpec } from '../../../src/config.ts';
+import type { ForwardSpec } from '../../../src/config.ts';
 import type { FlowInfo } from '../../../src/forward/flow/info.ts';
+import { profiles } from '../../../src/profiles.ts';
 import { localForward } from '../../support/forward-specs.ts';
 import type { ListenFile, StreamFile } from '../../support/lab/fake-kernel.ts';
 import { Lab, type LabOptions } from '../../support/lab/lab.ts';
@@ -41,7 +42,7 @@ class Bench {
   readonly listener: ListenFile;
 
   constructor(options: LabOptions = {}, forward: ForwardSpec = localForward(), known = true) {
-    this.lab = new Lab({ guest: { behavior: { ...defaultBehavior, flowEvents: true } }, ...options });
+    this.lab = new Lab({ guest: { behavior: { ...profiles.tslirp, flowEvents: true } }, ...options });
     this.lab.guest.addForward(1, forward);
     this.listener = this.lab.kernel.listeners[0] as ListenFile;
     if (known) this.lab.inject(arp({}));

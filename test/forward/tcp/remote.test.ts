@@ -1,7 +1,8 @@
 /** Remote TCP forwards, and what else a destination of the guest's may stand for, packet by packet. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultBehavior, type GuestBehavior, type GuestSpec, type HostTarget } from '../../../src/config.ts';
+import type { GuestSpec, HostTarget } from '../../../src/config.ts';
+import { type GuestBehavior, profiles } from '../../../src/profiles.ts';
 import { remoteForward } from '../../support/forward-specs.ts';
 import { Lab, Peer } from '../../support/lab/lab.ts';
 import {
@@ -23,7 +24,7 @@ const GATEWAY6 = 'fd00::2';
 const ANSWER_MS = 20_000;
 
 function labWith(behavior: Partial<GuestBehavior> = {}, guest: Partial<GuestSpec> = {}): Lab {
-  return new Lab({ guest: { behavior: { ...defaultBehavior, flowEvents: true, ...behavior }, ...guest } });
+  return new Lab({ guest: { behavior: { ...profiles.tslirp, flowEvents: true, ...behavior }, ...guest } });
 }
 
 function withForward(target: HostTarget, proxyHeader: 0 | 1 | 2 = 0, port = 80): Lab {

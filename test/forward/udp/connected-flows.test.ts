@@ -1,8 +1,9 @@
 /** Remote UDP forwards and connected mappings, packet by packet, above the fake kernel. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultBehavior, type GuestBehavior, type HostEnd, type HostTarget } from '../../../src/config.ts';
+import type { HostEnd, HostTarget } from '../../../src/config.ts';
 import type { FlowInfo } from '../../../src/forward/flow/info.ts';
+import { type GuestBehavior, profiles } from '../../../src/profiles.ts';
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
 import {
   EACCES,
@@ -36,7 +37,7 @@ function withForward(
   target: HostTarget,
   options: { rpc?: boolean; behavior?: Partial<GuestBehavior> } = {},
 ): Lab {
-  const lab = new Lab({ guest: { behavior: { ...defaultBehavior, ...options.behavior } } });
+  const lab = new Lab({ guest: { behavior: { ...profiles.tslirp, ...options.behavior } } });
   lab.guest.addForward(1, remoteForward({ protocol: 'udp', bind, target, rpc: options.rpc ?? false }));
   return lab;
 }
@@ -430,7 +431,7 @@ describe('remote UDP forwards to a unix socket', () => {
 });
 
 describe('connected mapping', () => {
-  const behavior = { ...defaultBehavior, udpMapping: 'connected' as const };
+  const behavior = { ...profiles.tslirp, udpMapping: 'connected' as const };
 
   test('one connected socket for each destination, which alone may answer', () => {
     const lab = new Lab({ guest: { behavior } });
@@ -561,7 +562,7 @@ describe('flows of mappings and pings', () => {
 for (const mapping of ['endpointIndependent', 'connected'] as const) {
   describe(`${mapping} mapping: sending`, () => {
     const lab = (options: LabOptions = {}): Lab =>
-      new Lab({ guest: { behavior: { ...defaultBehavior, udpMapping: mapping } }, ...options });
+      new Lab({ guest: { behavior: { ...profiles.tslirp, udpMapping: mapping } }, ...options });
 
     test('the guest’s hop limit goes on where it counts hops, and only there (traceroute)', () => {
       for (const [dst, level, name] of [

@@ -1,8 +1,8 @@
 /** Routed UDP with one socket for each of the guest's ports, packet by packet, above the fake kernel. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultBehavior, type GuestBehavior } from '../../../src/config.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../../../src/forward/flow/set.ts';
+import { type GuestBehavior, profiles } from '../../../src/profiles.ts';
 import { EACCES, ECONNREFUSED, EHOSTUNREACH, EINTR, ENETUNREACH, EPERM } from '../../../src/sys/errno.ts';
 import { assertAnswersInOrder } from '../../support/lab/answers.ts';
 import { Lab, type LabOptions } from '../../support/lab/lab.ts';
@@ -18,7 +18,7 @@ import {
 } from '../../support/lab/packets.ts';
 
 function labWith(behavior: Partial<GuestBehavior>, options: LabOptions = {}): Lab {
-  const lab = new Lab({ guest: { behavior: { ...defaultBehavior, ...behavior } }, ...options });
+  const lab = new Lab({ guest: { behavior: { ...profiles.tslirp, ...behavior } }, ...options });
   lab.mayReach = () => true;
   return lab;
 }
@@ -89,7 +89,7 @@ describe('our own addresses', () => {
     test(`the DNS address without a DNS service is ${dnsAddressesWithoutDns}`, () => {
       for (const dst of ['10.0.2.3', 'fd00::3']) {
         const lab = new Lab({
-          guest: { dns: false, behavior: { ...defaultBehavior, dnsAddressesWithoutDns } },
+          guest: { dns: false, behavior: { ...profiles.tslirp, dnsAddressesWithoutDns } },
           allow: ['any://10.0.2.3', 'any://[fd00::3]', 'any://198.51.100.0/24'],
         });
         lab.mayReach = () => true;

@@ -4,8 +4,9 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { defaultBehavior, type LocalForwardSpec } from '../../../src/config.ts';
+import type { LocalForwardSpec } from '../../../src/config.ts';
 import type { FlowEvent, FlowInfo } from '../../../src/forward/flow/info.ts';
+import { profiles } from '../../../src/profiles.ts';
 import { localForward } from '../../support/forward-specs.ts';
 import type { DatagramFile } from '../../support/lab/fake-kernel.ts';
 import { Lab, type LabOptions } from '../../support/lab/lab.ts';
@@ -37,7 +38,7 @@ interface Opened {
 }
 
 function open(spec: Partial<LocalForwardSpec> = {}, options: LabOptions = {}): Opened {
-  const behavior = { ...defaultBehavior, flowEvents: true };
+  const behavior = { ...profiles.tslirp, flowEvents: true };
   const lab = new Lab({ guest: { behavior }, ...options });
   // The clients are who may be answered.
   lab.mayReach = () => true;

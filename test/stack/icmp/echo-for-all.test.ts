@@ -1,12 +1,12 @@
 /** Echo requests to every address, answered by the stack itself (`GuestBehavior.echo: 'local'`). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { defaultBehavior } from '../../../src/config.ts';
+import { profiles } from '../../../src/profiles.ts';
 import { Lab } from '../../support/lab/lab.ts';
 import { echo, pattern } from '../../support/lab/packets.ts';
 
 function lab(): Lab {
-  return new Lab({ guest: { behavior: { ...defaultBehavior, echo: 'local' } } });
+  return new Lab({ guest: { behavior: { ...profiles.tslirp, echo: 'local' } } });
 }
 
 describe("echo: 'local'", () => {

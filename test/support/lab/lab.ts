@@ -15,7 +15,6 @@ import { parseRuleEntry } from '../../../src/cli/rule.ts';
 import {
   type AddressPlan,
   defaultAddresses,
-  defaultBehavior,
   defaultLimits,
   type GuestSpec,
   type Limits,
@@ -34,6 +33,7 @@ import type {
   Refusal,
   RefusalsLeftOut,
 } from '../../../src/forward/flow/info.ts';
+import { profiles } from '../../../src/profiles.ts';
 import { StackScratch } from '../../../src/stack/buffer/scratch.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
@@ -681,7 +681,7 @@ function guestSpec(options: LabOptions): Omit<GuestSpec, 'device'> {
       ],
       ...options.policy,
     } as PolicySpec,
-    behavior: { ...defaultBehavior },
+    behavior: { ...profiles.tslirp },
     congestion: 'none',
     source4: '',
     source6: '',
