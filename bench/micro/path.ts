@@ -118,12 +118,13 @@ export function pathCases(): CaseGroup {
     pieces: number,
   ): Case => ({
     group,
-    name: `Egress.sendTcp: ${name}`,
+    name: `Egress, TCP: ${name}`,
     run: () => {
-      const { parts } = from.egress;
-      parts.count = 0;
-      for (let i = 0; i < pieces; i++) parts.add(at + (i * length) / pieces, length / pieces);
-      keep(from.egress.sendTcp(src, dst, h, length, MSS));
+      const out = from.egress.beginTcp(src, dst, h);
+      for (let i = 0; i < pieces; i++) out.parts.add(at + (i * length) / pieces, length / pieces);
+      out.payloadLength = length;
+      if (length > MSS) out.segmentSize = MSS;
+      keep(from.egress.send());
     },
   });
 
@@ -183,14 +184,15 @@ export function pathCases(): CaseGroup {
       output('64 KiB in 5 pieces, IPv6', stack, payload, remote6, guest6, SUPER_SEGMENT, 5),
       output('ACK', stack, payload, remote4, guest4, 0, 0),
       output('1,448 bytes, checksum computed', bare, barePayload, remote4, guest4, MSS, 1),
-      c('Egress.sendUdp: 1,400 bytes', () => {
-        keep(stack.egress.sendUdp(remote4, REMOTE_PORT, guest4, GUEST_PORT, payload, DATAGRAM));
+      c('Egress, UDP: 1,400 bytes', () => {
+        stack.egress.beginUdp(remote4, REMOTE_PORT, guest4, GUEST_PORT).add(payload, DATAGRAM);
+        keep(stack.egress.send());
       }),
-      c('Egress.sendUdpBatch: 32 × 1,400 bytes', () => {
-        const { parts } = stack.egress;
-        parts.count = 0;
-        for (let i = 0; i < 32; i++) parts.add(payload + i * DATAGRAM, DATAGRAM);
-        keep(stack.egress.sendUdpBatch(remote4, REMOTE_PORT, guest4, GUEST_PORT, 32 * DATAGRAM, DATAGRAM));
+      c('Egress, UDP: 32 × 1,400 bytes', () => {
+        const out = stack.egress.beginUdp(remote4, REMOTE_PORT, guest4, GUEST_PORT);
+        for (let i = 0; i < 32; i++) out.add(payload + i * DATAGRAM, DATAGRAM);
+        out.segmentSize = DATAGRAM;
+        keep(stack.egress.send());
       }),
       c('TapLink.transmit: ACK', () => keep(tap.transmit(ackFrame))),
       c('TapLink.transmit: 100 bytes', () => keep(tap.transmit(smallFrame))),

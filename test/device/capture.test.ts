@@ -198,15 +198,22 @@ class Bench {
     h.seq = 0x12345678;
     h.flags = TCP_ACK;
     h.window = 1000;
-    const { parts } = this.egress;
-    parts.count = 0;
+    const out = this.egress.beginTcp(src, dst, h);
     let at = this.payload;
     for (const length of pieces) {
-      parts.add(at, length);
+      out.add(at, length);
       // A gap, as between pages: the pieces do not follow each other in memory.
       at += length + 3;
     }
-    this.egress.sendTcp(src, dst, h, at - this.payload - 3 * pieces.length, mss);
+    if (out.payloadLength > mss) out.segmentSize = mss;
+    this.egress.send();
+  }
+
+  udp(src: IpAddress, dst: IpAddress, offset: number, length: number, size = 0): void {
+    const out = this.egress.beginUdp(src, 61001, dst, 61002);
+    out.add(offset, length);
+    out.segmentSize = size;
+    this.egress.send();
   }
 
   /** A frame from the device. */
@@ -255,13 +262,11 @@ describe('CaptureLink', () => {
           b.tcp(src, dst, [], 1400);
           b.tcp(src, dst, [1], 1400);
           b.tcp(src, dst, [333, 501, 7], 1400);
-          b.egress.sendUdp(src, 61001, dst, 61002, b.payload, 0);
-          b.egress.sendUdp(src, 61001, dst, 61002, b.payload + 1, 1001);
+          b.udp(src, dst, b.payload, 0);
+          b.udp(src, dst, b.payload + 1, 1001);
           if (offload) {
             b.tcp(src, dst, [16384, 16384, 16384, 12001], 1400);
-            b.egress.parts.count = 0;
-            b.egress.parts.add(b.payload, 3501);
-            b.egress.sendUdpBatch(src, 61003, dst, 61004, 3501, 1000);
+            b.udp(src, dst, b.payload, 3501, 1000);
           }
         }
         b.capture.flush();
@@ -299,7 +304,7 @@ describe('CaptureLink', () => {
     offload.flags = 1;
     for (const [src, dst] of [V4, V6]) {
       sender.tcp(src, dst, [16001, 16000, 16000, 15000], 1448);
-      sender.egress.sendUdp(src, 61005, dst, 61006, sender.payload, 77);
+      sender.udp(src, dst, sender.payload, 77);
       const isV4 = src.isV4;
       offload.csumStart = 14 + (isV4 ? 20 : 40);
       offload.csumOffset = 16;
@@ -333,11 +338,11 @@ describe('CaptureLink', () => {
     const b = new Bench('zero.pcap', 'ip', true);
     // Two payload bytes that make the sum come out as 0xffff.
     b.slab.view.setUint16(b.payload, 0);
-    b.egress.sendUdp(V4[0], 61001, V4[1], 61002, b.payload, 2);
+    b.udp(...V4, b.payload, 2);
     b.capture.flush();
     const first = dataAt((await readCapture(b.path)).packets, 0);
     b.slab.view.setUint16(b.payload, first.readUInt16BE(26));
-    b.egress.sendUdp(V4[0], 61001, V4[1], 61002, b.payload, 2);
+    b.udp(...V4, b.payload, 2);
     b.capture.close();
     const second = dataAt((await readCapture(b.path)).packets, 1);
     assert.equal(second.readUInt16BE(26), 0xffff);

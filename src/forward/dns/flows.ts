@@ -206,7 +206,9 @@ export class DnsFlows extends TimerNode implements DnsAskerOwner {
   reply(slot: number, at: number, length: number): void {
     const queries = this.#queries;
     const port = (queries.ports[slot] as number) >>> 16;
-    this.context.egress.sendUdp(queries.remote(slot), DNS_PORT, queries.guest(slot), port, at, length);
+    const { egress } = this.context;
+    egress.beginUdp(queries.remote(slot), DNS_PORT, queries.guest(slot), port).add(at, length);
+    egress.send();
   }
 
   end(slot: number): void {
@@ -254,7 +256,8 @@ export class DnsFlows extends TimerNode implements DnsAskerOwner {
     const at = p.offset + UDP_HEADER_LEN;
     // Header and question at most, whatever the length of the query.
     const length = emitDnsServfail(memory.view, at, h.length - UDP_HEADER_LEN, scratch.message, rcode);
-    egress.sendUdp(p.dst, h.dstPort, p.src, h.srcPort, scratch.message, length);
+    egress.beginUdp(p.dst, h.dstPort, p.src, h.srcPort).add(scratch.message, length);
+    egress.send();
   }
 
   #sweep(nowMs: number): void {

@@ -474,9 +474,12 @@ export class TcpFlow
     const h = segment.header;
     h.srcPort = this.remotePort;
     h.dstPort = this.guestPort;
-    egress.parts.count = 0;
-    if (segment.length > 0) c.sndQueue.slice(segment.queueOffset, segment.length, egress.parts);
-    egress.sendTcp(this.remote, this.guest, h, segment.length, segment.mss);
+    const out = egress.beginTcp(this.remote, this.guest, h);
+    const { length, mss } = segment;
+    if (length > 0) c.sndQueue.slice(segment.queueOffset, length, out.parts);
+    out.payloadLength = length;
+    if (length > mss) out.segmentSize = mss;
+    egress.send();
   }
 
   get isOver(): boolean {

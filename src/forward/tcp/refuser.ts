@@ -67,7 +67,7 @@ export class TcpRefuser {
     h.window = 0;
     h.hasTimestamps = false;
     this.#context.counters.add(Counter.TcpResetSent, 1);
-    this.#context.egress.parts.count = 0;
-    this.#context.egress.sendTcp(src, dst, h, 0, 0);
+    this.#context.egress.beginTcp(src, dst, h);
+    this.#context.egress.send();
   }
 }

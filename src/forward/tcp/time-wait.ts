@@ -131,8 +131,8 @@ export class TimeWaitTable extends TimerNode {
     h.hasTimestamps = entry.timestampsOk;
     h.tsVal = (Math.floor(this.#context.clock.nowMs) + entry.tsOffset) >>> 0;
     h.tsEcr = entry.tsRecent;
-    this.#context.egress.parts.count = 0;
-    this.#context.egress.sendTcp(entry.remote, entry.guest, h, 0, 0);
+    this.#context.egress.beginTcp(entry.remote, entry.guest, h);
+    this.#context.egress.send();
   }
 
   get #oldest(): TimeWaitEntry | null {

@@ -229,22 +229,19 @@ export class ReceiveSlots {
       const size = this.lengthAt(i) - skip;
       next = i + 1;
       if (size < 0) continue;
-      let total = size;
+      const out = egress.beginUdp(src, srcPort, dst, dstPort);
+      out.add(this.payloadAt(i) + skip, size);
       if (link.uso && size > 0 && fitsLink(link, src.isV4, size)) {
-        const parts = egress.parts;
-        parts.count = 0;
-        parts.add(this.payloadAt(i) + skip, size);
         for (let isLast = false; !isLast && next < end && next - i < MAX_PARTS; next++) {
           const length = this.lengthAt(next) - skip;
-          if (length <= 0 || length > size || total + length > MAX_PAYLOAD) break;
-          parts.add(this.payloadAt(next) + skip, length);
-          total += length;
+          if (length <= 0 || length > size || out.payloadLength + length > MAX_PAYLOAD) break;
+          out.add(this.payloadAt(next) + skip, length);
           isLast = length < size;
         }
       }
-      if (next - i > 1) egress.sendUdpBatch(src, srcPort, dst, dstPort, total, size);
-      else egress.sendUdp(src, srcPort, dst, dstPort, this.payloadAt(i) + skip, size);
-      bytes += total;
+      if (next - i > 1) out.segmentSize = size;
+      bytes += out.payloadLength;
+      egress.send();
     }
     return bytes;
   }

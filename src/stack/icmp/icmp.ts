@@ -7,7 +7,8 @@
 import type { Slab } from '../buffer/slab.ts';
 import { Counter, type Counters } from '../counters.ts';
 import type { OwnAddresses } from '../ip/own-addresses.ts';
-import { DEFAULT_TTL, type Egress } from '../link/egress.ts';
+import type { Egress } from '../link/egress.ts';
+import { DEFAULT_TTL } from '../link/out-packet.ts';
 import type { Packet } from '../link/packet.ts';
 import { IpAddress } from '../wire/address.ts';
 import { checksum, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
@@ -122,15 +123,11 @@ export class Icmp {
           pseudoHeaderSum(src, dst, PROTOCOL_ICMPV6, ICMP_HEADER_LEN + length),
         );
     setIcmpChecksum(view, at, checksum(sumBytes(view, offset, length, head)));
-    this.#egress.send(
-      src,
-      dst,
-      src.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6,
-      ttl,
-      ICMP_HEADER_LEN,
-      offset,
-      length,
-    );
+    const out = this.#egress.begin(src, dst, src.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6);
+    out.ttl = ttl;
+    out.headLength = ICMP_HEADER_LEN;
+    out.add(offset, length);
+    this.#egress.send();
   }
 
   /** Tell the guest that the packet `p` can not be delivered; from the gateway, quoting the packet. */
@@ -291,6 +288,7 @@ export class Icmp {
       dst.isV4 ? icmp4Checksum(view, at, total) : icmp6Checksum(view, at, total, src, dst),
     );
     this.#counters.add(Counter.IcmpErrorsSent, 1);
-    this.#egress.send(src, dst, dst.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, DEFAULT_TTL, total);
+    this.#egress.begin(src, dst, dst.isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6).headLength = total;
+    this.#egress.send();
   }
 }

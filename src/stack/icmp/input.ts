@@ -50,8 +50,6 @@ import {
 } from '../wire/ndp.ts';
 import type { Icmp } from './icmp.ts';
 
-const ND_HOP_LIMIT = 255;
-
 export class IcmpInput {
   readonly #slab: Slab;
   readonly #own: OwnAddresses;
@@ -141,7 +139,7 @@ export class IcmpInput {
           this.#neighbors,
         );
         if (size <= 0) return size;
-        this.#egress.send(reply.src, reply.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size);
+        this.#egress.sendNdp(reply.src, reply.dst, size);
         return 0;
       }
       case ND_ROUTER_SOLICITATION: {
@@ -211,6 +209,6 @@ export class IcmpInput {
   #sendAdvertisement(size: number): void {
     const ra = this.#ra;
     if (size <= 0 || ra === null) return;
-    this.#egress.send(ra.src, ra.dst, PROTOCOL_ICMPV6, ND_HOP_LIMIT, size);
+    this.#egress.sendNdp(ra.src, ra.dst, size);
   }
 }

@@ -4,14 +4,14 @@
  *   head region:  … | vnet | ethernet | IP | transport header | short bodies …
  *                                          ^ transport
  *
- * What a caller has written at `transport` is the head of the datagram, and may be all of it; the rest of it, if any, is
- * apart from it in the arena. Fragments are cut from the two as one run of bytes, wherever the head ends.
+ * What a caller has written at `transport` is the head of the message, and may be all of it; the rest of it, if any, is
+ * named in pieces (`OutPacket`). Fragments are cut from all of that as one run of bytes, wherever the head ends.
  *
  * Checksums go to the device where it takes them (the field then holds the pseudo-header sum, virtio 1.2 §5.1.6.2),
  * and so does segmentation. Datagrams larger than the MTU are fragmented here.
  */
 
-import type { Parts } from '../buffer/byte-queue.ts';
+import { Parts } from '../buffer/byte-queue.ts';
 import type { StackScratch } from '../buffer/scratch.ts';
 import type { Slab } from '../buffer/slab.ts';
 import { Counter, type Counters } from '../counters.ts';
@@ -21,6 +21,7 @@ import type { Rng } from '../rng.ts';
 import type { IpAddress } from '../wire/address.ts';
 import { checksum, foldSum, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
 import { ETHERNET_HEADER_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, emitEthernet } from '../wire/ethernet.ts';
+import { PROTOCOL_ICMPV6 } from '../wire/icmp.ts';
 import { emitIpv4, IPV4_HEADER_LEN, Ipv4Header } from '../wire/ipv4.ts';
 import {
   emitIpv6,
@@ -30,7 +31,8 @@ import {
   Ipv6Header,
   NEXT_HEADER_FRAGMENT,
 } from '../wire/ipv6.ts';
-import { emitTcp, PROTOCOL_TCP, TCP_CHECKSUM_OFF, type TcpHeader, tcpHeaderLength } from '../wire/tcp.ts';
+import { ND_HOP_LIMIT } from '../wire/ndp.ts';
+import { emitTcp, PROTOCOL_TCP, TCP_CHECKSUM_OFF, type TcpHeader } from '../wire/tcp.ts';
 import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from '../wire/udp.ts';
 import {
   VIRTIO_NET_HDR_F_NEEDS_CSUM,
@@ -39,18 +41,17 @@ import {
   VIRTIO_NET_HDR_GSO_TCPV6,
   VIRTIO_NET_HDR_GSO_UDP_L4,
 } from '../wire/vnet-header.ts';
-import { type Link, TxFrame } from './link.ts';
+import { type Link, MAX_PARTS, TxFrame } from './link.ts';
+import { BY_ADDRESS, DEFAULT_TTL, NO_CHECKSUM, OutPacket } from './out-packet.ts';
 
-/** RFC 1122 §3.2.1.7 and what every current system uses. */
-export const DEFAULT_TTL = 64;
+const UDP_LENGTH_OFF = 4;
 const UDP_CHECKSUM_OFF = 6;
-const IPV4_DF = true;
-/** No MAC address: the neighbour table has it. */
-const BY_ADDRESS = -1;
 
 export class Egress {
-  /** Where transport headers (and short bodies behind them) are written before a `send…` call. */
+  /** Where the head of a message is written before `send`: the transport header, and short bodies behind it. */
   readonly transport: number;
+  /** What is sent next. */
+  readonly out: OutPacket = new OutPacket();
   readonly #slab: Slab;
   readonly #link: Link;
   readonly #own: OwnAddresses;
@@ -58,12 +59,11 @@ export class Egress {
   readonly #counters: Counters;
   readonly #rng: Rng;
   readonly #frame = new TxFrame();
+  /** Of a fragment. */
+  readonly #pieces = new Parts(MAX_PARTS + 1);
   readonly #ip4 = new Ipv4Header();
   readonly #ip6 = new Ipv6Header();
   readonly #neighbor = new Neighbor();
-  /** Where the message at hand goes, unless `BY_ADDRESS`. */
-  #macHi = BY_ADDRESS;
-  #macLo = 0;
   #nextId: number;
 
   constructor(
@@ -84,126 +84,64 @@ export class Egress {
     this.transport = transport;
   }
 
-  /** Where a caller puts the payload pieces of the next frame. */
-  get parts(): Parts {
-    return this.#frame.parts;
+  /** Begin a packet: nothing of it is there yet. */
+  begin(src: IpAddress, dst: IpAddress, protocol: number): OutPacket {
+    const { out } = this;
+    out.src = src;
+    out.dst = dst;
+    out.protocol = protocol;
+    out.ttl = DEFAULT_TTL;
+    out.dontFragment = false;
+    out.headLength = 0;
+    out.parts.count = 0;
+    out.payloadLength = 0;
+    out.checksumAt = NO_CHECKSUM;
+    out.segmentSize = 0;
+    out.macHi = BY_ADDRESS;
+    return out;
   }
 
-  /**
-   * Send a TCP segment whose payload (`length` bytes) is named by `parts`. With `length` > `mss` the device cuts it
-   * into segments of `mss` bytes.
-   */
-  sendTcp(src: IpAddress, dst: IpAddress, h: TcpHeader, length: number, mss: number): number {
-    const view = this.#slab.view;
-    const at = this.transport;
-    const headerLength = tcpHeaderLength(h);
-    const total = headerLength + length;
-    const pseudo = pseudoHeaderSum(src, dst, PROTOCOL_TCP, total);
-    const offload = this.#frame.offload;
+  /** Begin a TCP segment with this header; its checksum is not looked at. */
+  beginTcp(src: IpAddress, dst: IpAddress, h: TcpHeader): OutPacket {
+    const out = this.begin(src, dst, PROTOCOL_TCP);
+    out.headLength = emitTcp(this.#slab.view, this.transport, h);
+    out.checksumAt = TCP_CHECKSUM_OFF;
+    out.dontFragment = true;
+    return out;
+  }
+
+  /** Begin a datagram, or several with the same addresses: then `segmentSize` is that of one, which needs `link.uso`. */
+  beginUdp(src: IpAddress, srcPort: number, dst: IpAddress, dstPort: number): OutPacket {
+    const out = this.begin(src, dst, PROTOCOL_UDP);
+    emitUdp(this.#slab.view, this.transport, srcPort, dstPort, 0, 0);
+    out.headLength = UDP_HEADER_LEN;
+    out.checksumAt = UDP_CHECKSUM_OFF;
+    return out;
+  }
+
+  /** Send `out`. 0, or `-errno`. */
+  send(): number {
+    const { out } = this;
+    const total = out.headLength + out.payloadLength;
+    const headerLength = out.src.isV4 ? IPV4_HEADER_LEN : IPV6_HEADER_LEN;
+    const isWhole = out.dontFragment || out.segmentSize > 0 || headerLength + total <= this.#link.mtu;
+    const { offload } = this.#frame;
     offload.flags = 0;
     offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
-    h.checksum = this.#link.checksumOffload ? foldSum(pseudo) : 0;
-    emitTcp(view, at, h);
-    if (this.#link.checksumOffload) {
-      offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-      offload.csumOffset = TCP_CHECKSUM_OFF;
-      if (length > mss) {
-        offload.gsoType = src.isV4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
-        offload.gsoSize = mss;
-      }
-    } else {
-      const sum = this.#sumParts(sumBytes(view, at, headerLength, pseudo));
-      view.setUint16(at + TCP_CHECKSUM_OFF, checksum(sum));
-    }
-    return this.#sendWhole(src, dst, PROTOCOL_TCP, DEFAULT_TTL, 0, headerLength, length, IPV4_DF);
+    if (out.checksumAt !== NO_CHECKSUM) this.#putChecksum(total, isWhole && this.#link.checksumOffload);
+    if (!isWhole) return this.#sendFragments(total);
+    this.#frame.parts = out.parts;
+    if (out.src.isV4) this.#putIpv4(total, this.#takeId(), false, 0);
+    else this.#putIpv6(out.protocol, 0, total);
+    return this.#finish(headerLength, out.headLength, out.payloadLength);
   }
 
-  /** Send one datagram of `length` payload bytes at `offset`, in fragments where it must be. */
-  sendUdp(
-    src: IpAddress,
-    srcPort: number,
-    dst: IpAddress,
-    dstPort: number,
-    offset: number,
-    length: number,
-  ): number {
-    const view = this.#slab.view;
-    const at = this.transport;
-    const total = UDP_HEADER_LEN + length;
-    const pseudo = pseudoHeaderSum(src, dst, PROTOCOL_UDP, total);
-    const offload = this.#frame.offload;
-    offload.flags = 0;
-    offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
-    const whole = total + ipHeaderLength(src) <= this.#link.mtu;
-    if (whole && this.#link.checksumOffload) {
-      emitUdp(view, at, srcPort, dstPort, total, foldSum(pseudo));
-      offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-      offload.csumOffset = UDP_CHECKSUM_OFF;
-    } else {
-      emitUdp(view, at, srcPort, dstPort, total, 0);
-      const sum = checksum(sumBytes(view, offset, length, sumBytes(view, at, UDP_HEADER_LEN, pseudo)));
-      // RFC 768: a sum of zero is sent as all ones; zero means "none".
-      view.setUint16(at + UDP_CHECKSUM_OFF, sum === 0 ? 0xffff : sum);
-    }
-    return this.#sendCut(src, dst, PROTOCOL_UDP, DEFAULT_TTL, UDP_HEADER_LEN, offset, length);
-  }
-
-  /**
-   * Send several datagrams of `size` bytes (the last may be shorter) with the same addresses as one batch that the
-   * kernel takes apart. `parts` names their payloads one after the other, `length` bytes in all. Needs `link.uso`.
-   */
-  sendUdpBatch(
-    src: IpAddress,
-    srcPort: number,
-    dst: IpAddress,
-    dstPort: number,
-    length: number,
-    size: number,
-  ): number {
-    const total = UDP_HEADER_LEN + length;
-    const pseudo = pseudoHeaderSum(src, dst, PROTOCOL_UDP, total);
-    emitUdp(this.#slab.view, this.transport, srcPort, dstPort, total, foldSum(pseudo));
-    const offload = this.#frame.offload;
-    offload.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
-    offload.csumOffset = UDP_CHECKSUM_OFF;
-    offload.gsoType = VIRTIO_NET_HDR_GSO_UDP_L4;
-    offload.gsoSize = size;
-    return this.#sendWhole(src, dst, PROTOCOL_UDP, DEFAULT_TTL, 0, UDP_HEADER_LEN, length, false);
-  }
-
-  /**
-   * Send what stands at `transport` (`headLength` bytes, checksum included) followed by `length` bytes at `offset`;
-   * fragmented where it must be. For ICMP and anything else whose checksum the caller made.
-   */
-  send(
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    headLength: number,
-    offset = 0,
-    length = 0,
-  ): number {
-    this.#frame.offload.flags = 0;
-    this.#frame.offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
-    return this.#sendCut(src, dst, protocol, ttl, headLength, offset, length);
-  }
-
-  /** The same with a whole message at `transport`, to this MAC address whatever is known of `dst`. */
-  sendToMac(
-    macHi: number,
-    macLo: number,
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    length: number,
-  ): number {
-    this.#macHi = macHi;
-    this.#macLo = macLo;
-    const result = this.send(src, dst, protocol, ttl, length);
-    this.#macHi = BY_ADDRESS;
-    return result;
+  /** Send the neighbour discovery message of `length` bytes at `transport`, checksum included. */
+  sendNdp(src: IpAddress, dst: IpAddress, length: number): number {
+    const out = this.begin(src, dst, PROTOCOL_ICMPV6);
+    out.ttl = ND_HOP_LIMIT;
+    out.headLength = length;
+    return this.send();
   }
 
   /** Put a whole Ethernet frame body (ARP) on the link: `length` bytes at `transport`. */
@@ -211,7 +149,8 @@ export class Egress {
     const frame = this.#frame;
     frame.offload.flags = 0;
     frame.offload.gsoType = VIRTIO_NET_HDR_GSO_NONE;
-    frame.parts.count = 0;
+    this.#pieces.count = 0;
+    frame.parts = this.#pieces;
     frame.payloadLength = 0;
     frame.headOffset = this.transport - ETHERNET_HEADER_LEN;
     frame.headLength = ETHERNET_HEADER_LEN + length;
@@ -227,49 +166,74 @@ export class Egress {
     return this.#transmit();
   }
 
-  #sendCut(
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    headLength: number,
-    offset: number,
-    length: number,
-  ): number {
-    const parts = this.#frame.parts;
-    const total = headLength + length;
-    if (ipHeaderLength(src) + total <= this.#link.mtu) {
-      parts.count = 0;
-      if (length > 0) parts.add(offset, length);
-      return this.#sendWhole(src, dst, protocol, ttl, 0, headLength, length, false);
+  /** Finish the head: with `offload`, the device adds up what the pseudo-header has not, and cuts what is to be cut. */
+  #putChecksum(total: number, offload: boolean): void {
+    const { out } = this;
+    const { view } = this.#slab;
+    const isUdp = out.protocol === PROTOCOL_UDP;
+    if (isUdp) view.setUint16(this.transport + UDP_LENGTH_OFF, total);
+    const at = this.transport + out.checksumAt;
+    const pseudo = pseudoHeaderSum(out.src, out.dst, out.protocol, total);
+    if (!offload) {
+      view.setUint16(at, 0);
+      const sum = checksum(this.#sumParts(sumBytes(view, this.transport, out.headLength, pseudo)));
+      // RFC 768: a sum of zero is sent as all ones; zero means "none".
+      view.setUint16(at, sum === 0 && isUdp ? 0xffff : sum);
+      return;
     }
-    const { isV4 } = src;
+    view.setUint16(at, foldSum(pseudo));
+    const { offload: h } = this.#frame;
+    h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+    h.csumOffset = out.checksumAt;
+    if (out.segmentSize === 0) return;
+    h.gsoSize = out.segmentSize;
+    if (isUdp) h.gsoType = VIRTIO_NET_HDR_GSO_UDP_L4;
+    else h.gsoType = out.src.isV4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
+  }
+
+  #sendFragments(total: number): number {
+    const { out } = this;
+    const { isV4 } = out.src;
     const id = isV4 ? this.#takeId() : this.#rng.u32();
     // A link with less is none for IPv6; crumbs would only cost work.
     const most = isV4
       ? (this.#link.mtu - IPV4_HEADER_LEN) & ~7
       : (Math.max(this.#link.mtu, IPV6_MIN_MTU) - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN) & ~7;
+    this.#frame.parts = this.#pieces;
     let result = 0;
     for (let at = 0; at < total && result >= 0; at += most) {
       const size = Math.min(most, total - at);
       const more = at + size < total;
       // Of the first fragment, the head stands where it is sent from; all else is named where it lies.
-      const inPlace = at === 0 ? Math.min(headLength, size) : 0;
-      const inHead = Math.min(Math.max(headLength - at, 0), size);
-      parts.count = 0;
-      if (inHead > inPlace) parts.add(this.transport + at, inHead);
-      if (size > inHead) parts.add(offset + at + inHead - headLength, size - inHead);
+      const inPlace = at === 0 ? Math.min(out.headLength, size) : 0;
+      this.#slice(at + inPlace, size - inPlace);
       if (isV4) {
-        this.#putIpv4(src, dst, protocol, ttl, 0, size, id, false, more, at);
-        result = this.#finish(src, dst, IPV4_HEADER_LEN, inPlace, size - inPlace);
+        this.#putIpv4(size, id, more, at);
+        result = this.#finish(IPV4_HEADER_LEN, inPlace, size - inPlace);
       } else {
-        this.#putFragmentHeader(protocol, at, more, id);
-        this.#putIpv6(src, dst, NEXT_HEADER_FRAGMENT, ttl, 0, IPV6_FRAGMENT_HEADER_LEN, size);
-        const headers = IPV6_HEADER_LEN + IPV6_FRAGMENT_HEADER_LEN;
-        result = this.#finish(src, dst, headers, inPlace, size - inPlace);
+        this.#putFragmentHeader(out.protocol, at, more, id);
+        this.#putIpv6(NEXT_HEADER_FRAGMENT, IPV6_FRAGMENT_HEADER_LEN, size);
+        result = this.#finish(IPV6_HEADER_LEN + IPV6_FRAGMENT_HEADER_LEN, inPlace, size - inPlace);
       }
     }
     return result;
+  }
+
+  /** Name in `#pieces` where the `length` bytes of the message from `start` on are. */
+  #slice(start: number, length: number): void {
+    const { parts, headLength } = this.out;
+    const pieces = this.#pieces;
+    pieces.count = 0;
+    let skip = start;
+    let left = length;
+    for (let i = -1; i < parts.count && left > 0; i++) {
+      const offset = i < 0 ? this.transport : (parts.offset[i] as number);
+      const size = i < 0 ? headLength : (parts.length[i] as number);
+      const taken = Math.min(size - skip, left);
+      if (taken > 0) pieces.add(offset + skip, taken);
+      left -= Math.max(taken, 0);
+      skip = Math.max(skip - size, 0);
+    }
   }
 
   #putFragmentHeader(protocol: number, fragmentOffset: number, moreFragments: boolean, id: number): void {
@@ -281,88 +245,39 @@ export class Egress {
     view.setUint32(at + 4, id);
   }
 
-  #sendWhole(
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    tos: number,
-    headerLength: number,
-    length: number,
-    dontFragment: boolean,
-  ): number {
-    if (src.isV4) {
-      this.#putIpv4(
-        src,
-        dst,
-        protocol,
-        ttl,
-        tos,
-        headerLength + length,
-        this.#takeId(),
-        dontFragment,
-        false,
-        0,
-      );
-      return this.#finish(src, dst, IPV4_HEADER_LEN, headerLength, length);
-    }
-    this.#putIpv6(src, dst, protocol, ttl, tos, 0, headerLength + length);
-    return this.#finish(src, dst, IPV6_HEADER_LEN, headerLength, length);
-  }
-
-  #putIpv4(
-    src: IpAddress,
-    dst: IpAddress,
-    protocol: number,
-    ttl: number,
-    tos: number,
-    payload: number,
-    id: number,
-    dontFragment: boolean,
-    moreFragments: boolean,
-    fragmentOffset: number,
-  ): void {
+  #putIpv4(payload: number, id: number, moreFragments: boolean, fragmentOffset: number): void {
+    const { out } = this;
     const h = this.#ip4;
-    h.tos = tos;
     h.totalLen = IPV4_HEADER_LEN + payload;
     h.id = id;
-    h.dontFragment = dontFragment;
+    h.dontFragment = out.dontFragment;
     h.moreFragments = moreFragments;
     h.fragmentOffset = fragmentOffset;
-    h.ttl = ttl;
-    h.protocol = protocol;
-    h.src.copyFrom(src);
-    h.dst.copyFrom(dst);
+    h.ttl = out.ttl;
+    h.protocol = out.protocol;
+    h.src.copyFrom(out.src);
+    h.dst.copyFrom(out.dst);
     emitIpv4(this.#slab.view, this.transport - IPV4_HEADER_LEN, h);
   }
 
-  #putIpv6(
-    src: IpAddress,
-    dst: IpAddress,
-    nextHeader: number,
-    hopLimit: number,
-    trafficClass: number,
-    extensionLength: number,
-    payload: number,
-  ): void {
+  #putIpv6(nextHeader: number, extensionLength: number, payload: number): void {
+    const { out } = this;
     const h = this.#ip6;
-    h.trafficClass = trafficClass;
-    h.flowLabel = 0;
     h.payloadLen = extensionLength + payload;
     h.nextHeader = nextHeader;
-    h.hopLimit = hopLimit;
-    h.src.copyFrom(src);
-    h.dst.copyFrom(dst);
+    h.hopLimit = out.ttl;
+    h.src.copyFrom(out.src);
+    h.dst.copyFrom(out.dst);
     emitIpv6(this.#slab.view, this.transport - extensionLength - IPV6_HEADER_LEN, h);
   }
 
   /** Link header, offload offsets, and off it goes. */
-  #finish(src: IpAddress, dst: IpAddress, ipLength: number, headerLength: number, length: number): number {
+  #finish(ipLength: number, headLength: number, length: number): number {
     const frame = this.#frame;
     let head = this.transport - ipLength;
     if (this.#link.medium === 'ethernet') {
       head -= ETHERNET_HEADER_LEN;
-      this.#resolve(dst);
+      this.#resolve();
       emitEthernet(
         this.#slab.view,
         head,
@@ -370,11 +285,11 @@ export class Egress {
         this.#neighbor.macLo,
         this.#own.macHi,
         this.#own.macLo,
-        src.isV4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6,
+        this.out.src.isV4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6,
       );
     }
     frame.headOffset = head;
-    frame.headLength = this.transport - head + headerLength;
+    frame.headLength = this.transport - head + headLength;
     frame.payloadLength = length;
     frame.offload.csumStart = this.transport - head;
     frame.offload.hdrLen = frame.headLength;
@@ -393,9 +308,9 @@ export class Egress {
     return 0;
   }
 
-  /** Sum over the pieces in `parts`; a piece that begins at an odd place counts with its bytes swapped. */
+  /** Sum over the payload; a piece that begins at an odd place counts with its bytes swapped. */
   #sumParts(initial: number): number {
-    const parts = this.#frame.parts;
+    const { parts } = this.out;
     let sum = initial;
     let odd = false;
     for (let i = 0; i < parts.count; i++) {
@@ -411,12 +326,13 @@ export class Egress {
     return sum;
   }
 
-  /** The link address of `dst`, in `#neighbor`. */
-  #resolve(dst: IpAddress): void {
+  /** The link address that the packet goes to, in `#neighbor`. */
+  #resolve(): void {
+    const { dst, macHi, macLo } = this.out;
     const neighbor = this.#neighbor;
-    if (this.#macHi !== BY_ADDRESS) {
-      neighbor.macHi = this.#macHi;
-      neighbor.macLo = this.#macLo;
+    if (macHi !== BY_ADDRESS) {
+      neighbor.macHi = macHi;
+      neighbor.macLo = macLo;
       return;
     }
     if (this.#neighbors.route(dst, neighbor)) return;
@@ -435,8 +351,4 @@ export class Egress {
     this.#nextId = (this.#nextId + 1) & 0xffff;
     return this.#nextId;
   }
-}
-
-function ipHeaderLength(address: IpAddress): number {
-  return address.isV4 ? IPV4_HEADER_LEN : IPV6_HEADER_LEN;
 }

@@ -16,7 +16,8 @@ export class TxFrame {
   headOffset = 0;
   /** Link, network and transport headers. */
   headLength = 0;
-  readonly parts: Parts = new Parts(MAX_PARTS);
+  /** The payload, in pieces. */
+  parts: Parts = new Parts(MAX_PARTS);
   /** Bytes in `parts`. */
   payloadLength = 0;
   /** What the device is to do: checksum (`csumStart`, `csumOffset`) and segmentation. Zeroed when there is nothing. */

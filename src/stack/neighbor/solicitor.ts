@@ -10,12 +10,9 @@ import type { Link } from '../link/link.ts';
 import { IpAddress } from '../wire/address.ts';
 import { ARP_REQUEST, ArpPacket, emitArp } from '../wire/arp.ts';
 import { ETHERTYPE_ARP } from '../wire/ethernet.ts';
-import { icmp6Checksum, PROTOCOL_ICMPV6, setIcmpChecksum } from '../wire/icmp.ts';
+import { icmp6Checksum, setIcmpChecksum } from '../wire/icmp.ts';
 import { emitNeighborSolicitation } from '../wire/ndp.ts';
 import { Neighbor, type NeighborTable } from './cache.ts';
-
-/** RFC 4861 §4.3. */
-const ND_HOP_LIMIT = 255;
 
 export class Solicitor {
   readonly #link: Link;
@@ -78,6 +75,6 @@ export class Solicitor {
     const at = egress.transport;
     const length = emitNeighborSolicitation(view, at, target, own.macHi, own.macLo);
     setIcmpChecksum(view, at, icmp6Checksum(view, at, length, source, group));
-    egress.send(source, group, PROTOCOL_ICMPV6, ND_HOP_LIMIT, length);
+    egress.sendNdp(source, group, length);
   }
 }

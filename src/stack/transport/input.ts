@@ -2,7 +2,7 @@
 import type { Slab } from '../buffer/slab.ts';
 import { Counter, type Counters } from '../counters.ts';
 import type { OwnAddresses } from '../ip/own-addresses.ts';
-import { DEFAULT_TTL, type Egress } from '../link/egress.ts';
+import type { Egress } from '../link/egress.ts';
 import type { IngressHandler, IngressParts } from '../link/ingress-parts.ts';
 import { hasGoodSum, type Packet } from '../link/packet.ts';
 import type { DhcpServer } from '../services/dhcp-server.ts';
@@ -84,7 +84,12 @@ export class TransportInput {
     const sum = ~foldSum(sumBytes(view, this.#egress.transport, total, pseudo)) & 0xffff;
     view.setUint16(this.#egress.transport + 6, sum === 0 ? 0xffff : sum);
     const { gateway4 } = this.#own;
-    this.#egress.sendToMac(dhcp.replyMacHi, dhcp.replyMacLo, gateway4, to, PROTOCOL_UDP, DEFAULT_TTL, total);
+    const out = this.#egress.begin(gateway4, to, PROTOCOL_UDP);
+    out.headLength = total;
+    // The client may not answer ARP yet (RFC 2131 §4.1).
+    out.macHi = dhcp.replyMacHi;
+    out.macLo = dhcp.replyMacLo;
+    this.#egress.send();
     return 0;
   }
 }

@@ -42,7 +42,7 @@ const TARGET = 8;
 const RS_LEN = 8;
 const RA_LEN = 16;
 const NEIGHBOR_LEN = 24;
-const HOP_LIMIT = 255;
+export const ND_HOP_LIMIT = 255;
 
 /** Parsed message. A link-layer address that was not sent has `…Hi` -1. */
 export class NdpMessage {
@@ -70,7 +70,7 @@ export function parseNdp(
   out: NdpMessage,
 ): number {
   // RFC 4861 §6.1, §7.1: hop limit 255 proves that the packet was not forwarded.
-  if (len < RS_LEN || hopLimit !== HOP_LIMIT || code !== 0) return DropReason.NdMalformed;
+  if (len < RS_LEN || hopLimit !== ND_HOP_LIMIT || code !== 0) return DropReason.NdMalformed;
   const type = view.getUint8(off);
   out.type = type;
   out.flags = 0;
