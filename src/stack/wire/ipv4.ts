@@ -111,16 +111,19 @@ export function ipv4Payload(view: DataView, off: number, len: number, protocol: 
 /** Writes 20 bytes with the header checksum; `h.headerLen` is not read. Returns 20. */
 export function emitIpv4(view: DataView, off: number, h: Ipv4Header): number {
   const flags = (h.dontFragment ? DONT_FRAGMENT : 0) | (h.moreFragments ? MORE_FRAGMENTS : 0);
-  view.setUint8(off, 0x45);
-  view.setUint8(off + TOS, h.tos);
+  const fragment = flags | (h.fragmentOffset >>> 3);
+  const src = h.src.w3;
+  const dst = h.dst.w3;
+  const first = 0x4500 | h.tos;
+  const lifetime = (h.ttl << 8) | h.protocol;
+  view.setUint16(off, first);
   view.setUint16(off + TOTAL_LENGTH, h.totalLen);
   view.setUint16(off + IDENTIFICATION, h.id);
-  view.setUint16(off + FLAGS_AND_OFFSET, flags | (h.fragmentOffset >>> 3));
-  view.setUint8(off + TTL, h.ttl);
-  view.setUint8(off + PROTOCOL, h.protocol);
-  view.setUint16(off + CHECKSUM, 0);
-  h.src.writeV4(view, off + SOURCE);
-  h.dst.writeV4(view, off + DESTINATION);
-  view.setUint16(off + CHECKSUM, checksum(sumBytes(view, off, IPV4_HEADER_LEN, 0)));
+  view.setUint16(off + FLAGS_AND_OFFSET, fragment);
+  view.setUint16(off + TTL, lifetime);
+  view.setUint32(off + SOURCE, src);
+  view.setUint32(off + DESTINATION, dst);
+  const addresses = (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff);
+  view.setUint16(off + CHECKSUM, checksum(first + h.totalLen + h.id + fragment + lifetime + addresses));
   return IPV4_HEADER_LEN;
 }
