@@ -13,6 +13,7 @@ const NO_PROCESS = '4194305';
 const commandLines = {
   tslirp: ['attach', '--configure', '--mtu', '1500', '--enable-routing', '--enable-host', NO_PROCESS],
   slirp4netns: ['-c', '-m', '1500', '-r', '1', NO_PROCESS, 'tap0'],
+  again: [],
   slirpnetstack: ['--interface', 'tap0', '--enable-routing', '--netns', `/proc/${NO_PROCESS}/ns/net`],
 };
 
@@ -48,7 +49,7 @@ export async function codeOfWorker(filename) {
     run();
     require('node:worker_threads').parentPort.postMessage({ code: script.createCachedData() });`;
   const stop = new SharedArrayBuffer(8);
-  const workerData = { limits: defaultLimits, debug: true, stop, rehearseOnly: true };
+  const workerData = { limits: defaultLimits, debug: true, stop, rehearseOnly: true, broker: null };
   const worker = new Worker(text, { eval: true, workerData });
   let code;
   worker.on('message', (event) => {

@@ -103,8 +103,8 @@ interface InterfaceWish {
  */
 export interface InterfaceDevice extends InterfaceWish {
   kind: 'interface';
-  /** The socket to that process, which has been told the namespace (bin/opener.pl); closed when the device is there. */
-  socket: number;
+  /** Number of the order to the broker by which that process is started, and told the namespace. */
+  order: number;
 }
 
 /**

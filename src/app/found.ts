@@ -1,6 +1,6 @@
 /**
- * What the process was started with, as bin/found.pl has noted it: variables that Node would have obeyed, ignored signals,
- * the limit of open files (which Node raises), descriptors. We leave it as it was, and a command that we run gets it back.
+ * What the process was started with, as bin/launch.pl has noted it: variables that Node would have obeyed, ignored signals,
+ * the limit of open files (which Node raises), descriptors. We leave it as it was; a command that we run is the broker's child, which has it all.
  * Started past bin/, nothing of it is known, and taken to be as usual.
  */
 import { constants } from 'node:os';
@@ -36,11 +36,20 @@ export const ignoredSignals: readonly number[] = numbers(notes.get('ignored'));
 /** Open descriptors beyond the standard streams. */
 export const openDescriptors: readonly number[] = numbers(notes.get('descriptors'));
 /** RLIMIT_NOFILE, the soft one, as ulimit(1) takes it; empty = not known. */
-export const openFilesLimit: string = notes.get('files') ?? '';
+const openFilesLimit: string = notes.get('files') ?? '';
 
 /** The environment as it was. */
 export function foundEnvironment(): NodeJS.ProcessEnv {
   return { ...process.env, ...kept };
+}
+
+/** Lines for a shell that make its process what ours was. */
+export function restoringLines(): string[] {
+  const lines = closedStreams.map((fd) => `exec ${fd}>&-`);
+  // SIGKILL and SIGSTOP are never ignored.
+  if (ignoredSignals.length > 0) lines.push(`trap '' ${ignoredSignals.join(' ')}`);
+  if (openFilesLimit !== '') lines.push(`ulimit -Sn ${openFilesLimit}`);
+  return lines;
 }
 
 /** Listen to a signal, unless it was ignored when we were started: then it is still (own-process). */

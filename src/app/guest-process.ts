@@ -2,11 +2,12 @@
 import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } from '../config.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import type { FlowReport } from '../engine/messages.ts';
+import { watchNamespace } from '../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from '../sandbox/namespace.ts';
 import { FlowWatch } from './flow-watch.ts';
 import { forwardLog } from './forward-log.ts';
 import { onSignal } from './found.ts';
-import { Ending, signalReady, watchTarget } from './lifecycle.ts';
+import { Ending, signalReady } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
 import { CommandError, RunCommand } from './run-command.ts';
 import { sayError } from './say.ts';
@@ -69,8 +70,8 @@ export async function serveAttach(
   });
   try {
     const from = target.kind === 'attach' ? namespaceOf(target) : target;
-    if (!('kind' in from)) watchTarget(from, () => end('the network namespace is gone: ending'));
     const link = await session.bringUp(from);
+    if (!('kind' in from)) watchNamespace(from, () => end('the network namespace is gone: ending'));
     voice.up();
     await session.openApi(link);
     await session.confine();
@@ -140,13 +141,12 @@ export async function serveRun(
     forwardOpen: forwardLog(logger, config.forwards),
   });
   try {
-    await command.present;
-    const link = await session.bringUp(namespaceOfProcess(command.pid));
+    const link = await session.bringUp(namespaceOfProcess(await command.present));
     await session.openApi(link);
     // Meanwhile the command prepares: the log library is loaded now, and what it has to say comes before the command.
     logger.activate();
     await command.prepared;
-    await session.confine(command.pid);
+    await session.confine();
     signalReady(config.readyFd);
     command.go();
   } catch (error) {

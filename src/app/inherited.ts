@@ -1,10 +1,10 @@
 /**
- * Descriptors that the caller may have passed on. Node itself, and what we start before it (bin/launcher.pl), have some open
+ * Descriptors that the caller may have passed on. Node itself, and what we start before it (bin/launch.pl), have some open
  * before any code of ours runs, so that a number which was closed when we were started may be in use now: writing to such a
  * one, or waiting for it, would be a mistake.
  */
 import { readdirSync, readlinkSync } from 'node:fs';
-import { isLauncherEnd } from '../sandbox/launcher.ts';
+import { brokerEnd } from '../sandbox/broker.ts';
 
 function link(fd: number | string): string {
   try {
@@ -14,9 +14,9 @@ function link(fd: number | string): string {
   }
 }
 
-/** Whether `fd` is open and neither the runtime's own nor the launcher's. To be asked before anything of ours opens descriptors. */
+/** Whether `fd` is open and neither the runtime's own nor leads to the broker. To be asked before anything of ours opens descriptors. */
 export function isInherited(fd: number): boolean {
-  if (isLauncherEnd(fd)) return false;
+  if (fd === brokerEnd?.fd) return false;
   const target = link(fd);
   if (target === '' || target.startsWith('anon_inode:[event') || target.startsWith('anon_inode:[io_uring'))
     return false;

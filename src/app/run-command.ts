@@ -1,31 +1,23 @@
 /**
  * The process side of `tslirp run`: a command in a new user, network and mount namespace.
  *
- * unshare(1) makes the namespaces, setpriv(1) has the kernel kill the command when this process dies in whatever way, and
- * a short shell script tells us that the namespaces are there (descriptor 4), prepares what the command sees, waits for
- * the network (descriptor 3), and then becomes the command: same process, same process group, same terminal. There is no
- * process between us and the command, so signals, job control and the exit status are the command's own.
+ * The broker starts a process with everything as we found it, which makes the namespaces and is killed when we die in
+ * whatever way; a short shell script prepares what the command sees, tells us, waits for the network, and then becomes the
+ * command: same process, same process group, same terminal. There is no process between the broker and the command, so
+ * signals, job control and the exit status are the command's own.
  *
  * Limits: there is no PID namespace, so what the command leaves behind in the background is not ended with it (it loses
  * its network); a set-user-ID program drops the parent-death signal (prctl(2)); should the host replace, by rename, a resolv.conf
  * that is no symlink into a directory below /run, the kernel drops the mount over it and the host's file shows through.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import type { Config, RunTarget } from '../config.ts';
-import { type GuestFiles, writeGuestFiles } from '../sandbox/guest-files.ts';
-import { holderPid, launcherDescriptors } from '../sandbox/launcher.ts';
-import {
-  closedStreams,
-  foundEnvironment,
-  ignoredSignals,
-  onSignal,
-  openDescriptors,
-  openFilesLimit,
-} from './found.ts';
+import { letCommandGo, orderCommand, signalCommand } from '../sandbox/broker.ts';
+import { writeGuestFiles } from '../sandbox/guest-files.ts';
+import { explainNamespaceFault } from '../sandbox/namespace-fault.ts';
+import { closedStreams, onSignal, openDescriptors } from './found.ts';
 
 /** Where nscd, nslcd, systemd-resolved, avahi, mdnsd and sssd have their sockets. */
 const NAME_SERVICES = [
@@ -40,7 +32,7 @@ const NAME_SERVICES = [
 
 /**
  * $1 is the directory of our files, $2 the working directory, $3 and $4 the descriptors on which it is told to go on and
- * tells how far it is, $5 what undoes the runtime's changes to the process; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
+ * tells how far it is, $5 closes those that the command is not to have; the rest is the command. The files are copied to a tmpfs of the new namespace first: the
  * directory can then be removed at once, and yet the mounts are of files that exist, so that others can mount over them.
  *
  * A directory is covered by one of ours with copies of its plain files: of name services, whose sockets would answer for the
@@ -53,8 +45,7 @@ const SCRIPT = `
 tslirp_files=$1
 tslirp_in=$3
 tslirp_out=$4
-tslirp_restore=$5
-echo there >&"$tslirp_out"
+tslirp_close=$5
 tslirp_old=\${OLDPWD-}
 cd "$2" 2>/dev/null
 if [ -n "$tslirp_old" ]; then OLDPWD=$tslirp_old; else unset OLDPWD; fi
@@ -89,8 +80,7 @@ umount -l "$tslirp_files/fs" 2>/dev/null
 echo "0 0" 2>/dev/null >/proc/sys/net/ipv4/ping_group_range
 echo done >&"$tslirp_out"
 read -r tslirp_word <&"$tslirp_in" && [ "$tslirp_word" = go ] || exit 1
-[ "\${LISTEN_PID-}" != "$PPID" ] || LISTEN_PID=$$
-eval "$tslirp_restore"
+eval "$tslirp_close"
 exec "$@"
 `;
 
@@ -138,8 +128,10 @@ function isForeground(): boolean {
   return fields[2] === fields[5];
 }
 
-export function exitStatus(code: number | null, signal: NodeJS.Signals | null): number {
-  return signal === null ? (code ?? 1) : 128 + osConstants.signals[signal];
+/** As a shell has it, of a status as wait(2) has it. */
+export function exitStatus(status: number): number {
+  const signal = status & 0x7f;
+  return signal === 0 ? (status >> 8) & 0xff : 128 + signal;
 }
 
 /** Two descriptors of one digit, which is all that a shell can write, that the command was not to have. */
@@ -150,119 +142,109 @@ function freeDigits(taken: readonly number[]): [number, number] {
   return [first, second];
 }
 
-/** What the shell has to do so that the command finds the process as we have; the runtime sets all of it to its taste. */
-function restoring(ours: readonly number[]): string {
-  const lines = [...ours, ...closedStreams].map((fd) => `exec ${fd}>&-`);
-  // SIGKILL and SIGSTOP are never ignored.
-  if (ignoredSignals.length > 0) lines.push(`trap '' ${ignoredSignals.join(' ')}`);
-  if (openFilesLimit !== '') lines.push(`ulimit -Sn ${openFilesLimit}`);
-  return lines.join('\n');
-}
-
 export class RunCommand {
-  /** Resolves when the namespaces exist and the command waits in them; rejects when it comes to nothing. */
-  readonly present: Promise<void>;
+  /** Resolves with its number when the namespaces exist and the command waits in them; rejects when it comes to nothing. */
+  readonly present: Promise<number>;
   /** Resolves when the command has taken its copies of our files. */
   readonly prepared: Promise<void>;
   /** The exit status for us to end with. */
   readonly ended: Promise<number>;
-  readonly pid: number;
-  private readonly child: ChildProcess;
-  private readonly files: GuestFiles;
-  private readonly control: Duplex;
+  private running = true;
 
+  /** Throws a CommandError, or with one line. */
   constructor(config: Config, target: RunTarget) {
     const [program = ''] = target.command;
     checkCommand(program);
-    this.files = writeGuestFiles(config.guest.addresses, config.guest.dns, config.dnsSearch);
-    const removeFiles = (): void => this.files.remove();
+    const files = writeGuestFiles(config.guest.addresses, config.guest.dns, config.dnsSearch);
+    const removeFiles = (): void => files.remove();
     process.on('exit', removeFiles);
+    const present = deferred<number>();
+    const prepared = deferred<void>();
+    const ended = deferred<number>();
+    this.present = present.promise;
+    this.prepared = prepared.promise;
+    this.ended = ended.promise;
+    // Whoever waits for the end hears of it there.
+    this.present.catch(() => undefined);
 
-    // Namespaces that were made for us while we still could (bin/launcher.pl), or new ones.
-    const holder = holderPid();
-    const [enter, ...namespaces]: [string, ...string[]] =
-      holder === 0
-        ? ['unshare', '--user', '--map-root-user', '--net', '--mount', '--propagation', 'slave']
-        : ['nsenter', '--target', String(holder), '--user', '--net', '--mount', '--preserve-credentials'];
-    const guard = ['--', 'setpriv', '--pdeathsig', 'KILL', '--'];
-    const stdio: ('inherit' | 'pipe' | 'ignore' | number)[] = ['inherit', 'inherit', 'inherit'];
-    // Descriptors meant for us must not stay open in the command; the runtime closes only low ones by itself.
-    const ours = [config.readyFd, config.exitFd, config.flowLog.fd, ...launcherDescriptors];
-    const theirs = openDescriptors.filter((fd) => !ours.includes(fd));
-    const [goFd, reportFd] = freeDigits(theirs);
-    for (let fd = stdio.length; fd <= Math.max(goFd, reportFd, ...ours, ...theirs); fd++)
-      stdio[fd] = 'ignore';
-    for (const fd of ours) if (fd >= 3) stdio[fd] = 2;
-    for (const fd of theirs) stdio[fd] = fd;
-    stdio[goFd] = 'pipe';
-    stdio[reportFd] = 'pipe';
-    const numbers = [String(goFd), String(reportFd)];
-    const files = [this.files.directory, process.cwd()];
-    const script = [
+    let said = '';
+    const report = (text: string): void => {
+      said += text;
+      const [, fault] = /^fault (.*)$/m.exec(said) ?? [];
+      if (fault !== undefined) present.reject(new Error(explainNamespaceFault(fault)));
+      const [, pid] = /^there (\d+)$/m.exec(said) ?? [];
+      if (pid !== undefined) present.resolve(Number(pid));
+      if (!/^done$/m.test(said)) return;
+      removeFiles();
+      process.removeListener('exit', removeFiles);
+      prepared.resolve();
+    };
+    // Descriptors meant for us must not stay open in the command.
+    const ours = [config.readyFd, config.exitFd, config.flowLog.fd].filter((fd) => fd >= 3);
+    const [goFd, reportFd] = freeDigits(openDescriptors.filter((fd) => !ours.includes(fd)));
+    const close = [goFd, reportFd, ...closedStreams].map((fd) => `exec ${fd}>&-`).join('\n');
+    const start = [
       'sh',
       '-c',
       SCRIPT,
       'tslirp',
-      ...files,
-      ...numbers,
-      restoring([goFd, reportFd]),
-      ...target.command,
+      files.directory,
+      process.cwd(),
+      String(goFd),
+      String(reportFd),
+      close,
     ];
-    // The directory that we are in may be gone, which the shell would complain of.
-    this.child = spawn(enter, [...namespaces, ...guard, ...script], {
-      stdio,
-      cwd: '/',
-      env: foundEnvironment(),
-    });
-    this.pid = this.child.pid ?? 0;
-    this.control = this.child.stdio[goFd] as Duplex;
-    const report = this.child.stdio[reportFd] as Duplex;
-    this.control?.on('error', () => undefined);
-    report?.on('error', () => undefined);
-
-    this.ended = new Promise((resolve) => {
-      this.child.on('error', () => resolve(1));
-      this.child.on('exit', (code, signal) => resolve(exitStatus(code, signal)));
-    });
-    let prepared = (): void => undefined;
-    this.prepared = new Promise((resolve) => {
-      prepared = resolve;
-    });
-    this.present = new Promise((resolve, reject) => {
-      this.child.on('error', (error) => reject(new Error(`${enter} cannot be started: ${error.message}`)));
-      this.child.on('exit', (code, signal) => {
-        const how = signal ?? `status ${code}`;
-        reject(new Error(`no namespaces could be made for the command (${enter} ended with ${how})`));
-      });
-      // The namespaces are there as soon as the script runs; what it does next goes on beside us.
-      let words = '';
-      report?.setEncoding('latin1').on('data', (text: string) => {
-        words += text;
-        resolve();
-        if (!words.includes('done')) return;
-        this.files.remove();
-        process.removeListener('exit', removeFiles);
-        report.destroy();
-        prepared();
-      });
-    });
-    this.present.catch(() => undefined);
+    // Those of our own command line may be too long for an order.
+    const { length } = target.command;
+    const areOurs = process.argv.slice(-length).join('\0') === target.command.join('\0');
+    const words = areOurs ? start : [...start, ...target.command];
+    orderCommand(
+      { goFd, reportFd, close: ours, words, ownWords: areOurs ? length : 0 },
+      {
+        report,
+        ended: (status) => {
+          this.running = false;
+          present.reject(new Error('the command ended before its network was there'));
+          ended.resolve(exitStatus(status));
+        },
+      },
+    );
     for (const signal of SIGNALS) onSignal(signal, () => this.passOn(signal));
   }
 
   /** Let the command begin. */
   go(): void {
-    this.control.end('go\n');
+    letCommandGo();
   }
 
   /** Ask the command to end, and see to it that it does. */
   terminate(): void {
-    this.child.kill('SIGTERM');
-    setTimeout(() => this.child.kill('SIGKILL'), KILL_AFTER_MS).unref();
+    this.signal('SIGTERM');
+    setTimeout(() => this.signal('SIGKILL'), KILL_AFTER_MS).unref();
+  }
+
+  private signal(signal: NodeJS.Signals): void {
+    if (this.running) signalCommand(osConstants.signals[signal]);
   }
 
   private passOn(signal: NodeJS.Signals): void {
     if ((signal === 'SIGINT' || signal === 'SIGQUIT') && isForeground()) return;
-    this.child.kill(signal);
+    this.signal(signal);
   }
+}
+
+interface Deferred<T> {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (error: Error) => void;
+}
+
+function deferred<T>(): Deferred<T> {
+  let resolve: Deferred<T>['resolve'] = () => undefined;
+  let reject: Deferred<T>['reject'] = () => undefined;
+  const promise = new Promise<T>((settle, fail) => {
+    resolve = settle;
+    reject = fail;
+  });
+  return { promise, resolve, reject };
 }

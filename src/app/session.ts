@@ -3,7 +3,7 @@
  * for `run` and `attach` alike.
  *
  *     supervisor starts the thread ─────────────┐
- *     opener opens descriptors in the namespace ┴─ setResolvers, addGuest → guestReady
+ *     the broker's child enters the namespace   ┴─ setResolvers, addGuest → guestReady
  *                                                  → forwards, one by one
  */
 import type { BessTarget, Config, DescriptorTarget, DeviceSpec, HostEnd } from '../config.ts';
@@ -15,8 +15,8 @@ import type { Supervisor } from '../control/supervisor.ts';
 import { DeviceError } from '../device-error.ts';
 import type { Event, FlowReport, LinkInfo } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
+import { hear, orderDevice } from '../sandbox/broker.ts';
 import { Confinement } from '../sandbox/confinement.ts';
-import { openElsewhere, releaseOpener } from '../sandbox/launcher.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
 import { openDescriptors } from './found.ts';
 import type { Logger } from './logger.ts';
@@ -61,10 +61,7 @@ export class Session {
     this.logger = logger;
     this.handlers = handlers;
     this.client = new EngineClient((command) => supervisor.send(command), supervisor.numbers);
-    this.confinement = new Confinement(config, supervisor, logger, {
-      inherited: openDescriptors,
-      handlers: { namespaceGone: () => handlers.linkGone('its namespace is gone') },
-    });
+    this.confinement = new Confinement(config, supervisor, logger, openDescriptors);
     this.guestReady = new Promise((resolve, reject) => {
       this.settleReady = { resolve, reject };
     });
@@ -99,14 +96,13 @@ export class Session {
   }
 
   private useDescriptor(from: DescriptorTarget | BessTarget): Promise<GuestReady> {
-    releaseOpener();
     return this.addGuest({ ...from, mtu: this.config.mtu });
   }
 
   private openDevice(namespace: NamespaceRef): Promise<GuestReady> {
     const { interfaceName: name, mtu, configure, setup } = this.config;
-    const socket = openElsewhere(namespace);
-    return this.addGuest({ kind: 'interface', socket, name, mtu, configure, setup });
+    const order = orderDevice(namespace);
+    return this.addGuest({ kind: 'interface', order, name, mtu, configure, setup });
   }
 
   private addGuest(device: DeviceSpec): Promise<GuestReady> {
@@ -119,11 +115,10 @@ export class Session {
   }
 
   /**
-   * Resolves when what the process can do without is given up; nothing may be opened or started after that. Signals may
-   * still be sent to the process `command`.
+   * Resolves when what the process can do without is given up; nothing may be opened or started after that.
    */
-  confine(command = 0): Promise<void> {
-    return this.confinement.enter(command, this.resolvConf);
+  confine(): Promise<void> {
+    return this.confinement.enter(this.resolvConf);
   }
 
   /** Open the control socket, if there is to be one. Rejects with one line. */
@@ -196,7 +191,9 @@ export class Session {
         break;
       case 'fdEvent':
         if (event.fd === this.config.exitFd) this.handlers.exitRequested();
-        else if (event.fd === this.confinement.watchFd) this.confinement.outsideSpoke();
+        break;
+      case 'broker':
+        hear(event.text);
         break;
       case 'log':
         this.logger.log(event.level, event.message, event.fields);

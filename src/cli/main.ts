@@ -2,12 +2,15 @@
  * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
-
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { foundEnvironment, openDescriptors, restoringLines } from '../app/found.ts';
 import { ownProcess } from '../app/own-process.ts';
 import { sayError, sayOut } from '../app/say.ts';
 import { type Config, defaultLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
-import { packageVersion } from '../package-root.ts';
+import { packageRoot, packageVersion } from '../package-root.ts';
+import { brokerEnd, isBadGuess } from '../sandbox/broker.ts';
 import type { ClientInvocation, Invocation, parseArguments } from './options.ts';
 
 /** Exit status of a command line that cannot be used. */
@@ -55,7 +58,27 @@ async function settle(invocation: Invocation): Promise<void> {
   await resolveNames(invocation);
 }
 
+/** The command of `run` may have words that bin/tslirp took for options: start again as it should have been. */
+function startAgain({ sandbox, target }: Config): void {
+  const { startAgain: start } = createRequire(import.meta.url)(
+    fileURLToPath(new URL('dist/bundle/again.cjs', packageRoot)),
+  ) as typeof import('./again.ts');
+  start({
+    program: process.argv0,
+    args: process.argv.slice(2),
+    environment: {
+      ...foundEnvironment(),
+      TSLIRP_FOR: target.kind === 'run' ? 'run' : 'attach',
+      TSLIRP_HOW: sandbox.mountTree ? 'confined' : 'plain',
+    },
+    restoring: restoringLines(),
+    inherited: openDescriptors,
+    broker: brokerEnd,
+  });
+}
+
 async function serve(config: Config, supervisor: Supervisor): Promise<void> {
+  if (isBadGuess(config.sandbox.mountTree)) startAgain(config);
   const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
     import('../app/guest-process.ts'),
     import('../app/logger.ts'),
@@ -72,7 +95,7 @@ function startEngine(args: readonly string[]): Supervisor | undefined {
   if (!['run', 'attach'].includes(command)) return;
   if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
-  return new Supervisor({ limits: defaultLimits, debug });
+  return new Supervisor({ limits: defaultLimits, debug, broker: brokerEnd });
 }
 
 /** Undefined: it cannot be used, and that was said. */
@@ -110,7 +133,10 @@ async function main(): Promise<void> {
   if (invocation !== undefined && 'config' in invocation && !invocation.printsConfig) {
     const { config } = invocation;
     // The command of `run` may have had an option like --help.
-    await serve(config, started ?? new Supervisor({ limits: config.limits, debug: false }));
+    await serve(
+      config,
+      started ?? new Supervisor({ limits: config.limits, debug: false, broker: brokerEnd }),
+    );
     return;
   }
   if (invocation !== undefined) {

@@ -63,6 +63,7 @@ export class Supervisor {
       limits: options.limits,
       debug: options.debug,
       flowBlocks: this.numbers.flowBlocks,
+      broker: options.broker,
       stop: this.shared.buffer as SharedArrayBuffer,
     };
     this.worker = new Worker(workerUrl, {

@@ -1,7 +1,6 @@
 /**
  * Making an interface of a network namespace ours: attach to it (or create it), say what we can take over from the kernel,
- * and where asked configure it. Needs nothing but descriptors that somebody opened inside the namespace, and the rights
- * that the owner of a namespace has over it, or a socket to somebody who has them.
+ * and where asked configure it. What needs rights over the namespace is asked of somebody who has them (sys/netns/exchange).
  *
  * Read: Linux Documentation/networking/tuntap.rst, rtnetlink(7), ip-sysctl.rst (accept_ra, autoconf).
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
@@ -11,9 +10,10 @@ import type { AddressPlan, InterfaceDevice } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS } from '../sys/errno.ts';
-import { orderSetting } from '../sys/netns/opener.ts';
+import { type Exchange, orderAttach, orderSetting } from '../sys/netns/exchange.ts';
 import { IFF_UP, type InterfaceInfo, LOOPBACK_INDEX, Rtnetlink } from '../sys/netns/rtnetlink.ts';
 import {
+  attachRequest,
   IFF_MULTI_QUEUE,
   IFF_NO_PI,
   IFF_TAP,
@@ -34,7 +34,7 @@ const CREATED_MTU = 65520;
 const ARPHRD_NONE = 0xfffe;
 
 /** What is asked for. */
-export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'socket'>;
+export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'order'>;
 
 export interface OpenedInterface extends TapProperties {
   name: string;
@@ -57,7 +57,12 @@ function addressBytes(text: string): number[] {
 }
 
 /** Attach with the richest flags that the device takes; returns the flags in force. */
-function attach(tun: TunDevice, name: string, found: InterfaceInfo | null, notes: string[]): number {
+function* attach(
+  tun: TunDevice,
+  name: string,
+  found: InterfaceInfo | null,
+  notes: string[],
+): Exchange<number> {
   const before = tun.flags();
   if (before >= 0) return before;
   const queues = found?.tunMultiQueue === true ? IFF_MULTI_QUEUE : 0;
@@ -72,7 +77,7 @@ function attach(tun: TunDevice, name: string, found: InterfaceInfo | null, notes
   let result = 0;
   for (const type of types) {
     for (const header of [IFF_VNET_HDR, 0]) {
-      result = tun.attach(name, type | header | IFF_NO_PI | queues);
+      result = yield* orderAttach(attachRequest(name, type | header | IFF_NO_PI | queues));
       if (result === 0) {
         if (header === 0) notes.push('the device does not take virtio-net headers: no offloads');
         const flags = tun.flags();
@@ -112,8 +117,8 @@ function setOffloads(tun: TunDevice, flags: number, segmentation: boolean, notes
   return 0;
 }
 
-function lookUp(netlink: Rtnetlink, name: string): InterfaceInfo | null {
-  const found = netlink.linkByName(name);
+function* lookUp(netlink: Rtnetlink, name: string): Exchange<InterfaceInfo | null> {
+  const found = yield* netlink.linkByName(name);
   if (typeof found === 'number') {
     throw new DeviceError('lookup', -found, `cannot look up interface ${name}: ${getSystemErrorName(found)}`);
   }
@@ -138,44 +143,50 @@ class Configuration {
     this.notes = notes;
   }
 
-  apply(plan: AddressPlan, opener: number): void {
+  *apply(plan: AddressPlan): Exchange<void> {
     const { netlink, index } = this;
     const { name, setup } = this.request;
     const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
-    check(netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
-    if (ipv6) this.ignoreAdvertisements(opener);
+    check(yield* netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
+    if (ipv6) yield* this.ignoreAdvertisements();
     if (setup.mac !== '') {
       const mac = setup.mac.split(':').map((octet) => Number.parseInt(octet, 16));
-      check(netlink.setLink(index, { mac }), 'configure', `cannot set the MAC address to ${setup.mac}`);
+      check(
+        yield* netlink.setLink(index, { mac }),
+        'configure',
+        `cannot set the MAC address to ${setup.mac}`,
+      );
     }
-    this.addAddress(plan.guest4, plan.prefix4);
-    if (ipv6) this.addAddress(plan.guest6, plan.prefix6);
+    yield* this.addAddress(plan.guest4, plan.prefix4);
+    if (ipv6) yield* this.addAddress(plan.guest6, plan.prefix6);
     const { multicast } = setup;
-    check(netlink.setLink(index, { up: true, multicast }), 'configure', `cannot bring ${name} up`);
-    this.setRoute(plan.gateway4);
-    if (ipv6) this.setRoute(plan.gateway6);
+    check(yield* netlink.setLink(index, { up: true, multicast }), 'configure', `cannot bring ${name} up`);
+    yield* this.setRoute(plan.gateway4);
+    if (ipv6) yield* this.setRoute(plan.gateway6);
   }
 
   /** We set addresses and routes ourselves; a router advertisement would add others. */
-  private ignoreAdvertisements(opener: number): void {
+  private *ignoreAdvertisements(): Exchange<void> {
     const { name } = this.request;
-    const failed = ['accept_ra', 'autoconf']
-      .map((setting) => orderSetting(opener, name, setting, '0'))
+    let failed = 0;
+    for (const setting of ['accept_ra', 'autoconf']) {
+      const result = yield* orderSetting(name, setting, '0');
       // Without IPv6 in the kernel there is nothing to set.
-      .find((result) => result < 0 && result !== -ENOENT);
-    if (failed === undefined) return;
+      if (result !== -ENOENT) failed ||= result;
+    }
+    if (failed === 0) return;
     const why = failed === -EROFS ? '/proc/sys is read-only here' : getSystemErrorName(failed);
     this.notes.push(`${name} will take IPv6 addresses and routes from router advertisements too: ${why}`);
   }
 
-  private addAddress(text: string, prefix: number): void {
+  private *addAddress(text: string, prefix: number): Exchange<void> {
     const address = addressBytes(text);
-    this.settle(this.netlink.addAddress(this.index, address, prefix), address, 'address');
+    this.settle(yield* this.netlink.addAddress(this.index, address, prefix), address, 'address');
   }
 
-  private setRoute(text: string): void {
+  private *setRoute(text: string): Exchange<void> {
     const gateway = addressBytes(text);
-    const result = this.netlink.setDefaultRoute(this.index, gateway);
+    const result = yield* this.netlink.setDefaultRoute(this.index, gateway);
     if (result === -EEXIST) {
       const { name } = this.request;
       this.notes.push(
@@ -216,20 +227,18 @@ function properties(flags: number, offloads: number): Omit<TapProperties, 'mtu'>
 }
 
 /**
- * @param tunFd /dev/net/tun, opened inside the namespace; it stays the caller's
- * @param opener socket to somebody who has rights over the namespace (sys/netns/opener)
- * @throws DeviceError
+ * What is asked goes to somebody with rights over the namespace, who has opened `tunFd` there, /dev/net/tun, which stays
+ * the caller's. @throws DeviceError
  */
-export function openInterface(
+export function* openInterface(
   request: InterfaceRequest,
   plan: AddressPlan,
   tunFd: number,
-  opener: number,
-): OpenedInterface {
+): Exchange<OpenedInterface> {
   const notes: string[] = [];
   const { name, mtu, configure, setup } = request;
-  const netlink = new Rtnetlink(opener);
-  const before = lookUp(netlink, name);
+  const netlink = new Rtnetlink();
+  const before = yield* lookUp(netlink, name);
   if (!setup.create) mustExist(before, name, 'does not exist');
   if (before !== null && before.kind !== 'tun' && before.kind !== '') {
     throw new DeviceError(
@@ -238,13 +247,13 @@ export function openInterface(
       `interface ${name} exists but is no TAP or TUN device (it is a ${before.kind})`,
     );
   }
-  const tun = new TunDevice(tunFd, opener);
-  const flags = attach(tun, name, before, notes);
+  const tun = new TunDevice(tunFd);
+  const flags = yield* attach(tun, name, before, notes);
   const offloads = setOffloads(tun, flags, setup.segmentation, notes);
 
-  const created = before ?? mustExist(lookUp(netlink, name), name, 'vanished');
+  const created = before ?? mustExist(yield* lookUp(netlink, name), name, 'vanished');
   if (created.txQueueLen < TX_QUEUE_LENGTH) {
-    const result = netlink.setLink(created.index, { txQueueLen: TX_QUEUE_LENGTH });
+    const result = yield* netlink.setLink(created.index, { txQueueLen: TX_QUEUE_LENGTH });
     if (result < 0) {
       const reason = getSystemErrorName(result);
       notes.push(`the transmit queue stays at ${created.txQueueLen} packets: ${reason}`);
@@ -254,10 +263,18 @@ export function openInterface(
   const keepMtu = setup.keepMtu && !configured;
   const wanted = keepMtu ? 0 : mtu > 0 || before !== null ? mtu : CREATED_MTU;
   if (wanted > 0)
-    check(netlink.setLink(created.index, { mtu: wanted }), 'configure', `cannot set the MTU to ${wanted}`);
-  if (configured) new Configuration(request, netlink, created.index, notes).apply(plan, opener);
+    check(
+      yield* netlink.setLink(created.index, { mtu: wanted }),
+      'configure',
+      `cannot set the MTU to ${wanted}`,
+    );
+  if (configured) yield* new Configuration(request, netlink, created.index, notes).apply(plan);
 
-  const { mtu: actualMtu, txQueueLen, flags: state } = mustExist(lookUp(netlink, name), name, 'vanished');
+  const {
+    mtu: actualMtu,
+    txQueueLen,
+    flags: state,
+  } = mustExist(yield* lookUp(netlink, name), name, 'vanished');
   // One that we made is for somebody to set up who waits for it.
   if (before !== null && (state & IFF_UP) === 0)
     notes.push(

@@ -1,26 +1,25 @@
 /** From what the control plane says about a device to a link that carries frames. */
 import { fstatSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, DescriptorDevice, DeviceSpec, InterfaceDevice } from '../config.ts';
-import { DeviceError, type DeviceStep } from '../device-error.ts';
+import type { AddressPlan, DescriptorDevice, DeviceSpec } from '../config.ts';
+import { DeviceError } from '../device-error.ts';
 import { EINVAL } from '../sys/errno.ts';
-import { close, read, setNonBlocking } from '../sys/io.ts';
-import { receiveDescriptor } from '../sys/pass-descriptor.ts';
+import { close, setNonBlocking } from '../sys/io.ts';
 import {
   AF_UNIX,
   getsockoptInt,
-  SHUT_WR,
   SO_ACCEPTCONN,
   SO_DOMAIN,
   SO_TYPE,
   SOCK_DGRAM,
   SOCK_SEQPACKET,
   SOL_SOCKET,
-  shutdown,
 } from '../sys/socket.ts';
 import { BessListener } from './bess-listener.ts';
 import type { DeviceLink, LinkServices } from './device-link.ts';
-import { attachedTap, openInterface } from './open-interface.ts';
+import type { OpenInterface } from './device-opening.ts';
+import type { DeviceOpenings } from './device-openings.ts';
+import { attachedTap } from './open-interface.ts';
 import { SocketLink } from './socket-link.ts';
 import { TapLink } from './tap-link.ts';
 
@@ -73,12 +72,19 @@ export function openLink(
   spec: DeviceSpec,
   plan: AddressPlan,
   services: LinkServices,
+  openings: DeviceOpenings,
   order: LinkOrder,
 ): PendingLink | null {
-  if (spec.kind !== 'bess') {
-    settle(order, () =>
-      spec.kind === 'interface' ? openNamed(spec, plan, services) : openDescriptor(spec, services),
+  if (spec.kind === 'interface') {
+    return openings.open(spec, plan, (opened) =>
+      settle(order, () => {
+        if (opened instanceof Error) throw opened;
+        return interfaceLink(opened, services);
+      }),
     );
+  }
+  if (spec.kind === 'descriptor') {
+    settle(order, () => openDescriptor(spec, services));
     return null;
   }
   const { path, mtu } = spec;
@@ -110,52 +116,12 @@ function asDeviceError(error: unknown): DeviceError {
   return new DeviceError('link', 0, error instanceof Error ? error.message : String(error));
 }
 
-/** What is needed of a namespace, from somebody inside. @throws DeviceError */
-function receive(socket: number, { memory, frames }: LinkServices): { tun: number; netlink: number } {
-  const answer = frames.scratch;
-  const length = read(memory, socket, answer, frames.scratchSize);
-  const text = Buffer.from(memory.view.buffer, answer, Math.max(0, length)).toString();
-  const tun = text === 'open' ? receiveDescriptor(memory, answer, socket) : -1;
-  const netlink = tun < 0 ? tun : receiveDescriptor(memory, answer, socket);
-  if (netlink >= 0) return { tun, netlink };
-  if (tun >= 0) close(tun);
-  if (text === 'open')
-    throw new DeviceError('tun', -netlink, `the device did not come: ${getSystemErrorName(netlink)}`);
-  const [, step = 'namespace', errno = '0', what = 'the process that opens the device has ended'] =
-    /^(\w+) (\d+) (.*)$/s.exec(text) ?? [];
-  const message = what.replace(/%m$/, () => getSystemErrorName(-Number(errno)));
-  throw new DeviceError(step as DeviceStep, Number(errno), message);
-}
-
-/** Returns when the other side has let go as well: an interface lives as long as the last descriptor attached to it. */
-function release(socket: number, { memory, frames }: LinkServices): void {
-  shutdown(socket, SHUT_WR);
-  while (read(memory, socket, frames.scratch, frames.scratchSize) > 0);
-  close(socket);
-}
-
-/** An interface of a namespace. @throws DeviceError */
-function openNamed(spec: InterfaceDevice, plan: AddressPlan, services: LinkServices): OpenLink {
-  const { socket } = spec;
-  let tun = -1;
-  let netlink = -1;
-  try {
-    ({ tun, netlink } = receive(socket, services));
-    setNonBlocking(tun);
-    const { name, index, mtu, txQueueLen, notes, ...properties } = openInterface(spec, plan, tun, socket);
-    if (index === 0) {
-      close(netlink);
-      netlink = -1;
-    }
-    const link = new TapLink(tun, { mtu, ...properties }, services, netlink, index);
-    return { link, info: { name, medium: link.medium, mtu, txQueueLen }, notes };
-  } catch (error) {
-    if (tun >= 0) close(tun);
-    if (netlink >= 0) close(netlink);
-    throw error;
-  } finally {
-    release(socket, services);
-  }
+/** An interface that was opened for us. */
+function interfaceLink(opened: OpenInterface, services: LinkServices): OpenLink {
+  const { name, index, mtu, txQueueLen, notes, tun, netlink, ...properties } = opened;
+  if (index === 0) close(netlink);
+  const link = new TapLink(tun, { mtu, ...properties }, services, index === 0 ? -1 : netlink, index);
+  return { link, info: { name, medium: link.medium, mtu, txQueueLen }, notes };
 }
 
 /** Look what the descriptor is, and take it. @throws DeviceError */

@@ -30,6 +30,8 @@ export interface EngineOptions {
   debug: boolean;
   /** Rehearse (rehearsed-guest.ts) and end: what that compiles, the build keeps (scripts/bundle.mjs). */
   rehearseOnly?: boolean;
+  /** Our end of the socket to the broker, which is a child of ours; null where there is none. */
+  broker: { fd: number; pid: number } | null;
 }
 
 export type Command =
@@ -46,10 +48,9 @@ export type Command =
   /** Have the kernel send this process a signal when its parent ends. Not answered; in force before the next command. */
   | { type: 'parentDeathSignal'; signal: number }
   /**
-   * Put the system call filter in force, for all threads and for good. `command` is a process that may still get signals
-   * from us, or 0; `unixSockets`: such are still made.
+   * Put the system call filter in force, for all threads and for good. `unixSockets`: such are still made.
    */
-  | { type: 'confine'; command: number; unixSockets: boolean }
+  | { type: 'confine'; unixSockets: boolean }
   /** Open a forward; `forward` is its number from now on. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */
@@ -80,6 +81,8 @@ export type Event =
   /** The link is gone for good (device deleted, namespace destroyed). */
   | { type: 'linkGone'; guest: number; reason: string }
   | { type: 'fdEvent'; fd: number; name: string }
+  /** What the broker says, in its words (bin/broker.pl); none: it has ended. */
+  | { type: 'broker'; text: string }
   | {
       type: 'log';
       /** 0: it is about the data plane itself. */

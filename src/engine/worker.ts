@@ -8,6 +8,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { GuestSpec, Limits } from '../config.ts';
 import { withCapture } from '../device/capture.ts';
+import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
@@ -30,6 +31,7 @@ import { setParentDeathSignal } from '../sys/process.ts';
 import { SystemRandom } from '../sys/random.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
 import { UNIX_PEERS_BYTES, UnixPeers } from '../sys/unix-peers.ts';
+import { BrokerLink } from './broker-link.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
 import { FlowLister } from './flow-lister.ts';
@@ -96,6 +98,8 @@ class Engine {
   #settling: number[] = [];
   #touchedCount = 0;
   readonly #limits: Limits;
+  readonly #openings: DeviceOpenings;
+  readonly #broker: BrokerLink | null;
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
   readonly #housekeeping: Housekeeping;
@@ -138,6 +142,19 @@ class Engine {
       refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn, this.#loop.mayConcern(routesToken)),
       newFlowId: () => flowNumbers.next(),
     };
+    this.#openings = new DeviceOpenings(this.#shared);
+    const { broker } = options;
+    this.#broker =
+      broker === null
+        ? null
+        : new BrokerLink(broker, this.#loop, {
+            channel: (id, fd) => this.#openings.channel(id, fd),
+            said: (text) => post({ type: 'broker', text }),
+            gone: () => {
+              this.#openings.none();
+              post({ type: 'broker', text: '' });
+            },
+          });
     this.#housekeeping = new Housekeeping(
       this.#loop.timers,
       this.#slab,
@@ -173,6 +190,8 @@ class Engine {
     this.#rehearsal.close();
     for (const guest of this.#guests.values()) guest.close();
     for (const link of this.#pending.values()) link.close();
+    this.#openings.close();
+    this.#broker?.finish();
   }
 
   /** Only that, at once. */
@@ -280,7 +299,7 @@ class Engine {
 
   #addGuest({ guest, spec }: Extract<Command, { type: 'addGuest' }>): void {
     const services = this.#servicesOf(guest);
-    const pending = openLink(spec.device, spec.addresses, services, {
+    const pending = openLink(spec.device, spec.addresses, services, this.#openings, {
       onWaiting: (path) => post({ type: 'guestWaiting', guest, path }),
       onOpen: (opened) => {
         this.#pending.delete(guest);

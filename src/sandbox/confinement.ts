@@ -1,13 +1,13 @@
 /**
  * What the process gives up once everything is open, right before it says that it is ready: the file system, descriptors
- * that it was started with and nobody named, then system calls. Capabilities are gone already, if bin/launcher.pl had its
+ * that it was started with and nobody named, then system calls. Capabilities are gone already, if bin/launch.pl had its
  * way.
  *
  * What stays in sight is read-only: our own directory in /proc, and no other: by /proc/PID/root the command's files,
  * which are all of the user's, would be back; the log library, which is loaded after ready, at a place of its own; the unix
  * sockets that forwards lead to. Where forwards lead to names, also /etc, the directory in /run that resolv.conf(5) leads
  * to, and the libraries of the system's name service. The guest's queries need none of that: resolv.conf is read for us by
- * the janitor, who sees all files as they are now.
+ * the broker, who sees all files as they are now.
  *
  * The system call filter (sys/seccomp-filter) is put in force by the data plane, which has the foreign calls, and from
  * there for all threads.
@@ -20,13 +20,12 @@ import type { Config } from '../config.ts';
 import type { Log } from '../control/log.ts';
 import type { ResolvConfFollower } from '../control/resolv-conf.ts';
 import type { Supervisor } from '../control/supervisor.ts';
-import { closeTree, isConfined, leaveOutside, readOutside } from './launcher.ts';
-import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from './namespace.ts';
+import { closeTree, followFile, isConfined, sealBroker, unlinkAtEnd } from './broker.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
 /** What the original has in its tree, and whoever looks whether there is one looks for; here there is nothing in them. */
 const MINIMAL = ['/etc', '/run'] as const;
-/** Where the packages are in a minimal tree; bin/launcher.pl knows it too. */
+/** Where the packages are in a minimal tree; bin/broker.pl knows it too. */
 const MODULES = '/node_modules';
 /** Where the dynamic linker looks; symlinks into /usr on most systems. */
 const LIBRARIES = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/lib', '/lib64'] as const;
@@ -35,7 +34,7 @@ function isBelow(path: string, directory: string): boolean {
   return path === directory || path.startsWith(`${directory}/`);
 }
 
-/** Orders to the builder, see bin/launcher.pl. */
+/** What is to be in sight, as bin/broker.pl has it. */
 class Order {
   readonly lines: string[] = [];
   private readonly paths: string[] = [];
@@ -107,17 +106,6 @@ function usesRing(): boolean {
   });
 }
 
-export interface ConfinementHandlers {
-  /** The guest's namespace is gone, which we do not see ourselves. */
-  namespaceGone: () => void;
-}
-
-export interface ConfinementOptions {
-  /** Descriptors beyond the standard streams that the process was started with. */
-  inherited: readonly number[];
-  handlers: ConfinementHandlers;
-}
-
 /** A log whose libraries are to be found in another tree from now on. */
 export interface ConfinementLog extends Log {
   moveLibraries(from: string, to: string): void;
@@ -128,19 +116,15 @@ export class Confinement {
   private readonly supervisor: Supervisor;
   private readonly log: ConfinementLog;
   private readonly inherited: readonly number[];
-  private readonly handlers: ConfinementHandlers;
-  private resolvConf: ResolvConfFollower | undefined;
-  /** Readable when there are news from outside. */
-  watchFd = -1;
   private readonly answer: Promise<number>;
   private settle: ((error: number) => void) | undefined;
 
-  constructor(config: Config, supervisor: Supervisor, log: ConfinementLog, options: ConfinementOptions) {
+  /** @param inherited descriptors beyond the standard streams that the process was started with */
+  constructor(config: Config, supervisor: Supervisor, log: ConfinementLog, inherited: readonly number[]) {
     this.config = config;
     this.supervisor = supervisor;
     this.log = log;
-    this.inherited = options.inherited;
-    this.handlers = options.handlers;
+    this.inherited = inherited;
     this.answer = new Promise((resolvePromise) => {
       this.settle = resolvePromise;
     });
@@ -152,58 +136,40 @@ export class Confinement {
   }
 
   /**
-   * Rejects with one line when something that is required cannot be had. `command` is a process that still gets signals from
-   * us, or 0; `resolvConf` will hear from outside what is in the file.
+   * Rejects with one line when something that is required cannot be had. `resolvConf` will hear from outside what is in the
+   * file.
    */
-  async enter(command: number, resolvConf: ResolvConfFollower | undefined): Promise<void> {
+  async enter(resolvConf: ResolvConfFollower | undefined): Promise<void> {
     const { sandbox } = this.config;
-    const closes = sandbox.mountTree && isConfined;
     const hasRing = usesRing();
-    if (closes) this.resolvConf = resolvConf;
-    const text = this.resolvConf === undefined ? '' : RESOLV_CONF;
-    this.watchFd = leaveOutside({ sockets: this.socketFiles(), namespace: this.watchedNamespace(), text });
-    if (this.watchFd >= 0) this.watch();
-    this.resolvConf?.leaveToOthers();
-    if (sandbox.mountTree) await this.closeFileSystem();
+    if (sandbox.mountTree) await this.closeFileSystem(resolvConf);
     if (!sandbox.seccomp) return;
     if (hasRing) {
       this.missing('no system call filter', 'the runtime uses io_uring, which would be a way around it');
       return;
     }
-    this.supervisor.send({ type: 'confine', command, unixSockets: this.socketTargets().length > 0 });
+    this.supervisor.send({ type: 'confine', unixSockets: this.socketTargets().length > 0 });
     const error = await this.answer;
     if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
   }
 
-  /** `watchFd` is readable. */
-  outsideSpoke(): void {
-    const news = readOutside(this.watchFd);
-    switch (news.type) {
-      case 'text':
-        this.resolvConf?.take(news.text);
-        break;
-      case 'unreadable':
-        this.resolvConf?.miss(news.reason);
-        break;
-      default:
-        // Whoever cannot see any more whether it is there has no reason to go on; a command tells its end by itself.
-        if (this.config.target.kind === 'attach') this.handlers.namespaceGone();
-        return;
-    }
-    this.watch();
-  }
-
-  private watch(): void {
-    this.supervisor.send({ type: 'watchFd', fd: this.watchFd, name: 'outside', data: true });
-  }
-
-  private async closeFileSystem(): Promise<void> {
+  private async closeFileSystem(resolvConf: ResolvConfFollower | undefined): Promise<void> {
     if (!isConfined) {
       this.missing('no file system of our own', 'a mount namespace cannot be had, or bin/ was passed by');
       return;
     }
     try {
+      for (const path of this.socketFiles()) unlinkAtEnd(path);
+      if (resolvConf !== undefined) {
+        resolvConf.leaveToOthers();
+        followFile(
+          RESOLV_CONF,
+          (text) => resolvConf.take(text),
+          (reason) => resolvConf.miss(reason),
+        );
+      }
       await closeTree(this.order().lines);
+      sealBroker();
       this.closeInherited();
     } catch (error) {
       this.missing('no file system of our own', (error as Error).message);
@@ -260,12 +226,6 @@ export class Confinement {
     return paths
       .filter((path) => !path.startsWith('\0') && !path.startsWith('@'))
       .map((path) => resolve(path));
-  }
-
-  private watchedNamespace(): NamespaceRef | undefined {
-    const { target } = this.config;
-    if (target.kind !== 'attach') return undefined;
-    return target.pid === 0 ? namespaceOfPath(target.netnsPath) : namespaceOfProcess(target.pid);
   }
 
   private missing(what: string, why: string): void {

@@ -10,8 +10,8 @@ import koffi from 'koffi';
 // null = the running program itself, which has libc mapped already: works on glibc and musl alike.
 const library = koffi.load(null);
 
-/** A foreign function taking and returning numbers (or strings for `str` arguments). */
-export type LibcFunction = (...args: (number | string)[]) => number;
+/** A foreign function taking and returning numbers (or strings for `str` arguments, lists that end in null for `char **`). */
+export type LibcFunction = (...args: (number | string | readonly (string | null)[])[]) => number;
 
 /** Declare `name` with C types as koffi spells them; throws at start-up when the symbol does not exist. */
 export function libcFunction(name: string, result: string, args: readonly string[]): LibcFunction {

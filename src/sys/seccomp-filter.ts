@@ -14,8 +14,7 @@
  *  - clone makes threads, but no namespaces;
  *  - socket makes those of IP and NETLINK_ROUTE (name look-ups ask it for addresses), and unix sockets if a forward leads
  *    to one; socketpair makes stream sockets, which cannot be connected anew;
- *  - kill, tgkill and prlimit64 are for ourselves (and the command, which kill passes signals on to); fcntl and ioctl name
- *    nobody else who would get a signal;
+ *  - kill, tgkill and prlimit64 are for ourselves; fcntl and ioctl name nobody else who would get a signal;
  *  - ioctl puts nothing into a terminal's input: the terminal may be the user's, and what is read from it his shell's.
  *
  * Some get an error and live, because a C library or a runtime may try them and go on without: io_uring does not exist
@@ -228,8 +227,6 @@ export function filteredCalls(arch: string): FilteredCalls {
 export interface FilterOptions {
   /** The process itself. */
   self: number;
-  /** Another that it may send signals to; 0 = none. */
-  command: number;
   /** Unix sockets are made. */
   unixSockets: boolean;
 }
@@ -267,7 +264,7 @@ export function seccompProgram(arch: string, options: FilterOptions): Uint8Array
 }
 
 /** One block for each call that is judged; it ends in a verdict or jumps to one. */
-function judgeArguments(program: Assembler, { self, command, unixSockets }: FilterOptions): void {
+function judgeArguments(program: Assembler, { self, unixSockets }: FilterOptions): void {
   const among = (
     call: Label,
     argument: number,
@@ -293,7 +290,7 @@ function judgeArguments(program: Assembler, { self, command, unixSockets }: Filt
   among('socketpair', DATA_ARG1, STREAM_TYPES, 'allow', noFamily);
   among('ioctl', DATA_ARG1, HOSTILE_IOCTLS, 'denied', SECCOMP_RET_ALLOW);
   among('fcntl', DATA_ARG1, SIGNAL_FCNTLS, 'denied', SECCOMP_RET_ALLOW);
-  among('kill', DATA_ARG0, command === 0 ? [self] : [self, command], 'allow', refused);
+  among('kill', DATA_ARG0, [self], 'allow', refused);
   among('tgkill', DATA_ARG0, [self], 'allow', refused);
   among('prlimit64', DATA_ARG0, [0, self], 'allow', refused);
   among('prctl', DATA_ARG0, [PR_SET_NAME, PR_SET_VMA], 'allow', SECCOMP_RET_KILL_PROCESS);

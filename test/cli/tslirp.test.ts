@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import type { Config } from '../../src/config.ts';
 import { programPath } from '../support/program-path.ts';
@@ -11,17 +10,6 @@ function tslirp(...args: string[]): { status: number | null; stdout: string; std
   const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: 20_000 });
   return { status, stdout, stderr };
 }
-
-describe('the launcher', () => {
-  test('knows which options stand alone, or it would take values for options', () => {
-    const help = tslirp('run', '--help').stdout + tslirp('attach', '--help').stdout;
-    const alone = [...help.matchAll(/^ {2}(?:(-\w), )?(--[\w-]+)(?! <)(?=\s)/gm)].flatMap(
-      ([, short, long]) => (short === undefined ? [long] : [short, long]),
-    );
-    const list = /my %alone = .*?qw\(([^)]*)\)/s.exec(readFileSync(launcher, 'utf8'))?.[1] ?? '';
-    assert.deepEqual(new Set(list.trim().split(/\s+/)), new Set(alone));
-  });
-});
 
 /** What two options of one command line say against each other. */
 const conflicts: [string[], RegExp][] = [

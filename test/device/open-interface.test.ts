@@ -6,7 +6,7 @@ import { defaultAddresses, defaultSetup, type InterfaceSetup } from '../../src/c
 import { type OpenedInterface, openInterface } from '../../src/device/open-interface.ts';
 import { DeviceError } from '../../src/device-error.ts';
 import { close } from '../../src/sys/io.ts';
-import { openIn } from '../support/opener.ts';
+import { carryOut, openIn } from '../support/opener.ts';
 
 const ENODEV = 19;
 const EBUSY = 16;
@@ -71,13 +71,13 @@ class Namespace {
 
   /** Opens an interface; `during` is called while it is held. */
   async open(change: Change, during: (opened: OpenedInterface) => void | Promise<void>): Promise<void> {
-    const { tun, opener } = await openIn(`/proc/${this.holder.pid}/ns/net`);
+    const { tun, netlink, channel } = await openIn(`/proc/${this.holder.pid}/ns/net`);
     try {
       const setup = { ...defaultSetup, ...change.setup };
       const request = { name: 'tap0', mtu: 0, configure: 'auto' as const, ...change, setup };
-      await during(openInterface(request, defaultAddresses, tun, opener));
+      await during(carryOut(openInterface(request, defaultAddresses, tun), channel));
     } finally {
-      for (const fd of [tun, opener]) close(fd);
+      for (const fd of [tun, netlink, channel.fd]) close(fd);
     }
   }
 

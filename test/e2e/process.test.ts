@@ -98,7 +98,7 @@ describe('review O-6, ON-11: the process is ours', () => {
       const names = readdirSync('/proc')
         .filter((entry) => /^\d+$/.test(entry))
         .map((pid) => name(Number(pid)));
-      assert.ok(names.includes('tslirp: janitor'), names.join());
+      assert.ok(names.includes('tslirp: broker'), names.join());
     } finally {
       await stack.stop();
       await anchor.stop();

@@ -13,7 +13,7 @@ import type { Config } from '../../config.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
-import { isConfined } from '../../sandbox/launcher.ts';
+import { brokerEnd, isConfined } from '../../sandbox/broker.ts';
 import { configuration } from './configuration.ts';
 import { parseOptions } from './options.ts';
 import { summary } from './texts.ts';
@@ -52,7 +52,7 @@ function failure(error: unknown): string {
 }
 
 async function main(): Promise<void> {
-  // bin/launcher.pl leaves the name by which we were called there.
+  // bin/launch.pl leaves the name by which we were called there.
   const program = basename(process.argv0);
   const parsed = parseOptions(process.argv.slice(2), program, packageVersion());
   // What is printed as JSON is to be read as that.
@@ -93,7 +93,7 @@ async function main(): Promise<void> {
     exitRequested: () => sayError('exitfd event\ndo_slirp is exiting\n'),
     failed: (error) => sayError(failure(error)),
   };
-  const supervisor = new Supervisor({ limits: config.limits, debug: false });
+  const supervisor = new Supervisor({ limits: config.limits, debug: false, broker: brokerEnd });
   const [{ serveAttach }, { Logger }] = await Promise.all([
     import('../../app/guest-process.ts'),
     import('../../app/logger.ts'),

@@ -16,6 +16,7 @@ import { Resolver } from '../../control/names/resolver.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
+import { brokerEnd } from '../../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../sandbox/namespace.ts';
 import { formatEndpoint } from '../../stack/wire/address.ts';
 import { configuration } from './configuration.ts';
@@ -84,7 +85,7 @@ class Program {
     this.#options = options;
     this.#fdIsOpen = options.fd < 0 || isInherited(options.fd);
     const config = configuration(options);
-    this.#supervisor = new Supervisor({ limits: config.limits, debug: false });
+    this.#supervisor = new Supervisor({ limits: config.limits, debug: false, broker: brokerEnd });
     this.#ending = new Ending(this.#supervisor);
     this.#session = new Session(config, this.#supervisor, new Logger(config.logLevel), {
       exitRequested: () => undefined,

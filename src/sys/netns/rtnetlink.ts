@@ -1,12 +1,11 @@
 /**
  * The few things asked of the kernel about links, addresses and routes in the guest's network namespace, each as one
- * acknowledged rtnetlink request over a socket that was opened there. Calls return 0 or −errno.
+ * acknowledged rtnetlink request over a socket that was opened there. What is done comes to 0 or −errno.
  *
- * Read: rtnetlink(7), netlink(7). Left out on purpose: dumps, multicast groups, anything asynchronous.
+ * Read: rtnetlink(7), netlink(7). Left out on purpose: dumps, multicast groups.
  */
-import { EBUSY, EEXIST, EINTR, ENODEV, ETIMEDOUT } from '../errno.ts';
-import { errno, libcFunction } from '../libc.ts';
-import { Memory } from '../memory.ts';
+import { EBUSY, EEXIST, ENODEV } from '../errno.ts';
+import type { Exchange } from './exchange.ts';
 import {
   align,
   attributeLength,
@@ -59,12 +58,6 @@ const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
 
 const REQUEST_BYTES = 4096;
-const REPLY_BYTES = 32768;
-/** struct pollfd. */
-const POLL_BYTES = 8;
-const POLLIN = 1;
-/** The kernel answers within the call that asks, an opener a moment later; past this nobody will. */
-const ANSWER_MS = 5_000;
 /** IP6_RT_PRIO_USER: what a route has that is given none. */
 const IP6_METRIC = 1024;
 const EBADMSG = 74;
@@ -97,44 +90,30 @@ export interface InterfaceChange {
   mac?: ArrayLike<number>;
 }
 
-const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
-const cRecv = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
-
-const cPoll = libcFunction('poll', 'int', ['uintptr_t', 'uint64_t', 'int']);
-
 /** The last address of the network, in network order. */
 function broadcastOf(address: ArrayLike<number>, prefix: number): number[] {
   return Array.from(address, (byte, i) => byte | (0xff >> Math.min(8, Math.max(0, prefix - 8 * i))));
 }
 
-/** A NETLINK_ROUTE socket, which stays the caller's. */
+/** What is asked of one NETLINK_ROUTE socket, one thing after the other. */
 export class Rtnetlink {
-  private readonly fd: number;
-  private readonly answerMs: number;
-  private readonly memory = new Memory(new ArrayBuffer(REQUEST_BYTES + REPLY_BYTES + POLL_BYTES));
-  private readonly message = new NetlinkMessage(REQUEST_BYTES, this.memory.view.buffer as ArrayBuffer);
-  private readonly reply = new DataView(this.memory.view.buffer, REQUEST_BYTES, REPLY_BYTES);
+  private readonly message = new NetlinkMessage(REQUEST_BYTES);
+  private reply: DataView = new DataView(new ArrayBuffer(0));
   private sequence = 0;
-  private replyLength = 0;
-
-  constructor(fd: number, answerMs: number = ANSWER_MS) {
-    this.fd = fd;
-    this.answerMs = answerMs;
-  }
 
   /** The link called `name`, or null when there is none; −errno for any other failure. */
-  linkByName(name: string): InterfaceInfo | null | number {
+  *linkByName(name: string): Exchange<InterfaceInfo | null | number> {
     const message = this.begin(RTM_GETLINK, NLM_F_REQUEST);
     this.linkHeader(message, 0, 0, 0);
     message.attributeText(IFLA_IFNAME, name);
-    const result = this.transact();
+    const result = yield* this.transact();
     if (result === -ENODEV) return null;
     if (result < 0) return result;
-    return parseLink(this.reply, this.replyLength);
+    return parseLink(this.reply, this.reply.byteLength);
   }
 
   /** Change a link; attributes not named stay as they are. */
-  setLink(index: number, change: InterfaceChange): number {
+  setLink(index: number, change: InterfaceChange): Exchange<number> {
     const message = this.begin(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_ACK);
     const up = change.up === undefined ? 0 : IFF_UP;
     const multicast = change.multicast === undefined ? 0 : IFF_MULTICAST;
@@ -147,7 +126,7 @@ export class Rtnetlink {
   }
 
   /** Add an address in network order (4 or 16 bytes), usable at once. */
-  addAddress(index: number, address: ArrayLike<number>, prefix: number): number {
+  addAddress(index: number, address: ArrayLike<number>, prefix: number): Exchange<number> {
     const v6 = address.length === 16;
     const message = this.begin(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
     message.u8(v6 ? AF_INET6 : AF_INET);
@@ -166,21 +145,21 @@ export class Rtnetlink {
    * Default route of the gateway's family, in place of one that the link had before; the link must be up. Those of other
    * links stay: ours goes first, and counts as long as the link is there. -EEXIST when it was not alone, and is there too.
    */
-  setDefaultRoute(index: number, gateway: ArrayLike<number>): number {
+  *setDefaultRoute(index: number, gateway: ArrayLike<number>): Exchange<number> {
     const v6 = gateway.length === 16;
-    while (this.removeDefaultRoute(index, v6) === 0);
-    const result = this.addDefaultRoute(index, gateway, NLM_F_EXCL, 0);
+    while ((yield* this.removeDefaultRoute(index, v6)) === 0);
+    const result = yield* this.addDefaultRoute(index, gateway, NLM_F_EXCL, 0);
     if (result !== -EEXIST) return result;
     // IPv4 puts a new one in front of others of the same metric. IPv6 would share the traffic out among them.
-    if (!v6) return this.addDefaultRoute(index, gateway, 0, 0) || -EEXIST;
+    if (!v6) return (yield* this.addDefaultRoute(index, gateway, 0, 0)) || -EEXIST;
     for (let metric = IP6_METRIC / 2; metric >= 1; metric /= 2) {
-      const added = this.addDefaultRoute(index, gateway, NLM_F_EXCL, metric);
+      const added = yield* this.addDefaultRoute(index, gateway, NLM_F_EXCL, metric);
       if (added !== -EEXIST) return added || -EEXIST;
     }
     return -EBUSY;
   }
 
-  private removeDefaultRoute(index: number, v6: boolean): number {
+  private removeDefaultRoute(index: number, v6: boolean): Exchange<number> {
     const message = this.begin(RTM_DELROUTE, NLM_F_REQUEST | NLM_F_ACK);
     this.routeHeader(message, v6, 0, RT_SCOPE_NOWHERE).attributeU32(RTA_OIF, index);
     return this.transact();
@@ -192,7 +171,7 @@ export class Rtnetlink {
     gateway: ArrayLike<number>,
     exclusive: number,
     metric: number,
-  ): number {
+  ): Exchange<number> {
     const begun = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | exclusive);
     const message = this.routeHeader(begun, gateway.length === 16, RTPROT_BOOT, RT_SCOPE_UNIVERSE);
     message.attributeBytes(RTA_GATEWAY, gateway);
@@ -230,36 +209,17 @@ export class Rtnetlink {
     message.u32(change);
   }
 
-  private transact(): number {
-    const length = this.message.finish();
-    if (cSend(this.fd, this.memory.address(0, length), length, 0) < 0) return -errno();
-    const deadline = performance.now() + this.answerMs;
+  private *transact(): Exchange<number> {
+    let reply = yield this.message.bytes.subarray(0, this.message.finish());
     for (;;) {
-      const waited = this.awaitAnswer(deadline - performance.now());
-      if (waited < 0) return waited;
-      const received = cRecv(this.fd, this.memory.address(REQUEST_BYTES, REPLY_BYTES), REPLY_BYTES, 0);
-      if (received < 0) return -errno();
-      if (received < NLMSG_HEADER_BYTES) return -EBADMSG;
-      // An answer to an earlier request would carry an earlier number.
-      if (this.reply.getUint32(8, true) !== this.sequence) continue;
-      this.replyLength = received;
-      if (this.reply.getUint16(4, true) !== NLMSG_ERROR) return 0;
-      return received < NLMSG_HEADER_BYTES + 4 ? -EBADMSG : this.reply.getInt32(NLMSG_HEADER_BYTES, true);
+      if (reply.byteLength < NLMSG_HEADER_BYTES) return -EBADMSG;
+      // An answer to an earlier request carries an earlier number.
+      if (reply.getUint32(8, true) === this.sequence) break;
+      reply = yield null;
     }
-  }
-
-  /** 0 as soon as there is something to receive. */
-  private awaitAnswer(ms: number): number {
-    const at = REQUEST_BYTES + REPLY_BYTES;
-    this.memory.view.setInt32(at, this.fd, true);
-    this.memory.view.setInt16(at + 4, POLLIN, true);
-    for (;;) {
-      const ready = cPoll(this.memory.address(at, POLL_BYTES), 1, Math.max(0, Math.ceil(ms)));
-      if (ready > 0) return 0;
-      if (ready === 0) return -ETIMEDOUT;
-      const reason = errno();
-      if (reason !== EINTR) return -reason;
-    }
+    this.reply = reply;
+    if (reply.getUint16(4, true) !== NLMSG_ERROR) return 0;
+    return reply.byteLength < NLMSG_HEADER_BYTES + 4 ? -EBADMSG : reply.getInt32(NLMSG_HEADER_BYTES, true);
   }
 }
 

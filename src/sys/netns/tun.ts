@@ -11,9 +11,7 @@
  */
 import { errno, libcFunction } from '../libc.ts';
 import { Memory } from '../memory.ts';
-import { orderAttach } from './opener.ts';
 
-const TUNSETIFF = 0x400454ca;
 const TUNGETIFF = 0x800454d2;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
@@ -55,26 +53,22 @@ function call(fd: number, command: number, argument: number): number {
   return result < 0 ? -errno() : result;
 }
 
+/** struct ifreq for TUNSETIFF: attach to `name`, which is created when it does not exist. */
+export function attachRequest(name: string, flags: number): Uint8Array {
+  if (name.length > INTERFACE_NAME_MAX) throw new RangeError('interface name too long');
+  const request = new DataView(new ArrayBuffer(IFREQ_BYTES));
+  for (let i = 0; i < name.length; i++) request.setUint8(i, name.charCodeAt(i) & 0x7f);
+  request.setUint16(IFREQ_FLAGS, flags, true);
+  return new Uint8Array(request.buffer);
+}
+
 /** One open /dev/net/tun, which stays the caller's. */
 export class TunDevice {
   private readonly fd: number;
-  private readonly opener: number;
   private readonly memory = new Memory(new ArrayBuffer(4096));
 
-  /** @param opener socket to whoever has the rights to attach it (see ./opener); -1 = we have them */
-  constructor(fd: number, opener = -1) {
+  constructor(fd: number) {
     this.fd = fd;
-    this.opener = opener;
-  }
-
-  /** Attach to `name`, which is created when it does not exist. */
-  attach(name: string, flags: number): number {
-    if (name.length > INTERFACE_NAME_MAX) throw new RangeError('interface name too long');
-    const { view } = this.memory;
-    for (let i = 0; i < IFREQ_BYTES; i++) view.setUint8(i, i < name.length ? name.charCodeAt(i) & 0x7f : 0);
-    view.setUint16(IFREQ_FLAGS, flags, true);
-    if (this.opener >= 0) return orderAttach(this.opener, new Uint8Array(view.buffer, 0, IFREQ_BYTES));
-    return call(this.fd, TUNSETIFF, this.memory.address(0, IFREQ_BYTES));
   }
 
   /** The flags the device really has, or −errno (EBADFD when it is not attached). */

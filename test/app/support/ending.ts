@@ -6,6 +6,7 @@ const way = process.argv[2];
 const supervisor = new Supervisor({
   limits: defaultLimits,
   debug: false,
+  broker: null,
   workerUrl: new URL('../../control/support/stub-engine.js', import.meta.url),
 });
 

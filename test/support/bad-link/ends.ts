@@ -2,13 +2,14 @@
 import { closeSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { errno, libcFunction } from '../../../src/sys/libc.ts';
+import { addressOf, errno, libcFunction } from '../../../src/sys/libc.ts';
 import { Memory } from '../../../src/sys/memory.ts';
-import { IFF_NO_PI, IFF_TAP, TunDevice } from '../../../src/sys/netns/tun.ts';
+import { attachRequest, IFF_NO_PI, IFF_TAP } from '../../../src/sys/netns/tun.ts';
 import { type Running, start } from '../processes.ts';
 import type { BadLinkOptions } from './direction.ts';
 
 const CLONE_NEWNET = 0x40000000;
+const TUNSETIFF = 0x400454ca;
 const AF_UNIX = 1;
 const SOCK_SEQPACKET = 5;
 const SOL_SOCKET = 1;
@@ -16,6 +17,7 @@ const SO_SNDBUFFORCE = 32;
 /** A window's worth of frames, so that the socket is never what limits. */
 const SOCKET_BYTES = 8 * 1024 * 1024;
 
+const cIoctl = libcFunction('ioctl', 'int', ['int', 'ulong', 'uintptr_t']);
 const cSetns = libcFunction('setns', 'int', ['int', 'int']);
 const cSocketpair = libcFunction('socketpair', 'int', ['int', 'int', 'int', 'uintptr_t']);
 const cSetsockopt = libcFunction('setsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uint']);
@@ -45,7 +47,7 @@ export function inNetwork<T>(pid: number, body: () => T): T {
 export function openTap(pid: number, name: string): number {
   return inNetwork(pid, () => {
     const fd = openSync('/dev/net/tun', 'r+');
-    check(new TunDevice(fd).attach(name, IFF_TAP | IFF_NO_PI), 'TUNSETIFF');
+    check(cIoctl(fd, TUNSETIFF, addressOf(attachRequest(name, IFF_TAP | IFF_NO_PI))), 'TUNSETIFF');
     return fd;
   });
 }

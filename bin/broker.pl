@@ -1,0 +1,545 @@
+# The broker: a process of one thread beside us, with the rights of whoever started us, outside every namespace of ours and
+# in sight of all files and processes. It is there as long as we are, and does by order what we cannot do ourselves: a
+# process with threads cannot enter a user namespace, and a confined one sees no files.
+#
+# Orders and answers are messages of one socket, fields with a NUL between them:
+#
+#   open ID NETWORK USER PID START   `open ID` with a descriptor: a channel to a child that opens a device (open_device)
+#   command GO REPORT CLOSE N WORD…  a child that becomes WORD… and the last N words of our command line, in namespaces of its
+#                                    own (become_command): `report TEXT`, what it writes to descriptor REPORT; `ended STATUS`,
+#                                    as wait(2) has it
+#   go                               a line for its descriptor GO
+#   signal NUMBER                    for it
+#   tree LINE…                       `tree closed`, or why not: our file system is what the lines name (close_tree)
+#   watch KIND IDENTITY …            `gone` when a namespace is (is_there)
+#   follow PATH                      `text TEXT` or `unreadable REASON` now and whenever it is different
+#   unlink IDENTITY PATH             a socket that is removed at our end, if it is still this very one
+#   seal                             nothing from now on but `go`, `signal` and `end`, whoever asks
+#   end                              as the end of the socket: the last of it
+#
+# A child has no descriptor of ours but its channel, and no capability that it has no use for.
+use strict;
+
+sub CLONE_NEWNS() { 0x20000 }
+sub CLONE_NEWUSER() { 0x10000000 }
+sub CLONE_NEWNET() { 0x40000000 }
+sub MS_RDONLY() { 1 }
+sub MS_NOSUID() { 2 }
+sub MS_NODEV() { 4 }
+sub MS_NOEXEC() { 8 }
+sub MS_REMOUNT() { 0x20 }
+sub MS_BIND() { 0x1000 }
+sub MS_REC() { 0x4000 }
+sub MS_SLAVE() { 0x80000 }
+sub MNT_DETACH() { 2 }
+sub AT_FDCWD() { -100 }
+sub AT_RECURSIVE() { 0x8000 }
+sub CAP_NET_ADMIN() { 12 }
+sub PR_SET_PDEATHSIG() { 1 }
+sub PR_CAPBSET_DROP() { 24 }
+sub AF_UNIX() { 1 }
+sub AF_NETLINK() { 16 }
+sub SOCK_RAW() { 3 }
+sub SOCK_SEQPACKET() { 5 }
+sub SOL_SOCKET() { 1 }
+sub SCM_RIGHTS() { 1 }
+sub MSG_NOSIGNAL() { 0x4000 }
+sub O_RDONLY_NONBLOCK() { 2048 }
+sub O_RDWR_NONBLOCK() { 2050 }
+sub TUNSETIFF() { 0x400454ca }
+# IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
+sub TAP_FLAGS() { 0x5002 }
+sub NS_GET_USERNS() { 0xb701 }
+sub NS_GET_NSTYPE() { 0xb703 }
+sub ENOENT() { 2 }
+sub ENOTDIR() { 20 }
+sub EINVAL() { 22 }
+sub F_DUPFD() { 0 }
+sub SIGKILL() { 9 }
+sub WNOHANG() { 1 }
+sub MESSAGE_MAX() { 65536 }
+sub WATCH_SECONDS() { 0.2 }
+sub FOLLOW_SECONDS() { 1 }
+# Together with the word in front of it, a message.
+sub TEXT_MAX() { MESSAGE_MAX - 16 }
+
+# Numbers of x86-64, and of arm64 and riscv64.
+my %number = (
+  mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
+  setns => [308, 268], capset => [126, 91], close => [3, 57], dup3 => [292, 24], mount_setattr => [442, 442],
+  sendmsg => [46, 211], write => [1, 64], pidfd_open => [434, 434], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
+);
+my %column = (62 => 0, 183 => 1, 243 => 1);
+my $column;
+
+# A system call by name: its result, and whether it succeeded.
+sub result_of {
+  my ($name, @arguments) = @_;
+  return syscall($number{$name}[$column], @arguments);
+}
+
+sub kernel { return result_of(@_) >= 0 }
+
+# From e_machine of the program that we are; not defined: not one of the processors above.
+sub find_processor {
+  open(my $exe, '<', '/proc/self/exe') or return;
+  read($exe, my $header, 20) == 20 or return;
+  $column = $column{unpack('x18 v', $header)};
+  return defined $column;
+}
+
+sub put {
+  my ($path, $text) = @_;
+  open(my $file, '>', $path) or return 0;
+  my $written = defined(syswrite($file, $text));
+  return close($file) && $written;
+}
+
+# Beyond the standard ones.
+sub descriptors {
+  opendir(my $directory, '/proc/self/fd') or return;
+  return grep { /^\d+$/ && $_ > 2 && $_ != fileno($directory) } readdir($directory);
+}
+
+sub close_all_but {
+  my (@kept) = @_;
+  for my $fd (descriptors()) {
+    kernel('close', $fd) if !grep { $_ == $fd } @kept;
+  }
+  return;
+}
+
+# A user namespace in which we are root and nobody else is anybody.
+sub enter_user_namespace {
+  my ($uid, $gid) = ($> + 0, $) + 0);
+  return kernel('unshare', CLONE_NEWUSER) && put('/proc/self/setgroups', 'deny')
+    && put('/proc/self/uid_map', "0 $uid 1") && put('/proc/self/gid_map', "0 $gid 1");
+}
+
+# What stays is one: permitted, effective after exec(2) as root, in the bounding set.
+sub keep_capability {
+  my ($kept) = @_;
+  for my $capability (0 .. 63) {
+    next if $capability == $kept;
+    last if !kernel('prctl', PR_CAPBSET_DROP, $capability, 0, 0, 0);
+  }
+  my $mask = 1 << $kept;
+  # struct __user_cap_header_struct, version 3, and two of __user_cap_data_struct.
+  return kernel('capset', pack('L2', 0x20080522, 0), pack('L6', $mask, $mask, $mask, 0, 0, 0));
+}
+
+sub identity {
+  my ($device, $inode) = @_;
+  return defined $inode ? "$device:$inode" : '';
+}
+
+# Start time of a process that runs, from /proc/PID/stat; the second field may hold anything.
+sub start_time {
+  my ($pid) = @_;
+  open(my $file, '<', "/proc/$pid/stat") or return '';
+  my @fields = split / /, (<$file> // '') =~ s/.*\) //sr;
+  return @fields > 19 && $fields[0] !~ /[ZX]/ ? $fields[19] : '';
+}
+
+# What has gone wrong: STEP, errno, and a text in which %m stands for the name of the errno.
+sub fail {
+  my ($step, $what, $errno) = @_;
+  die { step => $step, what => $what, errno => $errno };
+}
+
+sub namespace_file {
+  my ($kind, $path, $type) = @_;
+  open(my $file, '<', $path) or fail('namespace', "the $kind namespace $path cannot be opened: %m", $! + 0);
+  return $file if (ioctl($file, NS_GET_NSTYPE, 0) // 0) == $type;
+  fail('namespace', "$path is not a $kind namespace", EINVAL);
+}
+
+# Only the network namespace is entered, by whoever may as he is. Whoever may not is the owner of the user namespace that
+# the network belongs to, or nobody there: inside that one he may. It need not be the user namespace of the process by which
+# the network was named, nor the one that was named beside it. Nobody becomes another user, so it does not matter who is
+# mapped. True if we were there before.
+sub enter {
+  my ($network, $user, $pid, $start) = @_;
+  my $file = namespace_file('network', $network, CLONE_NEWNET);
+  namespace_file('user', $user, CLONE_NEWUSER) if $user ne '';
+  # What is entered is what was opened, and that was the process's if it runs still.
+  fail('namespace', "there is no process $pid any more", 0) if $pid && start_time($pid) ne $start;
+  return 1 if identity(stat $file) eq identity(stat '/proc/self/ns/net');
+  return 0 if kernel('setns', fileno($file), CLONE_NEWNET);
+  my $errno = $! + 0;
+  if (my $number = ioctl($file, NS_GET_USERNS, 0)) {
+    open(my $owner, '<&=', $number);
+    return 0 if kernel('setns', $number, CLONE_NEWUSER) && kernel('setns', fileno($file), CLONE_NEWNET);
+  }
+  fail('namespace', "the network namespace $network cannot be entered: %m", $errno);
+}
+
+sub open_driver {
+  sysopen(my $tun, '/dev/net/tun', O_RDWR_NONBLOCK)
+    or fail('tun', '/dev/net/tun cannot be opened for reading and writing: %m', $! + 0);
+  return $tun;
+}
+
+sub netlink_socket {
+  socket(my $socket, AF_NETLINK, SOCK_RAW, 0) or fail('namespace', 'no netlink socket in the namespace: %m', $! + 0);
+  return $socket;
+}
+
+# The TAP NAME in the namespace of process PID.
+sub open_early {
+  my ($pid, $name) = @_;
+  enter("/proc/$pid/ns/net", '', $pid, start_time($pid));
+  my $tun = open_driver();
+  my $request = pack('a16 S x22', $name, TAP_FLAGS);
+  return ioctl($tun, TUNSETIFF, $request) ? $tun : undef;
+}
+
+# A message with a descriptor: struct msghdr, iovec and cmsghdr.
+sub send_descriptor {
+  my ($socket, $text, $fd) = @_;
+  my $vector = pack('P Q', $text, length($text));
+  my $control = pack('Q l3 x4', 20, SOL_SOCKET, SCM_RIGHTS, $fd);
+  my $header = pack('Q2 P Q P Q2', 0, 0, $vector, 1, $control, length($control), 0);
+  return kernel('sendmsg', fileno($socket), $header, MSG_NOSIGNAL);
+}
+
+# A setting of IPv6 is written only if it has another value: in containers one can often read them and no more.
+sub set {
+  my ($setting, $value) = @_;
+  my $path = "/proc/sys/net/ipv6/conf/$setting";
+  open(my $file, '<', $path) or return 0;
+  my $now = <$file> // '';
+  return $now eq "$value\n" || put($path, $value);
+}
+
+# Opens the device in the namespaces that the first message names, as `open` has them, and sends its descriptor and that of
+# a netlink socket; then does what only somebody inside may do: netlink messages pass both ways as they are, by a socket of
+# its own, lest we take what comes for the other. An order of ours begins with a word of zero, unlike those: `T` and a
+# struct ifreq, `S` and `NAME/SETTING VALUE` of IPv6; the answer is an errno.
+#
+# With EARLY, a PID and the name of a TAP, that is made before the namespaces are named. What goes wrong with it, or that
+# the number is by then another process's, is found out, and told, when they are.
+sub open_device {
+  my ($channel, @early) = @_;
+  my $tun = @early ? eval { open_early(@early) } : undef;
+  sysread($channel, my $namespaces, MESSAGE_MAX) or return;
+  my ($netlink, $news) = eval {
+    my $inside = enter(split /\0/, $namespaces, -1);
+    $tun = open_driver() if !$inside || !$tun;
+    (netlink_socket(), netlink_socket());
+  };
+  if (!$news) {
+    my ($step, $what, $errno) = @{$@}{qw(step what errno)};
+    syswrite($channel, "$step $errno $what");
+    return;
+  }
+  keep_capability(CAP_NET_ADMIN);
+  send_descriptor($channel, 'tun', fileno($tun)) && send_descriptor($channel, 'netlink', fileno($news)) or return;
+  close($news);
+  my $bits = '';
+  vec($bits, fileno($_), 1) = 1 for $channel, $netlink;
+  while (select(my $readable = $bits, undef, undef, undef)) {
+    if (vec($readable, fileno($netlink), 1)) {
+      sysread($netlink, my $answer, MESSAGE_MAX) or return;
+      syswrite($channel, $answer);
+    }
+    next if !vec($readable, fileno($channel), 1);
+    sysread($channel, my $message, MESSAGE_MAX) or last;
+    my ($word, $order, $rest) = unpack('L a a*', $message);
+    if ($word) { syswrite($netlink, $message) or return }
+    else {
+      my $done = $order eq 'T' ? ioctl($tun, TUNSETIFF, $rest) : set(split(/ /, $rest));
+      syswrite($channel, pack('l', $done ? 0 : $!));
+    }
+  }
+  # Before the channel: its end says that we have it no more.
+  close($tun);
+  return;
+}
+
+# struct mount_attr: what to set, what to clear, propagation, a user namespace.
+sub restrict {
+  my ($path, $flags) = @_;
+  # MOUNT_ATTR_RDONLY … NOEXEC are the same bits. Before Linux 5.12 only the topmost mount can be had.
+  kernel('mount_setattr', AT_FDCWD, $path, AT_RECURSIVE, pack('Q4', $flags, 0, 0, 0), 32)
+    or kernel('mount', 'none', $path, 0, MS_REMOUNT | MS_BIND | $flags, 0) or die "$path: $!\n";
+  return;
+}
+
+sub place {
+  my ($path, $target, $flags) = @_;
+  my $whole = '';
+  for (split m{/}, substr($target, 1)) { mkdir($whole .= "/$_", oct('755')) }
+  if (!-d $path) {
+    rmdir($target);
+    # Nothing may be open for writing there when it becomes read-only.
+    put($target, '') or die "$path: $!\n";
+  }
+  kernel('mount', $path, $target, 0, MS_BIND | MS_REC, 0) or die "$path: $!\n";
+  restrict($target, $flags);
+  return;
+}
+
+# The new tree of process MAIN: what the lines of the order name, `read PATH` (data), `load PATH` (code), `link PATH` (a
+# symlink as it is), `empty PATH` (a directory with nothing in it), `modules PATH` (code, at /node_modules), `process PID`
+# (what /proc has of it).
+sub close_tree {
+  my ($main, @lines) = @_;
+  for (['user', CLONE_NEWUSER], ['mnt', CLONE_NEWNS]) {
+    my ($kind, $type) = @$_;
+    open(my $file, '<', "/proc/$main/ns/$kind") or die "/proc/$main/ns/$kind: $!\n";
+    next if identity(stat $file) eq identity(stat "/proc/self/ns/$kind");
+    kernel('setns', fileno($file), $type) or die "its $kind namespace: $!\n";
+  }
+  # Something to mount on. What is below it we do not keep.
+  my ($root) = grep { -d } qw(/sys/kernel /sys /mnt /tmp);
+  kernel('mount', 'tmpfs', $root, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, 'mode=0755') or die "tmpfs: $!\n";
+  for (@lines) {
+    my ($how, $path) = split / /, $_, 2;
+    my $flags = MS_RDONLY | MS_NOSUID | MS_NODEV | ($how eq 'read' ? MS_NOEXEC : 0);
+    if ($how eq 'process') {
+      # Not all of /proc: other processes have a root directory too.
+      place("/proc/$path", "$root/proc/$path", $flags | MS_NOEXEC);
+      symlink($path, "$root/proc/self");
+    }
+    elsif ($how eq 'link') { symlink(readlink($path), "$root$path") }
+    elsif ($how eq 'empty') { mkdir("$root$path", oct('755')) }
+    else { place($path, $root . ($how eq 'modules' ? '/node_modules' : $path), $flags) }
+  }
+  mkdir("$root/.old", oct('700'));
+  chdir($root) && kernel('pivot_root', '.', '.old') or die "pivot_root: $!\n";
+  kernel('umount2', '/.old', MNT_DETACH) or die "umount: $!\n";
+  rmdir('/.old');
+  kernel('mount', 'none', '/', 0, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, 0)
+    or die "/: $!\n";
+  return;
+}
+
+# Becomes a command in user, network and mount namespaces of its own, killed when the broker ends. Descriptor REPORT gets
+# the word `there` when it is in them, or `fault KIND ERRNO`.
+sub become_command {
+  my ($broker, $report, @words) = @_;
+  my $say = sub { my ($line) = @_; return kernel('write', $report, "$line\n", length($line) + 1) };
+  my $fault = !enter_user_namespace() ? 'user' : !kernel('unshare', CLONE_NEWNS) ? 'mnt'
+    : !kernel('unshare', CLONE_NEWNET) ? 'net' : !kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0) ? 'mnt' : '';
+  return $say->("fault $fault " . ($! + 0)) if $fault ne '';
+  kernel('prctl', PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  return if getppid() != $broker;
+  $say->("there $$");
+  exec { $words[0] } @words or return $say->('fault exec ' . ($! + 0));
+}
+
+# Whether a process, but not our main one, is still in the network namespace that this FILE of /proc/PID stands for.
+sub is_inhabited {
+  my ($identity, $file, $main) = @_;
+  opendir(my $directory, '/proc') or return 0;
+  for my $other (grep { /^\d+$/ && $_ != $main && $_ != $$ } readdir($directory)) {
+    return 1 if identity(stat "/proc/$other/$file") eq $identity && start_time($other) ne '';
+  }
+  return 0;
+}
+
+# `process IDENTITY PID START` or `file IDENTITY PATH`. The name may go while there are processes.
+sub is_there {
+  my ($main, $kind, $identity, $name, $start) = @_;
+  return $kind eq 'process'
+    ? start_time($name) eq $start || is_inhabited($identity, 'net/dev', $main)
+    : identity(stat $name) eq $identity || is_inhabited($identity, 'ns/net', $main);
+}
+
+# What is to be said of the text of a file: its beginning as it is now, nothing if it is missing, or why it cannot be read.
+sub text_of {
+  my ($path) = @_;
+  # A FIFO in this place must not block us.
+  sysopen(my $file, $path, O_RDONLY_NONBLOCK)
+    or return $! == ENOENT || $! == ENOTDIR ? "text\0" : "unreadable\0$!";
+  -f $file or return "unreadable\0not a file";
+  defined(sysread($file, my $text, TEXT_MAX)) or return "unreadable\0$!";
+  # A line cut in two could read as another address.
+  $text =~ s/[^\n]*\z// if length($text) == TEXT_MAX;
+  return "text\0$text";
+}
+
+# The rest is the broker's own: its main process, the signals that were ignored at our start, the handles that a child
+# must not have.
+my ($main, @ignored);
+my %handle;
+my ($command, $sealed, $followed, @watched, @sockets) = (0, 0);
+my $told = '';
+
+# A child that does BODY, with those of our handles only that are named.
+sub beside {
+  my ($body, @kept) = @_;
+  my $child = fork;
+  return $child if !defined $child || $child;
+  for my $name (keys %handle) {
+    close($handle{$name}) if !grep { $_ eq $name } @kept;
+  }
+  $body->();
+  exit 0;
+}
+
+# A child that opens a device, as the socket that leads to it.
+sub opener {
+  my (@early) = @_;
+  socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, 0) or return;
+  beside(sub {
+    close($ours);
+    close_all_but(fileno($theirs));
+    open_device($theirs, @early);
+  });
+  return $ours;
+}
+
+# What we have of our caller's, whoever waits for its end.
+sub let_go {
+  close_all_but(map { fileno($_) } values %handle);
+  open(STDIN, '<', '/dev/null');
+  open(STDOUT, '>', '/dev/null');
+  open(STDERR, '>', '/dev/null');
+  return;
+}
+
+sub start_command {
+  my ($go, $report, $close, $own, @words) = @_;
+  my $broker = $$;
+  pipe(my $going, $handle{go}) && pipe($handle{report}, my $reporting) or return;
+  $command = beside(sub {
+    # Past those that it is to have, which are of one digit.
+    my @high = map { fcntl($_, F_DUPFD, 10) } $going, $reporting;
+    close($going);
+    close($reporting);
+    # To syscall, what is no number is an address.
+    kernel('close', $_ + 0) for split /,/, $close;
+    kernel('dup3', $high[0], $go + 0, 0) && kernel('dup3', $high[1], $report + 0, 0);
+    kernel('close', $_ + 0) for @high;
+    $SIG{$_} = 'DEFAULT' for qw(PIPE CHLD);
+    my %number = (HUP => 1, INT => 2, QUIT => 3, TERM => 15);
+    for my $name (keys %number) { $SIG{$name} = (grep { $_ == $number{$name} } @ignored) ? 'IGNORE' : 'DEFAULT' }
+    # sd_listen_fds(3): the descriptors are for whom this names.
+    $ENV{LISTEN_PID} = $$ if ($ENV{LISTEN_PID} // '') eq $main;
+    become_command($broker, $report + 0, @words, $own > 0 ? @ARGV[-$own .. -1] : ());
+  });
+  my $descriptor = defined $command ? result_of('pidfd_open', $command, 0) : -1;
+  open($handle{ended}, '<&=', $descriptor) if $descriptor >= 0;
+  close($going);
+  close($reporting);
+  let_go();
+  return;
+}
+
+my %order = (
+  open => sub {
+    my ($id, @namespaces) = @_;
+    my $channel = delete $handle{early} // opener();
+    syswrite($channel, join("\0", @namespaces));
+    send_descriptor($handle{link}, "open\0$id", fileno($channel));
+  },
+  command => \&start_command,
+  go => sub {
+    my $going = delete $handle{go} or return;
+    syswrite($going, "go\n");
+  },
+  signal => sub { my ($number) = @_; kill($number, $command) if $command },
+  tree => sub {
+    my (@lines) = @_;
+    beside(sub { syswrite($handle{link}, "tree\0" . (eval { close_tree($main, @lines); 1 } ? 'closed' : $@)) }, 'link');
+  },
+  watch => sub { @watched = @_ },
+  follow => sub { ($followed) = @_ },
+  unlink => sub { push(@sockets, [@_]) },
+  seal => sub { $sealed = 1 },
+  end => \&finish,
+);
+
+sub finish {
+  for (@sockets) {
+    my ($identity, $path) = @$_;
+    unlink($path) if identity(lstat $path) eq $identity && -S _;
+  }
+  exit 0;
+}
+
+sub obey {
+  sysread($handle{link}, my $message, MESSAGE_MAX) or finish();
+  my ($name, @fields) = split /\0/, $message, -1;
+  return if !exists $order{$name} || $sealed && $name !~ /^(go|signal|end)$/;
+  $order{$name}->(@fields);
+  return;
+}
+
+# What the command has reported and was not passed on yet.
+sub report {
+  while ($handle{report}) {
+    my $bits = '';
+    vec($bits, fileno($handle{report}), 1) = 1;
+    return if select($bits, undef, undef, 0) <= 0;
+    if (sysread($handle{report}, my $text, MESSAGE_MAX - 8)) { syswrite($handle{link}, "report\0$text") }
+    else { delete $handle{report} }
+  }
+  return;
+}
+
+# Children that have ended; the command's end is told.
+sub collect {
+  while ((my $child = waitpid(-1, WNOHANG)) > 0) {
+    next if $child != $command;
+    my $status = $?;
+    $command = 0;
+    delete @handle{qw(ended go)};
+    report();
+    syswrite($handle{link}, "ended\0$status");
+  }
+  return;
+}
+
+sub look {
+  if (@watched && !is_there($main, @watched)) {
+    syswrite($handle{link}, 'gone');
+    @watched = ();
+  }
+  if (defined $followed && (my $now = text_of($followed)) ne $told) {
+    syswrite($handle{link}, $told = $now);
+  }
+  return;
+}
+
+sub serve {
+  $SIG{$_} = 'IGNORE' for qw(INT QUIT HUP TERM PIPE);
+  $SIG{CHLD} = sub { };
+  chdir('/');
+  for (;;) {
+    collect();
+    look();
+    my $bits = '';
+    for (qw(link report ended)) { vec($bits, fileno($handle{$_}), 1) = 1 if $handle{$_} }
+    # Without pidfd_open(2), Linux 5.3.
+    my $blind = $command && !$handle{ended};
+    my $seconds = @watched || $blind ? WATCH_SECONDS : defined $followed ? FOLLOW_SECONDS : undef;
+    next if select($bits, undef, undef, $seconds) <= 0;
+    report();
+    obey() if vec($bits, fileno($handle{link}), 1);
+  }
+}
+
+# Puts it beside us: our end of the socket and its PID. KEEPS: it has what our caller has given us until there is a command,
+# who is to have it.
+sub start_broker {
+  my ($name, $keeps, $early, @signals) = @_;
+  find_processor() or return;
+  socketpair(my $ours, $handle{link}, AF_UNIX, SOCK_SEQPACKET, 0) or return;
+  ($main, @ignored) = ($$, @signals);
+  my $child = fork;
+  if (defined $child && $child == 0) {
+    close($ours);
+    # In ps(1), and as far as there is room, in top(1) and pgrep(1).
+    $0 = "$name: broker";
+    $handle{early} = opener(split / /, $early) if $early ne '';
+    let_go() if !$keeps;
+    serve();
+  }
+  close(delete $handle{link});
+  return ($ours, $child);
+}
+
+1;

@@ -1,0 +1,141 @@
+# What our process does before it becomes Node: notes what it was started with, puts the broker (broker.pl) beside us, and
+# gives up what a process with threads cannot give up any more. It knows no options; the programs here say what is to be:
+#
+#   perl launch.pl FOR HOW CLOSED EARLY NAME MAIN ARGUMENTS
+#
+# FOR      `run`: there will be a command, which is to find all as we have; `attach`: there will be none; empty: nothing is
+#          to be served.
+# HOW      `confined` or not.
+# CLOSED   those of the descriptors 0 to 2 that were closed; they lead to /dev/null by now.
+# EARLY    `PID INTERFACE`: a TAP that is to be there at once. Or empty.
+# NAME     what we were called; MAIN: the program for Node.
+#
+# Confined, this process is
+#   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
+#     in which nothing is changed yet. It can be had only before there are threads, but pivot_root(2), called by anybody
+#     inside, moves the root of all its threads: the broker closes the tree when everything is open;
+#   - of all capabilities with CAP_NET_BIND_SERVICE only, with no_new_privs, in an IPC namespace of our own, and where
+#     Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us.
+# Where the namespace is not to be had, Node is started as it is, and tells if it must.
+#
+# TSLIRP_BROKER says where the broker is, and what became of HOW: `DESCRIPTOR PID plain`, `confined`, or `refused`. TSLIRP_FOUND says what was closed, ignored and
+# open, and variables that Node would obey are there under another name (src/control/found.ts).
+#
+# Perl, because it is there on every Debian (perl-base is essential), starts in 2 ms and can make any system call. No
+# modules, to keep it so.
+use strict;
+
+BEGIN { require(__FILE__ =~ s{[^/]*$}{broker.pl}r) }
+
+sub CLONE_NEWIPC() { 0x08000000 }
+sub CAP_NET_BIND_SERVICE() { 10 }
+sub CAP_SYS_ADMIN() { 21 }
+sub PR_SET_NO_NEW_PRIVS() { 38 }
+sub F_DUPFD() { 0 }
+sub O_CLOEXEC() { 0x80000 }
+sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
+sub LANDLOCK_SCOPE_SIGNAL() { 2 }
+# Which perl itself ignores.
+sub SIGFPE() { 8 }
+# Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
+sub OUR_DESCRIPTORS() { 10 }
+# For Node and its libraries. Reading the certificates of one of them would take longer than the rest of the start.
+sub FOR_NODE() { qr/^(NODE_\w+|UV_\w+|OPENSSL_CONF|SSL_CERT_FILE|SSL_CERT_DIR)$/ }
+
+# The first field of that name in a file of /proc/self.
+sub own {
+  my ($file, $field) = @_;
+  open(my $lines, '<', "/proc/self/$file") or return '';
+  my ($value) = map { /^\Q$field\E:?\s+(\w+)/ ? $1 : () } <$lines>;
+  return $value // '';
+}
+
+# Descriptors beyond the standard ones that a program started by us would have.
+sub open_descriptors {
+  return grep {
+    open(my $file, '<', "/proc/self/fdinfo/$_");
+    my ($flags) = map { /^flags:\s+(\d+)/ ? oct($1) : () } $file ? <$file> : ();
+    # Perl's own are closed on exec.
+    defined $flags && !($flags & O_CLOEXEC);
+  } descriptors();
+}
+
+sub enter_mount_namespace {
+  my ($privileged) = @_;
+  my $inside = $privileged ? kernel('unshare', CLONE_NEWNS) : enter_user_namespace() && kernel('unshare', CLONE_NEWNS);
+  return $inside && kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0);
+}
+
+# Whether BODY succeeds, tried in a process of its own: there is no way back from half of it.
+sub succeeds {
+  my ($body) = @_;
+  my $child = fork;
+  exit($body->() ? 0 : 1) if defined $child && $child == 0;
+  return defined $child && waitpid($child, 0) == $child && $? == 0;
+}
+
+# Landlock reaches only who comes after us, and so has to come before the threads. Clients of a unix datagram socket may
+# have abstract names: those are to be answered.
+sub keep_to_ourselves {
+  my $scopes = LANDLOCK_SCOPE_SIGNAL;
+  $scopes |= LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET if !grep { /unix:/ } @_;
+  # struct landlock_ruleset_attr: no right to files or ports is looked after.
+  my $rules = result_of('landlock_create_ruleset', pack('Q3', 0, 0, $scopes), 24, 0);
+  return if $rules < 0;
+  kernel('landlock_restrict_self', $rules, 0);
+  kernel('close', $rules);
+  return;
+}
+
+sub confine {
+  my ($main, @arguments) = @_;
+  my $privileged = $> == 0 && hex(substr(own('status', 'CapEff'), -8)) >> CAP_SYS_ADMIN & 1;
+  # Without its power over permissions, root may be unable to read our own files.
+  my $possible = succeeds(sub {
+    return enter_mount_namespace($privileged) && keep_capability(CAP_NET_BIND_SERVICE) && open(my $file, '<', $main);
+  });
+  return if !$possible;
+  enter_mount_namespace($privileged) or return;
+  # The system call filter refuses what it is for as well, if there is none to be had.
+  kernel('unshare', CLONE_NEWIPC);
+  keep_capability(CAP_NET_BIND_SERVICE) or return;
+  kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  keep_to_ourselves(@arguments);
+  return 1;
+}
+
+sub launch {
+  my ($for, $how, $closed, $early, $name, $main, @arguments) = @_;
+  if (!-e $main) {
+    print STDERR "$name: $main is missing: build it with `npm run build`\n";
+    exit 127;
+  }
+  my $mask = hex(substr(own('status', 'SigIgn'), -8));
+  my @ignored = grep { $_ != SIGFPE && $mask >> $_ - 1 & 1 } 1 .. 31;
+  my %found = (
+    closed => $closed, ignored => join(',', @ignored), descriptors => join(',', open_descriptors()),
+    files => own('limits', 'Max open files'),
+  );
+  # Ours (the first line of the programs); what was there before is put back.
+  delete $ENV{PERL_BADLANG};
+  my $directory = delete $ENV{TSLIRP_PWD};
+  if (defined $directory) { $directory eq '' ? delete $ENV{PWD} : ($ENV{PWD} = $directory) }
+  my $node = delete $ENV{TSLIRP_NODE} // 'node';
+  $name =~ m{([^/]*)$};
+  my ($link, $pid) = $for eq '' ? () : start_broker($1, $for eq 'run', $early, @ignored);
+  if (defined $pid) {
+    my $end = fcntl($link, F_DUPFD, OUR_DESCRIPTORS);
+    my $is = $how ne 'confined' ? 'plain' : confine($main, @arguments) ? 'confined' : 'refused';
+    $ENV{TSLIRP_BROKER} = "$end $pid $is";
+  }
+  else { $ENV{TSLIRP_BROKER} = 'unused' if $for eq '' }
+  $ENV{TSLIRP_FOUND} = join(' ', map { "$_=$found{$_}" } sort keys %found);
+  $ENV{"TSLIRP_KEPT_$_"} = delete $ENV{$_} for grep { $_ =~ FOR_NODE } keys %ENV;
+  # Under the name that we were called by.
+  exec { $node } $name, $main, @arguments
+    or print STDERR "$name: node cannot be started: $!; Node.js 20.19 or newer has to be in PATH\n";
+  exit 127;
+}
+
+launch(@ARGV) if !caller;
+1;

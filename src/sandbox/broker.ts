@@ -1,0 +1,168 @@
+/**
+ * Orders to the broker, the process that bin/launch.pl has put beside us (bin/broker.pl), and what it answers. There is none
+ * when we were started past bin/, and where perl is missing.
+ *
+ * Orders are written here; answers are read by the data plane, as it also gets descriptors with them, and come as its
+ * events. What is asked before that thread is there is answered when it is.
+ */
+import { lstatSync, type Stats, statSync, writeSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { DeviceError } from '../device-error.ts';
+import { type NamespaceRef, processNetwork } from './namespace.ts';
+
+function takeVariable(name: string): string {
+  const { [name]: text = '' } = process.env;
+  // For the programs that we start, the environment is as it was.
+  delete process.env[name];
+  return text;
+}
+
+const told = takeVariable('TSLIRP_BROKER');
+const [fdText = '', pidText, how] = /^\d/.test(told) ? told.split(' ') : [];
+
+/** Our end of the socket to it, and its number. */
+export const brokerEnd: { fd: number; pid: number } | null =
+  fdText === '' ? null : { fd: Number(fdText), pid: Number(pidText) };
+/** We have next to no capabilities, and the broker can close the file system around us. */
+export const isConfined: boolean = how === 'confined';
+
+/** Whether bin/ has started us otherwise than it would if it knew the options. */
+export function isBadGuess(confined: boolean): boolean {
+  return told === 'unused' || (confined && how === 'plain');
+}
+
+function absence(what: string): string {
+  return told === 'none'
+    ? `${what} needs perl, which is not in PATH (package perl-base)`
+    : `${what} is only for the programs in bin/`;
+}
+
+/** Throws with one line when there is no broker. */
+function order(what: string, ...fields: readonly (string | number)[]): void {
+  if (brokerEnd === null) throw new Error(absence(what));
+  writeSync(brokerEnd.fd, fields.join('\0'));
+}
+
+/** By the first word of what the broker says. */
+const listeners = new Map<string, (text: string) => void>();
+
+/** What the broker says: a word, and behind a NUL what belongs to it. Nothing: it has ended. */
+export function hear(message: string): void {
+  const [word = ''] = message.split('\0', 1);
+  const text = message.slice(word.length + 1);
+  if (word !== '') listeners.get(word)?.(text);
+  else for (const end of ['tree', 'gone', 'ended']) listeners.get(end)?.('');
+}
+
+let lastOrder = 0;
+
+/** A path as it is for another process: the descriptors are ours. */
+function outside(path: string): string {
+  return path === '' ? '' : resolve(path.replace(/^(\/proc\/self|\/dev)(?=\/fd\/)/, `/proc/${process.pid}`));
+}
+
+/** Have a device opened in a network namespace: the number by which the data plane gets it. Throws a DeviceError. */
+export function orderDevice({ netPath, userPath, pid, startTime }: NamespaceRef): number {
+  lastOrder += 1;
+  try {
+    order(
+      'entering a network namespace',
+      ...['open', lastOrder, outside(netPath), outside(userPath), pid, startTime],
+    );
+  } catch (error) {
+    throw new DeviceError('namespace', 0, (error as Error).message);
+  }
+  return lastOrder;
+}
+
+/** A command in namespaces of its own; what its first words are told and tell is for whoever has written them. */
+export interface CommandOrder {
+  /** Descriptors for the word to go on, and for what it reports. */
+  goFd: number;
+  reportFd: number;
+  /** Those that it is not to have. */
+  close: readonly number[];
+  /** What is started; as many of the last words that we were started with follow. */
+  words: readonly string[];
+  ownWords: number;
+}
+
+export interface CommandListeners {
+  report: (text: string) => void;
+  /** As wait(2) has it. */
+  ended: (status: number) => void;
+}
+
+const SIGKILL = 9;
+
+/** Throws with one line. */
+export function orderCommand(command: CommandOrder, { report, ended }: CommandListeners): void {
+  listeners.set('report', report);
+  // With the broker the command ends too.
+  listeners.set('ended', (status) => ended(status === '' ? SIGKILL : Number(status)));
+  const { goFd, reportFd, close, ownWords, words } = command;
+  order('running a command', 'command', goFd, reportFd, close.join(','), ownWords, ...words);
+}
+
+export function letCommandGo(): void {
+  order('', 'go');
+}
+
+export function signalCommand(signal: number): void {
+  order('', 'signal', signal);
+}
+
+/** Device and inode of a file. */
+function identity({ dev, ino }: Stats): string {
+  return `${dev}:${ino}`;
+}
+
+/** Calls back once, as soon as the namespace is gone, or nobody sees any more whether it is there. */
+export function watchNamespace({ pid, startTime, netPath }: NamespaceRef, gone: () => void): void {
+  const file = pid === 0 ? netPath : processNetwork(pid);
+  const found = statSync(file, { throwIfNoEntry: false });
+  if (found === undefined) {
+    gone();
+    return;
+  }
+  listeners.set('gone', () => {
+    listeners.delete('gone');
+    gone();
+  });
+  const named =
+    pid === 0 ? ['file', identity(found), outside(netPath)] : ['process', identity(found), pid, startTime];
+  order('watching a namespace', 'watch', ...named);
+}
+
+/** Hear of a file's text now, whenever it changes, and why it cannot be read. */
+export function followFile(
+  path: string,
+  text: (text: string) => void,
+  unreadable: (reason: string) => void,
+): void {
+  listeners.set('text', text);
+  listeners.set('unreadable', unreadable);
+  order('following a file', 'follow', path);
+}
+
+/** Have the socket at `path` removed when we have ended, in whatever way. */
+export function unlinkAtEnd(path: string): void {
+  order('removing a file', 'unlink', identity(lstatSync(path)), path);
+}
+
+/** Close the file system: lines as bin/broker.pl has them. Rejects with one line. */
+export async function closeTree(lines: readonly string[]): Promise<void> {
+  // The working directory would stay where it is, in the old tree.
+  process.chdir('/');
+  const answer = new Promise<string>((settle) => {
+    listeners.set('tree', settle);
+  });
+  order('closing the file system', 'tree', ...lines);
+  const reason = await answer;
+  if (reason !== 'closed') throw new Error(reason.trim() || 'the broker has ended');
+}
+
+/** From now on it does nothing for us but what the end of a command takes. */
+export function sealBroker(): void {
+  order('', 'seal');
+}
