@@ -24,7 +24,9 @@ build: node_modules/.package-lock.json
 	npm run --silent build
 
 check: node_modules/.package-lock.json
+	scripts/need.sh check
 	npm run --silent check
+	npm run --silent perl
 
 # Random connections over random links; SIM_SEED=n runs one of them.
 SEEDS ?= 30000

@@ -1,11 +1,12 @@
 #!/bin/sh
-# need.sh build|demo|test|bench: sees to it that the programs for that purpose are there.
+# need.sh build|check|demo|test|bench: sees to it that the programs for that purpose are there.
 #
 # As root, Debian packages that are missing are installed; for everybody else the answer is one line that says which.
 # Already complete = no output and no access to the network.
 set -eu
 
 # program:package, by purpose
+check='perl:perl-base perlcritic:libperl-critic-perl'
 demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
 test="$demo busybox:busybox bwrap:bubblewrap crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
   nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runsc:runsc runuser:util-linux socat:socat
@@ -14,10 +15,11 @@ bench="$demo iperf3:iperf3 pasta:passt slirp4netns:slirp4netns sysctl:procps tas
 
 case ${1-} in
   build) wanted='' ;;
+  check) wanted=$check ;;
   demo) wanted=$demo ;;
   test) wanted=$test ;;
   bench) wanted=$bench ;;
-  *) echo "usage: need.sh build|demo|test|bench" >&2; exit 2 ;;
+  *) echo "usage: need.sh build|check|demo|test|bench" >&2; exit 2 ;;
 esac
 
 # Where Debian keeps what an ordinary user has no PATH to.

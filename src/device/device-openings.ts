@@ -10,7 +10,7 @@ class Wanted implements PendingLink {
   readonly plan: AddressPlan;
   readonly #done: (result: OpenInterface | Error) => void;
   opening: DeviceOpening | undefined;
-  #closed = false;
+  closed = false;
 
   constructor(spec: InterfaceDevice, plan: AddressPlan, done: (result: OpenInterface | Error) => void) {
     this.spec = spec;
@@ -19,11 +19,11 @@ class Wanted implements PendingLink {
   }
 
   done(result: OpenInterface | Error): void {
-    if (!this.#closed) this.#done(result);
+    if (!this.closed) this.#done(result);
   }
 
   close(): void {
-    this.#closed = true;
+    this.closed = true;
     this.opening?.close();
   }
 }
@@ -72,6 +72,10 @@ export class DeviceOpenings {
     this.#wanted.delete(order);
     this.#channels.delete(order);
     const { spec, plan } = wanted;
+    if (wanted.closed) {
+      if (channel !== undefined) close(channel);
+      return;
+    }
     if (channel === undefined) {
       wanted.done(new DeviceError('namespace', 0, 'the process that opens devices has ended'));
       return;
