@@ -16,7 +16,10 @@ interface Outcome {
 function findProgram(): string {
   const built = join('dist', 'test', 'control', 'support', 'ending.js');
   let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, built))) directory = dirname(directory);
+  while (!existsSync(join(directory, built))) {
+    assert.notEqual(directory, '/', `there is no ${built}`);
+    directory = dirname(directory);
+  }
   return join(directory, built);
 }
 const program = findProgram();

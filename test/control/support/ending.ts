@@ -7,7 +7,7 @@ const supervisor = new Supervisor({
   limits: defaultLimits,
   debug: false,
   broker: null,
-  workerUrl: new URL('../../control/support/stub-engine.js', import.meta.url),
+  workerUrl: new URL('./stub-engine.js', import.meta.url),
 });
 
 function end(): void {
