@@ -9,16 +9,15 @@
  */
 import { IpAddress } from '../wire/address.ts';
 import { DropReason } from '../wire/drop-reason.ts';
+import { PROTOCOL_ICMPV6 } from '../wire/icmp.ts';
 import {
   NEXT_HEADER_DESTINATION,
   NEXT_HEADER_FRAGMENT,
   NEXT_HEADER_HOP_BY_HOP,
   NEXT_HEADER_ROUTING,
 } from '../wire/ipv6.ts';
-
-const TCP = 6;
-const UDP = 17;
-const ICMPV6 = 58;
+import { PROTOCOL_TCP } from '../wire/tcp.ts';
+import { PROTOCOL_UDP } from '../wire/udp.ts';
 
 /** What the kept copy of one part costs beside its bytes: typed array, its buffer, list entries (V8, rounded up). */
 export const PART_OVERHEAD = 256;
@@ -172,6 +171,7 @@ export function checkHeaderChain(view: DataView, off: number, len: number, nextH
     at += 8 + 8 * view.getUint8(off + at + 1);
   }
   if (header === NEXT_HEADER_FRAGMENT) return -1;
-  const upperLayer = header === TCP ? 20 : header === UDP || header === ICMPV6 ? 8 : 0;
+  const upperLayer =
+    header === PROTOCOL_TCP ? 20 : header === PROTOCOL_UDP || header === PROTOCOL_ICMPV6 ? 8 : 0;
   return len - at >= upperLayer ? 1 : 0;
 }

@@ -2,6 +2,7 @@
  * Who is who on the guest's link: the addresses at which the stack itself answers, and those it gives the guest.
  */
 import { IpAddress, parseIpAddress } from '../wire/address.ts';
+import { isGroupMac, parseMac } from '../wire/ethernet.ts';
 
 /** Our router address on the link (RFC 4291 §2.5.6); the peers use the same. */
 const ROUTER_LINK_LOCAL = 'fe80::2';
@@ -69,9 +70,9 @@ export class OwnAddresses {
     this.guest4 = parseFamily(plan.guest4, true);
     this.prefix4 = plan.prefix4;
     this.lease4 = parseFamily(plan.lease4, true);
-    const octets = mac === '' ? -1 : parseMac(mac);
-    this.macHi = octets < 0 ? MAC_HI : Math.floor(octets / 2 ** 32);
-    this.macLo = octets < 0 ? this.gateway4.w3 : octets % 2 ** 32;
+    const { hi, lo } = mac === '' ? { hi: MAC_HI, lo: this.gateway4.w3 } : parseOwnMac(mac);
+    this.macHi = hi;
+    this.macLo = lo;
     this.ipv6 = plan.ipv6;
     this.gateway6 = plan.ipv6 ? parseFamily(plan.gateway6, false) : new IpAddress();
     this.dns6 = plan.ipv6 ? parseFamily(plan.dns6, false) : new IpAddress();
@@ -162,14 +163,11 @@ export class OwnAddresses {
   }
 }
 
-/** The 48 bits of `70:71:aa:4b:29:aa`. A group address cannot be ours. */
-function parseMac(text: string): number {
-  const value = /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/.test(text)
-    ? parseInt(text.replaceAll(':', ''), 16)
-    : -1;
-  if (value < 0 || Math.floor(value / 2 ** 40) % 2 === 1)
-    throw new RangeError(`${text} is not a MAC address`);
-  return value;
+/** A group address cannot be ours. */
+function parseOwnMac(text: string): { hi: number; lo: number } {
+  const mac = parseMac(text);
+  if (isGroupMac(mac.hi)) throw new RangeError(`not the MAC address of one station: ${text}`);
+  return mac;
 }
 
 function parseFamily(text: string, v4: boolean): IpAddress {

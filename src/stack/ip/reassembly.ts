@@ -28,6 +28,7 @@ import { IpAddress } from '../wire/address.ts';
 import { DropReason } from '../wire/drop-reason.ts';
 import type { Ipv4Header } from '../wire/ipv4.ts';
 import { IPV6_FRAGMENT_HEADER_LEN, IPV6_HEADER_LEN, type Ipv6Header } from '../wire/ipv6.ts';
+import { PROTOCOL_TCP } from '../wire/tcp.ts';
 import { checkHeaderChain, FragmentedDatagram, PART_OVERHEAD } from './fragments.ts';
 
 /** RFC 1122 §3.3.2 asks for 60 to 120 s for IPv4; 30 s is what Linux keeps. */
@@ -41,8 +42,6 @@ const MAX_LENGTH = 65535;
 /** An ICMP error is at most 576 bytes (RFC 1812 §4.3.2.3) or 1280 (RFC 4443 §2.4 (c)) with its own headers. */
 const QUOTE4_MAX = 576 - 20 - 8;
 const QUOTE6_MAX = 1280 - 40 - 8;
-
-const TCP = 6;
 
 const FIRST = 0;
 const LOOSE = 1;
@@ -146,7 +145,7 @@ export class Reassembler {
     if (len <= 0 || (more && (len & 7) !== 0)) return DropReason.FragLength;
     if (h.headerLen + start + len > MAX_LENGTH) return DropReason.FragTooLong;
     // RFC 3128 §5: such a part exists only to rewrite a TCP header's flags.
-    if (start === 8 && h.protocol === TCP) return DropReason.FragTiny;
+    if (start === 8 && h.protocol === PROTOCOL_TCP) return DropReason.FragTiny;
     const p = h.protocol;
     return this.#add(view, off + h.headerLen, len, start, more, h.headerLen, h.src, h.dst, p, h.id, p, nowMs);
   }
@@ -171,7 +170,7 @@ export class Reassembler {
     }
     if (len <= 0 || (more && (len & 7) !== 0)) return DropReason.FragLength;
     if (h.fragmentHeaderOff - IPV6_HEADER_LEN + start + len > MAX_LENGTH) return DropReason.FragTooLong;
-    if (start === 8 && h.protocol === TCP) return DropReason.FragTiny;
+    if (start === 8 && h.protocol === PROTOCOL_TCP) return DropReason.FragTiny;
     return this.#add(
       view,
       payloadOff,

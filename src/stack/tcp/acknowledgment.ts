@@ -6,7 +6,7 @@ import { DropReason } from '../wire/drop-reason.ts';
 import { TCP_FIN, type TcpHeader } from '../wire/tcp.ts';
 import { challenge } from './challenge.ts';
 import { onFinAcked } from './closing.ts';
-import { EV_ACKED, Recovery, type TcpConnection } from './connection.ts';
+import { Recovery, type TcpConnection } from './connection.ts';
 import { afterAck, echoed, onDsack, onDuplicateAck, onNewAck } from './recovery.ts';
 import { type Seq, seqAdd, seqDiff, seqLeq, seqLt } from './seq.ts';
 import { Timer } from './timers.ts';
@@ -35,7 +35,6 @@ export function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs
     seqLt(c.sndUna, ack) ||
     (ack === c.sndUna && (seqLt(c.sndWl1, h.seq) || (c.sndWl1 === h.seq && seqLeq(c.sndWl2, ack))))
   ) {
-    if (window > c.sndWnd && c.sndWnd < c.sndMss) events |= EV_ACKED;
     c.sndWnd = window;
     if (window > c.maxSndWnd) c.maxSndWnd = window;
     c.sndWl1 = h.seq;
@@ -52,8 +51,7 @@ export function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs
   let duplicate = false;
   if (advanced) {
     onNewAck(c, h, dsack, nowMs);
-    events |= EV_ACKED;
-    if (c.finSent && ack === c.sndNxt) events |= onFinAcked(c, nowMs);
+    if (c.finSent && ack === c.sndNxt) events = onFinAcked(c, nowMs);
   } else if (
     ack === una &&
     c.flight > 0 &&

@@ -66,18 +66,16 @@ export type Recovery = (typeof Recovery)[keyof typeof Recovery];
 export const EV_ESTABLISHED = 1;
 /** In-order bytes lie at `deliverOffset`; call `takeDelivered` before anything else. */
 export const EV_DELIVER = 2;
-/** Bytes were acknowledged: there is room to send. */
-export const EV_ACKED = 4;
 /** The guest has sent its last byte and all of them have been received. */
-export const EV_FIN = 8;
+export const EV_FIN = 4;
 /** The guest reset the connection. */
-export const EV_RESET = 16;
+export const EV_RESET = 8;
 /** The connection is over; nothing will be sent or received any more. */
-export const EV_CLOSED = 32;
+export const EV_CLOSED = 16;
 /** `rcvQueue` has bytes to read. */
-export const EV_READABLE = 64;
+export const EV_READABLE = 32;
 /** The segment acknowledges a SYN-ACK that was never sent: answer it with the RST of a closed port (§3.10.7.4). */
-export const EV_BAD_ACK = 128;
+export const EV_BAD_ACK = 64;
 
 /** RFC 9293 §3.7.1: what a peer that sends no MSS option takes. */
 const DEFAULT_MSS_4 = 536;

@@ -67,12 +67,6 @@ export function parseMac(text: string): { hi: number; lo: number } {
   return { hi: Number.parseInt(hex.slice(0, 4), 16), lo: Number.parseInt(hex.slice(4), 16) };
 }
 
-/** Lower-case hex with colons. Not for the packet path. */
-export function formatMac(hi: number, lo: number): string {
-  const hex = hi.toString(16).padStart(4, '0') + (lo >>> 0).toString(16).padStart(8, '0');
-  return hex.replace(/..(?!$)/g, '$&:');
-}
-
 /** True for multicast and broadcast: the lowest bit of the first byte (IEEE 802 §8.2). */
 export function isGroupMac(hi: number): boolean {
   return (hi & 0x0100) !== 0;

@@ -6,7 +6,6 @@ import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
 import {
   EthernetHeader,
   emitEthernet,
-  formatMac,
   isGroupMac,
   parseEthernet,
   parseMac,
@@ -39,12 +38,15 @@ describe('ethernet', () => {
     assert.deepEqual(results, [...new Array(14).fill(DropReason.LinkShort), 0]);
   });
 
-  test('MAC text round-trips', () => {
+  test('reads MAC addresses as text', () => {
     assert.deepEqual(parseMac('52:55:0A:00:02:02'), { hi: 0x5255, lo: 0x0a000202 });
-    assert.equal(formatMac(0, 0xff), '00:00:00:00:00:ff');
     fc.assert(
       fc.property(fc.nat(0xffff), fc.integer({ min: 0, max: 0xffffffff }), (hi, lo) => {
-        assert.deepEqual(parseMac(formatMac(hi, lo)), { hi, lo });
+        const bytes = Buffer.alloc(6);
+        bytes.writeUInt16BE(hi, 0);
+        bytes.writeUInt32BE(lo, 2);
+        const text = bytes.toString('hex').match(/../g)?.join(':') ?? '';
+        assert.deepEqual(parseMac(text), { hi, lo });
       }),
     );
     for (const bad of [
