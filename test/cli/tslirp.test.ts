@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
+import { parseArguments } from '../../src/cli/options.ts';
 import type { Config } from '../../src/config.ts';
 import { programPath } from '../support/program-path.ts';
 
@@ -24,7 +25,7 @@ const conflicts: [string[], RegExp][] = [
     ] as const
   ).map((options): [string[], RegExp] => [
     ['run', ...options, '--', 'true'],
-    /^tslirp: options --[\w-]+ and --[\w-]+ exclude each other; accepted: one of them$/m,
+    /^options --[\w-]+ and --[\w-]+ exclude each other; accepted: one of them$/,
   ]),
   [['attach', '--configure', '--no-configure', '1'], /options --configure and --no-configure exclude/],
   [['attach', '--fd', '0', '--interface', 'tap1'], /options --fd and --interface exclude/],
@@ -116,21 +117,11 @@ describe('a command line that cannot be used: one line that names the argument, 
       /option --allow: .*10\.0\.0\.0\/33/,
     ],
     ['a bad rule in a list', ['run', '--deny', '192.0.2.1,,192.0.2.2', '--', 'true'], /option --deny:/],
-    [
-      'a name for loopback',
-      ['run', '--allow', 'localhost:80', '--', 'true'],
-      /"localhost" stands for the reserved/,
-    ],
     ['a bad forward', ['run', '-L', '70000', '--', 'true'], /option --local-forward: "70000" .*accepted:/],
     [
       'a forward with a bad scheme',
       ['run', '-R', 'tcppp://80', '--', 'true'],
       /option --remote-forward: .*"tcppp".*accepted: tcp, udp/,
-    ],
-    [
-      'a forward of a name that does not exist',
-      ['run', '-L', 'name.invalid:80', '--', 'true'],
-      /lookup name\.invalid: no such host/,
     ],
     [
       'a source of the wrong family',
@@ -174,16 +165,6 @@ describe('a command line that cannot be used: one line that names the argument, 
       ['run', '--flow-log', '/nonexistent/a', '--', 'true'],
       /option --flow-log: .* is in a directory that does not exist; accepted:/,
     ],
-    [
-      'review ON-14: a source that the host does not have',
-      ['run', '--source-ipv4', '192.0.2.77', '--', 'true'],
-      /option --source-ipv4: "192\.0\.2\.77" cannot be bound to \(EADDRNOTAVAIL\); accepted: an address of/,
-    ],
-    [
-      'review ON-14: IPv6 likewise',
-      ['run', '--source-ipv6', '2001:db8:77::1', '--', 'true'],
-      /option --source-ipv6: "2001:db8:77::1" cannot be bound to/,
-    ],
     ...['127.0.0.1', '224.0.0.1', '255.255.255.255'].map(
       (address) =>
         [
@@ -214,14 +195,53 @@ describe('a command line that cannot be used: one line that names the argument, 
     ],
     ['a command that is not complete', ['flow'], /no command; accepted: ls, kill \(see tslirp flow --help\)/],
     [
-      'nobody to ask',
-      ['flow', 'ls'],
-      /no socket to ask at; accepted: --api-socket PATH, or \$TSLIRP_API_SOCKET/,
-    ],
-    [
       'a number that is none',
       ['flow', 'kill', 'x', '--api-socket', '/x'],
       /"x" is not a number; accepted: 1/,
+    ],
+  ];
+  for (const [name, args, message] of table) {
+    test(name, () => {
+      assert.throws(
+        () => parseArguments(args, '0'),
+        (error: NodeJS.ErrnoException) => {
+          assert.equal(error.code, 'ERR_USAGE', error.stack);
+          assert.match(error.message, message);
+          assert.doesNotMatch(error.message, /\n/);
+          return true;
+        },
+      );
+    });
+  }
+
+  /** What only the program itself can tell, and two of the others. */
+  const told: [string, string[], RegExp][] = [
+    ['nothing', [], /no command; accepted: run, attach, /],
+    ['an unknown option', ['run', '--walk', '--', 'true'], /'--walk'/],
+    [
+      'a name for loopback',
+      ['run', '--allow', 'localhost:80', '--', 'true'],
+      /"localhost" stands for the reserved/,
+    ],
+    [
+      'a forward of a name that does not exist',
+      ['run', '-L', 'name.invalid:80', '--', 'true'],
+      /lookup name\.invalid: no such host/,
+    ],
+    [
+      'review ON-14: a source that the host does not have',
+      ['run', '--source-ipv4', '192.0.2.77', '--', 'true'],
+      /option --source-ipv4: "192\.0\.2\.77" cannot be bound to \(EADDRNOTAVAIL\); accepted: an address of/,
+    ],
+    [
+      'review ON-14: IPv6 likewise',
+      ['run', '--source-ipv6', '2001:db8:77::1', '--', 'true'],
+      /option --source-ipv6: "2001:db8:77::1" cannot be bound to/,
+    ],
+    [
+      'nobody to ask',
+      ['flow', 'ls'],
+      /no socket to ask at; accepted: --api-socket PATH, or \$TSLIRP_API_SOCKET/,
     ],
     [
       'a forward that only -L can make',
@@ -229,8 +249,8 @@ describe('a command line that cannot be used: one line that names the argument, 
       /"unix:\/run\/x:80" listens at no address; accepted: a rule of literal addresses/,
     ],
   ];
-  for (const [name, args, message] of table) {
-    test(name, () => {
+  for (const [name, args, message] of told) {
+    test(`by the program: ${name}`, () => {
       const { status, stdout, stderr } = tslirp(...args);
       assert.match(stderr, message);
       assert.match(stderr, /^tslirp: [^\n]+\n$/);

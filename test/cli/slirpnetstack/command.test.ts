@@ -1,18 +1,12 @@
 /** The real program, as far as it gets without a network: what is wrong with a command line, and how it says so. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { oneLine } from '../../../src/cli/slirpnetstack/lines.ts';
+import { parseOptions } from '../../../src/cli/slirpnetstack/options.ts';
+import { programPath } from '../../support/program-path.ts';
 
-/** The launcher, from test/cli as well as from dist/test/cli. */
-function findLauncher(): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'bin', 'slirpnetstack'))) directory = dirname(directory);
-  return join(directory, 'bin', 'slirpnetstack');
-}
-const launcher = findLauncher();
+const launcher = programPath('slirpnetstack');
 
 interface Result {
   status: number | null;
@@ -102,8 +96,18 @@ describe('what is wrong is the first line, then comes the usage; status 2, nothi
       'invalid value "x" for flag -L: strconv.ParseUint: parsing "x": invalid syntax',
     ],
   ];
-  for (const [args, first] of table) {
-    test(args.join(' '), () => {
+  for (const [args, message] of table)
+    test(args.join(' '), () =>
+      assert.rejects(parseOptions(args), (error: Error) => {
+        assert.deepEqual([error.name, oneLine(error.message)], ['FlagError', message]);
+        return true;
+      }),
+    );
+
+  // Of each kind of reason one, and what would be a control character.
+  const told = table.filter(([args]) => /^(--frobnicate|-fd|-L foo:|-allow=a|-deny=)/.test(args.join(' ')));
+  for (const [args, first] of told) {
+    test(`by the program: ${args.join(' ')}`, () => {
       const { status, stdout, stderr } = slirpnetstack(...args);
       const [line, usage] = stderr.split('\n');
       assert.equal(line, first);
