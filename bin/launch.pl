@@ -5,7 +5,7 @@
 #
 # FOR      `run`: there will be a command, which is to find all as we have; `attach`: there will be none; empty: nothing is
 #          to be served.
-# HOW      `confined` or not.
+# HOW      `confined`, `filtered` (there will be a system call filter and no more), or empty.
 # CLOSED   those of the descriptors 0 to 2 that were closed; they lead to /dev/null by now.
 # EARLY    `PID INTERFACE`: a TAP that is to be there at once. Or empty.
 # NAME     what we were called; MAIN: the program for Node.
@@ -14,8 +14,8 @@
 #   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
 #     in which nothing is changed yet. It can be had only before there are threads, but pivot_root(2), called by anybody
 #     inside, moves the root of all its threads: the broker closes the tree when everything is open;
-#   - of all capabilities with CAP_NET_BIND_SERVICE only, with no_new_privs, in an IPC namespace of our own, and where
-#     Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us.
+#   - of all capabilities with CAP_NET_BIND_SERVICE only, with no_new_privs and without io_uring, in an IPC namespace of our
+#     own, and where Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us.
 # Where the namespace is not to be had, Node is started as it is, and tells if it must.
 #
 # TSLIRP_BROKER says where the broker is, and what became of HOW: `DESCRIPTOR PID plain`, `confined`, or `refused`. TSLIRP_FOUND says what was closed, ignored and
@@ -31,6 +31,9 @@ sub CLONE_NEWIPC() { 0x08000000 }
 sub CAP_NET_BIND_SERVICE() { 10 }
 sub CAP_SYS_ADMIN() { 21 }
 sub PR_SET_NO_NEW_PRIVS() { 38 }
+sub PR_SET_SECCOMP() { 22 }
+sub SECCOMP_MODE_FILTER() { 2 }
+sub IO_URING_SETUP() { 425 }
 sub F_DUPFD() { 0 }
 sub O_CLOEXEC() { 0x80000 }
 sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
@@ -87,6 +90,18 @@ sub keep_to_ourselves {
   return;
 }
 
+# The event loops of Node 22 and later have a ring of io_uring each, if they can, and end the process when the kernel refuses
+# one later. Our system call filter has to refuse it, because a ring would be a way around it: so there is to be none from
+# the start. Sets no_new_privs, without which an ordinary user may have no filter.
+sub without_rings {
+  # struct sock_filter: the number of the call; ENOSYS (38) for io_uring_setup(2), and all others are allowed.
+  my $filter = pack('(S C C L)4',
+    0x20, 0, 0, 0, 0x15, 0, 1, IO_URING_SETUP, 0x06, 0, 0, 0x00050000 | 38, 0x06, 0, 0, 0x7fff0000);
+  return kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # With a struct sock_fprog.
+    && kernel('prctl', PR_SET_SECCOMP, SECCOMP_MODE_FILTER, pack('S x![P] P', 4, $filter), 0, 0);
+}
+
 sub confine {
   my ($main, @arguments) = @_;
   my $privileged = $> == 0 && hex(substr(own('status', 'CapEff'), -8)) >> CAP_SYS_ADMIN & 1;
@@ -126,6 +141,7 @@ sub launch {
   if (defined $pid) {
     my $end = fcntl($link, F_DUPFD, OUR_DESCRIPTORS);
     my $is = $how ne 'confined' ? 'plain' : confine($main, @arguments) ? 'confined' : 'refused';
+    without_rings() if $how ne '';
     $ENV{TSLIRP_BROKER} = "$end $pid $is";
   }
   else { $ENV{TSLIRP_BROKER} = 'unused' if $for eq '' }

@@ -15,6 +15,7 @@ import {
   seccompProgram,
 } from '../../src/sys/seccomp-filter.ts';
 import { run } from '../support/processes.ts';
+import { programPath } from '../support/program-path.ts';
 
 const ARCH = { x64: 0xc000003e, arm64: 0xc00000b7, i386: 0x40000003, arm: 0x40000028 };
 const EPERM = 1;
@@ -177,11 +178,16 @@ describe('the system call filter', () => {
 
 describe('in force', () => {
   const filtered = fileURLToPath(new URL('support/filtered.js', import.meta.url));
+  /** As our programs are started: a Node that has a ring of io_uring ends when it is refused that. */
+  const start = [
+    ...['perl', '-e', 'require shift; without_rings() or die "$!\\n"; exec @ARGV or die "$!\\n"'],
+    ...[programPath('launch.pl'), process.execPath, filtered],
+  ];
 
   const threads = ['main', 'early', 'late', 'pool'];
 
   async function ends(thread: string, name: string, number: number): Promise<void> {
-    const ended = await run([process.execPath, filtered, thread, String(number)]);
+    const ended = await run([...start, thread, String(number)]);
     assert.match(ended.stdout, /^\d+ threads, 0 without filter$/m, ended.stderr);
     assert.deepEqual([ended.signal, /alive/.test(ended.stdout)], ['SIGSYS', false], `${name} by ${thread}`);
   }
@@ -210,7 +216,7 @@ describe('in force', () => {
   /** What each of the calls fails with, made one after the other; 0 = it does not. */
   async function errnos(calls: [number: number, ...args: (number | string)[]][]): Promise<number[]> {
     const words = calls.map((call) => call.join(' ')).join(' / ');
-    const ended = await run([process.execPath, filtered, 'main', ...words.split(' ')]);
+    const ended = await run([...start, 'main', ...words.split(' ')]);
     assert.match(ended.stdout, /alive/, ended.stderr);
     return [...ended.stdout.matchAll(/^errno (\d+)$/gm)].map(([, errno]) => Number(errno));
   }
@@ -263,7 +269,7 @@ describe('in force', () => {
   test('what is allowed goes on working, in all of them', async () => {
     const getppid = process.arch === 'arm64' ? '173' : '110';
     for (const thread of threads) {
-      const ended = await run([process.execPath, filtered, thread, getppid]);
+      const ended = await run([...start, thread, getppid]);
       assert.deepEqual([ended.status, /alive/.test(ended.stdout)], [0, true], `${thread}: ${ended.stderr}`);
     }
   });
