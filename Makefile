@@ -3,7 +3,7 @@
 
 # `make build`, then `make install` as whoever may write there (PREFIX, DESTDIR); `make uninstall` takes it away.
 
-.PHONY: install uninstall sim bench-badlink fuzz attack hazards soak demo test test-unit test-e2e build check bench clean
+.PHONY: install uninstall sim bench-badlink fuzz attack hazards soak demo test test-nodes test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -12,6 +12,11 @@ test: build
 	scripts/need.sh test
 	test/run.sh unit
 	test/run.sh e2e
+
+# What depends on the runtime, and the demo, with the other versions of Node that are supported.
+test-nodes: build
+	scripts/need.sh test
+	scripts/nodes.sh
 
 test-unit: build
 	test/run.sh unit
