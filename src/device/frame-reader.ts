@@ -2,6 +2,9 @@
 import type { Descriptor } from '../sys/descriptor.ts';
 import { BATCH_FRAMES, type LinkOwner, type LinkServices } from './device-link.ts';
 
+/** Turns in a row that may bring a single frame each. */
+const LONE_FRAMES = 3;
+
 export class FrameReader {
   readonly #services: LinkServices;
   readonly #descriptor: Descriptor;
@@ -13,6 +16,8 @@ export class FrameReader {
   /** The last batch was a single frame. */
   #isLone = false;
   #lastTurn = 0;
+  /** Turns in a row that brought frames. */
+  #inARow = 0;
 
   constructor(services: LinkServices, descriptor: Descriptor) {
     this.#services = services;
@@ -22,9 +27,10 @@ export class FrameReader {
   /** Let `owner` take a batch. What the read said that came after its last frame, if there was one: 0 or `-errno`; else 1. */
   run(owner: LinkOwner): number {
     const { turn } = this.#services.clock;
-    // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. Frames
-    // in two turns in a row are a train, which is read to its end.
-    this.#most = this.#isLone && turn - this.#lastTurn > 1 ? 1 : BATCH_FRAMES;
+    // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. One that
+    // connects, acknowledges and closes does so a few turns in a row. More are a train, which is read to its end.
+    this.#inARow = turn - this.#lastTurn > 1 ? 1 : this.#inARow + 1;
+    this.#most = this.#isLone && this.#inARow <= LONE_FRAMES ? 1 : BATCH_FRAMES;
     this.#lastTurn = turn;
     this.#count = 0;
     this.#result = 1;

@@ -10,7 +10,7 @@ import type { IoHandler } from '../loop.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import type { TxFrame } from '../stack/link/link.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
-import { emitVnet, parseVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
+import { emitNoOffload, emitVnet, parseVnet, VNET_HEADER_LEN } from '../stack/wire/vnet-header.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EBADFD, EINTR, ENODEV, errnoText } from '../sys/errno.ts';
@@ -111,7 +111,7 @@ export class TapLink implements DeviceLink, IoHandler {
     const vnet = this.#vnet;
     const head = frame.headOffset - vnet;
     if (vnet > 0) {
-      if (frame.offload.flags === 0) this.#slab.bytes.fill(0, head, head + vnet);
+      if (frame.offload.flags === 0) emitNoOffload(this.#slab.view, head);
       else this.#putOffload(frame, head);
     }
     return this.#frames.write(this.#descriptor.fd, frame, head, frame.headLength + vnet);

@@ -235,12 +235,18 @@ describe('reading frames', () => {
       [1, 0],
     ]);
     assert.deepEqual(b.frames.map(String), ['one', 'two']);
-    // The next turn in a row: a train, read to its end.
+    // Some turns in a row may be so; more are a train, read to its end.
     b.onFirst = () => {};
-    b.put(Buffer.from('four'));
-    b.turn();
-    assert.deepEqual(b.results.at(-1), [1, 1, 0]);
-    assert.deepEqual(b.frames.map(String), ['one', 'two', 'three', 'four']);
+    for (const text of ['four', 'five', 'six']) {
+      b.put(Buffer.from(text));
+      b.turn();
+    }
+    assert.deepEqual(b.results.slice(2), [
+      [1, 0],
+      [1, 0],
+      [1, 1, 0],
+    ]);
+    assert.deepEqual(b.frames.map(String), ['one', 'two', 'three', 'four', 'five', 'six']);
     b.end();
   });
 });
