@@ -117,7 +117,7 @@ describe('review OR-27: from inside', () => {
     });
   });
 
-  test("run: the same, but for the IPC namespace, which is the command's too", async () => {
+  test('run: the same; the command gets our signals nevertheless, and has the IPC namespace of the caller', async () => {
     await withVictim(async (victim) => {
       const program = probing('tslirp', look, { given: String(victim.pid) });
       const args = [
@@ -130,7 +130,7 @@ describe('review OR-27: from inside', () => {
         '--',
         'sh',
         '-c',
-        'echo up; exec cat',
+        'readlink /proc/self/ns/ipc; exec cat',
       ];
       const argv = withDescriptors(asOwner(program, ...args), join(directory, secret));
       const stack = start(argv, { stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
@@ -138,7 +138,9 @@ describe('review OR-27: from inside', () => {
         await ready(stack);
         const inside = await probed<Inside>(stack);
         assertHelpless(inside, secret);
-        // The command gets our signals nevertheless.
+        const own = readlinkSync('/proc/self/ns/ipc');
+        assert.notEqual(inside.ipc, own);
+        assert.equal((await stack.firstLine()).trim(), own);
         assert.equal((await stack.stop('SIGTERM')).status, 128 + 15);
       } finally {
         await stack.stop();

@@ -24,6 +24,7 @@ import {
   mode,
   OPEN,
   programPath,
+  ready,
   startGuest,
   tslirpCommand,
 } from '../support/namespaces.ts';
@@ -94,6 +95,23 @@ describe('the sandbox', () => {
       for (const name of ['dev', 'sys', 'usr']) assert.ok(root.includes(name), name);
     }
   });
+
+  for (const word of ['--no-sandbox', '--version', '--help']) {
+    test(`review H-3: ${word} as a word of the command is no option of ours`, async () => {
+      const script = 'echo "$1"; exec cat';
+      const argv = tslirpCommand(
+        ...['run', '--log-level', 'warn', '--ready-fd', '3', 'sh', '-c', script, 'sh', word],
+      );
+      const stack = start(argv, { stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
+      try {
+        await ready(stack);
+        assert.equal((await stack.firstLine()).trim(), word);
+        assertConfined(stack.pid);
+      } finally {
+        await stack.stop('SIGTERM');
+      }
+    });
+  }
 
   test('attach: every thread is confined', async () => {
     await withAttached([], async (stack) => assertConfined(stack.pid));
