@@ -1,0 +1,125 @@
+/** Several guests in one data plane. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Server } from 'node:net';
+import { after, describe, test } from 'node:test';
+import { type EngineGuest, GuestEngine } from '../support/engine-guests.ts';
+import { localForward } from '../support/forward-specs.ts';
+import { ACK, echo, GATEWAY4, pattern, RST, tcp, udp } from '../support/lab/packets.ts';
+import { until } from '../support/wait.ts';
+
+/** Guests that come and go together, with so many flows of a kind each, and how often. */
+const COMING = 40;
+const FLOWS = 5;
+const ROUNDS = 5;
+
+/** The stack answers: the guest is served. */
+async function checkAlive(guest: EngineGuest, tag = 1): Promise<void> {
+  const data = pattern(100, tag);
+  guest.send(echo(GATEWAY4, tag, 1, data));
+  const reply = await guest.next((d) => d.icmpType === 0, 'an echo reply');
+  assert.equal(reply.payload.equals(data), true, 'its own answer, and no other guest’s');
+}
+
+/** Bytes of this process that are in memory. */
+function residentBytes(): number {
+  return Number(readFileSync('/proc/self/statm', 'utf8').split(' ')[1]) * 4096;
+}
+
+/** How many descriptors this process has. */
+function descriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+function connections(server: Server): Promise<number> {
+  return new Promise((resolve) => {
+    server.getConnections((_error, count) => resolve(count));
+  });
+}
+
+describe('guests of one data plane', () => {
+  test('review H-1: 200 guests in one data plane, each of at most 0.2 MB while it is idle', async () => {
+    const engine = new GuestEngine();
+    after(() => engine.stop());
+    // What comes with the first ones is not theirs.
+    for (let i = 0; i < 20; i++) await checkAlive(await engine.add(), i);
+    const before = residentBytes();
+    const guests: EngineGuest[] = [];
+    for (let i = 0; i < 200; i++) guests.push(await engine.add());
+    const each = (residentBytes() - before) / 200;
+    for (const [i, guest] of guests.entries()) await checkAlive(guest, i);
+    assert.ok(each <= 200_000, `${Math.round(each)} bytes for a guest`);
+    for (const guest of guests) guest.close();
+  });
+
+  test('review H-1 (S-6): guests with flows come and go, and nothing is left of them', async () => {
+    const engine = new GuestEngine();
+    after(() => engine.stop());
+    const server = createServer((socket) => socket.on('error', () => undefined)).listen(0, '127.0.0.1');
+    after(() => server.close());
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const stays = await engine.add();
+    const left = async (): Promise<unknown> => {
+      const gauges = await stays.client.snapshot().then((snapshot) => snapshot.gauges);
+      const names = ['memory.pages_used', 'descriptors.used', 'timers'];
+      return { ...Object.fromEntries(names.map((name) => [name, gauges[name]])), open: descriptors() };
+    };
+    const round = async (): Promise<void> => {
+      const guests = await Promise.all(Array.from({ length: COMING }, () => engine.add()));
+      for (const guest of guests) {
+        await guest.client.addForward(
+          localForward({ listen: { kind: 'ip', address: '127.0.0.1', port: 0 } }),
+        );
+        for (let i = 0; i < FLOWS; i++) {
+          guest.send(tcp({ srcPort: 2000 + i, dst: GATEWAY4, dstPort: port, seq: 1 }));
+          guest.send(udp({ srcPort: 3000 + i, dst: GATEWAY4, dstPort: port }, pattern(10)));
+        }
+        // One is open, and has data that nobody reads.
+        const reply = await guest.next(({ dstPort, flags }) => dstPort === 2000 && flags !== 0, 'a SYN-ACK');
+        const to = { srcPort: 2000, dst: GATEWAY4, dstPort: port, seq: 2, ack: reply.seq + 1, flags: ACK };
+        guest.send(tcp(to, pattern(1000)));
+        assert.ok((await guest.client.listFlows()).length >= FLOWS);
+      }
+      for (const guest of guests) {
+        assert.equal(await guest.client.remove(), true);
+        await guest.next(({ dstPort, flags }) => dstPort === 2000 && (flags & RST) !== 0, 'a reset');
+        guest.close();
+        engine.guests.delete(guest.client.guest);
+      }
+      await until(async () => (await connections(server)) === 0, 'the host’s ends are closed');
+    };
+    const before = await left();
+    await round();
+    assert.deepEqual(await left(), before);
+    const resident = residentBytes();
+    for (let i = 0; i < ROUNDS; i++) await round();
+    assert.deepEqual(await left(), before);
+    const grown = residentBytes() - resident;
+    assert.ok(grown <= 5_000_000, `resident memory grew by ${grown} bytes`);
+    await checkAlive(stays);
+    stays.close();
+  });
+
+  test('review H-1: a guest that is gone is told of as such, and touches no other', async () => {
+    const engine = new GuestEngine();
+    after(() => engine.stop());
+    const [first, second] = [await engine.add(), await engine.add()];
+    assert.notEqual(first.client.guest, second.client.guest);
+    const forward = await second.client.addForward(
+      localForward({ listen: { kind: 'ip', address: '127.0.0.1', port: 0 } }),
+    );
+    // Numbers of another guest's lead nowhere.
+    assert.equal(await first.client.removeForward(forward.id), false);
+    assert.equal(await first.client.remove(), true);
+    assert.equal(await first.client.remove(), false);
+    await assert.rejects(first.client.update({ limits: { tcpMaxFlows: 1 } }), /no guest/);
+    await assert.rejects(first.client.addForward(localForward()), /no guest/);
+    assert.deepEqual(await first.client.listFlows(), []);
+    await checkAlive(second);
+    await second.client.update({ limits: { pingMaxFlows: 10 } });
+    assert.equal(await second.client.removeForward(forward.id), true);
+    for (const guest of [first, second]) guest.close();
+  });
+});
