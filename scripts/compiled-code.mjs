@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFileSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { defaultLimits } from '../dist/src/config.js';
+import { processLimits } from '../dist/src/config.js';
 
 /** No process has it: above the largest number there can be. */
 const NO_PROCESS = '4194305';
@@ -49,7 +49,7 @@ export async function codeOfWorker(filename) {
     run();
     require('node:worker_threads').parentPort.postMessage({ code: script.createCachedData() });`;
   const stop = new SharedArrayBuffer(8);
-  const workerData = { limits: defaultLimits, debug: true, stop, rehearseOnly: true, broker: null };
+  const workerData = { limits: processLimits, debug: true, stop, rehearseOnly: true, broker: null };
   const worker = new Worker(text, { eval: true, workerData });
   let code;
   worker.on('message', (event) => {

@@ -6,7 +6,17 @@
 import type { PolicySpec } from './firewall/verdict.ts';
 import type { GuestBehavior } from './profiles.ts';
 
-/** Bounds on what one process may hold. Each is a number a hostile guest will try to exceed. */
+/** Bounds on what a data plane may hold for all its guests together. */
+export interface ProcessLimits {
+  /** Bytes of packet memory. */
+  memoryTotal: number;
+  /** Descriptors kept back from guest flows, for control. */
+  fdReserve: number;
+}
+
+export const processLimits: ProcessLimits = { memoryTotal: 512 * 1024 * 1024, fdReserve: 64 };
+
+/** Bounds on what one guest may hold. Each is a number a hostile guest will try to exceed. */
 export interface Limits {
   /** TCP flows of all states except TIME-WAIT. Beyond it a SYN is answered with RST. */
   tcpMaxFlows: number;
@@ -21,8 +31,6 @@ export interface Limits {
   tcpBufferPerFarFlow: number;
   /** Out-of-order ranges kept per flow. */
   tcpOutOfOrderRanges: number;
-  /** Bytes of packet memory for all flows together. */
-  memoryTotal: number;
   /** UDP mappings; the least recently used one gives way. */
   udpMaxFlows: number;
   pingMaxFlows: number;
@@ -35,10 +43,13 @@ export interface Limits {
   icmpErrorBurst: number;
   /** DNS queries that wait for an answer; the oldest gives way. */
   dnsMaxOutstanding: number;
-  /** Descriptors kept back from guest flows, for control. */
-  fdReserve: number;
+  /** Questions for the address of a forward's target that wait. */
+  namesMax: number;
+  /** Flows and refusals that are told of in a second, and five times as many at once. */
+  toldPerSecond: number;
 }
 
+/** For the only guest of a process. */
 export const defaultLimits: Limits = {
   tcpMaxFlows: 16384,
   tcpMaxPendingDials: 4096,
@@ -47,7 +58,6 @@ export const defaultLimits: Limits = {
   tcpBufferPerFlow: 4 * 1024 * 1024,
   tcpBufferPerFarFlow: 8 * 1024 * 1024,
   tcpOutOfOrderRanges: 128,
-  memoryTotal: 512 * 1024 * 1024,
   udpMaxFlows: 4096,
   pingMaxFlows: 1024,
   fragMaxBytes: 4 * 1024 * 1024,
@@ -58,7 +68,19 @@ export const defaultLimits: Limits = {
   icmpErrorRate: 100,
   icmpErrorBurst: 50,
   dnsMaxOutstanding: 4096,
-  fdReserve: 64,
+  namesMax: 1024,
+  toldPerSecond: 1000,
+};
+
+/** For each of several guests of a data plane. */
+export const sharedLimits: Limits = {
+  ...defaultLimits,
+  tcpMaxFlows: 4096,
+  udpMaxFlows: 1024,
+  pingMaxFlows: 256,
+  tcpMaxPendingDialsPerDestination: 128,
+  namesMax: 64,
+  toldPerSecond: 100,
 };
 
 /** Who is who on the guest's link. Addresses as text, prefixes in bits of their own family. */
@@ -181,6 +203,7 @@ export type CaptureFormat = 'pcap' | 'slirpnetstack';
 
 export interface GuestSpec {
   device: DeviceSpec;
+  limits: Limits;
   addresses: AddressPlan;
   policy: PolicySpec;
   behavior: GuestBehavior;
@@ -229,7 +252,6 @@ export const defaultNames: NameOptions = { ttlMs: 5000, allowReserved: false };
 /** What the control plane needs besides the guest itself. */
 export interface Config {
   guest: Omit<GuestSpec, 'device'>;
-  limits: Limits;
   /** In the order of the command line, which is the order in which they are opened and announced. */
   forwards: ForwardSpec[];
   /** How remote forwards find targets that are given by name. */

@@ -6,7 +6,14 @@
  *     the broker's child enters the namespace   ┴─ setResolvers, addGuest → guestReady
  *                                                  → forwards, one by one
  */
-import type { BessTarget, Config, DescriptorTarget, DeviceSpec, HostEnd } from '../config.ts';
+import {
+  type BessTarget,
+  type Config,
+  type DescriptorTarget,
+  type DeviceSpec,
+  type HostEnd,
+  processLimits,
+} from '../config.ts';
 import { checkDescriptors } from '../control/descriptor-check.ts';
 import { EngineClient, type OpenForward } from '../control/engine-client.ts';
 import type { ForwardTargets } from '../control/names/forward-targets.ts';
@@ -216,8 +223,8 @@ export class Session {
 
   /** The second half. Rejects with a ForwardRefused for the first that cannot be opened. */
   async openForwards(): Promise<void> {
-    const { forwards, limits } = this.config;
-    checkDescriptors(forwards, limits.fdReserve);
+    const { forwards } = this.config;
+    checkDescriptors(forwards, processLimits.fdReserve);
     // Now, because a confined process may not be able to.
     if (forwards.some((spec) => spec.direction === 'remote' && spec.target.kind === 'name')) {
       await this.loadTargets();

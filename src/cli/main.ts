@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { foundEnvironment, openDescriptors, restoringLines } from '../app/found.ts';
 import { ownProcess } from '../app/own-process.ts';
 import { sayError, sayOut } from '../app/say.ts';
-import { type Config, defaultLimits } from '../config.ts';
+import { type Config, processLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
 import { packageRoot, packageVersion } from '../package-root.ts';
 import { brokerEnd, isBadGuess } from '../sandbox/broker.ts';
@@ -95,7 +95,7 @@ function startEngine(args: readonly string[]): Supervisor | undefined {
   if (!['run', 'attach'].includes(command)) return;
   if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
-  return new Supervisor({ limits: defaultLimits, debug, broker: brokerEnd });
+  return new Supervisor({ limits: processLimits, debug, broker: brokerEnd });
 }
 
 /** Undefined: it cannot be used, and that was said. */
@@ -135,7 +135,7 @@ async function main(): Promise<void> {
     // The command of `run` may have had an option like --help.
     await serve(
       config,
-      started ?? new Supervisor({ limits: config.limits, debug: false, broker: brokerEnd }),
+      started ?? new Supervisor({ limits: processLimits, debug: false, broker: brokerEnd }),
     );
     return;
   }

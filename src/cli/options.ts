@@ -121,6 +121,7 @@ function toInvocation(options: ServeOptions, target: Config['target']): Invocati
   if (ipv6) networks.push(`${addresses.guest6}/${addresses.prefix6}`);
   const config: Config = {
     guest: {
+      limits: defaultLimits,
       addresses,
       policy: {
         enableRouting: options.enableRouting === true,
@@ -145,7 +146,6 @@ function toInvocation(options: ServeOptions, target: Config['target']): Invocati
       pcapPath: options.pcap ?? '',
       pcapFormat: 'pcap',
     },
-    limits: defaultLimits,
     forwards: [],
     names: defaultNames,
     readyFd: options.readyFd ?? -1,

@@ -2,7 +2,7 @@
  * One guest: its device, its stack and its flows, put together. Its frames come in batches, and at the end of a batch
  * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { Congestion, ForwardSpec, GuestSpec, HostEnd } from '../config.ts';
+import type { Congestion, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
 import {
   BATCH_FRAMES,
   type DeviceLink,
@@ -130,7 +130,11 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
   #gone = false;
 
   /** The guest closes the link from here on. @throws DeviceError */
-  constructor(services: EngineServices, spec: Omit<GuestSpec, 'device'>, { link, info }: OpenLink) {
+  constructor(
+    services: EngineServices,
+    spec: Omit<GuestSpec, 'device' | 'limits'>,
+    { link, info }: OpenLink,
+  ) {
     super();
     this.#services = services;
     const { slab, rng, limits } = services;
@@ -141,7 +145,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
     const icmp = new Icmp(slab, egress, own, limiter, this.counters);
     const remoteForwards = new RemoteForwards(own);
-    const reports = new FlowReports(services, this.counters);
+    const reports = new FlowReports(services, this.counters, limits.toldPerSecond);
     const denials = new Denials(services, spec.behavior.denials, () => reports.mayTell());
     this.#policy = new Policy(spec.policy, services.hostRoutes);
     this.#tellers = [reports, denials, services.names];
@@ -324,6 +328,11 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     this.#policy.set(spec);
   }
 
+  /** What is opened from now on is held to these; how much memory there is for what is found out at the start stays. */
+  setLimits(limits: Partial<Limits>): void {
+    Object.assign(this.#services.limits, limits);
+  }
+
   /** Reset every flow to both sides and give everything back. */
   remove(): void {
     if (this.#gone) return;
@@ -346,6 +355,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     this.ping.close();
     this.dns.close();
     for (const teller of this.#tellers) teller.close();
+    this.#services.descriptors.leave();
   }
 
   get flowCount(): number {

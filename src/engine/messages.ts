@@ -6,7 +6,7 @@
  * `guest` is a guest's number: chosen by the control plane, from 1, and never used again. So are those of forwards and
  * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
-import type { ForwardSpec, GuestSpec, HostEnd, Limits, ResolverOptions } from '../config.ts';
+import type { ForwardSpec, GuestSpec, HostEnd, Limits, ProcessLimits, ResolverOptions } from '../config.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
@@ -17,7 +17,7 @@ export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '..
 
 /** `workerData` of the data-plane thread. */
 export interface EngineOptions {
-  limits: Limits;
+  limits: ProcessLimits;
   /**
    * Int32Array of two elements over shared memory. [0] is set by the control plane: non-zero = leave the loop at the next
    * turn. [1] is set by the data plane (Atomics.store) as soon as its eventfd exists and before it looks at [0] or

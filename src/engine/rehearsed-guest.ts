@@ -6,7 +6,7 @@
  *
  * Anything that does not go as it should ends it: it is not needed. Pings may be forbidden, and are left out then.
  */
-import { defaultAddresses, type GuestSpec } from '../config.ts';
+import { defaultAddresses, defaultLimits, type GuestSpec } from '../config.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { TapLink } from '../device/tap-link.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
@@ -76,7 +76,7 @@ const PATIENCE = 8;
 /** A question for the address of "a". */
 const QUESTION = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 97, 0, 0, 1, 0, 1];
 
-const SPEC: Omit<GuestSpec, 'device'> = {
+const SPEC: Omit<GuestSpec, 'device' | 'limits'> = {
   addresses: { ...defaultAddresses, ipv6: false },
   policy: {
     enableRouting: false,
@@ -97,7 +97,7 @@ const SPEC: Omit<GuestSpec, 'device'> = {
 };
 
 /** What it takes from the engine: nothing that has anything to do with other guests. */
-export type RehearsalServices = Pick<EngineServices, 'limits' | 'rng' | 'hash' | 'log'>;
+export type RehearsalServices = Pick<EngineServices, 'rng' | 'hash' | 'log'>;
 
 /** Each step of the rehearsal is one exchange; it returns whether all of them went well. What is open is closed at the end, also at an early one. */
 export function* rehearse(services: RehearsalServices): Generator<void, boolean> {
@@ -300,9 +300,10 @@ class Stage {
       ...{ slab, memory, scratch: this.#scratch, poller: this.#loop, timers, clock, resolvers },
       stackScratch: new StackScratch(slab),
       frames: new FrameIo(slab, memory),
+      limits: defaultLimits,
       descriptors: new DescriptorBudget(DESCRIPTORS),
       search: new SearchDomains(),
-      names: new HostNames(() => undefined, clock, timers),
+      names: new HostNames(() => undefined, clock, timers, 0),
       hostRoutes: new HostRouteTable(),
       dnsServerPort: this.#udpPort,
       refreshHostRoutes: () => true,

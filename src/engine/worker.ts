@@ -6,14 +6,14 @@
  * outside, hence the shared stop flag.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import type { GuestSpec, Limits } from '../config.ts';
+import type { GuestSpec, ProcessLimits } from '../config.ts';
 import { withCapture } from '../device/capture.ts';
 import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
-import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
+import { DescriptorPool } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
 import { FlowScratch } from '../forward/flow/scratch.ts';
 import { ForwardError } from '../forward/publish/forward-error.ts';
@@ -57,12 +57,20 @@ type LogLevel = Extract<Event, { type: 'log' }>['level'];
 /** What is the same for all guests. */
 type SharedServices = Omit<
   EngineServices,
-  'limits' | 'resolvers' | 'search' | 'names' | 'touched' | 'report' | 'log' | 'onError' | 'linkGone'
+  | 'limits'
+  | 'descriptors'
+  | 'resolvers'
+  | 'search'
+  | 'names'
+  | 'touched'
+  | 'report'
+  | 'log'
+  | 'onError'
+  | 'linkGone'
 >;
 
 /** What is kept of a guest beside it: what it has been told before it is there, and what may change while it is. */
 interface GuestState {
-  readonly limits: Limits;
   readonly resolvers: Resolvers;
   readonly search: SearchDomains;
   /** It is among those that have something to settle. */
@@ -88,6 +96,7 @@ class Engine {
   readonly #slab: Slab;
   readonly #memory: Memory;
   readonly #loop: EventLoop;
+  readonly #descriptors: DescriptorPool;
   readonly #shared: SharedServices;
   readonly #guests = new Map<number, Guest>();
   /** By guest: the link that its start waits for. */
@@ -97,7 +106,6 @@ class Engine {
   #touched: number[] = [];
   #settling: number[] = [];
   #touchedCount = 0;
-  readonly #limits: Limits;
   readonly #openings: DeviceOpenings;
   readonly #broker: BrokerLink | null;
   readonly #wakeFd: number;
@@ -108,8 +116,7 @@ class Engine {
   #peers: UnixPeers | undefined;
   readonly #seenErrors = new Set<string>();
 
-  constructor(limits: Limits) {
-    this.#limits = limits;
+  constructor(limits: ProcessLimits) {
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE), firstPage);
     this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
@@ -119,7 +126,8 @@ class Engine {
     routes.load();
     const routesToken = this.#loop.add(routes.fd, EPOLLIN, { waiting: false, onIo: () => routes.refresh() });
     const files = descriptorLimit();
-    const descriptors = new DescriptorBudget(files - limits.fdReserve - OWN_DESCRIPTORS);
+    this.#descriptors = new DescriptorPool(files - limits.fdReserve - OWN_DESCRIPTORS);
+    const descriptors = this.#descriptors;
     if (descriptors.limit < FEW_DESCRIPTORS) {
       const left = descriptors.limit > 0 ? `only ${descriptors.limit} sockets` : 'no sockets';
       const message = `the hard limit of ${files} open files (ulimit -Hn) leaves ${left} for what the guest connects to`;
@@ -137,7 +145,6 @@ class Engine {
       clock: this.#loop.clock,
       rng,
       hash: new HalfSipHash(rng.u32(), rng.u32()),
-      descriptors,
       hostRoutes,
       refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn, this.#loop.mayConcern(routesToken)),
       newFlowId: () => flowNumbers.next(),
@@ -169,7 +176,7 @@ class Engine {
       (guest, request, flows, more) => post({ type: 'flows', guest, request, flows, more }),
     );
     this.#rehearsal = new Rehearsal(this.#loop.timers, this.#loop.clock, () =>
-      rehearse({ ...this.#shared, limits, log }),
+      rehearse({ ...this.#shared, log }),
     );
     this.#wakeBuffer = this.#slab.region(8);
     this.#wakeFd = eventfd();
@@ -196,7 +203,7 @@ class Engine {
 
   /** Only that, at once. */
   rehearse(): void {
-    const steps = rehearse({ ...this.#shared, limits: this.#limits, log });
+    const steps = rehearse({ ...this.#shared, log });
     while (steps.next().done !== true);
   }
 
@@ -298,7 +305,7 @@ class Engine {
   }
 
   #addGuest({ guest, spec }: Extract<Command, { type: 'addGuest' }>): void {
-    const services = this.#servicesOf(guest);
+    const services = this.#servicesOf(guest, spec);
     const pending = openLink(spec.device, spec.addresses, services, this.#openings, {
       onWaiting: (path) => post({ type: 'guestWaiting', guest, path }),
       onOpen: (opened) => {
@@ -317,7 +324,7 @@ class Engine {
     let reason = this.#guests.has(guest) ? '' : `there is no guest ${guest}`;
     try {
       if (policy !== undefined) this.#guests.get(guest)?.setPolicy(policy);
-      if (reason === '' && limits !== undefined) Object.assign(this.#stateOf(guest).limits, limits);
+      if (limits !== undefined) this.#guests.get(guest)?.setLimits(limits);
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
@@ -348,7 +355,6 @@ class Engine {
     let state = this.#states.get(guest);
     if (state === undefined) {
       state = {
-        limits: { ...this.#limits },
         resolvers: new Resolvers(),
         search: new SearchDomains(),
         isTouched: false,
@@ -385,13 +391,13 @@ class Engine {
   }
 
   /** What is the guest's own, and what says of it whose it is, beside what all share. */
-  #servicesOf(guest: number): EngineServices {
+  #servicesOf(guest: number, spec: GuestSpec): EngineServices {
     const { clock, timers } = this.#shared;
     const state = this.#stateOf(guest);
-    const { limits, resolvers, search } = state;
+    const { resolvers, search } = state;
     return {
       ...this.#shared,
-      ...{ limits, resolvers, search },
+      ...{ limits: { ...spec.limits }, resolvers, search, descriptors: this.#descriptors.join() },
       touched: () => {
         if (state.isTouched) return;
         state.isTouched = true;
@@ -402,6 +408,7 @@ class Engine {
           post({ type: 'resolveHost', guest, request, label, port: hostPort, protocol }),
         clock,
         timers,
+        spec.limits.namesMax,
       ),
       report: (report) => post({ type: 'report', guest, report }),
       log: (level, message, fields) => log(level, message, fields, guest),
@@ -455,7 +462,7 @@ class Engine {
   #snapshot({ guest, request }: Extract<Command, { type: 'snapshot' }>): void {
     const gauges: Record<string, number> = {
       'memory.pages_used': this.#slab.pagesUsed,
-      'descriptors.used': this.#shared.descriptors.used,
+      'descriptors.used': this.#descriptors.used,
       timers: this.#loop.timers.size,
       'loop.turn_max_ms': this.#loop.meter.longestMs,
       'loop.turn_cpu_max_ms': this.#loop.meter.longestCpuMs,

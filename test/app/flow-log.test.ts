@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { FlowLog, refusalOf } from '../../src/app/flow-log.ts';
 import { RefusalLog } from '../../src/app/refusal-log.ts';
 import { parseRuleList } from '../../src/cli/rule.ts';
-import { defaultAddresses, type Endpoint } from '../../src/config.ts';
+import { defaultAddresses, defaultLimits, type Endpoint } from '../../src/config.ts';
 import { RefusalText } from '../../src/control/refusal-text.ts';
 import type { FlowEvent, Refusal, RefusalReason } from '../../src/engine/messages.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
@@ -16,6 +16,7 @@ const ENETUNREACH = 101;
 
 function text(deny = ''): RefusalText {
   return new RefusalText({
+    limits: defaultLimits,
     addresses: defaultAddresses,
     policy: {
       enableRouting: false,

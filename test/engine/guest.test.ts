@@ -126,6 +126,22 @@ describe('a guest that is told of another policy', () => {
   });
 });
 
+describe('a guest that is held to other limits', () => {
+  test('review H-1: what comes next is held to the new limits; what is open stays', () => {
+    const lab = new Lab();
+    const peers = Array.from({ length: 5 }, () => lab.connect(ALLOWED4, 7));
+    for (let i = 0; i < 5; i++) lab.send(udp({ srcPort: 1000 + i, dstPort: 7 }));
+    lab.guest.setLimits({ tcpMaxFlows: 5, udpMaxFlows: 3 });
+    assert.deepEqual(lab.send(tcp({ srcPort: 9000, dstPort: 7 })), [], 'it has to wait');
+    lab.send(udp({ srcPort: 2000, dstPort: 7 }));
+    assert.equal(lab.counter('udp.evicted'), 1);
+    for (const peer of peers) assert.equal(peer.sendData(pattern(10)).length, 10);
+    lab.guest.setLimits({ tcpMaxFlows: 7 });
+    lab.connect(ALLOWED4, 7);
+    lab.check();
+  });
+});
+
 /** A query for the address of "a". */
 function question(id: number): Buffer {
   return Buffer.from([0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 97, 0, 0, 1, 0, 1]);

@@ -62,9 +62,12 @@ describe('guests of one data plane', () => {
     const { port } = server.address() as AddressInfo;
     const stays = await engine.add();
     const left = async (): Promise<unknown> => {
-      const gauges = await stays.client.snapshot().then((snapshot) => snapshot.gauges);
-      const names = ['memory.pages_used', 'descriptors.used', 'timers'];
-      return { ...Object.fromEntries(names.map((name) => [name, gauges[name]])), open: descriptors() };
+      const { gauges } = await stays.client.snapshot();
+      // The data plane's own: for housekeeping and for the rehearsal, now and then.
+      const { timers = 0 } = gauges;
+      assert.ok(timers <= 2, `${timers} timers`);
+      const names = ['memory.pages_used', 'descriptors.used'];
+      return names.map((name) => [name, gauges[name]]);
     };
     const round = async (): Promise<void> => {
       const guests = await Promise.all(Array.from({ length: COMING }, () => engine.add()));
@@ -80,7 +83,7 @@ describe('guests of one data plane', () => {
         const reply = await guest.next(({ dstPort, flags }) => dstPort === 2000 && flags !== 0, 'a SYN-ACK');
         const to = { srcPort: 2000, dst: GATEWAY4, dstPort: port, seq: 2, ack: reply.seq + 1, flags: ACK };
         guest.send(tcp(to, pattern(1000)));
-        assert.ok((await guest.client.listFlows()).length >= FLOWS);
+        await until(async () => (await guest.client.listFlows()).length >= FLOWS, 'its flows', 30_000);
       }
       for (const guest of guests) {
         assert.equal(await guest.client.remove(), true);
@@ -88,16 +91,19 @@ describe('guests of one data plane', () => {
         guest.close();
         engine.guests.delete(guest.client.guest);
       }
-      await until(async () => (await connections(server)) === 0, 'the host’s ends are closed');
+      await until(async () => (await connections(server)) === 0, 'the host’s ends are closed', 30_000);
     };
     const before = await left();
+    // The rehearsal of the start, which may be under way, has some as well.
+    const open = descriptors();
     await round();
     assert.deepEqual(await left(), before);
     const resident = residentBytes();
     for (let i = 0; i < ROUNDS; i++) await round();
     assert.deepEqual(await left(), before);
-    const grown = residentBytes() - resident;
-    assert.ok(grown <= 5_000_000, `resident memory grew by ${grown} bytes`);
+    assert.ok(descriptors() <= open, `${descriptors()} descriptors, ${open} before`);
+    // Heaps are collected when it is quiet.
+    await until(() => residentBytes() - resident <= 5_000_000, 'memory is given back', 60_000, 250);
     await checkAlive(stays);
     stays.close();
   });

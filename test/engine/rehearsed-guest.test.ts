@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { defaultLimits } from '../../src/config.ts';
 import { rehearse } from '../../src/engine/rehearsed-guest.ts';
 import { HalfSipHash } from '../../src/stack/half-sip-hash.ts';
 import { SystemRandom } from '../../src/sys/random.ts';
@@ -10,7 +9,6 @@ function begin(): { steps: Generator<void, boolean>; said: string[] } {
   const rng = new SystemRandom();
   const said: string[] = [];
   const steps = rehearse({
-    limits: defaultLimits,
     rng,
     hash: new HalfSipHash(rng.u32(), rng.u32()),
     log: (_level, message, fields) => said.push(`${message} ${JSON.stringify(fields)}`),

@@ -3,7 +3,7 @@
  * test's. Their gateway is the machine's loopback.
  */
 import { closeSync, readSync, writeSync } from 'node:fs';
-import { defaultAddresses, defaultLimits, type GuestSpec, type Limits } from '../../src/config.ts';
+import { defaultAddresses, type GuestSpec, processLimits, sharedLimits } from '../../src/config.ts';
 import { EngineClient, type Snapshot } from '../../src/control/engine-client.ts';
 import { Supervisor } from '../../src/control/supervisor.ts';
 import type { Event } from '../../src/engine/messages.ts';
@@ -14,7 +14,10 @@ import { type Decoded, decode, frame } from './lab/packets.ts';
 import { until } from './wait.ts';
 
 const memory = new Memory(new ArrayBuffer(64));
-const FRAME_MAX = 65536;
+/** Where frames are read to: one for all, so that what is measured is not the test's own memory. */
+const buffer = Buffer.alloc(65536);
+/** A data plane that shares its CPU may take this long to answer. */
+const PATIENCE_MS = 30_000;
 
 function pair(): [number, number] {
   const result = socketpair(memory, AF_UNIX, SOCK_DGRAM, 0);
@@ -23,6 +26,7 @@ function pair(): [number, number] {
 }
 
 export const plainSpec: Omit<GuestSpec, 'device'> = {
+  limits: sharedLimits,
   addresses: defaultAddresses,
   policy: {
     enableRouting: true,
@@ -47,7 +51,6 @@ export class EngineGuest {
   /** Events about this guest. */
   readonly events: Event[] = [];
   readonly #fd: number;
-  readonly #buffer = Buffer.alloc(FRAME_MAX);
   /** What came and nobody has taken yet. */
   readonly #received: Decoded[] = [];
 
@@ -63,15 +66,19 @@ export class EngineGuest {
   /** The first packet that `fits`, waited for; what came before it is dropped. */
   async next(fits: (d: Decoded) => boolean, what: string): Promise<Decoded> {
     let found: Decoded | undefined;
-    await until(() => {
-      this.#read();
-      for (let d = this.#received.shift(); d !== undefined; d = this.#received.shift()) {
-        if (!fits(d)) continue;
-        found = d;
-        return true;
-      }
-      return false;
-    }, what);
+    await until(
+      () => {
+        this.#read();
+        for (let d = this.#received.shift(); d !== undefined; d = this.#received.shift()) {
+          if (!fits(d)) continue;
+          found = d;
+          return true;
+        }
+        return false;
+      },
+      what,
+      PATIENCE_MS,
+    );
     return found as Decoded;
   }
 
@@ -83,8 +90,8 @@ export class EngineGuest {
   #read(): void {
     for (;;) {
       try {
-        const length = readSync(this.#fd, this.#buffer);
-        this.#received.push(decode(Buffer.from(this.#buffer.subarray(0, length))));
+        const length = readSync(this.#fd, buffer);
+        this.#received.push(decode(Buffer.from(buffer.subarray(0, length))));
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return;
         throw error;
@@ -99,8 +106,8 @@ export class GuestEngine {
   /** Events about no guest. */
   readonly events: Event[] = [];
 
-  constructor(limits: Partial<Limits> = {}) {
-    this.supervisor = new Supervisor({ limits: { ...defaultLimits, ...limits }, debug: false });
+  constructor() {
+    this.supervisor = new Supervisor({ limits: processLimits, debug: false, broker: null });
     this.supervisor.listen({
       event: (event) => {
         const guest = 'guest' in event ? this.guests.get(event.guest) : undefined;
@@ -119,11 +126,15 @@ export class GuestEngine {
     this.guests.set(client.guest, guest);
     const device = { kind: 'descriptor' as const, fd: theirs, mtu: 1500 };
     this.supervisor.send({ type: 'addGuest', guest: client.guest, spec: { ...plainSpec, device, ...spec } });
-    await until(() => {
-      const failed = guest.events.find((event) => event.type === 'guestFailed');
-      if (failed?.type === 'guestFailed') throw new Error(failed.message);
-      return guest.events.some((event) => event.type === 'guestReady');
-    }, 'a guest');
+    await until(
+      () => {
+        const failed = guest.events.find((event) => event.type === 'guestFailed');
+        if (failed?.type === 'guestFailed') throw new Error(failed.message);
+        return guest.events.some((event) => event.type === 'guestReady');
+      },
+      'a guest',
+      PATIENCE_MS,
+    );
     return guest;
   }
 

@@ -61,6 +61,7 @@ export function configuration(options: Options): Config {
 
   return {
     guest: {
+      limits: defaultLimits,
       addresses,
       policy: {
         enableRouting: true,
@@ -86,7 +87,6 @@ export function configuration(options: Options): Config {
       pcapPath: '',
       pcapFormat: 'pcap',
     },
-    limits: defaultLimits,
     forwards: [],
     names: defaultNames,
     readyFd: options.readyFd,

@@ -9,7 +9,7 @@ import type { Voice } from '../../app/guest-process.ts';
 import { isInherited } from '../../app/inherited.ts';
 import { ownProcess } from '../../app/own-process.ts';
 import { sayError, sayOut } from '../../app/say.ts';
-import type { Config } from '../../config.ts';
+import { type Config, processLimits } from '../../config.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
@@ -93,7 +93,7 @@ async function main(): Promise<void> {
     exitRequested: () => sayError('exitfd event\ndo_slirp is exiting\n'),
     failed: (error) => sayError(failure(error)),
   };
-  const supervisor = new Supervisor({ limits: config.limits, debug: false, broker: brokerEnd });
+  const supervisor = new Supervisor({ limits: processLimits, debug: false, broker: brokerEnd });
   const [{ serveAttach }, { Logger }] = await Promise.all([
     import('../../app/guest-process.ts'),
     import('../../app/logger.ts'),

@@ -17,6 +17,7 @@ export function configuration(options: Options): Config {
   const namedTarget = options.remote.some(({ host }) => host.kind === 'name');
   return {
     guest: {
+      limits: defaultLimits,
       addresses,
       policy: {
         enableRouting: options.enableRouting,
@@ -44,7 +45,6 @@ export function configuration(options: Options): Config {
       pcapPath: options.pcap,
       pcapFormat: 'slirpnetstack',
     },
-    limits: defaultLimits,
     forwards: [],
     names: { ttlMs: options.dnsTtlMs, allowReserved: true },
     readyFd: -1,

@@ -10,7 +10,7 @@ import { LineOutput } from '../../app/line-output.ts';
 import { Logger } from '../../app/logger.ts';
 import { sayError, sayOut } from '../../app/say.ts';
 import { Session } from '../../app/session.ts';
-import type { ForwardSpec } from '../../config.ts';
+import { type ForwardSpec, processLimits } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
 import { Resolver } from '../../control/names/resolver.ts';
 import { Supervisor } from '../../control/supervisor.ts';
@@ -85,7 +85,7 @@ class Program {
     this.#options = options;
     this.#fdIsOpen = options.fd < 0 || isInherited(options.fd);
     const config = configuration(options);
-    this.#supervisor = new Supervisor({ limits: config.limits, debug: false, broker: brokerEnd });
+    this.#supervisor = new Supervisor({ limits: processLimits, debug: false, broker: brokerEnd });
     this.#ending = new Ending(this.#supervisor);
     this.#session = new Session(config, this.#supervisor, new Logger(config.logLevel), {
       exitRequested: () => undefined,

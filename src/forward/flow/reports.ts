@@ -11,9 +11,8 @@ import { Counter, type Counters } from '../../stack/counters.ts';
 import { RateLimit } from '../../stack/rate-limit.ts';
 import type { FlowEvent, FlowReport } from './info.ts';
 
-/** Flows told of, on average and at once. Each is up to two messages of half a kibibyte. */
-const FLOWS_PER_SECOND = 1000;
-const FLOWS_AT_ONCE = 5000;
+/** Flows told of at once, of those in a second. Each is up to two messages of half a kibibyte. */
+const AT_ONCE_FACTOR = 5;
 const SUMMARY_MS = 1000;
 
 export interface FlowReportServices {
@@ -25,13 +24,14 @@ export interface FlowReportServices {
 export class FlowReports extends TimerNode {
   readonly #services: FlowReportServices;
   readonly #counters: Counters;
-  readonly #limit = new RateLimit(FLOWS_PER_SECOND, FLOWS_AT_ONCE);
+  readonly #limit: RateLimit;
   #leftOut = 0;
 
-  constructor(services: FlowReportServices, counters: Counters) {
+  constructor(services: FlowReportServices, counters: Counters, perSecond: number) {
     super();
     this.#services = services;
     this.#counters = counters;
+    this.#limit = new RateLimit(perSecond, perSecond * AT_ONCE_FACTOR);
   }
 
   /** Whether one more flow may be told of. */

@@ -23,8 +23,8 @@ export const MAX_PING_EVICTIONS_PER_SECOND = 9000;
 export interface FlowSetOptions {
   /** Of the IP header. */
   protocol: number;
-  /** Flows there may be, and what their descriptors count as. */
-  most: number;
+  /** The limit of how many flows there may be, and what their descriptors count as. */
+  most: 'udpMaxFlows' | 'pingMaxFlows';
   use: DescriptorUse;
   /** What counts those that gave way, and how many may in a second. */
   evicted: Counter;
@@ -35,7 +35,7 @@ export class FlowSet<F extends DatagramFlow> {
   readonly #context: FlowContext;
   readonly #table: FlowTable<F>;
   readonly #lru = new LruList();
-  readonly #most: number;
+  readonly #most: FlowSetOptions['most'];
   readonly #use: DescriptorUse;
   readonly #evicted: Counter;
   readonly #evictions: RateLimit;
@@ -59,8 +59,8 @@ export class FlowSet<F extends DatagramFlow> {
 
   /** Make room for one more; false: not now. */
   makeRoom(): boolean {
-    const { counters, descriptors, clock } = this.#context;
-    if (this.#table.size < this.#most && descriptors.hasRoom(this.#use)) return true;
+    const { counters, descriptors, clock, limits } = this.#context;
+    if (this.#table.size < limits[this.#most] && descriptors.hasRoom(this.#use)) return true;
     const oldest = this.#lru.oldest as F | null;
     if (oldest === null || !this.#evictions.allow(clock.nowMs)) return false;
     counters.add(this.#evicted, 1);

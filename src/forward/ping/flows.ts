@@ -37,7 +37,7 @@ export class PingFlows implements PingFlowOwner {
     this.buffer = context.scratch.payloads;
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_ICMP,
-      most: context.limits.pingMaxFlows,
+      most: 'pingMaxFlows',
       use: DescriptorUse.Ping,
       evicted: Counter.PingEvicted,
       evictionsPerSecond: MAX_PING_EVICTIONS_PER_SECOND,

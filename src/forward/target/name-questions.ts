@@ -7,7 +7,6 @@ import { type Clock, TimerNode, type Timers } from '../../loop.ts';
 
 /** More than a resolver needs for its own timeouts, less than a client's patience. */
 const ANSWER_MS = 20_000;
-const MAX_QUESTIONS = 1024;
 
 /** Who asked. */
 export interface NameWaiter {
@@ -27,20 +26,23 @@ export class HostNames extends TimerNode {
   readonly #ask: AskHost;
   readonly #clock: Clock;
   readonly #timers: Timers;
+  readonly #most: number;
   /** In order of their deadlines: they all wait equally long. */
   readonly #questions = new Map<number, Question>();
   #next = 1;
 
-  constructor(ask: AskHost, clock: Clock, timers: Timers) {
+  /** `most`: questions that may wait. */
+  constructor(ask: AskHost, clock: Clock, timers: Timers, most: number) {
     super();
     this.#ask = ask;
     this.#clock = clock;
     this.#timers = timers;
+    this.#most = most;
   }
 
   /** Ask for the address of `label`; the number to cancel with, or -1 when too many questions wait. */
   resolve(label: string, port: number, protocol: 'tcp' | 'udp', waiter: NameWaiter): number {
-    if (this.#questions.size >= MAX_QUESTIONS) return -1;
+    if (this.#questions.size >= this.#most) return -1;
     const request = this.#next++;
     this.#questions.set(request, { waiter, deadline: this.#clock.nowMs + ANSWER_MS });
     this.#arm();

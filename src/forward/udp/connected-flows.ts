@@ -32,7 +32,7 @@ export class UdpPairs implements UdpPairOwner {
     this.slots = slots;
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_UDP,
-      most: context.limits.udpMaxFlows,
+      most: 'udpMaxFlows',
       use: DescriptorUse.Udp,
       evicted: Counter.UdpEvicted,
       evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,

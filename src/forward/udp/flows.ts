@@ -60,7 +60,7 @@ export class UdpFlows implements UdpFlowOwner {
     this.slots = context.scratch.namedSlots;
     this.#flows = new FlowSet(context, {
       protocol: PROTOCOL_UDP,
-      most: context.limits.udpMaxFlows,
+      most: 'udpMaxFlows',
       use: DescriptorUse.Udp,
       evicted: Counter.UdpEvicted,
       evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,

@@ -1,10 +1,10 @@
 /** A process with a data plane that is blocked in a foreign call; its argument says how it shall end. */
-import { defaultLimits } from '../../../src/config.ts';
+import { processLimits } from '../../../src/config.ts';
 import { Supervisor } from '../../../src/control/supervisor.ts';
 
 const way = process.argv[2];
 const supervisor = new Supervisor({
-  limits: defaultLimits,
+  limits: processLimits,
   debug: false,
   broker: null,
   workerUrl: new URL('./stub-engine.js', import.meta.url),

@@ -4,6 +4,8 @@ import type { HostEnd } from '../../../src/config.ts';
 import { TimerHeap } from '../../../src/engine/timer-heap.ts';
 import { HostNames } from '../../../src/forward/target/name-questions.ts';
 
+const MOST = 1024;
+
 function make() {
   const clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
   const timers = new TimerHeap();
@@ -12,6 +14,7 @@ function make() {
     (request, label, port, protocol) => asked.push(`${request} ${protocol} ${label} ${port}`),
     clock,
     timers,
+    MOST,
   );
   const answers: string[] = [];
   const waiter = (name: string) => ({

@@ -100,7 +100,7 @@ export interface LabOptions {
   /** Rules in the text form of the command line. */
   allow?: string[];
   deny?: string[];
-  guest?: Partial<Omit<GuestSpec, 'device'>>;
+  guest?: Partial<Omit<GuestSpec, 'device' | 'limits'>>;
   addresses?: Partial<AddressPlan>;
   resolvers?: string[];
   descriptors?: number;
@@ -158,8 +158,8 @@ export class Lab {
   constructor(options: LabOptions = {}) {
     setSystem(this.kernel);
     this.isTun = options.device?.medium === 'ip';
-    const limits: Limits = { ...defaultLimits, memoryTotal: options.memory ?? LAB_MEMORY, ...options.limits };
-    this.slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE));
+    const limits: Limits = { ...defaultLimits, ...options.limits };
+    this.slab = new Slab(FIXED_BYTES, Math.floor((options.memory ?? LAB_MEMORY) / PAGE_SIZE));
     this.slab.bytes.fill(MARKER);
     const memory = new engine.Memory(this.slab.buffer as ArrayBuffer);
     this.kernel.attach(memory);
@@ -191,6 +191,7 @@ export class Lab {
         (request, label, port, protocol) => this.questions.push({ request, label, port, protocol }),
         this.loop.clock,
         this.loop.timers,
+        limits.namesMax,
       ),
       newFlowId: () => ++this.#flows,
       report: (event) => {
@@ -665,7 +666,7 @@ export function heapBytes(): number {
   return m.heapUsed + m.external;
 }
 
-function guestSpec(options: LabOptions): Omit<GuestSpec, 'device'> {
+function guestSpec(options: LabOptions): Omit<GuestSpec, 'device' | 'limits'> {
   const rules = (texts: readonly string[] = []): RuleSpec[] =>
     texts.map((text) => toRuleSpec(parseRuleEntry(text)));
   return {
