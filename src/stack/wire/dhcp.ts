@@ -62,20 +62,15 @@ export class DhcpMessage {
   htype = 0;
   hlen = 0;
   xid = 0;
-  /** Seconds since the client began. */
-  secs = 0;
   flags = 0;
   ciaddr = 0;
   yiaddr = 0;
-  siaddr = 0;
   giaddr = 0;
   chaddrHi = 0;
   chaddrLo = 0;
   messageType = 0;
   requestedIp = 0;
   serverId = 0;
-  /** Largest message the client takes, bytes of UDP payload plus 28; 0 = absent. */
-  maxMessageSize = 0;
 }
 
 /** Reads a UDP payload of `len` bytes; 0 or `DhcpMalformed`. The caller checks `op` for the direction it expects. */
@@ -87,18 +82,15 @@ export function parseDhcp(view: DataView, off: number, len: number, out: DhcpMes
   if (out.op !== BOOTREQUEST && out.op !== BOOTREPLY) return DropReason.DhcpMalformed;
   if (out.htype !== 1 || out.hlen !== 6) return DropReason.DhcpMalformed;
   out.xid = view.getUint32(off + XID);
-  out.secs = view.getUint16(off + SECS);
   out.flags = view.getUint16(off + FLAGS);
   out.ciaddr = view.getUint32(off + CIADDR);
   out.yiaddr = view.getUint32(off + YIADDR);
-  out.siaddr = view.getUint32(off + SIADDR);
   out.giaddr = view.getUint32(off + GIADDR);
   out.chaddrHi = view.getUint16(off + CHADDR);
   out.chaddrLo = view.getUint32(off + CHADDR + 2);
   out.messageType = 0;
   out.requestedIp = 0;
   out.serverId = 0;
-  out.maxMessageSize = 0;
   return parseOptions(view, off + OPTIONS, off + len, out);
 }
 
@@ -134,10 +126,9 @@ function readOption(view: DataView, p: number, code: number, length: number, out
       if (length !== 4) return false;
       out.serverId = view.getUint32(p);
       return true;
+    // Not used; wrong all the same.
     case OPTION_MAX_SIZE:
-      if (length !== 2) return false;
-      out.maxMessageSize = view.getUint16(p);
-      return true;
+      return length === 2;
     default:
       return true;
   }
