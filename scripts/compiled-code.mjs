@@ -32,7 +32,14 @@ function running(filename) {
 export function codeOfProgram(name, filename, target) {
   const text = `${running(filename)}
     process.argv.splice(1, 0, filename);
-    process.on('exit', () => writeFileSync(${JSON.stringify(target)}, script.createCachedData()));
+    const keep = () => writeFileSync(${JSON.stringify(target)}, script.createCachedData());
+    process.on('exit', keep);
+    // What a program does to itself that does not get to its end in time, on a busy machine.
+    const { kill } = process;
+    process.kill = (...to) => {
+      keep();
+      return kill.apply(process, to);
+    };
     run();`;
   rmSync(target, { force: true });
   // How it ends is known: there is no such process.
