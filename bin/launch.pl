@@ -38,6 +38,8 @@ sub F_DUPFD() { 0 }
 sub O_CLOEXEC() { 0x80000 }
 sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
 sub LANDLOCK_SCOPE_SIGNAL() { 2 }
+# Bytes, reserved and not used for the most part: below that V8 ends the process in its own words, with some versions.
+sub ADDRESS_SPACE() { 3 << 30 }
 # Which perl itself ignores.
 sub SIGFPE() { 8 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
@@ -124,6 +126,12 @@ sub launch {
   if (!-e $main) {
     print STDERR "$name: $main is missing: build it with `npm run build`\n";
     exit 127;
+  }
+  my $space = own('limits', 'Max address space');
+  if ($for ne '' && $space =~ /^\d+$/ && $space < ADDRESS_SPACE) {
+    printf STDERR "%s: the limit of address space, %d MiB, is too low for Node: at least %d MiB (ulimit -v)\n",
+      $name =~ s{.*/}{}r, $space >> 20, ADDRESS_SPACE >> 20;
+    exit 1;
   }
   my $mask = hex(substr(own('status', 'SigIgn'), -8));
   my @ignored = grep { $_ != SIGFPE && $mask >> $_ - 1 & 1 } 1 .. 31;

@@ -221,6 +221,16 @@ test('run without a command is a shell, with what is said to it', async () => {
   assert.deepEqual([ended.status, ended.stdout, ended.stderr], [7, '    lo\n  tap0\n', '']);
 });
 
+test('review OP-14: a limit of address space that Node cannot start with is one line', async () => {
+  const words = ['bash', '-c', 'ulimit -v 2000000; exec "$@"', 'bash', ...tslirpCommand('run', '--', 'true')];
+  const ended = await run(words);
+  assert.deepEqual([ended.status, ended.stdout], [1, '']);
+  assert.equal(
+    ended.stderr,
+    'tslirp: the limit of address space, 1953 MiB, is too low for Node: at least 3072 MiB (ulimit -v)\n',
+  );
+});
+
 test('review OP-14: a TMPDIR where nothing can be made is told in words', async () => {
   const ended = await run(['env', 'TMPDIR=/nonexistent', ...tslirpCommand('run', '--', 'true')]);
   assert.deepEqual([ended.status, ended.stdout], [1, '']);
