@@ -128,6 +128,8 @@ export async function serveRun(
     if (failed || ending.started) return;
     failed = true;
     plainVoice.failed(error);
+    // Where the data plane is gone nobody hears any more that the command has ended, and we end by ourselves.
+    process.exitCode = 1;
     // A command without its network must not go on as if nothing had happened.
     command.terminate();
   };
