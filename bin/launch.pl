@@ -5,7 +5,7 @@
 #
 # FOR      `run`: there will be a command, which is to find all as we have; `attach`: there will be none; empty: nothing is
 #          to be served.
-# HOW      `confined`, `filtered` (there will be a system call filter and no more), or empty.
+# HOW      `confined`, `filtered` (there will be a system call filter), both, or something else for none of it.
 # CLOSED   those of the descriptors 0 to 2 that were closed; they lead to /dev/null by now.
 # EARLY    `PID INTERFACE`: a TAP that is to be there at once. Or empty.
 # NAME     what we were called; MAIN: the program for Node.
@@ -14,12 +14,13 @@
 #   - in a mount namespace of our own (without the right to that: inside a user namespace of our own that maps only us),
 #     in which nothing is changed yet. It can be had only before there are threads, but pivot_root(2), called by anybody
 #     inside, moves the root of all its threads: the broker closes the tree when everything is open;
-#   - of all capabilities with CAP_NET_BIND_SERVICE only, with no_new_privs and without io_uring, in an IPC namespace of our
-#     own, and where Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us.
+#   - of all capabilities with CAP_NET_BIND_SERVICE only, with no_new_privs, in an IPC namespace of our own, and where
+#     Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us.
 # Where the namespace is not to be had, Node is started as it is, and tells if it must.
 #
-# TSLIRP_BROKER says where the broker is, and what became of HOW: `DESCRIPTOR PID plain`, `confined`, or `refused`. TSLIRP_FOUND says what was closed, ignored and
-# open, and variables that Node would obey are there under another name (src/control/found.ts).
+# TSLIRP_BROKER says where the broker is, and what became of HOW: `DESCRIPTOR PID plain`, `confined`, or `refused`.
+# TSLIRP_FOUND says what was closed, ignored and open, and variables that Node would obey are there under another name
+# (src/app/found.ts).
 #
 # Perl, because it is there on every Debian (perl-base is essential), starts in 2 ms and can make any system call. No
 # modules, to keep it so.
@@ -148,8 +149,8 @@ sub launch {
   my ($link, $pid) = $for eq '' ? () : start_broker($1, $for eq 'run', $early, @ignored);
   if (defined $pid) {
     my $end = fcntl($link, F_DUPFD, OUR_DESCRIPTORS);
-    my $is = $how ne 'confined' ? 'plain' : confine($main, @arguments) ? 'confined' : 'refused';
-    without_rings() if $how ne '';
+    my $is = $how !~ /confined/ ? 'plain' : confine($main, @arguments) ? 'confined' : 'refused';
+    without_rings() if $how =~ /filtered/;
     $ENV{TSLIRP_BROKER} = "$end $pid $is";
   }
   else { $ENV{TSLIRP_BROKER} = 'unused' if $for eq '' }

@@ -69,7 +69,7 @@ function startAgain({ sandbox, target }: Config): void {
     environment: {
       ...foundEnvironment(),
       TSLIRP_FOR: target.kind === 'run' ? 'run' : 'attach',
-      TSLIRP_HOW: sandbox.mountTree ? 'confined' : 'plain',
+      TSLIRP_HOW: sandbox.mountTree ? 'confined filtered' : 'plain',
     },
     restoring: restoringLines(),
     inherited: openDescriptors,

@@ -91,7 +91,7 @@ describe('slirp4netns --enable-sandbox', () => {
       const paths = [`--userns-path=/proc/${pid}/ns/user`, '--netns-type=path', `/proc/${pid}/ns/net`];
       await using service = await startSlirp4netns(['-c', ...BOTH, ...paths, 'tap11']);
       assert.equal((await bare.namespace.run(['ping', '-n', '-c', '1', '-W', '2', GATEWAY4])).status, 0);
-      assert.deepEqual([...new Set(status(service.process.pid, 'Seccomp'))], ['2']);
+      assert.deepEqual([...new Set(status(service.process.pid, 'Seccomp_filters'))], ['2']);
     } finally {
       await bare.anchor.stop();
     }

@@ -28,7 +28,7 @@ const LOADER = (probe: string, given: string, filtered: boolean): string => `
     return result < 0 ? -koffi.errno() : result;
   };
   const timer = setInterval(() => {
-    if (fs.existsSync('/dev') || (${filtered} && !/^Seccomp:\\t2$/m.test(fs.readFileSync('/proc/self/status', 'latin1')))) return;
+    if (fs.existsSync('/dev') || (${filtered} && !/^Seccomp_filters:\\t2$/m.test(fs.readFileSync('/proc/self/status', 'latin1')))) return;
     clearInterval(timer);
     let result;
     try {
