@@ -445,12 +445,26 @@ my %order = (
     my (@lines) = @_;
     beside(sub { syswrite($handle{link}, "tree\0" . (eval { close_tree($main, @lines); 1 } ? 'closed' : $@)) }, 'link');
   },
-  watch => sub { @watched = @_ },
+  watch => \&watch,
   follow => sub { ($followed) = @_ },
   unlink => sub { push(@sockets, [@_]) },
   seal => sub { $sealed = 1 },
   end => \&finish,
 );
+
+# A process that runs tells of its end by itself (Linux 5.3). What is left of its namespace then is looked for, as where only
+# a file is known.
+sub watch {
+  @watched = @_;
+  my ($kind, undef, $pid, $start) = @watched;
+  return if $kind ne 'process';
+  my $descriptor = result_of('pidfd_open', $pid + 0, 0);
+  return if $descriptor < 0;
+  open($handle{watched}, '<&=', $descriptor);
+  # The number may be another's by now.
+  delete $handle{watched} if start_time($pid) ne $start;
+  return;
+}
 
 sub finish {
   for (@sockets) {
@@ -494,7 +508,7 @@ sub collect {
 }
 
 sub look {
-  if (@watched && !is_there($main, @watched)) {
+  if (@watched && !$handle{watched} && !is_there($main, @watched)) {
     syswrite($handle{link}, 'gone');
     @watched = ();
   }
@@ -512,11 +526,12 @@ sub serve {
     collect();
     look();
     my $bits = '';
-    for (qw(link report ended)) { vec($bits, fileno($handle{$_}), 1) = 1 if $handle{$_} }
+    for (qw(link report ended watched)) { vec($bits, fileno($handle{$_}), 1) = 1 if $handle{$_} }
     # Without pidfd_open(2), Linux 5.3.
     my $blind = $command && !$handle{ended};
-    my $seconds = @watched || $blind ? WATCH_SECONDS : defined $followed ? FOLLOW_SECONDS : undef;
+    my $seconds = @watched && !$handle{watched} || $blind ? WATCH_SECONDS : defined $followed ? FOLLOW_SECONDS : undef;
     next if select($bits, undef, undef, $seconds) <= 0;
+    delete $handle{watched} if $handle{watched} && vec($bits, fileno($handle{watched}), 1);
     report();
     obey() if vec($bits, fileno($handle{link}), 1);
   }
