@@ -801,6 +801,8 @@ describe('hazards T: TCP segments', () => {
     let out = lab.take().filter((d) => peer.isMine(d));
     // A window of them: what is queued for a guest at most, in segments of the smallest size there is.
     assert.ok(out.length > 4000, `${out.length}`);
+    // G-7: a thousand system calls in a row are 5 ms of a fast processor, and 20 of code that is new.
+    assert.ok(lab.mostFrames < 400, `${lab.mostFrames} frames in a turn`);
     const una = peer.ack;
     const from = process.cpuUsage();
     for (let i = 0; i < out.length; i += 2) {

@@ -132,6 +132,8 @@ export class Lab {
   readonly services: EngineServices;
   readonly loop: EventLoop;
   readonly slab: Slab;
+  /** The most that the program has sent to the guest in one turn. */
+  mostFrames = 0;
   readonly logs: { level: string; message: string }[] = [];
   readonly errors: unknown[] = [];
   /** What was told of flows; only with `behavior.flowEvents`. */
@@ -244,8 +246,10 @@ export class Lab {
   run(): void {
     setSystem(this.kernel);
     for (let turn = 0; turn < MAX_TURNS; turn++) {
+      const before = this.device.fromProgram.length;
       const events = this.loop.turn();
       this.guest.endTurn();
+      this.mostFrames = Math.max(this.mostFrames, this.device.fromProgram.length - before);
       if (events === 0 && !this.kernel.hasEdges) return;
     }
     assert.fail('the loop does not come to rest');
