@@ -34,14 +34,25 @@ compiled() {
 }
 
 failed=0
-# The test runner with OPTION… FILE…; its totals are kept for the last line.
-runner=(node --test --test-reporter=spec --test-reporter-destination=stdout --test-reporter=tap)
+# The test runner with OPTION… FILE…; its totals, and what failed and why, are kept for the last lines.
+runner=(node --test --test-reporter=spec --test-reporter-destination=stdout
+  --test-reporter=./dist/test/support/failures.js)
 
 # report NAME: where the totals of that run go; whoever runs it must be able to write there.
 report() {
-  : >"$work/$1.tap"
-  chmod 666 "$work/$1.tap"
-  echo "$work/$1.tap"
+  : >"$work/$1.report"
+  chmod 666 "$work/$1.report"
+  echo "$work/$1.report"
+}
+
+# ended NAME STATUS OUTPUT: a run is over. If it failed: the report says why, or nobody does, and then the last it printed.
+ended() {
+  [ "$2" -ne 0 ] || return 0
+  failed=1
+  {
+    echo "== $1 FAILED"
+    grep -a '^\(✖\|    \)' "$work/$1.report" || { echo "    no test: status $2"; tail -n 8 "$3" | sed 's/^/    /'; }
+  } >>"$work/failed"
 }
 
 # collect: waits for one of the labs and prints what it said.
@@ -50,10 +61,7 @@ collect() {
   wait -n -p pid "${!running[@]}" || status=$?
   echo "== ${running[$pid]}"
   cat "$work/${running[$pid]}.out"
-  if [ $status -ne 0 ]; then
-    failed=1
-    echo "== ${running[$pid]} FAILED" | tee -a "$work/failed"
-  fi
+  ended "${running[$pid]}" $status "$work/${running[$pid]}.out"
   unset "running[$pid]"
 }
 
@@ -69,22 +77,26 @@ in_lab() {
   running[$!]=$name
 }
 
-# The closing line: what all passes together have done.
+# The closing lines: what failed and why, as far as can be overlooked, and what all passes together have done.
 total() {
+  if [ -e "$work/failed" ]; then
+    head -n 36 "$work/failed"
+    [ "$(wc -l <"$work/failed")" -le 36 ] || echo '== and more, above'
+  fi
   awk -v failed="$failed" '
     /^# (tests|pass|fail|cancelled|skipped|todo) [0-9]+$/ { sum[$2] += $3 }
     END {
       printf "== all: %d tests, %d passed, %d failed, %d cancelled, %d skipped\n",
         sum["tests"], sum["pass"], sum["fail"], sum["cancelled"], sum["skipped"] + sum["todo"]
       exit (failed || sum["fail"] + sum["cancelled"] > 0 || sum["tests"] == 0)
-    }' "$work"/*.tap
+    }' "$work"/*.report
 }
 
 case $layer in
   unit)
     mapfile -t files < <(compiled "$@" | grep -v '^dist/test/e2e/')
     echo '== unit'
-    "${runner[@]}" --test-reporter-destination="$(report unit)" --test-timeout=120000 "${files[@]}" </dev/null || failed=1
+    "${runner[@]}" --test-reporter-destination="$(report unit)" --test-timeout=120000 "${files[@]}" </dev/null || ended unit $? /dev/null
     ;;
   e2e)
     mapfile -t files < <(compiled "$@" | grep '^dist/test/e2e/')
@@ -129,7 +141,6 @@ case $layer in
     mapfile -t jobs < <(grep -E "$measuring" "$work/jobs")
     for job in "${jobs[@]}"; do in_lab 1 $job; done
     while [ ${#running[@]} -gt 0 ]; do collect; done
-    if [ -e "$work/failed" ]; then cat "$work/failed"; fi
     ;;
   attack | soak)
     mode=root
