@@ -55,7 +55,7 @@ export const defaultLimits: Limits = {
   tcpMaxPendingDials: 4096,
   tcpMaxPendingDialsPerDestination: 256,
   tcpMaxHalfOpen: 4096,
-  tcpBufferPerFlow: 4 * 1024 * 1024,
+  tcpBufferPerFlow: 1024 * 1024,
   tcpBufferPerFarFlow: 8 * 1024 * 1024,
   tcpOutOfOrderRanges: 128,
   udpMaxFlows: 4096,

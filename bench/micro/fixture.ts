@@ -104,7 +104,7 @@ export class Stack {
   constructor(offload: boolean) {
     this.link = new NullLink(offload);
     this.neighbors = new NeighborTable(defaultLimits.neighborMax, this.own);
-    for (const address of [guest4, guest6]) this.neighbors.learn(address, GUEST_MAC_HI, GUEST_MAC_LO, 0);
+    for (const address of [guest4, guest6]) this.neighbors.learn(address, GUEST_MAC_HI, GUEST_MAC_LO);
     this.egress = new Egress(this.#scratch, this.link, this.own, this.neighbors, this.counters, this.rng);
     const limiter = new ErrorLimiter(defaultLimits.icmpErrorRate, defaultLimits.icmpErrorBurst, this.rng);
     this.icmp = new Icmp(this.slab, this.egress, this.own, limiter, this.counters);

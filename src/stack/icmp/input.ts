@@ -153,7 +153,7 @@ export class IcmpInput {
       case ND_NEIGHBOR_ADVERTISEMENT:
         if (p.reassembled) return DropReason.NdMalformed;
         this.#noteAddress(p, nowMs);
-        return this.#receiveAdvertisement(p, h.code, nowMs);
+        return this.#receiveAdvertisement(p, h.code);
       case ND_ROUTER_ADVERTISEMENT:
       case ND_REDIRECT:
         return DropReason.NdIgnored;
@@ -184,12 +184,12 @@ export class IcmpInput {
    * RFC 4861 §7.2.5: `target` is where the message says, not where the frame came from. Without override it takes the place
    * of no other. The sender was learned from the frame.
    */
-  #receiveAdvertisement(p: Packet, code: number, nowMs: number): number {
+  #receiveAdvertisement(p: Packet, code: number): number {
     const m = this.#advertisement;
     const reason = parseNdp(this.#slab.view, p.offset, p.length, p.ttl, code, m);
     if (reason < 0 || m.targetLinkHi < 0) return reason;
     if ((m.flags & ND_NA_OVERRIDE) !== 0 || !this.#neighbors.lookup(m.target, this.#neighbor))
-      this.#neighbors.learn(m.target, m.targetLinkHi, m.targetLinkLo, nowMs);
+      this.#neighbors.learn(m.target, m.targetLinkHi, m.targetLinkLo);
     return 0;
   }
 

@@ -108,7 +108,7 @@ export class IpInput {
     if (!dhcp) {
       const bad = this.#checkSource(h.src, h.dst);
       if (bad < 0) return bad;
-      this.#learn(h.src, nowMs);
+      this.#learn(h.src);
     }
     const p = this.#packet;
     if (p.linkGroup && !h.dst.isGroup && !this.#own.isLinkBroadcast(h.dst)) return DropReason.LinkMac;
@@ -178,7 +178,7 @@ export class IpInput {
     if (!h.src.isUnspecified) {
       const bad = this.#checkSource(h.src, h.dst);
       if (bad < 0) return bad;
-      this.#learn(h.src, nowMs);
+      this.#learn(h.src);
     }
     if (h.dst.isUnspecified) return DropReason.Ip6Addr;
     // RFC 4291 §2.5.6: it would be looked for on the host's links, not the guest's.
@@ -224,9 +224,9 @@ export class IpInput {
   }
 
   /** The sender, whose address proved good, is a neighbour: before anything is answered. */
-  #learn(src: IpAddress, nowMs: number): void {
+  #learn(src: IpAddress): void {
     const { macHi, macLo } = this.#packet;
-    if (macHi >= 0) this.#neighbors.learn(src, macHi, macLo, nowMs);
+    if (macHi >= 0) this.#neighbors.learn(src, macHi, macLo);
   }
 
   #reassemble6(offset: number, h: Ipv6Header, nowMs: number): number {

@@ -81,10 +81,6 @@ export class Reassembler {
    * ICMPv6 parameter problem of code 3 (RFC 7112 §5); false for a second fragment header, which is worth nothing.
    */
   chainIncomplete = false;
-  /** Datagrams given up because their time was up. */
-  timedOut = 0;
-  /** Datagrams given up to make room for others. */
-  displaced = 0;
 
   readonly #slab: Slab;
   readonly #quoteOff: number;
@@ -296,7 +292,6 @@ export class Reassembler {
     ) {
       const oldest = list.head === slot ? list.after(slot) : list.head;
       this.#release(oldest);
-      this.displaced++;
     }
     return true;
   }
@@ -355,7 +350,6 @@ export class Reassembler {
     for (let slot = timers.head; slot >= 0; slot = timers.head) {
       const d = this.#at(slot);
       if (d.deadlineMs > nowMs) return;
-      if (d.dropReason === 0) this.timedOut++;
       if (d.dropReason < 0 || d.firstHeaderLen < 0) {
         this.#release(slot);
         continue;

@@ -119,19 +119,19 @@ export class Ingress {
       case ETHERTYPE_IPV6:
         return this.#ip.receiveIpv6(offset + ETHERNET_HEADER_LEN, body, nowMs);
       case ETHERTYPE_ARP:
-        return this.#receiveArp(offset + ETHERNET_HEADER_LEN, body, nowMs);
+        return this.#receiveArp(offset + ETHERNET_HEADER_LEN, body);
       default:
         return DropReason.LinkType;
     }
   }
 
-  #receiveArp(offset: number, length: number, nowMs: number): number {
+  #receiveArp(offset: number, length: number): number {
     this.#counters.add(Counter.RxArp, 1);
     const view = this.#slab.view;
     const arp = this.#arp;
     const reason = parseArp(view, offset, length, arp);
     if (reason < 0) return reason;
-    this.#neighbors.learn(this.#address.setV4(arp.senderIp), arp.senderHi, arp.senderLo, nowMs);
+    this.#neighbors.learn(this.#address.setV4(arp.senderIp), arp.senderHi, arp.senderLo);
     const size = answerArp(view, offset, length, view, this.#egress.transport, this.#own, this.#neighbors);
     if (size <= 0) return size;
     this.#egress.sendLinkLayer(arp.senderHi, arp.senderLo, ETHERTYPE_ARP, size);

@@ -34,8 +34,6 @@ import {
 export class Neighbor {
   macHi = 0;
   macLo = 0;
-  /** When it was last heard of (monotonic ms). */
-  learnedMs = 0;
 }
 
 /**
@@ -49,7 +47,6 @@ export class NeighborTable {
   readonly #words: Uint32Array;
   readonly #macHi: Uint16Array;
   readonly #macLo: Uint32Array;
-  readonly #learnedMs: Float64Array;
   readonly #buckets: Int32Array;
   readonly #chain: Int32Array;
   readonly #byAge: SlotList;
@@ -65,7 +62,6 @@ export class NeighborTable {
     this.#words = new Uint32Array(4 * max);
     this.#macHi = new Uint16Array(max);
     this.#macLo = new Uint32Array(max);
-    this.#learnedMs = new Float64Array(max);
     this.#buckets = new Int32Array(2 << (31 - Math.clz32(max))).fill(-1);
     this.#chain = new Int32Array(max).fill(-1);
     this.#byAge = new SlotList(max);
@@ -76,7 +72,7 @@ export class NeighborTable {
   }
 
   /** Note that `addr` is at this MAC. Addresses that are ours, not on the link or no single host's are ignored. */
-  learn(addr: IpAddress, macHi: number, macLo: number, nowMs: number): void {
+  learn(addr: IpAddress, macHi: number, macLo: number): void {
     // Most frames come from the station that sent the last one, and tell nothing new. Compared all the same: what somebody
     // else said of its address in between, and how long ago it was heard, must not outlast its next frame.
     const youngest = this.#byAge.tail;
@@ -106,7 +102,6 @@ export class NeighborTable {
     }
     this.#macHi[slot] = macHi;
     this.#macLo[slot] = macLo;
-    this.#learnedMs[slot] = nowMs;
     if (isNew) this.onLearned?.(addr);
   }
 
@@ -160,7 +155,6 @@ export class NeighborTable {
   #read(slot: number, out: Neighbor): void {
     out.macHi = this.#macHi[slot] as number;
     out.macLo = this.#macLo[slot] as number;
-    out.learnedMs = this.#learnedMs[slot] as number;
   }
 
   #find(addr: IpAddress): number {

@@ -285,10 +285,6 @@ export class TcpConnection {
     return this.env.sendLimit - this.sndQueue.length;
   }
 
-  get inRecovery(): boolean {
-    return this.recovery !== Recovery.None;
-  }
-
   get isSynchronized(): boolean {
     return this.state >= TcpState.Established;
   }

@@ -334,6 +334,7 @@ describe('F-05 floods', () => {
       const flood = pattern(1480);
       const whole = pattern(2000);
       let completed = 0;
+      let kept = 0;
       const rounds = 400;
       for (let round = 0; round < rounds; round++) {
         const parts = cut(whole, 1480);
@@ -348,14 +349,14 @@ describe('F-05 floods', () => {
           for (let i = 0; i < 24; i++) {
             b.source = parseIpAddress('10.0.2.100').setV4(rng.u32() | 1);
             const first = kind === 'first parts' || (kind === 'both' && i % 2 === 0);
-            b.v4(rng.u32() & 0xffff, { start: first ? 0 : 1480, data: flood, more: true });
+            if (b.v4(rng.u32() & 0xffff, { start: first ? 0 : 1480, data: flood, more: true }) === 0) kept++;
             b.source = src4;
             assert.ok(b.reassembler.bytesHeld <= 256 * 1024, 'bytes');
             assert.ok(b.reassembler.datagramCount <= 256, 'datagrams');
           }
         }
       }
-      assert.ok(b.reassembler.displaced > 10_000, 'the flood filled the table');
+      assert.ok(kept - b.reassembler.datagramCount > 10_000, 'the flood filled the table');
       assert.ok(completed >= rounds * 0.99, `${completed} of ${rounds}`);
     });
   }
@@ -427,7 +428,6 @@ describe('RQ-51 time', () => {
         whole.slice(0, out.len - headerLen),
       );
       assert.equal(b.reassembler.takeExpired(out), false);
-      assert.equal(b.reassembler.timedOut, 2);
       assert.equal(b.reassembler.bytesHeld, 0);
       assert.equal(b.reassembler.datagramCount, 0);
     });

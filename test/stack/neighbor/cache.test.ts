@@ -32,10 +32,10 @@ describe('neighbour table', () => {
     for (const text of ['10.0.2.100', 'fd00::100', 'fe80::abcd']) {
       const address = parseIpAddress(text);
       assert.equal(table.lookup(address, found), false);
-      table.learn(address, GUEST_HI, 1, 5);
-      table.learn(address, GUEST_HI, GUEST_LO, 6);
+      table.learn(address, GUEST_HI, 1);
+      table.learn(address, GUEST_HI, GUEST_LO);
       assert.equal(table.lookup(address, found), true);
-      assert.deepEqual([found.macHi, found.macLo, found.learnedMs], [GUEST_HI, GUEST_LO, 6]);
+      assert.deepEqual([found.macHi, found.macLo], [GUEST_HI, GUEST_LO]);
     }
     assert.equal(table.size, 3);
   });
@@ -46,12 +46,12 @@ describe('neighbour table', () => {
       ...['10.0.2.2', '10.0.2.3', 'fd00::2', 'fd00::3', 'fe80::2'],
       ...['0.0.0.0', '::', '224.0.0.1', 'ff02::1', '192.0.2.1', '2001:db8::1'],
     ]) {
-      table.learn(parseIpAddress(text), GUEST_HI, GUEST_LO, 0);
+      table.learn(parseIpAddress(text), GUEST_HI, GUEST_LO);
       assert.equal(table.lookup(parseIpAddress(text), new Neighbor()), false, text);
     }
-    table.learn(parseIpAddress('10.0.2.100'), 0x0100, 1, 0);
-    table.learn(parseIpAddress('10.0.2.100'), 0xffff, 0xffffffff, 0);
-    table.learn(parseIpAddress('10.0.2.100'), 0, 0, 0);
+    table.learn(parseIpAddress('10.0.2.100'), 0x0100, 1);
+    table.learn(parseIpAddress('10.0.2.100'), 0xffff, 0xffffffff);
+    table.learn(parseIpAddress('10.0.2.100'), 0, 0);
     assert.equal(table.size, 0);
   });
 
@@ -60,12 +60,12 @@ describe('neighbour table', () => {
     const found = new Neighbor();
     const guest4 = parseIpAddress('10.0.2.100');
     const guest6 = parseIpAddress('fd00::100');
-    table.learn(guest4, GUEST_HI, 4, 0);
-    table.learn(guest6, GUEST_HI, 6, 0);
+    table.learn(guest4, GUEST_HI, 4);
+    table.learn(guest6, GUEST_HI, 6);
     const address = new IpAddress();
     for (let i = 0; i < 100_000; i++) {
       address.set(0xfd000000, 0, i + 1, i);
-      table.learn(address, GUEST_HI, i, i);
+      table.learn(address, GUEST_HI, i);
       assert.ok(table.size <= 256, 'bounded');
     }
     assert.equal(table.size, 256);
@@ -76,7 +76,7 @@ describe('neighbour table', () => {
     }
     assert.equal(table.lookup(guest4, found), true);
     assert.equal(table.lookup(guest6, found), true);
-    assert.deepEqual([found.macHi, found.macLo, found.learnedMs], [GUEST_HI, 6, 0]);
+    assert.deepEqual([found.macHi, found.macLo], [GUEST_HI, 6]);
   });
 
   test('being heard of makes an entry young again', () => {
@@ -87,7 +87,7 @@ describe('neighbour table', () => {
       IpAddress,
       IpAddress,
     ];
-    for (const address of [a, b, c, a, d]) table.learn(address, GUEST_HI, 1, 0);
+    for (const address of [a, b, c, a, d]) table.learn(address, GUEST_HI, 1);
     assert.equal(table.lookup(b, new Neighbor()), false);
     for (const address of [a, c, d]) assert.equal(table.lookup(address, new Neighbor()), true);
   });
@@ -155,7 +155,7 @@ describe('answers for everybody', () => {
 
   function table(...used: string[]): NeighborTable {
     const neighbors = new NeighborTable(16, proxying);
-    for (const address of used) neighbors.learn(parseIpAddress(address), GUEST_HI, GUEST_LO, 0);
+    for (const address of used) neighbors.learn(parseIpAddress(address), GUEST_HI, GUEST_LO);
     return neighbors;
   }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { NewReno } from '../../../src/stack/tcp/congestion/new-reno.ts';
-import { EV_CLOSED, EV_RESET, TcpState } from '../../../src/stack/tcp/connection.ts';
+import { EV_CLOSED, EV_RESET, Recovery, TcpState } from '../../../src/stack/tcp/connection.ts';
 import { seqAdd } from '../../../src/stack/tcp/seq.ts';
 import { type HostOptions, hostIn, type TcpHost } from '../../support/tcp-host.ts';
 
@@ -112,7 +112,7 @@ describe('three duplicate ACKs (RQ-31, RFC 5681 §3.2)', () => {
     const host = established({ newReno: true, sack: true });
     host.write(10_000);
     for (let i = 0; i < 5; i++) assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), []);
-    assert.equal(host.connection.inRecovery, false);
+    assert.equal(host.connection.recovery, Recovery.None);
   });
 
   for (const [name, segment] of [
@@ -172,10 +172,10 @@ describe('NewReno without SACK (RFC 6582, RQ-33)', () => {
     host.write(8000);
     for (let i = 0; i < 3; i++) host.segment({ flags: 'A', ack: 1 });
     assert.deepEqual(host.segment({ flags: 'A', ack: 3001 }), segments(3, 1));
-    assert.equal(host.connection.inRecovery, true);
+    assert.equal(host.connection.recovery, Recovery.Fast);
     assert.deepEqual(plain(host.segment({ flags: 'A', ack: 7001 })), segments(7, 1));
     assert.deepEqual(host.segment({ flags: 'A', ack: 8001 }), []);
-    assert.equal(host.connection.inRecovery, false);
+    assert.equal(host.connection.recovery, Recovery.None);
     assert.equal(reno(host).cwnd, reno(host).ssthresh);
   });
 });
@@ -239,7 +239,7 @@ describe('SACK recovery (RFC 6675, RQ-40)', () => {
     for (let i = 0; i < 5; i++) {
       assert.deepEqual(host.segment({ flags: 'A', ack: 1001, sack: [[1, 1001]] }), []);
     }
-    assert.equal(host.connection.inRecovery, false);
+    assert.equal(host.connection.recovery, Recovery.None);
   });
 
   test('SACK without having been permitted is ignored', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EV_CLOSED, EV_RESET, TcpState } from '../../../src/stack/tcp/connection.ts';
+import { EV_CLOSED, EV_RESET, Recovery, TcpState } from '../../../src/stack/tcp/connection.ts';
 import { armKeepalive } from '../../../src/stack/tcp/timeout.ts';
 import { type HostOptions, hostIn, pattern, type TcpHost } from '../../support/tcp-host.ts';
 
@@ -138,7 +138,7 @@ describe('zero window and the persist timer (RQ-15, T-12)', () => {
       assert.deepEqual(host.segment({ flags: 'A', ack: 4, window: 0 }), []);
     }
     assert.equal(host.state, TcpState.Established);
-    assert.equal(host.connection.inRecovery, false);
+    assert.equal(host.connection.recovery, Recovery.None);
     const out = host.segment({ flags: 'A', ack: 4, window: 1000 });
     assert.equal(
       host.sent
