@@ -5,9 +5,10 @@
 # Orders and answers are messages of one socket, fields with a NUL between them:
 #
 #   open ID NETWORK USER PID START   `open ID` with a descriptor: a channel to a child that opens a device (open_device)
-#   command GO REPORT CLOSE N WORD…  a child that becomes WORD… and the last N words of our command line, in namespaces of its
+#   command GO REPORT CLOSE MAP N WORD…
+#                                    a child that becomes WORD… and the last N words of our command line, in namespaces of its
 #                                    own (become_command): `report TEXT`, what it writes to descriptor REPORT; `ended STATUS`,
-#                                    as wait(2) has it
+#                                    as wait(2) has it. MAP: `all` ids that are the user's, or his `own` alone
 #   go                               a line for its descriptor GO
 #   signal NUMBER                    for it
 #   tree LINE…                       `tree closed`, or why not: our file system is what the lines name (close_tree)
@@ -107,6 +108,58 @@ sub close_all_but {
     kernel('close', $fd) if !grep { $_ == $fd } @kept;
   }
   return;
+}
+
+# As newuidmap(1) and newgidmap(1) take it: our own id is 0, and behind it come those that /etc/subuid or /etc/subgid gives
+# to our user.
+sub id_map {
+  my ($kind, $own) = @_;
+  my $name = getpwuid($>) // '';
+  my @map = (0, $own, 1);
+  my $next = 1;
+  open(my $file, '<', "/etc/sub$kind") or return @map;
+  while (<$file>) {
+    my ($user, $first, $count) = /^([^:]+):(\d+):(\d+)$/ or next;
+    next if $user ne $name && $user ne $>;
+    push(@map, $next, $first, $count);
+    $next += $count;
+  }
+  return @map;
+}
+
+# Maps all ids that are our user's for process PID; what goes wrong is written to standard output in one line.
+sub map_all_ids {
+  my ($pid) = @_;
+  open(STDERR, '>&', \*STDOUT);
+  for (['uid', $> + 0], ['gid', $) + 0]) {
+    my ($kind, $own) = @$_;
+    my @map = id_map($kind, $own);
+    return syswrite(STDOUT, "/etc/sub$kind gives none to " . (getpwuid($>) // $>)) if @map == 3;
+    my $status = system { "new${kind}map" } "new${kind}map", $pid, @map;
+    return syswrite(STDOUT, "new${kind}map cannot be started (package uidmap)") if $status == -1;
+    return if $status;
+  }
+  return;
+}
+
+# A user namespace in which we are root, and the other ids of our user are others; returns why not: an errno, or a line.
+sub enter_with_all_ids {
+  my $process = $$;
+  pipe(my $entered, my $enter) or return $! + 0;
+  # It stays outside, where the ids are.
+  my $mapper = open(my $said, '-|') // return $! + 0;
+  if ($mapper == 0) {
+    close($enter);
+    map_all_ids($process) if sysread($entered, my $word, 1);
+    exit 0;
+  }
+  my $inside = kernel('unshare', CLONE_NEWUSER);
+  my $errno = $! + 0;
+  syswrite($enter, '.') if $inside;
+  close($enter);
+  my $fault = join(' ', map { s/\s+\z//r } <$said>);
+  close($said);
+  return $inside ? $fault : $errno;
 }
 
 # A user namespace in which we are root and nobody else is anybody.
@@ -316,11 +369,13 @@ sub close_tree {
 }
 
 # Becomes a command in user, network and mount namespaces of its own, killed when the broker ends. Descriptor REPORT gets
-# the word `there` when it is in them, or `fault KIND ERRNO`.
+# the word `there` when it is in them, or `fault KIND ERRNO`, or `fault ids` and a line.
 sub become_command {
-  my ($broker, $report, @words) = @_;
+  my ($broker, $report, $map, @words) = @_;
   my $say = sub { my ($line) = @_; return kernel('write', $report, "$line\n", length($line) + 1) };
-  my $fault = !enter_user_namespace() ? 'user' : !kernel('unshare', CLONE_NEWNS) ? 'mnt'
+  my $why = $map eq 'all' ? enter_with_all_ids() : '';
+  return $say->("fault " . ($why =~ /\D/ ? 'ids' : 'user') . " $why") if $why ne '';
+  my $fault = $map ne 'all' && !enter_user_namespace() ? 'user' : !kernel('unshare', CLONE_NEWNS) ? 'mnt'
     : !kernel('unshare', CLONE_NEWNET) ? 'net' : !kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0) ? 'mnt' : '';
   return $say->("fault $fault " . ($! + 0)) if $fault ne '';
   kernel('prctl', PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -401,7 +456,7 @@ sub let_go {
 }
 
 sub start_command {
-  my ($go, $report, $close, $own, @words) = @_;
+  my ($go, $report, $close, $map, $own, @words) = @_;
   my $broker = $$;
   pipe(my $going, $handle{go}) && pipe($handle{report}, my $reporting) or return;
   $command = beside(sub {
@@ -418,7 +473,7 @@ sub start_command {
     for my $name (keys %number) { $SIG{$name} = (grep { $_ == $number{$name} } @ignored) ? 'IGNORE' : 'DEFAULT' }
     # sd_listen_fds(3): the descriptors are for whom this names.
     $ENV{LISTEN_PID} = $$ if ($ENV{LISTEN_PID} // '') eq $main;
-    become_command($broker, $report + 0, @words, $own > 0 ? @ARGV[-$own .. -1] : ());
+    become_command($broker, $report + 0, $map, @words, $own > 0 ? @ARGV[-$own .. -1] : ());
   });
   my $descriptor = defined $command ? result_of('pidfd_open', $command, 0) : -1;
   open($handle{ended}, '<&=', $descriptor) if $descriptor >= 0;

@@ -337,6 +337,8 @@ export interface SandboxSpec {
 export interface RunTarget {
   kind: 'run';
   command: string[];
+  /** Its user namespace has the sub-ids of our user too, not only him. */
+  mapAuto: boolean;
 }
 
 export interface AttachTarget {

@@ -199,7 +199,7 @@ export class RunCommand {
     const areOurs = process.argv.slice(-length).join('\0') === target.command.join('\0');
     const words = areOurs ? start : [...start, ...target.command];
     orderCommand(
-      { goFd, reportFd, close: ours, words, ownWords: areOurs ? length : 0 },
+      { goFd, reportFd, close: ours, mapsAll: target.mapAuto, words, ownWords: areOurs ? length : 0 },
       {
         report,
         ended: (status) => {

@@ -219,7 +219,8 @@ export function parseArguments(
   };
   const program = buildProgram(version, output, {
     run: (command, options) => {
-      result = toInvocation(options, { kind: 'run', command: command.length === 0 ? [shell()] : command });
+      const words = command.length === 0 ? [shell()] : command;
+      result = toInvocation(options, { kind: 'run', command: words, mapAuto: options.mapAuto === true });
     },
     attach: (target, options) => {
       const { fd } = options;

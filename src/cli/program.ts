@@ -49,6 +49,7 @@ export interface ServeOptions {
   interface: string;
   configure?: boolean;
   userns?: string;
+  mapAuto?: boolean;
   fd?: number;
   congestion: Congestion;
   pcap?: string;
@@ -213,6 +214,7 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     .description('run a command in a new namespace with a network inside; exits as the command does')
     .usage('[options] [--] [COMMAND…]')
     .argument('[command...]', 'the command and its arguments (default: a shell)')
+    .option('--map-auto', 'give the command the ids of /etc/subuid and /etc/subgid too (newuidmap)')
     .passThroughOptions();
   const givenToRun = noteGiven(run);
   run.action((command: string[], options: Omit<ServeOptions, 'given'>) =>

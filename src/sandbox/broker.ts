@@ -82,6 +82,8 @@ export interface CommandOrder {
   reportFd: number;
   /** Those that it is not to have. */
   close: readonly number[];
+  /** Its user namespace has all ids of our user's in /etc/subuid and /etc/subgid. */
+  mapsAll: boolean;
   /** What is started; as many of the last words that we were started with follow. */
   words: readonly string[];
   ownWords: number;
@@ -100,8 +102,9 @@ export function orderCommand(command: CommandOrder, { report, ended }: CommandLi
   listeners.set('report', report);
   // With the broker the command ends too.
   listeners.set('ended', (status) => ended(status === '' ? SIGKILL : Number(status)));
-  const { goFd, reportFd, close, ownWords, words } = command;
-  order('running a command', 'command', goFd, reportFd, close.join(','), ownWords, ...words);
+  const { goFd, reportFd, close, mapsAll, ownWords, words } = command;
+  const map = mapsAll ? 'all' : 'own';
+  order('running a command', 'command', goFd, reportFd, close.join(','), map, ownWords, ...words);
 }
 
 export function letCommandGo(): void {

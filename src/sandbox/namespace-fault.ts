@@ -22,11 +22,12 @@ const SWITCHES = [
 
 /**
  * What the broker says (`become_command` in bin/broker.pl): the kind of namespace, by its name under /proc/PID/ns, and the
- * errno; or `exec`: the command could not be started.
+ * errno; `exec`: the command could not be started; `ids`, and why not all that `--map-auto` is for can be had.
  */
 export function explainNamespaceFault(fault: string, setting: ReadSetting = readSetting): string {
   const [, kind = '', rest = ''] = /^(\w+) (.*)$/s.exec(fault) ?? [];
   if (kind === '') return 'no namespaces can be made for the command: the process that makes them has ended';
+  if (kind === 'ids') return `the ids that --map-auto is for cannot be had: ${rest}`;
   const errno = Number(rest);
   if (kind === 'exec') return `sh cannot be started for the command: ${getSystemErrorName(-errno)}`;
   const names: Record<string, string> = { user: 'user', mnt: 'mount', net: 'network' };

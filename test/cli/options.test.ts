@@ -13,7 +13,7 @@ describe('parseArguments', () => {
   test('run is locked, with both families, unless told otherwise', () => {
     const { config, allow, deny } = parse('run', '--', 'true');
     assert.deepEqual([allow, deny], [[], []]);
-    assert.deepEqual(config.target, { kind: 'run', command: ['true'] });
+    assert.deepEqual(config.target, { kind: 'run', command: ['true'], mapAuto: false });
     assert.deepEqual([config.guest.policy.enableRouting, config.guest.policy.enableHost], [false, false]);
     assert.deepEqual(config.guest.policy.guestNetworks, [
       { address: '10.0.2.0', bits: 120 },
@@ -27,7 +27,11 @@ describe('parseArguments', () => {
   test("the command's own options are the command's, with and without --", () => {
     for (const separator of [[], ['--']]) {
       const { config } = parse('run', '--mtu', '1500', ...separator, 'curl', '--mtu', 'x', '-s', '--', 'y');
-      assert.deepEqual(config.target, { kind: 'run', command: ['curl', '--mtu', 'x', '-s', '--', 'y'] });
+      assert.deepEqual(config.target, {
+        kind: 'run',
+        command: ['curl', '--mtu', 'x', '-s', '--', 'y'],
+        mapAuto: false,
+      });
     }
   });
 
@@ -96,10 +100,14 @@ describe('parseArguments', () => {
       ]) {
         process.env['SHELL'] = value;
         for (const args of [['run'], ['run', '--mtu', '1500', '--']])
-          assert.deepEqual(parse(...args).config.target, { kind: 'run', command: [shell] }, value);
+          assert.deepEqual(
+            parse(...args).config.target,
+            { kind: 'run', command: [shell], mapAuto: false },
+            value,
+          );
       }
       delete process.env['SHELL'];
-      assert.deepEqual(parse('run').config.target, { kind: 'run', command: ['/bin/sh'] });
+      assert.deepEqual(parse('run').config.target, { kind: 'run', command: ['/bin/sh'], mapAuto: false });
     } finally {
       if (SHELL !== undefined) process.env['SHELL'] = SHELL;
     }

@@ -294,7 +294,7 @@ describe('information', () => {
     const { status, stdout, stderr } = tslirp('run', ...options, '--print-config', '--', '/nonexistent');
     assert.deepEqual([status, stderr], [0, '']);
     const config = JSON.parse(stdout) as Config;
-    assert.deepEqual(config.target, { kind: 'run', command: ['/nonexistent'] });
+    assert.deepEqual(config.target, { kind: 'run', command: ['/nonexistent'], mapAuto: false });
     assert.equal(config.logLevel, 'debug');
     assert.equal(config.guest.policy.allow.length, 1);
     const [forward] = config.forwards;

@@ -230,7 +230,7 @@ describe('open', () => {
 describe('command', () => {
   const script = 'echo ready >&8; read word <&9; [ "$word" = go ] || exit 1; exec 8>&- 9<&-; "$@"';
   const order = (broker: TestBroker, own: number, ...words: string[]): void =>
-    broker.order('command', 9, 8, '', own, 'sh', '-c', script, 'sh', ...words);
+    broker.order('command', 9, 8, '', 'own', own, 'sh', '-c', script, 'sh', ...words);
 
   test('in namespaces of its own, it waits, and has the last of our own words', async () => {
     const broker = await startBroker(['not', 'sh', '-c', 'exit 7']);
@@ -278,7 +278,7 @@ describe('a broker', () => {
     broker.order('seal');
     broker.order('follow', path);
     broker.order('open', 1, '/proc/self/ns/net', '', 0, '');
-    broker.order('command', 9, 8, '', 0, 'touch', join(directory, 'made'));
+    broker.order('command', 9, 8, '', 'own', 0, 'touch', join(directory, 'made'));
     broker.order('tree', 'read /etc');
     broker.order('end');
     assert.equal(await broker.next(), '');
@@ -295,7 +295,7 @@ describe('a broker', () => {
     const broker = await startBroker();
     await turns(broker);
     assert.equal(readFileSync(`/proc/${broker.pid}/comm`, 'latin1'), 'test: broker\n');
-    broker.order('command', 9, 8, '', 0, 'true');
+    broker.order('command', 9, 8, '', 'own', 0, 'true');
     await broker.nextLike(/ended/);
     // Standard streams, and the socket.
     await until(() => readdirSync(`/proc/${broker.pid}/fd`).length === 4, 'four descriptors');
