@@ -13,7 +13,7 @@ export function policyCases(): CaseGroup {
   const hosts = new HostRouteTable();
   for (const text of ['0.0.0.0/0', '::/0', '127.0.0.0/8', '192.168.1.0/24']) {
     const prefix = parsePrefix(text);
-    hosts.add(prefix.address, prefix.bits, 254);
+    hosts.add(prefix.address, prefix.bits);
   }
   hosts.addLocal(parseIpAddress('192.168.1.100'));
 

@@ -22,20 +22,15 @@
  *
  * Left out on purpose: flows that were permitted before an address became the host's go on.
  */
-import type { HostRoute, HostRouteTable } from '../firewall/host-routes.ts';
+import { HostRouteTable } from '../firewall/host-routes.ts';
 import { V4_BITS } from '../firewall/prefix.ts';
 import { isPrivate } from '../firewall/private.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { EAFNOSUPPORT, EIO, ENOBUFS, EOPNOTSUPP, errnoText } from '../sys/errno.ts';
 import type { Memory } from '../sys/memory.ts';
-import {
-  ROUTE_MONITOR_BYTES,
-  RouteDump,
-  RouteMessage,
-  RouteMonitor,
-  type RouteRecord,
-} from '../sys/route-monitor.ts';
+import { RouteMessage, type RouteRecord } from '../sys/route-messages.ts';
+import { ROUTE_MONITOR_BYTES, RouteDump, RouteMonitor } from '../sys/route-monitor.ts';
 
 /** Dumps that were interrupted by a change are repeated this often. */
 const DUMP_ATTEMPTS = 4;
@@ -64,48 +59,6 @@ function isBroadcast({ isV4, type, prefixLength }: RouteRecord): boolean {
 /** Length of a route's destination in the 128-bit form. */
 function bitsOf({ isV4, prefixLength }: RouteRecord): number {
   return prefixLength + (isV4 ? V4_BITS : 0);
-}
-
-/** Words of one entry of a `RouteList`: address, bits in the 128-bit form, table. */
-const ENTRY_WORDS = 6;
-
-/** What a dump said, until all of it has arrived. Plain words, because there may be a million. */
-class RouteList {
-  count = 0;
-  #words = new Uint32Array(64 * ENTRY_WORDS);
-  readonly #route: HostRoute = { prefix: new IpAddress(), bits: 0, table: 0 };
-
-  push(w0: number, w1: number, w2: number, w3: number, bits: number, table: number): void {
-    const at = this.count * ENTRY_WORDS;
-    if (at === this.#words.length) {
-      const words = new Uint32Array(at * 2);
-      words.set(this.#words);
-      this.#words = words;
-    }
-    const words = this.#words;
-    words[at] = w0;
-    words[at + 1] = w1;
-    words[at + 2] = w2;
-    words[at + 3] = w3;
-    words[at + 4] = bits;
-    words[at + 5] = table;
-    this.count++;
-  }
-
-  /** Each entry in turn, in one reused object: the table copies. */
-  *routes(): Generator<HostRoute, void, void> {
-    const words = this.#words;
-    for (let at = 0; at < this.count * ENTRY_WORDS; at += ENTRY_WORDS) {
-      this.#route.prefix.set(words[at]!, words[at + 1]!, words[at + 2]!, words[at + 3]!);
-      this.#route.bits = words[at + 4]!;
-      this.#route.table = words[at + 5]!;
-      yield this.#route;
-    }
-  }
-
-  *addresses(): Generator<IpAddress, void, void> {
-    for (const { prefix } of this.routes()) yield prefix;
-  }
 }
 
 export class HostRoutes {
@@ -207,25 +160,31 @@ export class HostRoutes {
   }
 
   #apply(kind: RouteMessage): void {
+    const { added } = this.#monitor.messages.record;
+    const isRemoval = (kind === RouteMessage.Route || kind === RouteMessage.Address) && !added;
+    if (isRemoval || kind === RouteMessage.Withdrawal) this.#stale = true;
+    if (!isRemoval && !this.#take(kind, this.#table)) this.#unsure = true;
+  }
+
+  /** Note what the message read last says there is; false when it tells of something else. */
+  #take(kind: RouteMessage, table: HostRouteTable): boolean {
     const { record } = this.#monitor.messages;
-    if (kind === RouteMessage.Withdrawal || kind === RouteMessage.Link) {
-      if (record.link !== 0) this.#links.set(record.link, record.isTunnel);
-      if (kind === RouteMessage.Withdrawal) this.#stale = true;
-    } else if (kind === RouteMessage.Route || kind === RouteMessage.Address) {
-      if (!record.added) {
-        this.#stale = true;
-        return;
-      }
-      const address = this.#address.set(record.w0, record.w1, record.w2, record.w3);
-      if (kind === RouteMessage.Route) {
-        if (this.#isHosts(record, address)) this.#table.add(address, bitsOf(record), record.table);
-        if (isBroadcast(record)) this.#table.addBroadcast(address);
-      } else {
-        this.#table.addLocal(address);
-        if (record.broadcast !== 0) this.#table.addLocal(address.setV4(record.broadcast));
-      }
-    } else {
-      this.#unsure = true;
+    const address = this.#address.set(record.w0, record.w1, record.w2, record.w3);
+    switch (kind) {
+      case RouteMessage.Link:
+      case RouteMessage.Withdrawal:
+        if (record.link !== 0) this.#links.set(record.link, record.isTunnel);
+        return true;
+      case RouteMessage.Route:
+        if (this.#isHosts(record, address)) table.add(address, bitsOf(record));
+        if (isBroadcast(record)) table.addBroadcast(address);
+        return true;
+      case RouteMessage.Address:
+        table.addLocal(address);
+        if (record.broadcast !== 0) table.addLocal(address.setV4(record.broadcast));
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -256,23 +215,14 @@ export class HostRoutes {
     const begin = performance.now();
     let result = INTERRUPTED;
     for (let attempt = 0; attempt < DUMP_ATTEMPTS && result === INTERRUPTED; attempt++) {
-      const routes = new RouteList();
-      const locals = new RouteList();
-      const broadcasts = new RouteList();
+      const read = new HostRouteTable();
       this.#stale = false;
-      result = this.#dumpAll(routes, locals, broadcasts);
+      result = this.#dumpAll(read);
       if (result < 0) break;
       this.reloads++;
-      if (result === COMPLETE) {
-        this.#table.replace(routes.routes());
-        this.#table.replaceLocals(locals.addresses());
-        this.#table.replaceBroadcasts(broadcasts.addresses());
-      } else {
-        // May lack something that the table, or another attempt, has: all together lack nothing.
-        for (const { prefix, bits, table } of routes.routes()) this.#table.add(prefix, bits, table);
-        for (const address of locals.addresses()) this.#table.addLocal(address);
-        for (const address of broadcasts.addresses()) this.#table.addBroadcast(address);
-      }
+      if (result === COMPLETE) this.#table.replace(read);
+      // May lack something that the table, or another attempt, has: all together lack nothing.
+      else this.#table.include(read);
     }
     const now = performance.now();
     this.#repairMs -= now - begin;
@@ -285,48 +235,31 @@ export class HostRoutes {
     if (result === INTERRUPTED) this.#stale = true;
   }
 
-  #dumpAll(routes: RouteList, locals: RouteList, broadcasts: RouteList): number {
+  #dumpAll(read: HostRouteTable): number {
     // Those that are gone have no routes any more.
     this.#links = new Map();
-    const links = this.#dump(RouteDump.Links, routes, locals, broadcasts);
-    if (links < 0) return links;
-    const v4 = this.#dump(RouteDump.Routes4, routes, locals, broadcasts);
-    if (v4 < 0) return v4;
-    let v6 = this.#dump(RouteDump.Routes6, routes, locals, broadcasts);
-    // A kernel without IPv6.
-    if (v6 === -EOPNOTSUPP || v6 === -EAFNOSUPPORT) v6 = COMPLETE;
-    if (v6 < 0) return v6;
-    const addresses = this.#dump(RouteDump.Addresses, routes, locals, broadcasts);
-    return addresses < 0 ? addresses : Math.max(links, v4, v6, addresses);
+    let worst = COMPLETE;
+    for (const what of [RouteDump.Links, RouteDump.Routes4, RouteDump.Routes6, RouteDump.Addresses]) {
+      const result = this.#dump(what, read);
+      const isWithoutIpv6 = result === -EOPNOTSUPP || result === -EAFNOSUPPORT;
+      if (what === RouteDump.Routes6 && isWithoutIpv6) continue;
+      if (result < 0) return result;
+      worst = Math.max(worst, result);
+    }
+    return worst;
   }
 
-  #dump(what: RouteDump, routes: RouteList, locals: RouteList, broadcasts: RouteList): number {
-    const monitor = this.#monitor;
-    const { messages } = monitor;
-    const { record } = messages;
-    const started = monitor.startDump(what);
+  #dump(what: RouteDump, read: HostRouteTable): number {
+    const { messages } = this.#monitor;
+    const started = this.#monitor.startDump(what);
     if (started < 0) return started;
     for (;;) {
-      const received = monitor.receiveDump();
+      const received = this.#monitor.receiveDump();
       if (received < 0) return received;
       for (let kind = messages.next(); kind !== RouteMessage.None; kind = messages.next()) {
-        const { w0, w1, w2, w3 } = record;
-        if (kind === RouteMessage.Route) {
-          if (this.#isHosts(record, this.#address.set(w0, w1, w2, w3)))
-            routes.push(w0, w1, w2, w3, bitsOf(record), record.table);
-          if (isBroadcast(record)) broadcasts.push(w0, w1, w2, w3, 128, 0);
-        } else if (kind === RouteMessage.Address) {
-          locals.push(w0, w1, w2, w3, 128, 0);
-          if (record.broadcast !== 0) locals.push(0, 0, 0xffff, record.broadcast, 128, 0);
-        } else if (kind === RouteMessage.Link || kind === RouteMessage.Withdrawal) {
-          this.#links.set(record.link, record.isTunnel);
-        } else if (kind === RouteMessage.Done) {
-          return messages.interrupted ? INTERRUPTED : COMPLETE;
-        } else if (kind === RouteMessage.Failed) {
-          return messages.error;
-        } else {
-          return -EIO;
-        }
+        if (kind === RouteMessage.Done) return messages.interrupted ? INTERRUPTED : COMPLETE;
+        if (kind === RouteMessage.Failed) return messages.error;
+        if (!this.#take(kind, read)) return -EIO;
       }
     }
   }

@@ -7,23 +7,14 @@
  * global-unicast eighth (0.0.0.0/1, 128.0.0.0/1, ::/1, 8000::/1, 2000::/3) that VPN software uses to override a default
  * route without replacing it.
  *
- * Counting: one prefix may be in several tables, or in one table with several metrics; it stays known until each was
- * removed. Lost events are repaired by `replace` with a fresh dump. Which routes count is the caller's choice
- * (engine/host-routes.ts).
+ * Only ever added to: what was removed goes with the next `replace`. Which routes count is the caller's choice
+ * (engine/route-watch.ts).
  */
 import type { IpAddress } from '../stack/wire/address.ts';
 import { comparePrefixes } from './address-set.ts';
 import { type Prefix, V4_BITS } from './prefix.ts';
-import { PrefixCounter } from './prefix-counter.ts';
+import { PrefixSet } from './prefix-set.ts';
 import { isWithin } from './private.ts';
-
-/** One route; `bits` in the 128-bit form. The address is copied. */
-export interface HostRoute {
-  prefix: IpAddress;
-  bits: number;
-  /** Kernel table number (rtnetlink RTA_TABLE): 254 main, 255 local. */
-  table: number;
-}
 
 /** Longest prefixes that still mean "everything", in the 128-bit form: IPv4 /1, IPv6 /3. */
 const EVERYTHING_V4 = V4_BITS + 1;
@@ -32,68 +23,39 @@ const EVERYTHING_V6 = 3;
 export class HostRouteTable {
   /** Changes with every change of the table: a verdict taken at one version holds until the next. */
   version = 0;
-  readonly #routes = new PrefixCounter();
-  readonly #locals = new PrefixCounter();
-  readonly #broadcasts = new PrefixCounter();
-  /** Adds not yet taken back, by table: removing from a table where a route is not must not unmake another's. */
-  readonly #perTable = new Map<string, number>();
+  #routes = new PrefixSet();
+  #locals = new PrefixSet();
+  #broadcasts = new PrefixSet();
 
-  /** Forgets all routes and takes these. Local addresses are kept. */
-  replace(routes: Iterable<HostRoute>): void {
+  /** Forgets all and takes what is in `read`, which is given away. */
+  replace(read: HostRouteTable): void {
     this.version++;
-    this.#routes.clear();
-    this.#perTable.clear();
-    for (const { prefix, bits, table } of routes) this.add(prefix, bits, table);
+    this.#routes = read.#routes;
+    this.#locals = read.#locals;
+    this.#broadcasts = read.#broadcasts;
   }
 
-  /** Forgets all local and broadcast addresses and takes these. */
-  replaceLocals(addresses: Iterable<IpAddress>): void {
-    this.version++;
-    this.#locals.clear();
-    for (const address of addresses) this.addLocal(address);
+  /** Adds all that is in `read`. */
+  include(read: HostRouteTable): void {
+    for (const { address, bits } of read.#routes.prefixes()) this.add(address, bits);
+    for (const { address } of read.#locals.prefixes()) this.addLocal(address);
+    for (const { address } of read.#broadcasts.prefixes()) this.addBroadcast(address);
   }
 
-  /** Forgets all broadcast addresses of links and takes these. */
-  replaceBroadcasts(addresses: Iterable<IpAddress>): void {
-    this.version++;
-    this.#broadcasts.clear();
-    for (const address of addresses) this.addBroadcast(address);
-  }
-
-  /** False when the route means "everything" and is left out. */
-  add(prefix: IpAddress, bits: number, table: number): boolean {
-    if (bits <= (prefix.isV4 ? EVERYTHING_V4 : EVERYTHING_V6)) return false;
-    const key = routeKey(prefix, bits, table);
-    this.#perTable.set(key, (this.#perTable.get(key) ?? 0) + 1);
+  /** `bits` in the 128-bit form. What means "everything" is left out. */
+  add(prefix: IpAddress, bits: number): void {
+    if (bits <= (prefix.isV4 ? EVERYTHING_V4 : EVERYTHING_V6)) return;
     this.version++;
     this.#routes.add(prefix, bits);
-    return true;
   }
 
-  /** Takes back one `add`. False when there was none. */
-  remove(prefix: IpAddress, bits: number, table: number): boolean {
-    const key = routeKey(prefix, bits, table);
-    const count = this.#perTable.get(key);
-    if (count === undefined) return false;
-    if (count === 1) this.#perTable.delete(key);
-    else this.#perTable.set(key, count - 1);
-    this.version++;
-    return this.#routes.remove(prefix, bits);
-  }
-
-  /** A unicast or broadcast address of one of the host's interfaces; the same address may be on several. */
+  /** A unicast or broadcast address of one of the host's interfaces. */
   addLocal(address: IpAddress): void {
     this.version++;
     this.#locals.add(address, 128);
   }
 
-  /** Takes back one `addLocal`. False when there was none. */
-  removeLocal(address: IpAddress): boolean {
-    this.version++;
-    return this.#locals.remove(address, 128);
-  }
-
-  /** A broadcast address of one of the host's links. It is taken back only by `replaceBroadcasts`. */
+  /** A broadcast address of one of the host's links. */
   addBroadcast(address: IpAddress): void {
     this.version++;
     this.#broadcasts.add(address, 128);
@@ -130,8 +92,4 @@ export class HostRouteTable {
 
 function isOfNoInterest(address: IpAddress, bits: number): boolean {
   return address.isLoopback || address.isLinkLocal || address.isMulticast || bits === 0;
-}
-
-function routeKey(prefix: IpAddress, bits: number, table: number): string {
-  return `${prefix.w0},${prefix.w1},${prefix.w2},${prefix.w3}/${bits}@${table}`;
 }

@@ -6,21 +6,17 @@
  * one that accept(2) gives was made by the client's connect(2), in the client's; and sock_diag(7) tells of those in ours
  * only. So it does not matter whether the client is still there. Needs unix_diag in the kernel (CONFIG_UNIX_DIAG, loaded on demand).
  */
+import { EINVAL, ENOENT, EPROTO } from './errno.ts';
 import { close } from './io.ts';
 import type { Memory } from './memory.ts';
-import { NLM_F_REQUEST, NLMSG_ERROR, NLMSG_HEADER_BYTES } from './netns/netlink-message.ts';
-import { AF_UNIX, recv, send, socket } from './socket.ts';
+import { NLM_F_REQUEST, NLMSG_ERROR, NLMSG_HEADER_BYTES, putRequest } from './netlink-message.ts';
+import { AF_NETLINK, AF_UNIX, recv, SOCK_RAW, send, socket } from './socket.ts';
 
-const AF_NETLINK = 16;
-const SOCK_RAW = 3;
 const NETLINK_SOCK_DIAG = 4;
 const SOCK_DIAG_BY_FAMILY = 20;
 /** struct unix_diag_req (linux/unix_diag.h). */
 const REQUEST_BYTES = 24;
 const ANY = 0xffffffff;
-const EINVAL = 22;
-const ENOENT = 2;
-const EPROTO = 71;
 
 /** Arena bytes that `UnixPeers` needs. */
 export const UNIX_PEERS_BYTES = 512;
@@ -59,11 +55,7 @@ export class UnixPeers {
   #ask(inode: number): number {
     const { view } = this.#memory;
     const at = this.#region;
-    const length = NLMSG_HEADER_BYTES + REQUEST_BYTES;
-    for (let i = 0; i < length; i += 4) view.setUint32(at + i, 0, true);
-    view.setUint32(at, length, true);
-    view.setUint16(at + 4, SOCK_DIAG_BY_FAMILY, true);
-    view.setUint16(at + 6, NLM_F_REQUEST, true);
+    const length = putRequest(view, at, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, REQUEST_BYTES);
     const request = at + NLMSG_HEADER_BYTES;
     view.setUint8(request, AF_UNIX);
     // In whatever state, with whatever cookie.

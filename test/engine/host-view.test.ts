@@ -14,7 +14,7 @@ function view(guest: string[], routes: string[], locals: string[] = []): ReturnT
   const table = new HostRouteTable();
   for (const text of routes) {
     const { address, bits } = parsePrefix(text);
-    table.add(address, bits, 254);
+    table.add(address, bits);
   }
   for (const text of locals) table.addLocal(parseIpAddress(text));
   return hostView(table, guest.map(spec));

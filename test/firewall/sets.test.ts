@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { AddressSet } from '../../src/firewall/address-set.ts';
 import { HostRouteTable } from '../../src/firewall/host-routes.ts';
 import { type Prefix, parsePrefix } from '../../src/firewall/prefix.ts';
-import { PrefixCounter } from '../../src/firewall/prefix-counter.ts';
+import { PrefixSet } from '../../src/firewall/prefix-set.ts';
 import type { RuleSpec } from '../../src/firewall/rule.ts';
 import { Protocol, RuleSet } from '../../src/firewall/rule-set.ts';
 import { IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
@@ -194,66 +194,38 @@ describe('RuleSet', () => {
   });
 });
 
-describe('PrefixCounter', () => {
-  test('contains what was added more often than removed, over growth and holes', () => {
-    const step = fc.record({ add: fc.integer({ min: 0, max: 3 }), prefix: fewPrefixes });
+describe('PrefixSet', () => {
+  test('contains what was added, over growth', () => {
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 300 }), fc.array(address, { maxLength: 5 }), (steps, extra) => {
-        const counter = new PrefixCounter();
-        const model: Prefix[] = [];
-        const same = (a: Prefix, b: Prefix) => a.bits === b.bits && a.address.equals(b.address);
-        for (const { add, prefix: p } of steps) {
-          if (add > 0) {
-            counter.add(p.address, p.bits);
-            model.push(p);
-          } else {
-            // Remove something present as often as not.
-            const victim = model.length > 0 && p.bits % 2 === 0 ? model[p.bits % model.length]! : p;
-            const at = model.findIndex((other) => same(other, victim));
-            assert.equal(counter.remove(victim.address, victim.bits), at >= 0);
-            if (at >= 0) model.splice(at, 1);
-          }
-        }
-        assert.equal(counter.size, new Set(model.map((p) => `${p.address}/${p.bits}`)).size);
-        for (const addr of probes(
-          steps.slice(0, 40).map((s) => s.prefix),
-          extra,
-        ))
-          assert.equal(
-            counter.contains(addr),
-            model.some((p) => modelContains(p, addr)),
-            addr.toString(),
-          );
-      }),
+      fc.property(
+        fc.array(fewPrefixes, { maxLength: 300 }),
+        fc.array(address, { maxLength: 5 }),
+        (prefixes, extra) => {
+          const set = new PrefixSet();
+          for (const p of prefixes) set.add(p.address, p.bits);
+          const model = new Set(prefixes.map((p) => `${p.address}/${p.bits}`));
+          assert.equal(set.size, model.size);
+          assert.deepEqual(new Set(set.prefixes().map((p) => `${p.address}/${p.bits}`)), model);
+          for (const addr of probes(prefixes.slice(0, 40), extra))
+            assert.equal(
+              set.contains(addr),
+              prefixes.some((p) => modelContains(p, addr)),
+              addr.toString(),
+            );
+        },
+      ),
       { numRuns: 60 },
     );
   });
 
-  test('a count survives the removal of others around it', () => {
-    const counter = new PrefixCounter();
+  test('10 000 prefixes, and host bits are no part of them', () => {
+    const set = new PrefixSet();
     const addr = new IpAddress();
-    for (let i = 0; i < 30; i++) for (let n = 0; n < 2; n++) counter.add(addr.setV4(i), 128);
-    for (let i = 0; i < 30; i++) {
-      assert.equal(counter.remove(addr.setV4(i), 128), true);
-      assert.equal(counter.contains(addr), true);
-      assert.equal(counter.remove(addr, 128), true);
-      assert.equal(counter.contains(addr), false);
-    }
-    assert.equal(counter.size, 0);
-  });
-
-  test('10 000 prefixes come and go', () => {
-    const counter = new PrefixCounter();
-    const addr = new IpAddress();
-    for (let i = 0; i < 10_000; i++) counter.add(addr.setV4(0x0a000000 + i * 2), 128);
-    assert.equal(counter.size, 10_000);
-    for (let i = 0; i < 10_000; i += 2)
-      assert.equal(counter.remove(addr.setV4(0x0a000000 + i * 2), 128), true);
-    for (let i = 0; i < 20_000; i++)
-      assert.equal(counter.contains(addr.setV4(0x0a000000 + i)), i % 4 === 2, `${i}`);
-    counter.clear();
-    assert.equal(counter.size, 0);
-    assert.equal(counter.contains(addr.setV4(0x0a000002)), false);
+    for (let i = 0; i < 10_000; i++) set.add(addr.setV4(0x0a000000 + i * 4 + 1), 126);
+    for (let i = 0; i < 10_000; i++) set.add(addr.setV4(0x0a000000 + i * 4 + 1), 127);
+    assert.equal(set.size, 20_000);
+    for (let i = 0; i < 40_000; i++) assert.equal(set.contains(addr.setV4(0x0a000000 + i)), true, `${i}`);
+    assert.equal(set.contains(addr.setV4(0x0a000000 + 40_000)), false);
   });
 });
 
@@ -264,63 +236,57 @@ describe('HostRouteTable', () => {
     const table = new HostRouteTable();
     for (const text of ['0.0.0.0/0', '0.0.0.0/1', '128.0.0.0/1', '::/0', '::/1', '8000::/1', '2000::/3']) {
       const p = parsePrefix(text);
-      assert.equal(table.add(p.address, p.bits, 254), false, text);
+      table.add(p.address, p.bits);
     }
-    assert.equal(table.contains(ip('1.1.1.1')), false);
-    assert.equal(table.contains(ip('200.1.1.1')), false);
-    assert.equal(table.contains(ip('2001:db8::1')), false);
-    assert.equal(table.add(ip('64.0.0.0'), 98, 254), true);
+    for (const far of ['1.1.1.1', '200.1.1.1', '2001:db8::1']) assert.equal(table.contains(ip(far)), false);
+    table.add(ip('64.0.0.0'), 98);
     assert.equal(table.contains(ip('64.1.1.1')), true);
-  });
-
-  test('a route in two tables, or twice in one, stays until each was removed', () => {
-    const table = new HostRouteTable();
-    const net = ip('192.168.1.0');
-    const inside = ip('192.168.1.77');
-    table.add(net, 120, 254);
-    table.add(net, 120, 254);
-    table.add(net, 120, 100);
-    assert.equal(table.remove(net, 120, 7), false);
-    assert.equal(table.remove(net, 120, 100), true);
-    assert.equal(table.remove(net, 120, 100), false);
-    assert.equal(table.contains(inside), true);
-    assert.equal(table.remove(net, 120, 254), true);
-    assert.equal(table.contains(inside), true);
-    assert.equal(table.remove(net, 120, 254), true);
-    assert.equal(table.contains(inside), false);
-    assert.equal(table.remove(net, 120, 254), false);
   });
 
   test('local addresses are contained and local, routes only contained', () => {
     const table = new HostRouteTable();
-    table.add(ip('192.168.1.0'), 120, 254);
-    table.addLocal(ip('203.0.113.9'));
+    table.add(ip('192.168.1.0'), 120);
     table.addLocal(ip('203.0.113.9'));
     table.addLocal(ip('192.168.1.255'));
     assert.equal(table.isLocal(ip('192.168.1.1')), false);
     assert.equal(table.contains(ip('192.168.1.1')), true);
     assert.equal(table.isLocal(ip('192.168.1.255')), true);
-    assert.equal(table.removeLocal(ip('203.0.113.9')), true);
     assert.equal(table.contains(ip('203.0.113.9')), true);
-    assert.equal(table.removeLocal(ip('203.0.113.9')), true);
-    assert.equal(table.removeLocal(ip('203.0.113.9')), false);
-    assert.equal(table.contains(ip('203.0.113.9')), false);
   });
 
-  test('replace takes a new dump of routes and keeps the local addresses', () => {
+  test('replace takes what was read in place of all, include adds it', () => {
     const table = new HostRouteTable();
-    table.add(ip('192.168.1.0'), 120, 254);
+    table.add(ip('192.168.1.0'), 120);
     table.addLocal(ip('203.0.113.9'));
-    table.replace([
-      { prefix: ip('10.9.0.0'), bits: 112, table: 254 },
-      { prefix: ip('0.0.0.0'), bits: 96, table: 254 },
+    table.addBroadcast(ip('192.168.1.255'));
+    const read = new HostRouteTable();
+    read.add(ip('10.9.0.0'), 112);
+    read.addLocal(ip('203.0.113.10'));
+    read.addBroadcast(ip('10.9.255.255'));
+    const of = (address: string): boolean[] => [
+      table.contains(ip(address)),
+      table.isLocal(ip(address)),
+      table.isBroadcast(ip(address)),
+    ];
+    const { version } = table;
+    table.include(read);
+    assert.notEqual(table.version, version);
+    const before = ['192.168.1.255', '203.0.113.9'].map(of);
+    assert.deepEqual(before, [
+      [true, false, true],
+      [true, true, false],
     ]);
-    assert.equal(table.contains(ip('192.168.1.1')), false);
-    assert.equal(table.contains(ip('10.9.3.4')), true);
-    assert.equal(table.contains(ip('1.1.1.1')), false);
-    assert.equal(table.isLocal(ip('203.0.113.9')), true);
-    table.replaceLocals([ip('203.0.113.10')]);
-    assert.equal(table.isLocal(ip('203.0.113.9')), false);
-    assert.equal(table.isLocal(ip('203.0.113.10')), true);
+    const included = ['10.9.3.4', '203.0.113.10', '10.9.255.255'].map(of);
+    assert.deepEqual(included, [
+      [true, false, false],
+      [true, true, false],
+      [true, false, true],
+    ]);
+    const later = table.version;
+    table.replace(read);
+    assert.notEqual(table.version, later);
+    assert.deepEqual(['10.9.3.4', '203.0.113.10', '10.9.255.255'].map(of), included);
+    for (const gone of ['192.168.1.1', '203.0.113.9', '192.168.1.255'])
+      assert.deepEqual(of(gone), [false, false, false]);
   });
 });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parseRuleEntry } from '../../src/cli/rule.ts';
+import { HostRouteTable } from '../../src/firewall/host-routes.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
 import { Policy, Protocol } from '../../src/firewall/verdict.ts';
 import { parseIpAddress } from '../../src/stack/wire/address.ts';
@@ -112,7 +113,7 @@ describe('hazards A: addresses and policy', () => {
   test('A-02, review OP-7: NAT64 is judged as the address inside: open as the internet is, closed as the host is', () => {
     const lab = new Lab({ policy: { enableRouting: true } });
     const { hostRoutes } = lab.services;
-    hostRoutes.add(parseIpAddress('10.0.0.0'), 104, 254);
+    hostRoutes.add(parseIpAddress('10.0.0.0'), 104);
     hostRoutes.addLocal(parseIpAddress('192.168.1.1'));
     for (const dst of ['64:ff9b::7f00:1', '64:ff9b::a9fe:a9fe', '64:ff9b::a00:1', '64:ff9b::c0a8:101'])
       attempt(lab, dst);
@@ -160,7 +161,7 @@ describe('hazards A: addresses and policy', () => {
       lab.send(datagram(late));
       assert.deepEqual(lab.kernel.reached, []);
       news = true;
-      lab.services.hostRoutes.removeLocal(parseIpAddress(late));
+      lab.services.hostRoutes.replace(new HostRouteTable());
       lab.send(echo(late, 5, 2));
       assert.deepEqual(lab.kernel.reached, []);
       lab.check();
@@ -173,8 +174,8 @@ describe('hazards A: addresses and policy', () => {
     const { hostRoutes } = lab.services;
     for (const own of ['203.0.113.9', '203.0.113.255', '10.8.0.6', '2001:db8:9::9'])
       hostRoutes.addLocal(parseIpAddress(own));
-    hostRoutes.add(parseIpAddress('10.8.0.0'), 96 + 16, 52);
-    hostRoutes.add(parseIpAddress('2001:db8:9::'), 64, 254);
+    hostRoutes.add(parseIpAddress('10.8.0.0'), 96 + 16);
+    hostRoutes.add(parseIpAddress('2001:db8:9::'), 64);
     for (const dst of [
       '203.0.113.9',
       '203.0.113.255',

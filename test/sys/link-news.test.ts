@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { IFLA_MTU, NetlinkMessage, RTM_NEWLINK } from '../../src/sys/netlink-message.ts';
 import { readLinkMtu } from '../../src/sys/netns/link-news.ts';
-import { IFLA_MTU, NetlinkMessage, RTM_NEWLINK } from '../../src/sys/netns/netlink-message.ts';
 
 const RTM_DELLINK = 17;
 const IFLA_IFNAME = 3;

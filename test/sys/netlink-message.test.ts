@@ -7,7 +7,7 @@ import {
   NLMSG_HEADER_BYTES,
   RTM_GETLINK,
   RTM_NEWLINK,
-} from '../../src/sys/netns/netlink-message.ts';
+} from '../../src/sys/netlink-message.ts';
 import { parseLink } from '../../src/sys/netns/rtnetlink.ts';
 
 const IFLA_IFNAME = 3;

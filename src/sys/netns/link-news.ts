@@ -10,7 +10,6 @@
  */
 import type { Descriptor } from '../descriptor.ts';
 import type { Memory } from '../memory.ts';
-import { recv, send, setsockoptInt } from '../socket.ts';
 import {
   attributeLength,
   findAttribute,
@@ -18,9 +17,11 @@ import {
   IFLA_MTU,
   NLM_F_REQUEST,
   NLMSG_HEADER_BYTES,
+  putRequest,
   RTM_GETLINK,
   RTM_NEWLINK,
-} from './netlink-message.ts';
+} from '../netlink-message.ts';
+import { recv, send, setsockoptInt } from '../socket.ts';
 
 const SOL_NETLINK = 270;
 const NETLINK_ADD_MEMBERSHIP = 1;
@@ -77,11 +78,7 @@ export class LinkNews {
   ask(): number {
     const { view } = this.#memory;
     const at = this.#region;
-    const length = NLMSG_HEADER_BYTES + IFINFO_BYTES;
-    for (let i = 0; i < length; i += 4) view.setUint32(at + i, 0, true);
-    view.setUint32(at, length, true);
-    view.setUint16(at + 4, RTM_GETLINK, true);
-    view.setUint16(at + 6, NLM_F_REQUEST, true);
+    const length = putRequest(view, at, RTM_GETLINK, NLM_F_REQUEST, 0, IFINFO_BYTES);
     view.setInt32(at + NLMSG_HEADER_BYTES + 4, this.#index, true);
     return Math.min(send(this.#memory, this.fd, at, length), 0);
   }

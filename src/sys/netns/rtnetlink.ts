@@ -5,7 +5,6 @@
  * Read: rtnetlink(7), netlink(7). Left out on purpose: dumps, multicast groups.
  */
 import { EBUSY, EEXIST, ENODEV } from '../errno.ts';
-import type { Exchange } from './exchange.ts';
 import {
   align,
   attributeLength,
@@ -26,10 +25,9 @@ import {
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWROUTE,
-} from './netlink-message.ts';
-
-const AF_INET = 2;
-const AF_INET6 = 10;
+} from '../netlink-message.ts';
+import { AF_INET, AF_INET6 } from '../socket.ts';
+import type { Exchange } from './exchange.ts';
 
 export const IFF_UP = 1;
 const IFF_MULTICAST = 0x1000;

@@ -51,7 +51,7 @@ function failures(lab: Lab): string[] {
 describe('review ON-3: what is refused is told', () => {
   test('with its reason: by the policy, for want of a listener', () => {
     const lab = newLab();
-    lab.services.hostRoutes.add(parseIpAddress('10.9.0.0'), 112, 254);
+    lab.services.hostRoutes.add(parseIpAddress('10.9.0.0'), 112);
     lab.services.hostRoutes.addBroadcast(parseIpAddress('10.9.0.255'));
     lab.send(
       tcp({ dst: OUTSIDE, srcPort: 4000, dstPort: 443 }),

@@ -11,6 +11,7 @@ export const RTM_NEWADDR = 20;
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
 export const NLMSG_ERROR = 2;
+export const NLMSG_DONE = 3;
 export const IFLA_MTU = 4;
 
 export const NLM_F_REQUEST = 0x001;
@@ -88,6 +89,24 @@ export class NetlinkMessage {
     this.view.setUint32(0, this.length, true);
     return this.length;
   }
+}
+
+/** Write a request at `at`, all of its `body` bytes zero; its length. */
+export function putRequest(
+  view: DataView,
+  at: number,
+  type: number,
+  flags: number,
+  sequence: number,
+  body: number,
+): number {
+  const length = NLMSG_HEADER_BYTES + body;
+  for (let i = 0; i < length; i += 4) view.setUint32(at + i, 0, true);
+  view.setUint32(at, length, true);
+  view.setUint16(at + 4, type, true);
+  view.setUint16(at + 6, flags, true);
+  view.setUint32(at + 8, sequence, true);
+  return length;
 }
 
 /** `n` rounded up to the alignment of netlink. */
