@@ -71,7 +71,7 @@ export function tcpCases(): CaseGroup {
   const receive = (c: TcpConnection, h: TcpHeader, taken: number): void => {
     clock.nowMs += 0.01;
     const events = onSegment(c, h, frame, MSS, clock.nowMs);
-    if ((events & EV_DELIVER) !== 0) keep(takeDelivered(c, taken, clock.nowMs));
+    if ((events & EV_DELIVER) !== 0) keep(takeDelivered(c, taken));
     settle(c);
   };
   /** `bytes` to the guest, and the guest's acknowledgment. */

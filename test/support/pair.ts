@@ -402,12 +402,8 @@ export class Pair {
       return;
     }
     if (end.closed) {
-      // What a TIME-WAIT table does.
-      if (
-        c.state === TcpState.TimeWait &&
-        (packet.length > h.headerLen || (h.flags & (TCP_FIN | TCP_SYN)) !== 0)
-      ) {
-        c.ackNow = true;
+      if (c.timeWait !== null) {
+        onSegment(c, h, at, 0, this.#now);
         this.#flush(end);
       } else if (this.result.reset && (h.flags & TCP_RST) === 0) {
         this.#refuse(end, h);
@@ -430,7 +426,7 @@ export class Pair {
       if (this.#now < end.readerWakesAt || c.rcvQueue.readable > 0) taken = 0;
       else if (this.#pause(end) > 0) taken = Math.min(taken, this.#below(this.options.readerChunk + 1));
       this.#check(end, c.deliverOffset, taken);
-      events |= takeDelivered(c, taken, this.#now);
+      events |= takeDelivered(c, taken);
       if (c.rcvQueue.readable > 0) this.#wakeReader(end);
     }
     if (c.rcvQueue.readable > 0) this.#wakeReader(end);

@@ -277,7 +277,7 @@ export class TcpHost {
     if ((this.events & EV_DELIVER) !== 0) {
       const taken = Math.min(this.readerTakes, c.deliverLength);
       this.#take(c.deliverOffset, taken);
-      this.events |= takeDelivered(c, taken, this.now);
+      this.events |= takeDelivered(c, taken);
     }
     if ((this.events & EV_CLOSED) === 0) settleAck(c);
     return this.flush();

@@ -186,7 +186,7 @@ export class TcpFlow
     if ((events & EV_DELIVER) !== 0) {
       this.burst += c.deliverLength;
       const taken = this.#upload.gather(c.deliverOffset, c.deliverLength);
-      events |= takeDelivered(c, taken, now);
+      events |= takeDelivered(c, taken);
     }
     this.#react(events);
     if (!this.over) {

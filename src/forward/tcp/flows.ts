@@ -333,7 +333,8 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
 
   ended(flow: TcpFlow): void {
     this.#table.remove(flow);
-    if (flow.connection.state === TcpState.TimeWait) this.#timeWait.add(flow, flow.connection);
+    const { timeWait } = flow.connection;
+    if (timeWait !== null) this.#timeWait.add(flow, timeWait);
   }
 
   /** The guest repeats itself while the host has not answered (T-06). */

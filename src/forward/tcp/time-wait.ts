@@ -6,15 +6,14 @@
 
 import { TimerNode } from '../../loop.ts';
 import { Counter } from '../../stack/counters.ts';
-import { TIME_WAIT_MS } from '../../stack/tcp/closing.ts';
-import type { TcpConnection } from '../../stack/tcp/connection.ts';
-import { type Seq, seqLt } from '../../stack/tcp/seq.ts';
+import { type TimeWait, TimeWaitAnswer } from '../../stack/tcp/time-wait.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
-import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../../stack/wire/tcp.ts';
+import { PROTOCOL_TCP, TcpHeader } from '../../stack/wire/tcp.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { LruList, type LruNode } from '../flow/lru.ts';
 import { FlowTable, type Keyed } from '../flow/table.ts';
 
+const TIME_WAIT_MS = 60_000;
 const MAX_ENTRIES = 16384;
 
 class TimeWaitEntry implements Keyed, LruNode {
@@ -22,26 +21,16 @@ class TimeWaitEntry implements Keyed, LruNode {
   readonly remote: IpAddress;
   readonly ports: number;
   keyHash = 0;
-  readonly sndNxt: Seq;
-  readonly rcvNxt: Seq;
-  readonly window: number;
-  readonly tsRecent: number;
-  readonly tsOffset: number;
-  readonly timestampsOk: boolean;
+  readonly timeWait: TimeWait;
   readonly endsAt: number;
   lruPrevious: LruNode | null = null;
   lruNext: LruNode | null = null;
 
-  constructor(key: Keyed, c: TcpConnection, nowMs: number) {
+  constructor(key: Keyed, timeWait: TimeWait, nowMs: number) {
     this.guest = key.guest;
     this.remote = key.remote;
     this.ports = key.ports;
-    this.sndNxt = c.sndNxt;
-    this.rcvNxt = c.rcvNxt;
-    this.window = 0xffff;
-    this.tsRecent = c.tsRecent;
-    this.tsOffset = c.tsOffset;
-    this.timestampsOk = c.timestampsOk;
+    this.timeWait = timeWait;
     this.endsAt = nowMs + TIME_WAIT_MS;
   }
 }
@@ -67,13 +56,13 @@ export class TimeWaitTable extends TimerNode {
     return this.#table.find(guest, remote, ports) !== null;
   }
 
-  add(key: Keyed, c: TcpConnection): void {
+  add(key: Keyed, timeWait: TimeWait): void {
     const now = this.#context.clock.nowMs;
     if (this.#table.size >= MAX_ENTRIES) {
       this.#forget(this.#byEnd.oldest as TimeWaitEntry);
       this.#context.counters.add(Counter.TimeWaitEvicted, 1);
     }
-    const entry = new TimeWaitEntry(key, c, now);
+    const entry = new TimeWaitEntry(key, timeWait, now);
     this.#table.add(entry);
     this.#byEnd.add(entry);
     this.#arm();
@@ -87,23 +76,13 @@ export class TimeWaitTable extends TimerNode {
     if (this.#table.size === 0) return false;
     const entry = this.#table.find(guest, remote, ports);
     if (entry === null) return false;
-    const flags = h.flags;
-    // RFC 1337: a reset must not end TIME-WAIT early.
-    if ((flags & TCP_RST) !== 0) return true;
-    if ((flags & (TCP_SYN | TCP_ACK)) === TCP_SYN) {
-      const newer =
-        entry.timestampsOk && h.hasTimestamps
-          ? ((h.tsVal - entry.tsRecent) | 0) > 0 || (h.tsVal === entry.tsRecent && seqLt(entry.rcvNxt, h.seq))
-          : seqLt(entry.rcvNxt, h.seq);
-      if (newer) {
+    switch (entry.timeWait.answerTo(h)) {
+      case TimeWaitAnswer.Newer:
         this.#forget(entry);
         return false;
-      }
+      case TimeWaitAnswer.Acknowledge:
+        this.#acknowledge(entry);
     }
-    // An acceptable segment without SYN or FIN says nothing new; answering it could go back and forth for ever (T-12).
-    const isOld = entry.timestampsOk && h.hasTimestamps && ((h.tsVal - entry.tsRecent) | 0) < 0;
-    if ((flags & (TCP_SYN | TCP_FIN)) === 0 && h.seq === entry.rcvNxt && !isOld) return true;
-    this.#acknowledge(entry);
     return true;
   }
 
@@ -124,13 +103,7 @@ export class TimeWaitTable extends TimerNode {
     const h = this.#header;
     h.srcPort = entry.ports & 0xffff;
     h.dstPort = entry.ports >>> 16;
-    h.seq = entry.sndNxt;
-    h.ack = entry.rcvNxt;
-    h.flags = TCP_ACK;
-    h.window = entry.window;
-    h.hasTimestamps = entry.timestampsOk;
-    h.tsVal = (Math.floor(this.#context.clock.nowMs) + entry.tsOffset) >>> 0;
-    h.tsEcr = entry.tsRecent;
+    entry.timeWait.fillAck(h, this.#context.clock.nowMs);
     this.#context.egress.beginTcp(entry.remote, entry.guest, h);
     this.#context.egress.send();
   }

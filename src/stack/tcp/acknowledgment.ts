@@ -51,7 +51,7 @@ export function processAck(c: TcpConnection, h: TcpHeader, length: number, nowMs
   let duplicate = false;
   if (advanced) {
     onNewAck(c, h, dsack, nowMs);
-    if (c.finSent && ack === c.sndNxt) events = onFinAcked(c, nowMs);
+    if (c.finSent && ack === c.sndNxt) events = onFinAcked(c);
   } else if (
     ack === una &&
     c.flight > 0 &&

@@ -1,14 +1,12 @@
 /**
- * How a connection ends (RFC 9293 §3.6): the guest's FIN and ours, TIME-WAIT, and what is forgotten when it is over.
+ * How a connection ends (RFC 9293 §3.6): the guest's FIN and ours, and what is forgotten when it is over.
  */
 import { EV_CLOSED, EV_FIN, type TcpConnection, TcpState } from './connection.ts';
 import { seqAdd } from './seq.ts';
-import { Timer } from './timers.ts';
-
-export const TIME_WAIT_MS = 60_000;
+import { TimeWait } from './time-wait.ts';
 
 /** Take the guest's FIN if all that came before it is there. Returns events. */
-export function checkFin(c: TcpConnection, nowMs: number): number {
+export function checkFin(c: TcpConnection): number {
   if (!c.finKnown || c.finReceived || c.rcvNxt !== c.finSeq) return 0;
   c.finReceived = true;
   c.rcvNxt = seqAdd(c.rcvNxt, 1);
@@ -22,20 +20,20 @@ export function checkFin(c: TcpConnection, nowMs: number): number {
     return EV_FIN;
   }
   if (c.state === TcpState.FinWait2) {
-    enterTimeWait(c, nowMs);
+    finish(c, TcpState.TimeWait);
     return EV_FIN | EV_CLOSED;
   }
   return 0;
 }
 
 /** The guest has acknowledged our FIN. Returns events. */
-export function onFinAcked(c: TcpConnection, nowMs: number): number {
+export function onFinAcked(c: TcpConnection): number {
   if (c.state === TcpState.FinWait1) {
     c.state = TcpState.FinWait2;
     return 0;
   }
   if (c.state === TcpState.Closing) {
-    enterTimeWait(c, nowMs);
+    finish(c, TcpState.TimeWait);
     return EV_CLOSED;
   }
   if (c.state === TcpState.LastAck) {
@@ -52,14 +50,10 @@ export function close(c: TcpConnection): void {
   c.ackNow = false;
 }
 
-function enterTimeWait(c: TcpConnection, nowMs: number): void {
-  finish(c, TcpState.TimeWait);
-  c.timers[Timer.State] = nowMs + TIME_WAIT_MS;
-}
-
 /** Both sides are done. What the owner has not read yet stays in `rcvQueue`. */
 function finish(c: TcpConnection, state: TcpState): void {
   c.state = state;
+  c.timeWait = state === TcpState.TimeWait ? new TimeWait(c) : null;
   c.sndQueue.clear();
   c.scoreboard.clear();
   c.timers.fill(Number.POSITIVE_INFINITY);

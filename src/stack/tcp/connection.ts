@@ -25,6 +25,7 @@ import type { CongestionControl } from './congestion/congestion.ts';
 import { RttEstimator } from './rtt.ts';
 import { Scoreboard } from './scoreboard.ts';
 import { type Seq, seqAdd, seqDiff } from './seq.ts';
+import type { TimeWait } from './time-wait.ts';
 import { TIMER_COUNT, Timer } from './timers.ts';
 
 /** RFC 9293 §3.3.2, without LISTEN (the stack answers any address), and with the wait for the host's connect. */
@@ -221,6 +222,8 @@ export class TcpConnection {
   synRetransmitted = false;
   rstPending = false;
   keepaliveProbes = 0;
+  /** In TIME-WAIT, and only there. */
+  timeWait: TimeWait | null = null;
   lastHeardAt = 0;
 
   readonly timers: Float64Array = new Float64Array(TIMER_COUNT).fill(Number.POSITIVE_INFINITY);

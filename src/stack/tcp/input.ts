@@ -22,6 +22,7 @@ import {
 import { establish, establishBySyn, onSynSent, repeatSynAck } from './handshake.ts';
 import { noteDuplicate, noteTimestampOfDuplicate, processText } from './receive.ts';
 import { type Seq, seqAdd, seqDiff, seqInWindow, seqLeq, seqLt } from './seq.ts';
+import { TimeWaitAnswer } from './time-wait.ts';
 
 /** RFC 7323 §5.5: a timestamp older than this is no evidence. */
 const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000;
@@ -39,6 +40,10 @@ export function onSegment(
 ): number {
   if (c.state === TcpState.SynSent) return onSynSent(c, h, nowMs);
   if (c.state === TcpState.SynPending || c.state === TcpState.Closed) return 0;
+  if (c.timeWait !== null) {
+    if (c.timeWait.answerTo(h) !== TimeWaitAnswer.None) c.ackNow = true;
+    return 0;
+  }
   const flags = h.flags;
   c.lastHeardAt = nowMs;
   c.keepaliveProbes = 0;
@@ -58,8 +63,6 @@ export function onSegment(
   // Second, but valid whatever the window is (§3.10.7.4): RST (RFC 5961 §3.2).
   if ((flags & TCP_RST) !== 0) {
     if (h.seq === c.rcvNxt) {
-      // RFC 1337: a guest that has forgotten the connection answers our last acknowledgment so. It is no reset.
-      if (c.state === TcpState.TimeWait) return 0;
       close(c);
       return EV_RESET | EV_CLOSED;
     }
@@ -135,7 +138,7 @@ export function onSegment(
       if (finSeq !== c.rcvNxt) c.ackNow = true;
     }
   }
-  if ((events & EV_DELIVER) === 0) events |= checkFin(c, nowMs);
+  if ((events & EV_DELIVER) === 0) events |= checkFin(c);
   return events;
 }
 

@@ -66,8 +66,6 @@ export function pollTransmit(c: TcpConnection, nowMs: number, out: TcpSegmentOut
       }
       // What a segment outside the window gets, or a challenge (RFC 9293 §3.10.7.4).
       return c.ackNow && c.state === TcpState.SynReceived && sendAck(c, nowMs, out);
-    case TcpState.TimeWait:
-      return c.ackNow && sendAck(c, nowMs, out);
     default:
       return (
         (c.ackNow && tellsOfGap(c) && sendAck(c, nowMs, out)) ||

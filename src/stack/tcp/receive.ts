@@ -88,7 +88,7 @@ export function processText(
  * The owner passed `taken` of the delivered bytes on; the rest is kept for later. Returns further events (EV_FIN).
  * Bytes that do not fit in memory are given back: they are not acknowledged and will come again.
  */
-export function takeDelivered(c: TcpConnection, taken: number, nowMs: number): number {
+export function takeDelivered(c: TcpConnection, taken: number): number {
   const rest = c.deliverLength - taken;
   c.deliverLength = 0;
   if (rest > 0) {
@@ -99,7 +99,7 @@ export function takeDelivered(c: TcpConnection, taken: number, nowMs: number): n
       return 0;
     }
   }
-  return checkFin(c, nowMs);
+  return checkFin(c);
 }
 
 /**

@@ -1,5 +1,4 @@
 /** Deadlines of a connection: what happens when one passes (RFC 9293 §3.8, RFC 6298, RFC 8985 §7). */
-import { close } from './closing.ts';
 import { EV_CLOSED, EV_RESET, type TcpConnection, TcpState } from './connection.ts';
 import { detectLosses, onRetransmitTimeout } from './recovery.ts';
 import { RTO_MAX_MS } from './rtt.ts';
@@ -27,10 +26,6 @@ export function onTimeout(c: TcpConnection, nowMs: number): number {
   const timers = c.timers;
   if ((timers[Timer.State] as number) <= nowMs) {
     timers[Timer.State] = Number.POSITIVE_INFINITY;
-    if (c.state === TcpState.TimeWait) {
-      close(c);
-      return EV_CLOSED;
-    }
     return giveUp(c);
   }
   if ((timers[Timer.DelayedAck] as number) <= nowMs) {

@@ -7,7 +7,7 @@ export const Timer = {
   /** Tail loss probe (RFC 8985 §7). */
   LossProbe: 3,
   Keepalive: 4,
-  /** The state has a natural end: handshake, orphaned FIN-WAIT-2, TIME-WAIT. */
+  /** The state has a natural end: handshake. */
   State: 5,
   /** RACK: something may be lost, unless it comes by then (RFC 8985 §6.3). */
   Reorder: 6,

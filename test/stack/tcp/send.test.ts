@@ -338,15 +338,6 @@ describe('ending', () => {
       assert.equal(host.state, TcpState.Closed);
     });
   }
-
-  test('TIME-WAIT ends after 60 s', () => {
-    const host = hostIn(TcpState.TimeWait);
-    host.advance(59_000);
-    assert.equal(host.state, TcpState.TimeWait);
-    assert.deepEqual(host.advance(2000), []);
-    assert.equal(host.state, TcpState.Closed);
-    assert.equal(host.events, EV_CLOSED);
-  });
 });
 
 describe('keep-alive (RQ-12, RFC 9293 §3.8.4; RQ-81, RFC 5382 REQ-5)', () => {

@@ -144,6 +144,11 @@ const table: [TcpState, (n: Numbers) => Record<string, Cell>][] = [
       // RFC 1337: the answer of a guest that has forgotten the connection.
       'RST at RCV.NXT': [S.TimeWait, []],
       'RST at RCV.NXT with data': [S.TimeWait, []],
+      'RST in the window': [S.TimeWait, []],
+      FIN: [S.TimeWait, [`. ${n.nxt}:${n.nxt} ack ${n.rcv}`]],
+      // What says nothing new, whatever it acknowledges (T-12).
+      'ACK of what was never sent, with data': [S.TimeWait, []],
+      'ACK of long ago, with data': [S.TimeWait, []],
     }),
   ],
 ];
