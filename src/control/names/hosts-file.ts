@@ -34,6 +34,6 @@ export function hostsAddresses(name: string, file: string = HOSTS_FILE): string[
   return found;
 }
 
-export function withoutFinalDot(name: string): string {
+function withoutFinalDot(name: string): string {
   return name.endsWith('.') ? name.slice(0, -1) : name;
 }

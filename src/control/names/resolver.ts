@@ -12,12 +12,14 @@
  * too, for then it is this machine's own word, or the name is `localhost` (RFC 6761 §6.3).
  */
 import { randomInt } from 'node:crypto';
-import { lookup } from 'node:dns/promises';
+import { Resolver as DnsClient, lookup } from 'node:dns/promises';
 import type { Endpoint } from '../../config.ts';
-import { parseIpAddress } from '../../stack/wire/address.ts';
-import { queryAddresses, querySrv, type SrvRecord } from './dns-client.ts';
+import { formatEndpoint, parseIpAddress } from '../../stack/wire/address.ts';
 import { isHostName } from './host-name.ts';
-import { HOSTS_FILE, hostsAddresses, withoutFinalDot } from './hosts-file.ts';
+import { HOSTS_FILE, hostsAddresses } from './hosts-file.ts';
+
+/** A server is asked three times, within some 3.5 s: c-ares doubles the time, and makes it a little shorter or longer. */
+const PATIENCE = { timeout: 500, tries: 3 };
 
 /** A label that does not resolve; the message is one line, in the words of slirpnetstack. */
 export class LookupError extends Error {
@@ -79,27 +81,29 @@ export class Resolver {
       new LookupError(`Failed to lookup SRV "${query}" on "${shown}"`, { cause });
     const server = parseServer(shown);
     if (server === undefined || !isHostName(query)) throw failure();
+    // One of its own for each label: every question comes from another port.
+    const dns = new DnsClient(PATIENCE);
+    dns.setServers([formatEndpoint(server)]);
     try {
-      const record = chooseSrv(await querySrv(server, query));
+      const record = chooseSrv(await dns.resolveSrv(query));
       // RFC 2782: a target of "." says that there is no such service.
-      if (record === undefined || record.target === '.') throw failure();
-      const address = await this.#resolveTarget(withoutFinalDot(record.target), server);
+      if (record === undefined || record.name === '') throw failure();
+      const address = await this.#resolveTarget(record.name, dns);
       return { address, port: record.port === 0 ? port : record.port };
     } catch (error) {
       throw error instanceof LookupError && error.cause === FLOOR ? error : failure(error);
     }
   }
 
-  async #resolveTarget(name: string, server: Endpoint): Promise<string> {
+  async #resolveTarget(name: string, dns: DnsClient): Promise<string> {
     const literal = asAddress(name);
     if (literal !== undefined) return this.#accept(name, literal);
     if (!isHostName(name)) throw noSuchHost(name);
     const own = choose(hostsAddresses(name, this.#hostsFile));
     if (own !== undefined) return own;
-    const [first, second] = (['A', 'AAAA'] as const).map((type) =>
-      queryAddresses(server, name, type).catch((): string[] => []),
-    );
-    const found = choose((await first) ?? []) ?? choose((await second) ?? []);
+    const none = (): string[] => [];
+    const second = dns.resolve6(name).catch(none);
+    const found = choose(await dns.resolve4(name).catch(none)) ?? choose(await second);
     return found === undefined ? this.resolveHost(name) : this.#accept(name, found);
   }
 
@@ -148,10 +152,10 @@ function parseServer(text: string): Endpoint | undefined {
 }
 
 /** RFC 2782: the lowest priority, at random by weight among those. */
-export function chooseSrv(
-  records: readonly SrvRecord[],
+export function chooseSrv<R extends { priority: number; weight: number }>(
+  records: readonly R[],
   random: (below: number) => number = randomInt,
-): SrvRecord | undefined {
+): R | undefined {
   const lowest = Math.min(...records.map(({ priority }) => priority));
   // Those of weight 0 come first, so that they are chosen only by a draw of 0.
   const candidates = records
