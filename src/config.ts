@@ -1,10 +1,12 @@
 /**
- * The one validated configuration. Every front end (tslirp, and later the drop-in personalities) turns its arguments
- * into a `Config`; nothing past this point reads command lines. Plain data throughout: it is posted to the data-plane
- * thread as it is.
+ * The one validated configuration. Every front end turns its arguments into a `Config`; nothing past this point reads
+ * command lines. Plain data throughout: what the data-plane thread needs of it is posted as it is.
  */
 import type { PolicySpec } from './firewall/verdict.ts';
 import type { GuestBehavior } from './profiles.ts';
+import type { AddressPlan } from './stack/ip/own-addresses.ts';
+
+export type { AddressPlan } from './stack/ip/own-addresses.ts';
 
 /** Bounds on what a data plane may hold for all its guests together. */
 export interface ProcessLimits {
@@ -83,21 +85,6 @@ export const sharedLimits: Limits = {
   toldPerSecond: 100,
 };
 
-/** Who is who on the guest's link. Addresses as text, prefixes in bits of their own family. */
-export interface AddressPlan {
-  guest4: string;
-  prefix4: number;
-  /** First of the addresses that DHCP gives out. */
-  lease4: string;
-  gateway4: string;
-  dns4: string;
-  ipv6: boolean;
-  guest6: string;
-  prefix6: number;
-  gateway6: string;
-  dns6: string;
-}
-
 export const defaultAddresses: AddressPlan = {
   guest4: '10.0.2.100',
   prefix4: 24,
@@ -111,11 +98,13 @@ export const defaultAddresses: AddressPlan = {
   dns6: 'fd00::3',
 };
 
-/** An interface of the guest's network namespace; as in `Config`. */
-interface InterfaceWish {
+/** The interface inside the guest's network namespace. */
+export interface InterfaceWish {
   name: string;
+  /** MTU to configure; 0 = keep what the interface has (65520 for one that we create). */
   mtu: number;
-  configure: Config['configure'];
+  /** Create and configure the interface ('auto': only when it is missing). */
+  configure: 'yes' | 'no' | 'auto';
   setup: InterfaceSetup;
 }
 
@@ -249,34 +238,43 @@ export interface NameOptions {
 
 export const defaultNames: NameOptions = { ttlMs: 5000, allowReserved: false };
 
-/** What the control plane needs besides the guest itself. */
-export interface Config {
-  guest: Omit<GuestSpec, 'device'>;
+/** A guest as whoever wants one describes it. */
+export interface GuestConfig extends Omit<GuestSpec, 'device'> {
+  /** What it is called in the log, the flow log and events: `[a-z0-9][a-z0-9._-]{0,127}`. */
+  name: string;
+  /** Where it is. */
+  target: RunTarget | AttachTarget | DescriptorTarget | BessTarget;
+  interface: InterfaceWish;
   /** In the order of the command line, which is the order in which they are opened and announced. */
   forwards: ForwardSpec[];
   /** How remote forwards find targets that are given by name. */
-  names: NameOptions;
+  targetNames: NameOptions;
+  /** DNS servers by configuration; empty = follow the host's resolv.conf. */
+  dnsServers: string[];
+  /** Domains for short names, by DHCP and router advertisements; null = follow the host's resolv.conf. */
+  dnsSearch: string[] | null;
+}
+
+/** The only guest of a process. */
+export const ONLY_GUEST = 'g0';
+
+/** What is the same for all guests. */
+export interface ProcessConfig {
+  limits: ProcessLimits;
   /** -1 = none. */
   readyFd: number;
   exitFd: number;
   /** Data on `exitFd` is an end as well as its closing. */
   exitOnData: boolean;
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
-  /** Interface inside the namespace. */
-  interfaceName: string;
-  /** MTU to configure; 0 = keep what the interface has (65520 for one that we create). */
-  mtu: number;
-  /** Create and configure the interface ('auto': only when it is missing). */
-  configure: 'yes' | 'no' | 'auto';
-  setup: InterfaceSetup;
   api: ApiSpec;
   flowLog: FlowLogSpec;
   sandbox: SandboxSpec;
-  /** DNS servers by configuration; empty = follow the host's resolv.conf. */
-  dnsServers: string[];
-  /** Domains for short names, by DHCP and router advertisements; null = follow the host's resolv.conf. */
-  dnsSearch: string[] | null;
-  target: RunTarget | AttachTarget | DescriptorTarget | BessTarget;
+}
+
+export interface Config {
+  process: ProcessConfig;
+  guest: GuestConfig;
 }
 
 /** How an interface is obtained and configured, beyond its addresses. */

@@ -1,12 +1,12 @@
 /** What `info` answers: what this run is, as far as it is settled at the start. */
-import type { Config } from '../config.ts';
+import type { GuestConfig } from '../config.ts';
 import type { LinkInfo } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { packageVersion } from '../package-root.ts';
 import type { RunInfo } from './commands.ts';
 
-export function runInfo(config: Config, link: LinkInfo): RunInfo {
-  const { addresses, policy, behavior, source4, source6, dns } = config.guest;
+export function runInfo(guest: GuestConfig, link: LinkInfo): RunInfo {
+  const { addresses, policy, behavior, source4, source6, dns } = guest;
   return {
     program: 'tslirp',
     version: packageVersion(),

@@ -17,18 +17,19 @@ import { LineOutput } from './line-output.ts';
 type Fields = Record<string, unknown>;
 
 const NANOSECONDS = 1_000_000;
-/** The only guest there is; more are to come. */
-const GUEST = 'g0';
 
 export class FlowLog {
   readonly #output: Pick<LineOutput, 'line'>;
   readonly #text: RefusalText;
+  readonly #guest: string;
   #seq = 0;
   #lost = 0;
 
-  constructor(output: Pick<LineOutput, 'line'>, text: RefusalText) {
+  /** `guest` is its name. */
+  constructor(output: Pick<LineOutput, 'line'>, text: RefusalText, guest: string) {
     this.#output = output;
     this.#text = text;
+    this.#guest = guest;
   }
 
   flow(event: FlowEvent): void {
@@ -108,7 +109,7 @@ export class FlowLog {
   }
 
   #line(action: string, fields: Fields): boolean {
-    const head = { v: 1, seq: this.#seq + 1, '@timestamp': new Date().toISOString(), guest: GUEST };
+    const head = { v: 1, seq: this.#seq + 1, '@timestamp': new Date().toISOString(), guest: this.#guest };
     const isWritten = this.#output.line(JSON.stringify({ ...head, 'event.action': action, ...fields }));
     if (isWritten) this.#seq++;
     return isWritten;

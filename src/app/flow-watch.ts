@@ -1,7 +1,7 @@
 /** What the data plane tells of flows and refusals: to the log, and to the flow log if there is one. */
-import type { Config } from '../config.ts';
+import type { Config, FlowLogSpec } from '../config.ts';
 import { errnoTextOf } from '../control/errno-text.ts';
-import type { Log } from '../control/log.ts';
+import { type Log, logOf } from '../control/log.ts';
 import { RefusalText } from '../control/refusal-text.ts';
 import type { FlowReport } from '../engine/messages.ts';
 import { FlowLog, openFlowLog, refusalOf } from './flow-log.ts';
@@ -13,11 +13,11 @@ export class FlowWatch {
   readonly #flows: FlowLog | null;
 
   /** Opens the flow log. @throws Error with one line */
-  constructor({ guest, flowLog }: Config, logger: Log) {
+  constructor({ guest, process: { flowLog } }: Config, logger: Log) {
     const text = new RefusalText(guest);
-    this.#refusals = new RefusalLog(logger, text);
+    this.#refusals = new RefusalLog(logOf(logger, guest.name), text);
     const output = openOutput(flowLog);
-    this.#flows = output === null ? null : new FlowLog(output, text);
+    this.#flows = output === null ? null : new FlowLog(output, text, guest.name);
   }
 
   receive(event: FlowReport): void {
@@ -42,7 +42,7 @@ export class FlowWatch {
   }
 }
 
-function openOutput({ path, fd }: Config['flowLog']): LineOutput | null {
+function openOutput({ path, fd }: FlowLogSpec): LineOutput | null {
   if (fd >= 0) return new LineOutput(fd);
   if (path === '') return null;
   try {

@@ -20,8 +20,8 @@ export function forwardLog(logger: Log, forwards: readonly ForwardSpec[]): (open
     if (forwards.length <= LINES_MAX) {
       const fields =
         spec.direction === 'local'
-          ? { listen: endText(listen), guest: formatEndpoint(spec.target) }
-          : { guest: formatEndpoint(spec.bind), host: endText(spec.target) };
+          ? { listen: endText(listen), guestEnd: formatEndpoint(spec.target) }
+          : { guestEnd: formatEndpoint(spec.bind), hostEnd: endText(spec.target) };
       logger.log('info', `${spec.direction} forward open`, { protocol: spec.protocol, ...fields });
     } else if (opened === forwards.length) {
       logger.log('info', 'forwards open', { forwards: opened });

@@ -1,5 +1,6 @@
 /** The two things tslirp does, from a finished configuration to the end of the process. */
 import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } from '../config.ts';
+import { logOf } from '../control/log.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import type { FlowReport } from '../engine/messages.ts';
 import { watchNamespace } from '../sandbox/broker.ts';
@@ -9,9 +10,9 @@ import { forwardLog } from './forward-log.ts';
 import { onSignal } from './found.ts';
 import { Ending, signalReady } from './lifecycle.ts';
 import type { Logger } from './logger.ts';
+import { OneGuest } from './one-guest.ts';
 import { CommandError, RunCommand } from './run-command.ts';
 import { sayError } from './say.ts';
-import { Session } from './session.ts';
 
 /** How a front end speaks of what happens; each has its own words. */
 export interface Voice {
@@ -60,22 +61,22 @@ export async function serveAttach(
   };
   const flows = watchFlows(config, logger, fail);
   if (flows === undefined) return;
-  const session = new Session(config, supervisor, logger, {
+  const guest = new OneGuest(config, supervisor, logger, {
     flows,
     waiting: (path) => voice.waiting(path),
     exitRequested,
     linkGone: (reason) => end(`the link is gone (${reason}): ending`),
     failed: (message) => fail(new Error(message)),
-    forwardOpen: forwardLog(logger, config.forwards),
+    forwardOpen: forwardLog(logOf(logger, config.guest.name), config.guest.forwards),
   });
   try {
     const from = target.kind === 'attach' ? namespaceOf(target) : target;
-    const link = await session.bringUp(from);
+    const link = await guest.bringUp(from);
     if (!('kind' in from)) watchNamespace(from, () => end('the network namespace is gone: ending'));
     voice.up();
-    await session.openApi(link);
-    await session.confine();
-    signalReady(config.readyFd);
+    await guest.openApi(link);
+    await guest.confine();
+    signalReady(config.process.readyFd);
     voice.ready(exitRequested);
     logger.activate();
   } catch (error) {
@@ -134,22 +135,22 @@ export async function serveRun(
     command.terminate();
   };
   void command.ended.then((status) => ending.finish(failed ? 1 : status));
-  const session = new Session(config, supervisor, logger, {
+  const guest = new OneGuest(config, supervisor, logger, {
     flows,
     exitRequested: () => command.terminate(),
     linkGone: (reason) =>
       logger.log('error', `the interface is gone (${reason}): the command has no network`),
     failed: (message) => fail(new Error(message)),
-    forwardOpen: forwardLog(logger, config.forwards),
+    forwardOpen: forwardLog(logOf(logger, config.guest.name), config.guest.forwards),
   });
   try {
-    const link = await session.bringUp(namespaceOfProcess(await command.present));
-    await session.openApi(link);
+    const link = await guest.bringUp(namespaceOfProcess(await command.present));
+    await guest.openApi(link);
     // Meanwhile the command prepares: the log library is loaded now, and what it has to say comes before the command.
     logger.activate();
     await command.prepared;
-    await session.confine();
-    signalReady(config.readyFd);
+    await guest.confine();
+    signalReady(config.process.readyFd);
     command.go();
   } catch (error) {
     fail(error);

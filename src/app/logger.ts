@@ -9,7 +9,7 @@
 import { createRequire } from 'node:module';
 import { isatty } from 'node:tty';
 import type { Logger as Pino } from 'pino';
-import type { Config } from '../config.ts';
+import type { ProcessConfig } from '../config.ts';
 import type { Log, LogFields, LogLevel } from '../control/log.ts';
 import { standardError } from './say.ts';
 
@@ -22,7 +22,7 @@ const PINO_WARN = 40;
 const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
 
 export class Logger implements Log {
-  private readonly level: Config['logLevel'];
+  private readonly level: ProcessConfig['logLevel'];
   private readonly kept: { level: LogLevel; message: string; fields: LogFields }[] = [];
   private readonly flush = (): void => {
     if (this.kept.length > 0) this.activate();
@@ -32,7 +32,7 @@ export class Logger implements Log {
   private pino: Pino | undefined;
   private locate: (library: string) => string = (library) => library;
 
-  constructor(level: Config['logLevel']) {
+  constructor(level: ProcessConfig['logLevel']) {
     this.level = level;
     // Opened while everything is in sight.
     standardError();
@@ -71,7 +71,7 @@ export class Logger implements Log {
   }
 }
 
-function open(level: Config['logLevel'], locate: (library: string) => string): Pino {
+function open(level: ProcessConfig['logLevel'], locate: (library: string) => string): Pino {
   // Both libraries are CommonJS; loaded this way they are there at once, also in an exit handler.
   const load = createRequire(import.meta.url);
   const { pino } = load(locate('pino')) as typeof import('pino');
@@ -85,6 +85,8 @@ function open(level: Config['logLevel'], locate: (library: string) => string): P
     colorize: NO_COLOR === '' && TERM !== 'dumb',
     singleLine: true,
     translateTime: 'SYS:HH:MM:ss.l',
+    // Who reads along has started the only one.
+    ignore: 'guest',
   });
   return pino(options, new CountingOutput(format));
 }

@@ -155,7 +155,8 @@ export class RunCommand {
   constructor(config: Config, target: RunTarget) {
     const [program = ''] = target.command;
     checkCommand(program);
-    const files = writeGuestFiles(config.guest.addresses, config.guest.dns, config.dnsSearch);
+    const { addresses, dns, dnsSearch } = config.guest;
+    const files = writeGuestFiles(addresses, dns, dnsSearch);
     const removeFiles = (): void => files.remove();
     process.on('exit', removeFiles);
     const present = deferred<number>();
@@ -180,7 +181,8 @@ export class RunCommand {
       prepared.resolve();
     };
     // Descriptors meant for us must not stay open in the command.
-    const ours = [config.readyFd, config.exitFd, config.flowLog.fd].filter((fd) => fd >= 3);
+    const { readyFd, exitFd, flowLog } = config.process;
+    const ours = [readyFd, exitFd, flowLog.fd].filter((fd) => fd >= 3);
     const [goFd, reportFd] = freeDigits(openDescriptors.filter((fd) => !ours.includes(fd)));
     const close = [goFd, reportFd, ...closedStreams].map((fd) => `exec ${fd}>&-`).join('\n');
     const start = [

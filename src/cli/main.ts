@@ -43,7 +43,7 @@ async function resolveNames({ config, allow, deny, forwards }: Invocation): Prom
     const specs = forwards.map((rule) =>
       toForwardSpec(rule, (label, port) => resolver.resolve(label, port), { dualStackWildcards: false }),
     );
-    config.forwards = await Promise.all(specs);
+    config.guest.forwards = await Promise.all(specs);
   }
 }
 
@@ -59,7 +59,7 @@ async function settle(invocation: Invocation): Promise<void> {
 }
 
 /** The command of `run` may have words that bin/tslirp took for options: start again as it should have been. */
-function startAgain({ sandbox, target }: Config): void {
+function startAgain({ process: { sandbox }, guest: { target } }: Config): void {
   const { startAgain: start } = createRequire(import.meta.url)(
     fileURLToPath(new URL('dist/bundle/again.cjs', packageRoot)),
   ) as typeof import('./again.ts');
@@ -78,13 +78,13 @@ function startAgain({ sandbox, target }: Config): void {
 }
 
 async function serve(config: Config, supervisor: Supervisor): Promise<void> {
-  if (isBadGuess(config.sandbox.mountTree)) startAgain(config);
+  if (isBadGuess(config.process.sandbox.mountTree)) startAgain(config);
   const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
     import('../app/guest-process.ts'),
     import('../app/logger.ts'),
   ]);
-  const logger = new Logger(config.logLevel);
-  const { target } = config;
+  const logger = new Logger(config.process.logLevel);
+  const { target } = config.guest;
   if (target.kind === 'run') await serveRun(config, target, supervisor, logger);
   else await serveAttach(config, target, supervisor, logger);
 }
@@ -133,10 +133,8 @@ async function main(): Promise<void> {
   if (invocation !== undefined && 'config' in invocation && !invocation.printsConfig) {
     const { config } = invocation;
     // The command of `run` may have had an option like --help.
-    await serve(
-      config,
-      started ?? new Supervisor({ limits: processLimits, debug: false, broker: brokerEnd }),
-    );
+    const { limits } = config.process;
+    await serve(config, started ?? new Supervisor({ limits, debug: false, broker: brokerEnd }));
     return;
   }
   if (invocation !== undefined) {

@@ -14,12 +14,15 @@ import {
   defaultLimits,
   defaultNames,
   defaultSetup,
+  type GuestConfig,
   noFlowLog,
+  ONLY_GUEST,
+  processLimits,
 } from '../config.ts';
-import { parsePrefix } from '../firewall/prefix.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
 import { profiles } from '../profiles.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
+import { guestNetworks } from './guest-networks.ts';
 import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
 import { addressPlan, badValue, decimal, MTU_MIN_IPV6, STANDARD_OUTPUT, UsageError } from './values.ts';
 
@@ -109,7 +112,7 @@ function forwardRules(options: ServeOptions, addresses: AddressPlan): ForwardRul
   ];
 }
 
-function toInvocation(options: ServeOptions, target: Config['target']): Invocation {
+function toInvocation(options: ServeOptions, target: GuestConfig['target']): Invocation {
   refuseConflicts(options);
   const ipv6 = options.ipv6;
   const mtu = options.mtu ?? 0;
@@ -117,10 +120,31 @@ function toInvocation(options: ServeOptions, target: Config['target']): Invocati
     throw badValue('--mtu', String(mtu), 'is too small for IPv6', `at least ${MTU_MIN_IPV6}, or --no-ipv6`);
   }
   const addresses = addressPlan(options.cidr, options.cidr6, ipv6);
-  const networks = [`${addresses.guest4}/${addresses.prefix4}`];
-  if (ipv6) networks.push(`${addresses.guest6}/${addresses.prefix6}`);
   const config: Config = {
+    process: {
+      limits: processLimits,
+      readyFd: options.readyFd ?? -1,
+      exitFd: options.exitFd ?? -1,
+      exitOnData: true,
+      logLevel: options.quiet === true ? 'error' : options.logLevel,
+      api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
+      flowLog: options.flowLog ?? noFlowLog,
+      sandbox: {
+        mountTree: options.sandbox !== false,
+        minimal: false,
+        seccomp: options.sandbox !== false,
+        required: options.sandbox === true,
+      },
+    },
     guest: {
+      name: ONLY_GUEST,
+      target,
+      interface: {
+        name: options.interface,
+        mtu,
+        configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
+        setup: defaultSetup,
+      },
       limits: defaultLimits,
       addresses,
       policy: {
@@ -128,10 +152,7 @@ function toInvocation(options: ServeOptions, target: Config['target']): Invocati
         enableHost: options.enableHost === true,
         allow: [],
         deny: [],
-        guestNetworks: networks.map((text) => {
-          const { address, bits } = parsePrefix(text);
-          return { address: address.toString(), bits };
-        }),
+        guestNetworks: guestNetworks(addresses),
       },
       behavior:
         options.flowLog === undefined
@@ -142,31 +163,14 @@ function toInvocation(options: ServeOptions, target: Config['target']): Invocati
       source6: options.sourceIpv6 ?? '',
       outboundInterface: options.outboundInterface ?? '',
       dns: options.dns !== false,
+      dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
+      dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
       autoconfiguration: true,
       pcapPath: options.pcap ?? '',
       pcapFormat: 'pcap',
+      forwards: [],
+      targetNames: defaultNames,
     },
-    forwards: [],
-    names: defaultNames,
-    readyFd: options.readyFd ?? -1,
-    exitFd: options.exitFd ?? -1,
-    exitOnData: true,
-    logLevel: options.quiet === true ? 'error' : options.logLevel,
-    interfaceName: options.interface,
-    mtu,
-    configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
-    setup: defaultSetup,
-    api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
-    flowLog: options.flowLog ?? noFlowLog,
-    sandbox: {
-      mountTree: options.sandbox !== false,
-      minimal: false,
-      seccomp: options.sandbox !== false,
-      required: options.sandbox === true,
-    },
-    dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
-    dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
-    target,
   };
   return {
     config,

@@ -3,7 +3,7 @@
  * manual page and completions are all made from this table.
  */
 import { Command, Option, type OutputConfiguration } from 'commander';
-import type { Config, Congestion, FlowLogSpec } from '../config.ts';
+import type { Congestion, FlowLogSpec, ProcessConfig } from '../config.ts';
 import { type ParsedRule, RuleError } from '../firewall/rule.ts';
 import { parseRuleList } from './rule.ts';
 import {
@@ -59,7 +59,7 @@ export interface ServeOptions {
   flowLog?: FlowLogSpec;
   readyFd?: number;
   exitFd?: number;
-  logLevel: Config['logLevel'];
+  logLevel: ProcessConfig['logLevel'];
   quiet?: boolean;
   printConfig?: boolean;
 }

@@ -16,10 +16,10 @@ import { isIP } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import {
   type AddressPlan,
-  type Config,
   type Congestion,
   defaultAddresses,
   type FlowLogSpec,
+  type ProcessConfig,
 } from '../config.ts';
 import { isHostName } from '../control/names/host-name.ts';
 import { formatIpv4, parseIpAddress } from '../stack/wire/address.ts';
@@ -126,7 +126,7 @@ export function parseSourceAddress(option: string, text: string, family: 4 | 6):
   return text;
 }
 
-export const LOG_LEVELS: readonly Config['logLevel'][] = [
+export const LOG_LEVELS: readonly ProcessConfig['logLevel'][] = [
   'trace',
   'debug',
   'info',
@@ -136,7 +136,7 @@ export const LOG_LEVELS: readonly Config['logLevel'][] = [
   'silent',
 ];
 
-export function parseLogLevel(text: string): Config['logLevel'] {
+export function parseLogLevel(text: string): ProcessConfig['logLevel'] {
   const level = LOG_LEVELS.find((name) => name === text);
   if (level === undefined) throw badValue('--log-level', text, 'is not a log level', LOG_LEVELS.join(', '));
   return level;

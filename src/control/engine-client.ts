@@ -51,7 +51,7 @@ export class EngineClient {
   /** In order, as the answers come. */
   private readonly updating: Settle<void>[] = [];
   private readonly leaving: Settle<boolean>[] = [];
-  /** Of `closeFlow` and `isNear`. */
+  /** Of `closeFlow`. */
   private readonly asking = new Map<number, Settle<boolean>>();
   private readonly counting = new Map<number, Settle<Snapshot>>();
 
@@ -121,15 +121,6 @@ export class EngineClient {
     });
   }
 
-  /** Whether a client of a unix socket of ours is in our network namespace; for inode 0, whether that can be told. */
-  isNear(inode: number): Promise<boolean> {
-    const request = this.numbers.nextRequest();
-    return new Promise((resolve, reject) => {
-      this.asking.set(request, { resolve, reject });
-      this.send({ type: 'judgePeer', request, inode });
-    });
-  }
-
   snapshot(): Promise<Snapshot> {
     const request = this.numbers.nextRequest();
     return new Promise((resolve, reject) => {
@@ -176,9 +167,6 @@ export class EngineClient {
         return;
       case 'flowClosed':
         take(this.asking, event.request)?.resolve(event.existed);
-        return;
-      case 'peerJudged':
-        take(this.asking, event.request)?.resolve(event.near);
         return;
       case 'snapshot': {
         const { counters, gauges } = event;

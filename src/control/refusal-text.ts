@@ -1,7 +1,7 @@
 /** Why something was refused, and what would open it, in words. Pure text: who says it, and when, is decided elsewhere. */
 import { isIP } from 'node:net';
 import { getSystemErrorName } from 'node:util';
-import type { Config, Endpoint } from '../config.ts';
+import type { Endpoint, GuestConfig } from '../config.ts';
 import type { Refusal, RefusalReason } from '../engine/messages.ts';
 import { formatPrefix, type Prefix, parsePrefix } from '../firewall/prefix.ts';
 import { isWithin } from '../firewall/private.ts';
@@ -23,11 +23,11 @@ export interface Explanation {
 const protocols = { tcp: Protocol.Tcp, udp: Protocol.Udp, icmp: Protocol.Icmp } as const;
 
 export class RefusalText {
-  readonly #guest: Config['guest'];
+  readonly #guest: GuestConfig;
   readonly #deny: { rule: RuleSpec; address: IpAddress }[];
   readonly #ranges: { prefix: Prefix; text: string }[];
 
-  constructor(guest: Config['guest']) {
+  constructor(guest: GuestConfig) {
     this.#guest = guest;
     this.#deny = guest.policy.deny.map((rule) => ({ rule, address: parseIpAddress(rule.address) }));
     const { guestNetworks } = guest.policy;

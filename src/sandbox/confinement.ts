@@ -140,7 +140,7 @@ export class Confinement {
    * file.
    */
   async enter(resolvConf: ResolvConfFollower | undefined): Promise<void> {
-    const { sandbox } = this.config;
+    const { sandbox } = this.config.process;
     const hasRing = usesRing();
     if (sandbox.mountTree) await this.closeFileSystem(resolvConf);
     if (!sandbox.seccomp) return;
@@ -178,7 +178,8 @@ export class Confinement {
 
   /** A directory among them would be a way back to all files. */
   private closeInherited(): void {
-    const { readyFd, exitFd, flowLog, target } = this.config;
+    const { readyFd, exitFd, flowLog } = this.config.process;
+    const { target } = this.config.guest;
     const named = [readyFd, exitFd, flowLog.fd, target.kind === 'descriptor' ? target.fd : -1];
     for (const fd of this.inherited) {
       try {
@@ -190,7 +191,7 @@ export class Confinement {
   }
 
   private order(): Order {
-    const { sandbox, forwards } = this.config;
+    const { forwards } = this.config.guest;
     const order = new Order();
     order.lines.push(`process ${process.pid}`);
     if (forwards.some((forward) => forward.direction === 'remote' && forward.target.kind === 'name'))
@@ -205,20 +206,21 @@ export class Confinement {
     const modules = library.slice(0, library.indexOf('/node_modules/') + '/node_modules'.length);
     order.add('modules', modules);
     this.log.moveLibraries(modules, MODULES);
-    if (sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
+    if (this.config.process.sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
     return order;
   }
 
   /** Unix sockets that forwards lead to. */
   private socketTargets(): string[] {
-    return this.config.forwards.flatMap((forward) =>
+    return this.config.guest.forwards.flatMap((forward) =>
       forward.direction === 'remote' && forward.target.kind === 'unix' ? [forward.target.path] : [],
     );
   }
 
   /** Files of sockets that we listen on. */
   private socketFiles(): string[] {
-    const { api, forwards } = this.config;
+    const { api } = this.config.process;
+    const { forwards } = this.config.guest;
     const paths = api.path === '' ? [] : [api.path];
     for (const forward of forwards) {
       if (forward.direction === 'local' && forward.listen.kind === 'unix') paths.push(forward.listen.path);
@@ -229,7 +231,7 @@ export class Confinement {
   }
 
   private missing(what: string, why: string): void {
-    if (this.config.sandbox.required) throw new Error(`${what}: ${why}`);
+    if (this.config.process.sandbox.required) throw new Error(`${what}: ${why}`);
     this.log.log('debug', what, { reason: why });
   }
 }

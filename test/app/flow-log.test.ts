@@ -4,11 +4,11 @@ import { describe, test } from 'node:test';
 import { FlowLog, refusalOf } from '../../src/app/flow-log.ts';
 import { RefusalLog } from '../../src/app/refusal-log.ts';
 import { parseRuleList } from '../../src/cli/rule.ts';
-import { defaultAddresses, defaultLimits, type Endpoint } from '../../src/config.ts';
+import type { Endpoint } from '../../src/config.ts';
 import { RefusalText } from '../../src/control/refusal-text.ts';
 import type { FlowEvent, Refusal, RefusalReason } from '../../src/engine/messages.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
-import { profiles } from '../../src/profiles.ts';
+import { plainGuest } from '../support/plain-guest.ts';
 
 const ECONNREFUSED = 111;
 const ETIMEDOUT = 110;
@@ -16,8 +16,7 @@ const ENETUNREACH = 101;
 
 function text(deny = ''): RefusalText {
   return new RefusalText({
-    limits: defaultLimits,
-    addresses: defaultAddresses,
+    ...plainGuest,
     policy: {
       enableRouting: false,
       enableHost: false,
@@ -28,15 +27,6 @@ function text(deny = ''): RefusalText {
         { address: 'fd00::', bits: 64 },
       ],
     },
-    behavior: profiles.tslirp,
-    congestion: 'auto',
-    source4: '',
-    source6: '',
-    outboundInterface: '',
-    dns: true,
-    autoconfiguration: true,
-    pcapPath: '',
-    pcapFormat: 'pcap',
   });
 }
 
@@ -96,7 +86,7 @@ class Lines {
 describe('review ON-3: the flow log', () => {
   test('has the ends of a flow when it opens, and what went each way when it closes', () => {
     const lines = new Lines();
-    const log = new FlowLog(lines, text());
+    const log = new FlowLog(lines, text(), 'g0');
     const ends = {
       ...{ 'flow.id': 7, 'network.transport': 'tcp', 'network.direction': 'outbound' },
       ...{
@@ -118,7 +108,7 @@ describe('review ON-3: the flow log', () => {
 
   test('counts the bytes of a local forward from its client’s side, and names unix sockets', () => {
     const lines = new Lines();
-    const log = new FlowLog(lines, text());
+    const log = new FlowLog(lines, text(), 'g0');
     const status = { leftRead: 104, leftWrite: 0, rightRead: 0, rightWrite: 0, first: 0 };
     const ends = {
       left: at('@', 0),
@@ -143,7 +133,7 @@ describe('review ON-3: the flow log', () => {
 
   test('says why a flow failed', () => {
     const lines = new Lines();
-    const log = new FlowLog(lines, text());
+    const log = new FlowLog(lines, text(), 'g0');
     const status = { leftRead: 0, leftWrite: 0, rightRead: ECONNREFUSED, rightWrite: 0, first: 2 };
     log.flow(flow({ event: 'error', failure: 'connect', status }));
     const line = lines.last();
@@ -161,7 +151,7 @@ describe('review ON-3: the flow log', () => {
 
   test('says why something was refused and what would open it', () => {
     const lines = new Lines();
-    const log = new FlowLog(lines, text('192.0.2.0/24:80'));
+    const log = new FlowLog(lines, text('192.0.2.0/24:80'), 'g0');
     log.refusal(refusal('default', at('192.0.2.1', 443)));
     assert.deepEqual(lines.last(), {
       ...{ 'event.action': 'flow.denied', 'network.transport': 'tcp' },
@@ -184,7 +174,7 @@ describe('review ON-3: the flow log', () => {
 
   test('tells a slow reader how many lines it lost, and numbers those that were written', () => {
     const lines = new Lines();
-    const log = new FlowLog(lines, text());
+    const log = new FlowLog(lines, text(), 'g0');
     log.flow(flow());
     lines.full = true;
     for (let i = 0; i < 5; i++) log.flow(flow());

@@ -31,8 +31,16 @@ function lines(forwards: ForwardSpec[]): unknown[] {
 describe('forwardLog', () => {
   test('says what is listened on, and where it leads', () => {
     assert.deepEqual(lines([remote, local]), [
-      ['info', 'remote forward open', { protocol: 'tcp', guest: '[fd00::2]:80', host: 'www.example:81' }],
-      ['info', 'local forward open', { protocol: 'udp', listen: '127.0.0.1:4242', guest: '10.0.2.100:53' }],
+      [
+        'info',
+        'remote forward open',
+        { protocol: 'tcp', guestEnd: '[fd00::2]:80', hostEnd: 'www.example:81' },
+      ],
+      [
+        'info',
+        'local forward open',
+        { protocol: 'udp', listen: '127.0.0.1:4242', guestEnd: '10.0.2.100:53' },
+      ],
     ]);
   });
 

@@ -13,21 +13,27 @@ describe('parseArguments', () => {
   test('run is locked, with both families, unless told otherwise', () => {
     const { config, allow, deny } = parse('run', '--', 'true');
     assert.deepEqual([allow, deny], [[], []]);
-    assert.deepEqual(config.target, { kind: 'run', command: ['true'], mapAuto: false });
+    assert.deepEqual(config.guest.target, { kind: 'run', command: ['true'], mapAuto: false });
     assert.deepEqual([config.guest.policy.enableRouting, config.guest.policy.enableHost], [false, false]);
     assert.deepEqual(config.guest.policy.guestNetworks, [
       { address: '10.0.2.0', bits: 120 },
       { address: 'fd00::', bits: 64 },
     ]);
-    assert.deepEqual([config.guest.addresses.ipv6, config.guest.dns, config.mtu], [true, true, 0]);
-    assert.deepEqual([config.configure, config.interfaceName, config.logLevel], ['auto', 'tap0', 'info']);
-    assert.deepEqual([config.readyFd, config.exitFd], [-1, -1]);
+    assert.deepEqual(
+      [config.guest.addresses.ipv6, config.guest.dns, config.guest.interface.mtu],
+      [true, true, 0],
+    );
+    assert.deepEqual(
+      [config.guest.interface.configure, config.guest.interface.name, config.process.logLevel],
+      ['auto', 'tap0', 'info'],
+    );
+    assert.deepEqual([config.process.readyFd, config.process.exitFd], [-1, -1]);
   });
 
   test("the command's own options are the command's, with and without --", () => {
     for (const separator of [[], ['--']]) {
       const { config } = parse('run', '--mtu', '1500', ...separator, 'curl', '--mtu', 'x', '-s', '--', 'y');
-      assert.deepEqual(config.target, {
+      assert.deepEqual(config.guest.target, {
         kind: 'run',
         command: ['curl', '--mtu', 'x', '-s', '--', 'y'],
         mapAuto: false,
@@ -37,7 +43,7 @@ describe('parseArguments', () => {
 
   test('the sandbox is on where it can be had; --sandbox insists, --no-sandbox turns it off', () => {
     const spec = (...args: string[]): unknown => {
-      const { seccomp, required } = parse('run', ...args, 'true').config.sandbox;
+      const { seccomp, required } = parse('run', ...args, 'true').config.process.sandbox;
       return [seccomp, required];
     };
     assert.deepEqual(spec(), [true, false]);
@@ -65,7 +71,7 @@ describe('parseArguments', () => {
 
   test('--dns adds up, --no-dns turns the service off', () => {
     const { config } = parse('run', '--dns', '192.0.2.1', '--dns', '2001:db8::1', 'true');
-    assert.deepEqual([config.dnsServers, config.guest.dns], [['192.0.2.1', '2001:db8::1'], true]);
+    assert.deepEqual([config.guest.dnsServers, config.guest.dns], [['192.0.2.1', '2001:db8::1'], true]);
     assert.equal(parse('run', '--no-dns', 'true').config.guest.dns, false);
   });
 
@@ -101,21 +107,25 @@ describe('parseArguments', () => {
         process.env['SHELL'] = value;
         for (const args of [['run'], ['run', '--mtu', '1500', '--']])
           assert.deepEqual(
-            parse(...args).config.target,
+            parse(...args).config.guest.target,
             { kind: 'run', command: [shell], mapAuto: false },
             value,
           );
       }
       delete process.env['SHELL'];
-      assert.deepEqual(parse('run').config.target, { kind: 'run', command: ['/bin/sh'], mapAuto: false });
+      assert.deepEqual(parse('run').config.guest.target, {
+        kind: 'run',
+        command: ['/bin/sh'],
+        mapAuto: false,
+      });
     } finally {
       if (SHELL !== undefined) process.env['SHELL'] = SHELL;
     }
   });
 
   test('-q is the log level error', () => {
-    assert.equal(parse('run', '-q', 'true').config.logLevel, 'error');
-    assert.equal(parse('run', '--quiet', 'true').config.logLevel, 'error');
+    assert.equal(parse('run', '-q', 'true').config.process.logLevel, 'error');
+    assert.equal(parse('run', '--quiet', 'true').config.process.logLevel, 'error');
   });
 
   test('review ON-8: a capture may go to what is there, whoever has the directory, and - is standard output', () => {
@@ -123,19 +133,19 @@ describe('parseArguments', () => {
     assert.equal(path('/dev/null'), '/dev/null');
     assert.equal(path('/dev/stdout'), '/dev/stdout');
     assert.equal(path('-'), '/dev/stdout');
-    const flows = parse('run', '--flow-log', '-', 'true').config.flowLog;
+    const flows = parse('run', '--flow-log', '-', 'true').config.process.flowLog;
     assert.deepEqual(flows, { path: '', fd: 1 });
   });
 
   test('attach takes a process number or a file, and says whether to configure', () => {
     const byPid = parse('attach', '--configure', '42').config;
-    assert.deepEqual(byPid.target, {
+    assert.deepEqual(byPid.guest.target, {
       kind: 'attach',
       pid: 42,
       netnsPath: '',
       usernsPath: '',
     });
-    assert.equal(byPid.configure, 'yes');
+    assert.equal(byPid.guest.interface.configure, 'yes');
     const byPath = parse(
       'attach',
       '--no-configure',
@@ -143,13 +153,13 @@ describe('parseArguments', () => {
       '/proc/self/ns/user',
       '/proc/self/ns/net',
     ).config;
-    assert.deepEqual(byPath.target, {
+    assert.deepEqual(byPath.guest.target, {
       kind: 'attach',
       pid: 0,
       netnsPath: '/proc/self/ns/net',
       usernsPath: '/proc/self/ns/user',
     });
-    assert.equal(byPath.configure, 'no');
+    assert.equal(byPath.guest.interface.configure, 'no');
   });
 
   test('forwards come in order, local ones first; sources are literals', () => {

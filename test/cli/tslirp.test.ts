@@ -294,10 +294,10 @@ describe('information', () => {
     const { status, stdout, stderr } = tslirp('run', ...options, '--print-config', '--', '/nonexistent');
     assert.deepEqual([status, stderr], [0, '']);
     const config = JSON.parse(stdout) as Config;
-    assert.deepEqual(config.target, { kind: 'run', command: ['/nonexistent'], mapAuto: false });
-    assert.equal(config.logLevel, 'debug');
+    assert.deepEqual(config.guest.target, { kind: 'run', command: ['/nonexistent'], mapAuto: false });
+    assert.equal(config.process.logLevel, 'debug');
     assert.equal(config.guest.policy.allow.length, 1);
-    const [forward] = config.forwards;
+    const [forward] = config.guest.forwards;
     assert.deepEqual(forward?.direction === 'local' && [forward.listen, forward.target], [
       { kind: 'ip', address: '127.0.0.1', port: 8080 },
       { address: '10.0.2.100', port: 80 },
@@ -315,7 +315,8 @@ describe('information', () => {
         encoding: 'utf8',
       });
       assert.equal(stderr, '');
-      return (JSON.parse(stdout) as { target: { netnsPath: string } }).target.netnsPath;
+      const { guest } = JSON.parse(stdout) as Config;
+      return guest.target.kind === 'attach' && guest.target.netnsPath;
     };
     assert.equal(target('blue'), '/run/netns/blue');
     assert.equal(target('./blue'), './blue');

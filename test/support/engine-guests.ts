@@ -3,14 +3,17 @@
  * test's. Their gateway is the machine's loopback.
  */
 import { closeSync, readSync, writeSync } from 'node:fs';
-import { defaultAddresses, type GuestSpec, processLimits, sharedLimits } from '../../src/config.ts';
-import { EngineClient, type Snapshot } from '../../src/control/engine-client.ts';
+import { type GuestConfig, type ProcessLimits, processLimits } from '../../src/config.ts';
+import type { EngineClient, Snapshot } from '../../src/control/engine-client.ts';
+import type { LogFields, LogLevel } from '../../src/control/log.ts';
+import { Server } from '../../src/control/server.ts';
+import type { Session } from '../../src/control/session.ts';
 import { Supervisor } from '../../src/control/supervisor.ts';
-import type { Event } from '../../src/engine/messages.ts';
-import { profiles } from '../../src/profiles.ts';
+import type { FlowReport } from '../../src/engine/messages.ts';
 import { Memory } from '../../src/sys/memory.ts';
 import { AF_UNIX, SOCK_DGRAM, socketpair } from '../../src/sys/socket.ts';
 import { type Decoded, decode, frame } from './lab/packets.ts';
+import { plainGuest } from './plain-guest.ts';
 import { until } from './wait.ts';
 
 const memory = new Memory(new ArrayBuffer(64));
@@ -25,38 +28,27 @@ function pair(): [number, number] {
   return [memory.view.getInt32(0, true), memory.view.getInt32(4, true)];
 }
 
-export const plainSpec: Omit<GuestSpec, 'device'> = {
-  limits: sharedLimits,
-  addresses: defaultAddresses,
-  policy: {
-    enableRouting: true,
-    enableHost: true,
-    allow: [],
-    deny: [],
-    guestNetworks: [{ address: '10.0.2.0', bits: 120 }],
-  },
-  behavior: { ...profiles.tslirp, gatewayIsLoopback: true },
-  congestion: 'none',
-  source4: '',
-  source6: '',
-  outboundInterface: '',
-  dns: true,
-  autoconfiguration: true,
-  pcapPath: '',
-  pcapFormat: 'pcap',
-};
-
 export class EngineGuest {
-  readonly client: EngineClient;
-  /** Events about this guest. */
-  readonly events: Event[] = [];
+  readonly session: Session;
+  /** Why its link is gone. */
+  gone = '';
+  readonly reports: FlowReport[] = [];
   readonly #fd: number;
   /** What came and nobody has taken yet. */
   readonly #received: Decoded[] = [];
 
-  constructor(client: EngineClient, fd: number) {
-    this.client = client;
+  constructor(server: Server, config: GuestConfig, fd: number) {
+    this.session = server.add(config, {
+      linkGone: (reason) => {
+        this.gone = reason;
+      },
+      flows: (report) => this.reports.push(report),
+    });
     this.#fd = fd;
+  }
+
+  get client(): EngineClient {
+    return this.session.client;
   }
 
   send(packet: Buffer): void {
@@ -102,45 +94,45 @@ export class EngineGuest {
 
 export class GuestEngine {
   readonly supervisor: Supervisor;
-  readonly guests: Map<number, EngineGuest> = new Map();
-  /** Events about no guest. */
-  readonly events: Event[] = [];
+  readonly server: Server;
+  readonly guests: Set<EngineGuest> = new Set();
+  /** Lines of the log. */
+  readonly lines: [message: string, fields: LogFields | undefined][] = [];
+  #made = 0;
 
-  constructor() {
-    this.supervisor = new Supervisor({ limits: processLimits, debug: false, broker: null });
-    this.supervisor.listen({
-      event: (event) => {
-        const guest = 'guest' in event ? this.guests.get(event.guest) : undefined;
-        (guest ?? this).events.push(event);
-        guest?.client.receive(event);
-      },
-      ended: () => undefined,
+  constructor(limits: ProcessLimits = processLimits) {
+    this.supervisor = new Supervisor({ limits, debug: false, broker: null });
+    const log = {
+      enabled: () => true,
+      log: (_level: LogLevel, message: string, fields?: LogFields) => this.lines.push([message, fields]),
+    };
+    this.server = new Server(this.supervisor, log, {
+      fdEvent: () => undefined,
+      broker: () => undefined,
+      confined: () => undefined,
+      failed: () => undefined,
     });
   }
 
   /** A guest, as soon as its packets flow. */
-  async add(spec: Partial<GuestSpec> = {}): Promise<EngineGuest> {
+  async add(config: Partial<GuestConfig> = {}): Promise<EngineGuest> {
     const [theirs, ours] = pair();
-    const client = new EngineClient((command) => this.supervisor.send(command), this.supervisor.numbers);
-    const guest = new EngineGuest(client, ours);
-    this.guests.set(client.guest, guest);
-    const device = { kind: 'descriptor' as const, fd: theirs, mtu: 1500 };
-    this.supervisor.send({ type: 'addGuest', guest: client.guest, spec: { ...plainSpec, device, ...spec } });
-    await until(
-      () => {
-        const failed = guest.events.find((event) => event.type === 'guestFailed');
-        if (failed?.type === 'guestFailed') throw new Error(failed.message);
-        return guest.events.some((event) => event.type === 'guestReady');
-      },
-      'a guest',
-      PATIENCE_MS,
-    );
+    const name = `g${this.#made++}`;
+    const guest = new EngineGuest(this.server, { ...plainGuest, name, ...config }, ours);
+    this.guests.add(guest);
+    await guest.session.attach({ kind: 'descriptor', fd: theirs, mtu: 1500 });
     return guest;
+  }
+
+  /** End it. */
+  async remove(guest: EngineGuest): Promise<void> {
+    await this.server.remove(guest.session);
+    this.guests.delete(guest);
   }
 
   /** What all guests have in common. */
   async gauges(): Promise<Snapshot['gauges']> {
-    const [guest] = this.guests.values();
+    const [guest] = this.guests;
     const { gauges } = await (guest as EngineGuest).client.snapshot();
     return gauges;
   }

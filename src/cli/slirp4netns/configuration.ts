@@ -14,11 +14,14 @@ import {
   defaultLimits,
   defaultNames,
   defaultSetup,
+  type GuestConfig,
   noFlowLog,
+  ONLY_GUEST,
+  processLimits,
 } from '../../config.ts';
-import { parsePrefix } from '../../firewall/prefix.ts';
 import { type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
 import { profiles } from '../../profiles.ts';
+import { guestNetworks } from '../guest-networks.ts';
 import { parseRuleList } from '../rule.ts';
 import type { Options } from './options.ts';
 import { macAddress, networkPlan, outboundAddress } from './values.ts';
@@ -54,13 +57,34 @@ export function configuration(options: Options): Config {
   const source6 = options.outbound6 === '' ? '' : outboundAddress(options.outbound6, 6);
   const mac = options.mac === '' ? '' : macAddress(options.mac);
 
-  const networks = [`${addresses.guest4}/${addresses.prefix4}`];
-  if (addresses.ipv6) networks.push(`${addresses.guest6}/${addresses.prefix6}`);
   const open = [...OPEN];
   if (options.disableDns) open.push(addresses.dns4, ...(addresses.ipv6 ? [`[${addresses.dns6}]`] : []));
 
   return {
+    process: {
+      limits: processLimits,
+      readyFd: options.readyFd,
+      exitFd: options.exitFd,
+      exitOnData: false,
+      logLevel: 'warn',
+      api: { path: options.apiSocket, requestMax: API_REQUEST_MAX, echo: true },
+      flowLog: noFlowLog,
+      sandbox: {
+        mountTree: options.sandbox,
+        minimal: true,
+        seccomp: options.seccomp,
+        required: options.sandbox || options.seccomp,
+      },
+    },
     guest: {
+      name: ONLY_GUEST,
+      target: target(options),
+      interface: {
+        name: options.tapName,
+        mtu: options.mtu,
+        configure: options.configure ? 'yes' : 'no',
+        setup: { ...defaultSetup, mac, ipv6ByAdvertisement: true, multicast: false, keepMtu: true },
+      },
       limits: defaultLimits,
       addresses,
       policy: {
@@ -69,10 +93,7 @@ export function configuration(options: Options): Config {
         defaultAllow: true,
         allow: openRules(open),
         deny: [],
-        guestNetworks: networks.map((text) => {
-          const { address, bits } = parsePrefix(text);
-          return { address: address.toString(), bits };
-        }),
+        guestNetworks: guestNetworks(addresses),
       },
       behavior: {
         ...profiles.slirp4netns,
@@ -83,35 +104,18 @@ export function configuration(options: Options): Config {
       source6,
       outboundInterface: '',
       dns: !options.disableDns,
+      dnsServers: [],
+      dnsSearch: [],
       autoconfiguration: true,
       pcapPath: '',
       pcapFormat: 'pcap',
+      forwards: [],
+      targetNames: defaultNames,
     },
-    forwards: [],
-    names: defaultNames,
-    readyFd: options.readyFd,
-    exitFd: options.exitFd,
-    exitOnData: false,
-    logLevel: 'warn',
-    interfaceName: options.tapName,
-    mtu: options.mtu,
-    configure: options.configure ? 'yes' : 'no',
-    setup: { ...defaultSetup, mac, ipv6ByAdvertisement: true, multicast: false, keepMtu: true },
-    api: { path: options.apiSocket, requestMax: API_REQUEST_MAX, echo: true },
-    flowLog: noFlowLog,
-    sandbox: {
-      mountTree: options.sandbox,
-      minimal: true,
-      seccomp: options.seccomp,
-      required: options.sandbox || options.seccomp,
-    },
-    dnsServers: [],
-    dnsSearch: [],
-    target: target(options),
   };
 }
 
-function target({ target: given, usernsPath }: Options): Config['target'] {
+function target({ target: given, usernsPath }: Options): GuestConfig['target'] {
   switch (given.kind) {
     case 'pid':
       return { kind: 'attach', pid: given.pid, netnsPath: '', usernsPath };

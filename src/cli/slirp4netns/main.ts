@@ -9,7 +9,7 @@ import type { Voice } from '../../app/guest-process.ts';
 import { isInherited } from '../../app/inherited.ts';
 import { ownProcess } from '../../app/own-process.ts';
 import { sayError, sayOut } from '../../app/say.ts';
-import { type Config, processLimits } from '../../config.ts';
+import type { Config, GuestConfig } from '../../config.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
@@ -27,7 +27,7 @@ function refuse(stderr: string): void {
 }
 
 /** Opening the namespace is what the original's child begins with. Returns what it says when it fails. */
-function namespaceFault(target: Config['target']): string {
+function namespaceFault(target: GuestConfig['target']): string {
   if (target.kind !== 'attach') return '';
   const path = target.pid === 0 ? target.netnsPath : `/proc/${target.pid}/ns/net`;
   try {
@@ -74,15 +74,16 @@ async function main(): Promise<void> {
     sayOut(`${JSON.stringify(config, null, 2)}\n`);
     return;
   }
-  const fault = namespaceFault(config.target);
+  const fault = namespaceFault(config.guest.target);
   if (fault !== '') {
     refuse(fault);
     return;
   }
   // Nobody waits behind a number that is not open; an exit descriptor like that counts as one that has closed.
-  const exitAtOnce = config.exitFd >= 0 && !isInherited(config.exitFd);
-  if (exitAtOnce) config.exitFd = -1;
-  if (config.readyFd >= 0 && !isInherited(config.readyFd)) config.readyFd = -1;
+  const own = config.process;
+  const exitAtOnce = own.exitFd >= 0 && !isInherited(own.exitFd);
+  if (exitAtOnce) own.exitFd = -1;
+  if (own.readyFd >= 0 && !isInherited(own.readyFd)) own.readyFd = -1;
 
   const voice: Voice = {
     waiting: (path) => sayError(`Waiting for connection to ${path}\n`),
@@ -93,14 +94,13 @@ async function main(): Promise<void> {
     exitRequested: () => sayError('exitfd event\ndo_slirp is exiting\n'),
     failed: (error) => sayError(failure(error)),
   };
-  const supervisor = new Supervisor({ limits: processLimits, debug: false, broker: brokerEnd });
+  const supervisor = new Supervisor({ limits: own.limits, debug: false, broker: brokerEnd });
   const [{ serveAttach }, { Logger }] = await Promise.all([
     import('../../app/guest-process.ts'),
     import('../../app/logger.ts'),
   ]);
-  const { target } = config;
-  if (target.kind !== 'run')
-    await serveAttach(config, target, supervisor, new Logger(config.logLevel), voice);
+  const { target } = config.guest;
+  if (target.kind !== 'run') await serveAttach(config, target, supervisor, new Logger(own.logLevel), voice);
 }
 
 ownProcess();

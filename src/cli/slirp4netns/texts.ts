@@ -86,11 +86,12 @@ function numeric(address: string): number {
 }
 
 /** The summary of what the guest gets. */
-export function summary(config: Config): string {
-  const { addresses, behavior, source4, source6 } = config.guest;
+export function summary({ guest, process: { api } }: Config): string {
+  const { addresses, behavior, source4, source6 } = guest;
+  const { mtu, setup } = guest.interface;
   const mask = -1 << (32 - addresses.prefix4);
   const lines: [string, string][] = [
-    ['MTU', String(config.mtu)],
+    ['MTU', String(mtu)],
     ['Network', formatIpv4(numeric(addresses.guest4) & mask)],
     ['Netmask', formatIpv4(mask)],
     ['Gateway', addresses.gateway4],
@@ -99,11 +100,11 @@ export function summary(config: Config): string {
     ['DHCP end', formatIpv4(numeric(addresses.lease4) + 15)],
     ['Recommended IP', addresses.guest4],
   ];
-  if (config.api.path !== '') lines.push(['API Socket', config.api.path]);
+  if (api.path !== '') lines.push(['API Socket', api.path]);
   // One column further to the right in the original too.
   if (source4 !== '') lines.push(['Outbound IPv4', ` ${source4}`]);
   if (source6 !== '') lines.push(['Outbound IPv6', ` ${source6}`]);
-  if (config.setup.mac !== '') lines.push(['MAC address', config.setup.mac]);
+  if (setup.mac !== '') lines.push(['MAC address', setup.mac]);
   const text = lines.map(([name, value]) => `* ${`${name}:`.padEnd(16)} ${value}\n`).join('');
   const open = behavior.gatewayIsLoopback
     ? `WARNING: 127.0.0.1:* on the host is accessible as ${addresses.gateway4} (set --disable-host-loopback to prohibit connecting to 127.0.0.1:*)\n`

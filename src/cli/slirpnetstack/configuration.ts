@@ -5,18 +5,43 @@
  * One difference is on purpose: an -allow entry opens a reserved range only when it lies inside that range (see
  * firewall/verdict). There, `-allow=0.0.0.0/0` would open the host's loopback.
  */
-import { type Config, defaultAddresses, defaultLimits, defaultSetup, noFlowLog } from '../../config.ts';
-import { parsePrefix } from '../../firewall/prefix.ts';
+import {
+  type Config,
+  defaultAddresses,
+  defaultLimits,
+  defaultSetup,
+  noFlowLog,
+  ONLY_GUEST,
+  processLimits,
+} from '../../config.ts';
 import { profiles } from '../../profiles.ts';
+import { guestNetworks } from '../guest-networks.ts';
 import type { Options } from './options.ts';
 
 /** Without forwards: their names are resolved and they are opened one after the other. */
 export function configuration(options: Options): Config {
   const addresses = defaultAddresses;
-  const networks = [`${addresses.guest4}/${addresses.prefix4}`, `${addresses.guest6}/${addresses.prefix6}`];
   const namedTarget = options.remote.some(({ host }) => host.kind === 'name');
   return {
+    process: {
+      limits: processLimits,
+      readyFd: -1,
+      exitFd: -1,
+      exitOnData: true,
+      logLevel: 'error',
+      api: { path: '', requestMax: 0, echo: false },
+      flowLog: noFlowLog,
+      sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
+    },
     guest: {
+      name: ONLY_GUEST,
+      target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '' },
+      interface: {
+        name: options.interface,
+        mtu: options.fd >= 0 ? options.mtu : 0,
+        configure: 'no',
+        setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
+      },
       limits: defaultLimits,
       addresses,
       policy: {
@@ -24,10 +49,7 @@ export function configuration(options: Options): Config {
         enableHost: options.enableHost,
         allow: options.allow,
         deny: options.deny,
-        guestNetworks: networks.map((text) => {
-          const { address, bits } = parsePrefix(text);
-          return { address: address.toString(), bits };
-        }),
+        guestNetworks: guestNetworks(addresses),
         // The original's list has the NAT64 prefix.
         closed: [{ address: '64:ff9b::', bits: 96 }],
       },
@@ -41,25 +63,13 @@ export function configuration(options: Options): Config {
       source6: options.source6,
       outboundInterface: '',
       dns: false,
+      dnsServers: [],
+      dnsSearch: [],
       autoconfiguration: false,
       pcapPath: options.pcap,
       pcapFormat: 'slirpnetstack',
+      forwards: [],
+      targetNames: { ttlMs: options.dnsTtlMs, allowReserved: true },
     },
-    forwards: [],
-    names: { ttlMs: options.dnsTtlMs, allowReserved: true },
-    readyFd: -1,
-    exitFd: -1,
-    exitOnData: true,
-    logLevel: 'error',
-    interfaceName: options.interface,
-    mtu: options.fd >= 0 ? options.mtu : 0,
-    configure: 'no',
-    setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
-    api: { path: '', requestMax: 0, echo: false },
-    flowLog: noFlowLog,
-    sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
-    dnsServers: [],
-    dnsSearch: [],
-    target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '' },
   };
 }

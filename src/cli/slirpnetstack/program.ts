@@ -8,9 +8,9 @@ import { isInherited } from '../../app/inherited.ts';
 import { Ending } from '../../app/lifecycle.ts';
 import { LineOutput } from '../../app/line-output.ts';
 import { Logger } from '../../app/logger.ts';
+import { OneGuest } from '../../app/one-guest.ts';
 import { sayError, sayOut } from '../../app/say.ts';
-import { Session } from '../../app/session.ts';
-import { type ForwardSpec, processLimits } from '../../config.ts';
+import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
 import { Resolver } from '../../control/names/resolver.ts';
 import { Supervisor } from '../../control/supervisor.ts';
@@ -61,7 +61,8 @@ async function printConfig(options: Options): Promise<void> {
   const rules = [...options.local, ...options.remote];
   try {
     const forwards = await Promise.all(rules.map((rule) => resolveForward(rule, resolver)));
-    sayOut(`${JSON.stringify({ ...configuration(options), forwards }, null, 2)}\n`);
+    const { guest, ...rest } = configuration(options);
+    sayOut(`${JSON.stringify({ ...rest, guest: { ...guest, forwards } }, null, 2)}\n`);
   } catch (error) {
     if (!(error instanceof StartError)) throw error;
     for (const line of error.lines) say(line);
@@ -75,7 +76,7 @@ class Program {
   readonly #output = new LineOutput();
   readonly #supervisor: Supervisor;
   readonly #ending: Ending;
-  readonly #session: Session;
+  readonly #guest: OneGuest;
   readonly #forwards = new Map<number, ForwardSpec>();
   /** Asked before anything of ours opens descriptors. */
   readonly #fdIsOpen: boolean;
@@ -85,9 +86,10 @@ class Program {
     this.#options = options;
     this.#fdIsOpen = options.fd < 0 || isInherited(options.fd);
     const config = configuration(options);
-    this.#supervisor = new Supervisor({ limits: processLimits, debug: false, broker: brokerEnd });
+    const { limits, logLevel } = config.process;
+    this.#supervisor = new Supervisor({ limits, debug: false, broker: brokerEnd });
     this.#ending = new Ending(this.#supervisor);
-    this.#session = new Session(config, this.#supervisor, new Logger(config.logLevel), {
+    this.#guest = new OneGuest(config, this.#supervisor, new Logger(logLevel), {
       exitRequested: () => undefined,
       linkGone: () => this.#close(),
       failed: (message) => {
@@ -127,7 +129,7 @@ class Program {
     await this.#attach();
     // It may have ended before the kernel knew that we want to hear of it.
     if (exitWithParent && process.ppid !== this.#parent) process.kill(process.pid, 'SIGTERM');
-    const opener = new ForwardOpener(this.#session.client);
+    const opener = new ForwardOpener(this.#guest.client);
     for (const rule of [...local, ...remote]) this.#announce(await opener.open(rule));
   }
 
@@ -140,7 +142,7 @@ class Program {
       import('../../api/metrics-server.ts'),
       import('../../api/metrics-page.ts'),
     ]);
-    const server = new MetricsServer(async () => metricsPage(await this.#session.client.snapshot()));
+    const server = new MetricsServer(async () => metricsPage(await this.#guest.client.snapshot()));
     try {
       const bound = await server.listen(at);
       this.#metrics = server;
@@ -156,7 +158,7 @@ class Program {
       checkMtu(mtu);
       try {
         if (!this.#fdIsOpen) throw new DeviceError('link', EBADF, 'not an inherited descriptor');
-        await this.#session.attach({ kind: 'descriptor', fd });
+        await this.#guest.attach({ kind: 'descriptor', fd });
       } catch (error) {
         throw linkError(error, this.#options);
       }
@@ -175,7 +177,7 @@ class Program {
     }
     const opening = (): void => say(`[.] Opening tun interface ${name}`);
     try {
-      await this.#session.attach(namespace);
+      await this.#guest.attach(namespace);
       opening();
     } catch (error) {
       const failure = linkError(error, this.#options);

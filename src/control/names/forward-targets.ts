@@ -7,7 +7,7 @@
  *
  * As many entries as there are labels in the configuration.
  */
-import type { Config, Endpoint } from '../../config.ts';
+import type { Endpoint, GuestConfig } from '../../config.ts';
 import { Resolver } from './resolver.ts';
 import { reservedFloor } from './rule-names.ts';
 
@@ -62,8 +62,8 @@ export class ForwardTargets {
 }
 
 /** Targets as the configuration wants them found. */
-export function forwardTargets({ names, guest }: Config): ForwardTargets {
-  const floor = names.allowReserved ? undefined : reservedFloor(guest.policy.guestNetworks);
+export function forwardTargets({ targetNames, policy }: GuestConfig): ForwardTargets {
+  const floor = targetNames.allowReserved ? undefined : reservedFloor(policy.guestNetworks);
   const resolver = new Resolver(floor === undefined ? {} : { floor });
-  return new ForwardTargets((label, port) => resolver.resolve(label, port), names.ttlMs);
+  return new ForwardTargets((label, port) => resolver.resolve(label, port), targetNames.ttlMs);
 }

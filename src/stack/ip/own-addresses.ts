@@ -10,10 +10,11 @@ const ROUTER_LINK_LOCAL = 'fe80::2';
 /** Locally administered, unicast; the IPv4 gateway follows as the lower 32 bits, as libslirp does it. */
 const MAC_HI = 0x5255;
 
-/** The plan as text: addresses, and prefix lengths in bits of their own family. */
-export interface AddressPlanText {
+/** Who is who on the guest's link. Addresses as text, prefixes in bits of their own family. */
+export interface AddressPlan {
   guest4: string;
   prefix4: number;
+  /** First of the addresses that DHCP gives out. */
   lease4: string;
   gateway4: string;
   dns4: string;
@@ -59,10 +60,7 @@ export class OwnAddresses {
   readonly #anySource: boolean;
 
   /** Reads the plan. Throws RangeError for text that is no address of the family it should be of. */
-  constructor(
-    plan: AddressPlanText,
-    { mac = '', proxyNeighbors = false, anySource = false }: LinkManners = {},
-  ) {
+  constructor(plan: AddressPlan, { mac = '', proxyNeighbors = false, anySource = false }: LinkManners = {}) {
     this.#proxyNeighbors = proxyNeighbors;
     this.#anySource = anySource;
     this.gateway4 = parseFamily(plan.gateway4, true);
