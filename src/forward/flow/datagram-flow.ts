@@ -1,6 +1,7 @@
 /**
  * What a UDP or ping flow with a host socket of its own is to those that keep it: a key, a place in the order of use, a
- * record, and an end when nothing was said for a while.
+ * record, and an end when nothing was said for a while. Unless it says otherwise it is a mapping, whose socket speaks for
+ * the guest to all destinations: what is told of its ends is where the guest sent first, or nowhere.
  */
 
 import type { IoHandler } from '../../loop.ts';
@@ -12,10 +13,16 @@ import { DescriptorUse } from './descriptor-budget.ts';
 import { IdleTimer } from './idle-timer.ts';
 import type { FlowEnds, FlowInfo, ListedFlow } from './info.ts';
 import type { LruNode } from './lru.ts';
-import { type EndsSource, FlowRecord } from './record.ts';
+import { type EndsSource, endpoint, FlowRecord, localEnd, NOWHERE } from './record.ts';
 import type { Keyed } from './table.ts';
 
-export abstract class DatagramFlow
+export interface DatagramFlowOwner {
+  readonly context: FlowContext;
+  touch(flow: DatagramFlow): void;
+  ended(flow: DatagramFlow): void;
+}
+
+export abstract class DatagramFlow<O extends DatagramFlowOwner = DatagramFlowOwner>
   extends IdleTimer
   implements IoHandler, Keyed, LruNode, EndsSource, ListedFlow
 {
@@ -27,11 +34,15 @@ export abstract class DatagramFlow
   lruNext: LruNode | null = null;
   waiting = false;
   readonly record: FlowRecord;
+  protected readonly owner: O;
   protected readonly socket: HostDatagramSocket;
+  /** While the flow is told to be open: where the guest sends first. */
+  #first: IpAddress | null = null;
+  #firstPort = 0;
 
   /** `remote` is kept, `guest` copied. */
   constructor(
-    context: FlowContext,
+    owner: O,
     idleMs: number,
     protocol: FlowInfo['protocol'],
     guest: IpAddress,
@@ -39,7 +50,9 @@ export abstract class DatagramFlow
     ports: number,
     forward: RemoteForward | null,
   ) {
+    const { context } = owner;
     super(context, idleMs);
+    this.owner = owner;
     this.guest = guest.clone();
     this.remote = remote;
     this.ports = ports;
@@ -73,7 +86,31 @@ export abstract class DatagramFlow
   }
 
   abstract onIo(events: number): void;
-  abstract ends(): FlowEnds;
+
+  /** The socket is open. */
+  protected opened(address: IpAddress, port: number): void {
+    this.#first = address;
+    this.#firstPort = port;
+    this.record.opened(this.context, this);
+    this.#first = null;
+  }
+
+  ends(): FlowEnds {
+    const right = this.#first === null ? NOWHERE : endpoint(this.#first, this.#firstPort);
+    return {
+      left: endpoint(this.guest, this.guestPort),
+      leftLocal: right,
+      right,
+      rightLocal: localEnd(this.context, this.socket.fd),
+    };
+  }
+
   /** End it without a word to anybody; it leaves its set by that. */
-  abstract close(): void;
+  close(): void {
+    if (this.socket.fd < 0) return;
+    this.record.closed(this.context, this);
+    this.socket.close();
+    this.context.timers.cancel(this);
+    this.owner.ended(this);
+  }
 }

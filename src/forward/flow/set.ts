@@ -6,7 +6,7 @@ import type { Counter } from '../../stack/counters.ts';
 import { RateLimit } from '../../stack/rate-limit.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
-import type { DatagramFlow } from './datagram-flow.ts';
+import type { DatagramFlow, DatagramFlowOwner } from './datagram-flow.ts';
 import type { DescriptorUse } from './descriptor-budget.ts';
 import type { ListedFlow } from './info.ts';
 import { LruList } from './lru.ts';
@@ -31,8 +31,8 @@ export interface FlowSetOptions {
   evictionsPerSecond: number;
 }
 
-export class FlowSet<F extends DatagramFlow> {
-  readonly #context: FlowContext;
+export class FlowSet<F extends DatagramFlow> implements DatagramFlowOwner {
+  readonly context: FlowContext;
   readonly #table: FlowTable<F>;
   readonly #lru = new LruList();
   readonly #most: FlowSetOptions['most'];
@@ -41,7 +41,7 @@ export class FlowSet<F extends DatagramFlow> {
   readonly #evictions: RateLimit;
 
   constructor(context: FlowContext, { protocol, most, use, evicted, evictionsPerSecond }: FlowSetOptions) {
-    this.#context = context;
+    this.context = context;
     this.#table = new FlowTable(context.hash, protocol);
     this.#most = most;
     this.#use = use;
@@ -59,7 +59,7 @@ export class FlowSet<F extends DatagramFlow> {
 
   /** Make room for one more; false: not now. */
   makeRoom(): boolean {
-    const { counters, descriptors, clock, limits } = this.#context;
+    const { counters, descriptors, clock, limits } = this.context;
     if (this.#table.size < limits[this.#most] && descriptors.hasRoom(this.#use)) return true;
     const oldest = this.#lru.oldest as F | null;
     if (oldest === null || !this.#evictions.allow(clock.nowMs)) return false;
@@ -78,25 +78,26 @@ export class FlowSet<F extends DatagramFlow> {
     this.#lru.touch(flow);
   }
 
-  remove(flow: F): void {
+  /** `flow` is over. */
+  ended(flow: F): void {
     this.#table.remove(flow);
     this.#lru.remove(flow);
   }
 
   /** Add each flow to `out`. */
-  list(out: ListedFlow[]): void {
+  listFlows(out: ListedFlow[]): void {
     this.#table.forEach((flow) => {
       out.push(flow);
     });
   }
 
   /** End them all. */
-  closeAll(): void {
+  close(): void {
     for (let flow = this.#lru.oldest; flow !== null; flow = this.#lru.oldest) (flow as F).close();
   }
 
   /** End the flow that the control plane knows by this number; false: there is none. */
-  close(id: number): boolean {
+  closeFlow(id: number): boolean {
     const flow = this.#table.withId(id);
     flow?.close();
     return flow !== null;

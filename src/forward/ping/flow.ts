@@ -24,10 +24,7 @@ import {
   recvmsg,
   sendto,
 } from '../../sys/socket.ts';
-import type { FlowContext } from '../flow/context.ts';
-import { DatagramFlow } from '../flow/datagram-flow.ts';
-import type { FlowEnds } from '../flow/info.ts';
-import { endpoint, localEnd, NOWHERE } from '../flow/record.ts';
+import { DatagramFlow, type DatagramFlowOwner } from '../flow/datagram-flow.ts';
 import { ANY_ADDRESS } from '../flow/table.ts';
 import { type ErrorSink, isPendingError } from '../host/datagram-socket.ts';
 import type { QueuedError } from '../host/error-queue.ts';
@@ -37,29 +34,22 @@ import { readSockaddr } from '../host/scratch.ts';
 const IDLE_MS = 60_000;
 const MESSAGES_PER_TURN = 32;
 
-export interface PingFlowOwner {
-  readonly context: FlowContext;
+export interface PingFlowOwner extends DatagramFlowOwner {
   /** 64 KiB to receive a reply in. */
   readonly buffer: number;
   readonly bufferSize: number;
   readonly peer: IpAddress;
-  touch(flow: PingFlow): void;
   mayReceive(src: IpAddress): boolean;
-  ended(flow: PingFlow): void;
   reportError(flow: PingFlow, error: QueuedError): void;
 }
 
-export class PingFlow extends DatagramFlow implements ErrorSink {
+export class PingFlow extends DatagramFlow<PingFlowOwner> implements ErrorSink {
   /** Of the last request that was larger than this. */
   pathMtu = 0;
-  readonly #owner: PingFlowOwner;
-  /** While the flow is told to be open. */
-  #opening: IpAddress | null = null;
   #dontFragment = false;
 
   constructor(owner: PingFlowOwner, guest: IpAddress, identifier: number) {
-    super(owner.context, IDLE_MS, 'icmp', guest, ANY_ADDRESS, (identifier << 16) >>> 0, null);
-    this.#owner = owner;
+    super(owner, IDLE_MS, 'icmp', guest, ANY_ADDRESS, (identifier << 16) >>> 0, null);
   }
 
   /** Open the host socket; 0 or `-errno`. `first` is where the guest pings first, told in events too. */
@@ -69,9 +59,8 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
     if (result < 0) return result;
     this.socket.receiveErrors();
     this.socket.setOption(IP_RECVTTL, IPV6_RECVHOPLIMIT, 1);
-    this.#opening = first;
-    this.record.opened(this.context, this);
-    this.#opening = null;
+    // The identifier stands where others have a port.
+    this.opened(first, 0);
     return 0;
   }
 
@@ -123,26 +112,7 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
       this.pathMtu = error.rest;
       return;
     }
-    this.#owner.reportError(this, error);
-  }
-
-  /** The identifier stands where others have a port. */
-  ends(): FlowEnds {
-    const first = this.#opening === null ? NOWHERE : endpoint(this.#opening, 0);
-    return {
-      left: endpoint(this.guest, this.guestPort),
-      leftLocal: first,
-      right: first,
-      rightLocal: localEnd(this.context, this.socket.fd),
-    };
-  }
-
-  close(): void {
-    if (this.socket.fd < 0) return;
-    this.record.closed(this.context, this);
-    this.socket.close();
-    this.context.timers.cancel(this);
-    this.#owner.ended(this);
+    this.owner.reportError(this, error);
   }
 
   protected onIdle(): void {
@@ -150,7 +120,7 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
   }
 
   #receiveOne(): boolean {
-    const { context, buffer, bufferSize, peer } = this.#owner;
+    const { context, buffer, bufferSize, peer } = this.owner;
     const { memory, scratch, icmp } = context;
     scratch.putReceive(buffer, bufferSize);
     const n = recvmsg(memory, this.socket.fd, scratch.msghdr, 0);
@@ -158,9 +128,9 @@ export class PingFlow extends DatagramFlow implements ErrorSink {
     const view = memory.view;
     const expected = this.guest.isV4 ? ICMP4_ECHO_REPLY : ICMP6_ECHO_REPLY;
     if (n < ICMP_HEADER_LEN || view.getUint8(buffer) !== expected) return true;
-    if (readSockaddr(memory, scratch.sockaddr, peer) < 0 || !this.#owner.mayReceive(peer)) return true;
+    if (readSockaddr(memory, scratch.sockaddr, peer) < 0 || !this.owner.mayReceive(peer)) return true;
     this.used();
-    this.#owner.touch(this);
+    this.owner.touch(this);
     this.record.bytesIn += n - ICMP_HEADER_LEN;
     const rest = ((this.guestPort << 16) | view.getUint16(buffer + 6)) >>> 0;
     const ttl = Math.max(1, this.#receivedTtl() - 1);

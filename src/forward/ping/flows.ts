@@ -15,7 +15,6 @@ import {
 import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { ListedFlow } from '../flow/info.ts';
 import { FlowSet, MAX_PING_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { ANY_ADDRESS } from '../flow/table.ts';
 import type { QueuedError } from '../host/error-queue.ts';
@@ -23,44 +22,22 @@ import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { SLOT_SIZE } from '../udp/batch.ts';
 import { PingFlow, type PingFlowOwner } from './flow.ts';
 
-export class PingFlows implements PingFlowOwner {
-  readonly context: FlowContext;
+export class PingFlows extends FlowSet<PingFlow> implements PingFlowOwner {
   readonly buffer: number;
   readonly bufferSize: number = SLOT_SIZE;
   readonly peer: IpAddress = new IpAddress();
-  readonly #flows: FlowSet<PingFlow>;
   readonly #target = new Target();
   #deniedLogged = false;
 
   constructor(context: FlowContext) {
-    this.context = context;
-    this.buffer = context.scratch.payloads;
-    this.#flows = new FlowSet(context, {
+    super(context, {
       protocol: PROTOCOL_ICMP,
       most: 'pingMaxFlows',
       use: DescriptorUse.Ping,
       evicted: Counter.PingEvicted,
       evictionsPerSecond: MAX_PING_EVICTIONS_PER_SECOND,
     });
-  }
-
-  get size(): number {
-    return this.#flows.size;
-  }
-
-  /** Add each flow to `out`. */
-  listFlows(out: ListedFlow[]): void {
-    this.#flows.list(out);
-  }
-
-  /** End the flow with this number; false: there is none. */
-  closeFlow(id: number): boolean {
-    return this.#flows.close(id);
-  }
-
-  /** The guest is gone: every flow ends. */
-  close(): void {
-    this.#flows.closeAll();
+    this.buffer = context.scratch.payloads;
   }
 
   onEcho(p: Packet): void {
@@ -69,7 +46,7 @@ export class PingFlows implements PingFlowOwner {
     const target = this.#target;
     const identifier = memory.view.getUint16(p.offset + 4);
     const ports = (identifier << 16) >>> 0;
-    let flow = this.#flows.find(p.src, ANY_ADDRESS, ports);
+    let flow = this.find(p.src, ANY_ADDRESS, ports);
     if (findTarget(context, Protocol.Icmp, p.dst, 0, target) !== TargetKind.Outside) {
       const isGroup = target.verdict === Verdict.DenyGroup;
       counters.drop(isGroup ? DropReason.PolicyGroup : DropReason.PolicyDeny);
@@ -80,7 +57,7 @@ export class PingFlows implements PingFlowOwner {
     }
     flow ??= this.#open(p, identifier);
     if (flow === null) return;
-    this.#flows.touch(flow);
+    this.touch(flow);
     const dontFragment = p.dontFragment && !p.reassembled;
     const result = flow.send(target.address, p.offset, p.length, p.ttl, dontFragment);
     if (result === -ENETUNREACH) icmp.unreachable(p, Unreachable.Net, clock.nowMs);
@@ -91,19 +68,11 @@ export class PingFlows implements PingFlowOwner {
     else if (result < 0) counters.drop(DropReason.IcmpLimit);
   }
 
-  touch(flow: PingFlow): void {
-    this.#flows.touch(flow);
-  }
-
   mayReceive(src: IpAddress): boolean {
     const { policy, own, counters } = this.context;
     const allowed = !own.onLink(src) && policy.verdict(Protocol.Icmp, src, 0) === Verdict.Permit;
     if (!allowed) counters.drop(DropReason.PolicyDeny);
     return allowed;
-  }
-
-  ended(flow: PingFlow): void {
-    this.#flows.remove(flow);
   }
 
   reportError(flow: PingFlow, error: QueuedError): void {
@@ -132,7 +101,7 @@ export class PingFlows implements PingFlowOwner {
 
   #open(p: Packet, identifier: number): PingFlow | null {
     const { counters, icmp, clock } = this.context;
-    if (!this.#flows.makeRoom()) {
+    if (!this.makeRoom()) {
       counters.drop(DropReason.IcmpLimit);
       this.context.denials.refused('limit', 'icmp', p, 0, 0);
       return null;
@@ -155,7 +124,7 @@ export class PingFlows implements PingFlowOwner {
       return null;
     }
     counters.add(Counter.PingOpened, 1);
-    this.#flows.add(flow);
+    this.add(flow);
     return flow;
   }
 }

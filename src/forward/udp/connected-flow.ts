@@ -22,8 +22,7 @@ import { EPOLLERR, EPOLLIN, EPOLLOUT } from '../../sys/epoll.ts';
 import { EAGAIN, EINTR, EMFILE, EMSGSIZE } from '../../sys/errno.ts';
 import { close } from '../../sys/io.ts';
 import { AF_UNIX, bind, connect, putSockaddrAutobind, SOCK_DGRAM, socket } from '../../sys/socket.ts';
-import type { FlowContext } from '../flow/context.ts';
-import { DatagramFlow } from '../flow/datagram-flow.ts';
+import { DatagramFlow, type DatagramFlowOwner } from '../flow/datagram-flow.ts';
 import type { FlowEnds } from '../flow/info.ts';
 import { END_OF_FILE, endpoint, Half, localEnd, remoteEnd, targetEnd } from '../flow/record.ts';
 import type { NameWaiter } from '../target/name-questions.ts';
@@ -37,20 +36,16 @@ const IDLE_MS = 125_000;
 const TTL_OF_INTEREST = 32;
 const RECEIVES_PER_TURN = 8;
 
-export interface UdpPairOwner {
-  readonly context: FlowContext;
+export interface UdpPairOwner extends DatagramFlowOwner {
   readonly slots: ReceiveSlots;
   readonly queued: QueuedTotal;
-  touch(flow: UdpPairFlow): void;
   /** The policy still lets the destination of this routed flow be reached. */
   mayAnswer(flow: UdpPairFlow): boolean;
   /** The host cannot be reached, or not any more: tell the guest. */
   refused(flow: UdpPairFlow, errno: number): void;
-  ended(flow: UdpPairFlow): void;
 }
 
-export class UdpPairFlow extends DatagramFlow implements NameWaiter {
-  readonly #owner: UdpPairOwner;
+export class UdpPairFlow extends DatagramFlow<UdpPairOwner> implements NameWaiter {
   readonly #forward: RemoteForward | null;
   /** What waits for the name, or for room in a unix socket's queue; null when nothing ever has to. */
   #queue: DatagramQueue | null = null;
@@ -70,8 +65,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     ports: number,
     forward: RemoteForward | null,
   ) {
-    super(owner.context, IDLE_MS, 'udp', guest, remote.clone(), ports, forward);
-    this.#owner = owner;
+    super(owner, IDLE_MS, 'udp', guest, remote.clone(), ports, forward);
     this.#forward = forward;
   }
 
@@ -80,7 +74,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     const end = this.#forward?.target;
     let result: number;
     if (end?.kind === 'name') {
-      this.#queue = new DatagramQueue(this.context.slab, this.#owner.queued);
+      this.#queue = new DatagramQueue(this.context.slab, this.owner.queued);
       this.#request = this.context.names.resolve(end.label, end.port || this.remotePort, 'udp', this);
       result = this.#request < 0 ? -EMFILE : 0;
     } else {
@@ -97,7 +91,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
   /** Send the guest's datagrams. The target was chosen when the flow was opened. */
   send(batch: DatagramBatch, _target: Target, ttl: number): void {
     this.used();
-    this.#owner.touch(this);
+    this.owner.touch(this);
     this.record.bytesOut += batch.length;
     if (this.#queue !== null) {
       const { count } = batch;
@@ -146,7 +140,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     return this.#request >= 0 ? 'RESOLVING' : 'OPEN';
   }
 
-  close(): void {
+  override close(): void {
     if (this.#over) return;
     this.#over = true;
     if (this.#request >= 0) this.context.names.cancel(this.#request);
@@ -166,7 +160,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     if (result < 0) return result;
     scratch.putAddress(address, port, scopeId);
     result = this.socket.connect();
-    if (result === 0) this.#opened();
+    if (result === 0) this.record.opened(this.context, this);
     return result;
   }
 
@@ -187,13 +181,9 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     result = this.socket.adopt(fd, AF_UNIX, EPOLLIN | EPOLLOUT, this);
     if (result < 0) return result;
     this.#isUnix = true;
-    this.#queue ??= new DatagramQueue(this.context.slab, this.#owner.queued);
-    this.#opened();
-    return 0;
-  }
-
-  #opened(): void {
+    this.#queue ??= new DatagramQueue(this.context.slab, this.owner.queued);
     this.record.opened(this.context, this);
+    return 0;
   }
 
   #sendOrKeep(queue: DatagramQueue, offset: number, length: number): void {
@@ -212,7 +202,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
   #flush(): void {
     const queue = this.#queue;
     if (queue === null || this.#request >= 0) return;
-    const at = this.#owner.slots.payloadAt(0);
+    const at = this.owner.slots.payloadAt(0);
     for (let length = queue.peek(at); length >= 0; length = queue.peek(at)) {
       this.context.scratch.sockaddrLength = 0;
       const result = this.socket.sendOne(at, length);
@@ -226,7 +216,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
   }
 
   #receive(events: number): void {
-    const { slots } = this.#owner;
+    const { slots } = this.owner;
     let failed = 0;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
       const count = this.socket.receive(slots);
@@ -244,17 +234,17 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
       }
     }
     if (failed === 0) return;
-    this.#owner.refused(this, failed);
+    this.owner.refused(this, failed);
     this.#end(Half.HostRead, failed);
   }
 
   /** Pass `count` answers on; false: the flow is over. */
   #deliver(count: number): boolean {
-    const { slots } = this.#owner;
+    const { slots } = this.owner;
     const isRpc = this.#forward?.rpc === true;
-    if (this.#forward === null && !this.#owner.mayAnswer(this)) return true;
+    if (this.#forward === null && !this.owner.mayAnswer(this)) return true;
     this.used();
-    this.#owner.touch(this);
+    this.owner.touch(this);
     this.record.bytesIn += slots.pass(
       0,
       isRpc ? 1 : count,
@@ -282,7 +272,7 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     if (this.#over) return;
     this.#over = true;
     if (errno !== 0) this.record.ended(Half.HostRead, errno);
-    this.#owner.refused(this, errno);
+    this.owner.refused(this, errno);
     this.record.closed(this.context, this, reason);
     this.#release();
   }
@@ -291,10 +281,10 @@ export class UdpPairFlow extends DatagramFlow implements NameWaiter {
     this.#queue?.clear();
     this.socket.close();
     this.context.timers.cancel(this);
-    this.#owner.ended(this);
+    this.owner.ended(this);
   }
 
-  ends(): FlowEnds {
+  override ends(): FlowEnds {
     const { fd } = this.socket;
     let right = remoteEnd(this.context, fd);
     if (right.address === '') {

@@ -11,72 +11,46 @@ import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN } from '../../stack/wire/udp.ts';
 import { EMFILE } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
-import type { ListedFlow } from '../flow/info.ts';
-import { FlowSet, MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
+import { FlowSet, type FlowSetOptions, MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { REFUSE, unreachableFor } from '../host/error.ts';
 import { Protocol, type Target } from '../target/target.ts';
 import type { ReceiveSlots } from './batch.ts';
 import { UdpPairFlow, type UdpPairOwner } from './connected-flow.ts';
 import { QueuedTotal } from './datagram-queue.ts';
 
-export class UdpPairs implements UdpPairOwner {
-  readonly context: FlowContext;
+/** How UDP flows give way to newer ones. */
+export const UDP_SET: FlowSetOptions = {
+  protocol: PROTOCOL_UDP,
+  most: 'udpMaxFlows',
+  use: DescriptorUse.Udp,
+  evicted: Counter.UdpEvicted,
+  evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
+};
+
+export class UdpPairs extends FlowSet<UdpPairFlow> implements UdpPairOwner {
   readonly slots: ReceiveSlots;
   readonly queued: QueuedTotal = new QueuedTotal();
-  readonly #flows: FlowSet<UdpPairFlow>;
   readonly #onEnd: (flow: UdpPairFlow) => void;
 
   /** `onEnd` hears of every flow that is over. */
   constructor(context: FlowContext, slots: ReceiveSlots, onEnd: (flow: UdpPairFlow) => void) {
-    this.context = context;
+    super(context, UDP_SET);
     this.slots = slots;
-    this.#flows = new FlowSet(context, {
-      protocol: PROTOCOL_UDP,
-      most: 'udpMaxFlows',
-      use: DescriptorUse.Udp,
-      evicted: Counter.UdpEvicted,
-      evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
-    });
     this.#onEnd = onEnd;
-  }
-
-  get size(): number {
-    return this.#flows.size;
-  }
-
-  find(guest: IpAddress, remote: IpAddress, ports: number): UdpPairFlow | null {
-    return this.#flows.find(guest, remote, ports);
   }
 
   /** Open a flow from the guest's end to `target`, which the guest knows as (`remote`, lower half of `ports`); or null. */
   open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): UdpPairFlow | null {
     const { counters } = this.context;
-    if (!this.#flows.makeRoom()) {
+    if (!this.makeRoom()) {
       counters.drop(DropReason.UdpLimit);
       return null;
     }
     const flow = new UdpPairFlow(this, guest, remote, ports, target.forward);
-    this.#flows.add(flow);
+    this.add(flow);
     if (flow.open(target) < 0) return null;
     counters.add(Counter.UdpOpened, 1);
     return flow;
-  }
-
-  listFlows(out: ListedFlow[]): void {
-    this.#flows.list(out);
-  }
-
-  closeFlow(id: number): boolean {
-    return this.#flows.close(id);
-  }
-
-  /** End every flow. */
-  close(): void {
-    this.#flows.closeAll();
-  }
-
-  touch(flow: UdpPairFlow): void {
-    this.#flows.touch(flow);
   }
 
   mayAnswer(flow: UdpPairFlow): boolean {
@@ -104,8 +78,8 @@ export class UdpPairs implements UdpPairOwner {
     );
   }
 
-  ended(flow: UdpPairFlow): void {
-    this.#flows.remove(flow);
+  override ended(flow: UdpPairFlow): void {
+    super.ended(flow);
     this.#onEnd(flow);
   }
 }

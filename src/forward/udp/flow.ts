@@ -12,9 +12,8 @@
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { EPOLLERR } from '../../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../../sys/errno.ts';
-import { DatagramFlow } from '../flow/datagram-flow.ts';
-import type { FlowEnds } from '../flow/info.ts';
-import { END_OF_FILE, endpoint, Half, localEnd, NOWHERE } from '../flow/record.ts';
+import { DatagramFlow, type DatagramFlowOwner } from '../flow/datagram-flow.ts';
+import { END_OF_FILE, Half } from '../flow/record.ts';
 import { ANY_ADDRESS } from '../flow/table.ts';
 import type { ErrorSink } from '../host/datagram-socket.ts';
 import { QueuedError } from '../host/error-queue.ts';
@@ -34,23 +33,16 @@ const RECEIVES_PER_TURN = 8;
 /** Filled and passed on within one call; shared by all flows. */
 const unsent = new QueuedError();
 
-export interface UdpFlowOwner extends SenderJudge {
+export interface UdpFlowOwner extends DatagramFlowOwner, SenderJudge {
   readonly slots: ReceiveSlots;
-  touch(flow: UdpFlow): void;
-  ended(flow: UdpFlow): void;
   /** Pass on what the network, or the host's own kernel, said about one of the flow's datagrams. */
   reportError(flow: UdpFlow, error: QueuedError): void;
 }
 
-export class UdpFlow extends DatagramFlow implements ErrorSink {
-  readonly #owner: UdpFlowOwner;
-  /** While the flow is told to be open: where the guest sends first. */
-  #opening: Target | null = null;
-
+export class UdpFlow extends DatagramFlow<UdpFlowOwner> implements ErrorSink {
   constructor(owner: UdpFlowOwner, guest: IpAddress, port: number, dstPort: number) {
     const idleMs = dstPort === DNS_PORT ? DNS_IDLE_MS : IDLE_MS;
-    super(owner.context, idleMs, 'udp', guest, ANY_ADDRESS, (port << 16) >>> 0, null);
-    this.#owner = owner;
+    super(owner, idleMs, 'udp', guest, ANY_ADDRESS, (port << 16) >>> 0, null);
   }
 
   /** Open the host socket; 0 or `-errno`. `first` is where the guest wants to send first, told in events. */
@@ -58,9 +50,7 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
     const result = this.socket.open(first.address, 0, this);
     if (result < 0) return result;
     this.socket.receiveErrors();
-    this.#opening = first;
-    this.record.opened(this.context, this);
-    this.#opening = null;
+    this.opened(first.address, first.port);
     return result;
   }
 
@@ -76,7 +66,7 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
     unsent.destination.copyFrom(target.address);
     unsent.port = target.port;
     unsent.quoted = batch.lengthAt(batch.count - 1);
-    this.#owner.reportError(this, unsent);
+    this.owner.reportError(this, unsent);
   }
 
   onIo(events: number): void {
@@ -86,15 +76,7 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
   }
 
   onHostError(error: QueuedError): void {
-    this.#owner.reportError(this, error);
-  }
-
-  close(): void {
-    if (this.socket.fd < 0) return;
-    this.record.closed(this.context, this);
-    this.socket.close();
-    this.context.timers.cancel(this);
-    this.#owner.ended(this);
+    this.owner.reportError(this, error);
   }
 
   protected onIdle(): void {
@@ -103,25 +85,13 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
     this.close();
   }
 
-  /** The mapping serves all destinations: what is told is the first, or nowhere. */
-  ends(): FlowEnds {
-    const first = this.#opening;
-    const right = first === null ? NOWHERE : endpoint(first.address, first.port);
-    return {
-      left: endpoint(this.guest, this.guestPort),
-      leftLocal: right,
-      right,
-      rightLocal: localEnd(this.context, this.socket.fd),
-    };
-  }
-
   #onUse(): void {
     this.used();
-    this.#owner.touch(this);
+    this.owner.touch(this);
   }
 
   #receive(): void {
-    const { context, slots } = this.#owner;
+    const { context, slots } = this.owner;
     for (let turn = 0; turn < RECEIVES_PER_TURN; turn++) {
       const count = this.socket.receive(slots);
       if (count < 0) {
@@ -129,7 +99,7 @@ export class UdpFlow extends DatagramFlow implements ErrorSink {
         return;
       }
       this.#onUse();
-      this.record.bytesIn += slots.deliver(count, this.guest, this.guestPort, this.#owner);
+      this.record.bytesIn += slots.deliver(count, this.guest, this.guestPort, this.owner);
       if (count < slots.count) return;
     }
     context.poller.ready(this);

@@ -10,17 +10,16 @@ import { emitUdp, PROTOCOL_UDP, UDP_HEADER_LEN, type UdpHeader } from '../../sta
 import { ECONNREFUSED } from '../../sys/errno.ts';
 import type { DnsFlows } from '../dns/flows.ts';
 import type { FlowContext } from '../flow/context.ts';
-import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import type { ListedFlow } from '../flow/info.ts';
 import { destinationKey, Refusals } from '../flow/refusals.ts';
-import { FlowSet, MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
+import { FlowSet } from '../flow/set.ts';
 import { ANY_ADDRESS } from '../flow/table.ts';
 import { isBoundApart } from '../host/bind-source.ts';
 import type { QueuedError } from '../host/error-queue.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { DatagramBatch, type ReceiveSlots } from './batch.ts';
-import { UdpPairs } from './connected-flows.ts';
+import { UDP_SET, UdpPairs } from './connected-flows.ts';
 import type { DatagramSink } from './datagram-sink.ts';
 import { UdpFlow, type UdpFlowOwner } from './flow.ts';
 import { UdpLocals } from './locals.ts';
@@ -58,13 +57,7 @@ export class UdpFlows implements UdpFlowOwner {
     this.context = context;
     this.#dns = dns;
     this.slots = context.scratch.namedSlots;
-    this.#flows = new FlowSet(context, {
-      protocol: PROTOCOL_UDP,
-      most: 'udpMaxFlows',
-      use: DescriptorUse.Udp,
-      evicted: Counter.UdpEvicted,
-      evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
-    });
+    this.#flows = new FlowSet(context, UDP_SET);
     this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
     this.#locals = new UdpLocals(context, (flow) => this.#forget(flow));
   }
@@ -75,19 +68,19 @@ export class UdpFlows implements UdpFlowOwner {
 
   /** Add each flow to `out`. */
   listFlows(out: ListedFlow[]): void {
-    this.#flows.list(out);
+    this.#flows.listFlows(out);
     this.#pairs.listFlows(out);
     this.#locals.listFlows(out);
   }
 
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
-    return this.#flows.close(id) || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
+    return this.#flows.closeFlow(id) || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
   }
 
   /** The guest is gone: every flow ends. Those of local forwards do with their listeners. */
   close(): void {
-    this.#flows.closeAll();
+    this.#flows.close();
     this.#pairs.close();
   }
 
@@ -248,7 +241,7 @@ export class UdpFlows implements UdpFlowOwner {
 
   ended(flow: UdpFlow): void {
     this.#forget(flow);
-    this.#flows.remove(flow);
+    this.#flows.ended(flow);
   }
 
   /** `sink` takes nothing any more. */
