@@ -16,7 +16,13 @@ import { checksum, sumBytes } from '../stack/wire/checksum.ts';
 import { ETHERNET_HEADER_LEN } from '../stack/wire/ethernet.ts';
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM, type VnetHeader } from '../stack/wire/vnet-header.ts';
 import type { DeviceLink, LinkOwner, LinkServices, RxFrame } from './device-link.ts';
-import { LINKTYPE_ETHERNET, LINKTYPE_RAW, type PcapOptions, PcapWriter } from './pcap-writer.ts';
+import {
+  LINKTYPE_ETHERNET,
+  LINKTYPE_RAW,
+  type PcapBuffer,
+  type PcapOptions,
+  PcapWriter,
+} from './pcap-writer.ts';
 
 /** Position of the checksum in a UDP header: tells UDP from the others, for it alone must not have a sum of zero. */
 const UDP_CHECKSUM_OFF = 6;
@@ -29,11 +35,11 @@ export interface CaptureOptions extends Pick<PcapOptions, 'now' | 'onError' | 'o
 export function withCapture(
   link: DeviceLink,
   { pcapPath, pcapFormat }: Pick<GuestSpec, 'pcapPath' | 'pcapFormat'>,
-  slab: Slab,
+  buffer: PcapBuffer,
   { log, touched }: Pick<LinkServices, 'log' | 'touched'>,
 ): DeviceLink {
   if (pcapPath === '') return link;
-  return new CaptureLink(link, slab, pcapPath, {
+  return new CaptureLink(link, buffer, pcapPath, {
     format: pcapFormat,
     onError: (message) => log('warn', message),
     onFilled: touched,
@@ -48,23 +54,23 @@ export class CaptureLink implements DeviceLink {
   readonly #skip: number;
   readonly #segmentation: boolean;
 
-  /** Creates the file, or throws (see {@link PcapWriter}). Takes `PCAP_BUFFER_BYTES` of the slab's fixed regions. */
-  constructor(link: DeviceLink, slab: Slab, path: string, options: CaptureOptions = {}) {
+  /** Creates the file, or throws (see {@link PcapWriter}). */
+  constructor(link: DeviceLink, buffer: PcapBuffer, path: string, options: CaptureOptions = {}) {
     this.#link = link;
-    this.#slab = slab;
+    this.#slab = buffer.slab;
     const { format = 'pcap', ...rest } = options;
     const onEthernet = link.medium === 'ethernet';
     this.#segmentation = format === 'pcap';
     if (format === 'pcap') {
       this.#skip = 0;
-      this.#writer = new PcapWriter(slab, path, {
+      this.#writer = new PcapWriter(buffer, path, {
         ...rest,
         linkType: onEthernet ? LINKTYPE_ETHERNET : LINKTYPE_RAW,
       });
       return;
     }
     this.#skip = onEthernet ? ETHERNET_HEADER_LEN : 0;
-    this.#writer = new PcapWriter(slab, path, {
+    this.#writer = new PcapWriter(buffer, path, {
       ...rest,
       linkType: LINKTYPE_RAW,
       bigEndian: true,

@@ -20,7 +20,7 @@ import type { Slab } from '../stack/buffer/slab.ts';
 export const LINKTYPE_ETHERNET = 1;
 /** IPv4 and IPv6 packets without a link header (LINKTYPE_RAW). */
 export const LINKTYPE_RAW = 101;
-/** Bytes of arena memory for records not yet written: what a writer takes of the slab's fixed regions. */
+/** Bytes of arena memory for records not yet written. */
 export const PCAP_BUFFER_BYTES: number = 256 * 1024;
 /** Bytes kept of one frame; more than any frame has, super-segments included. */
 export const PCAP_SNAP_LENGTH = 262144;
@@ -32,6 +32,24 @@ const RETRY_MS = 1;
 const MAGIC_MICROSECONDS = 0xa1b2c3d4;
 const FILE_HEADER_LEN = 24;
 const RECORD_HEADER_LEN = 16;
+
+/** Where records are until they are written. One for all writers of a data plane: who begins has the one before write. */
+export class PcapBuffer {
+  readonly slab: Slab;
+  readonly offset: number;
+  #user: PcapWriter | null = null;
+
+  constructor(slab: Slab) {
+    this.slab = slab;
+    this.offset = slab.region(PCAP_BUFFER_BYTES);
+  }
+
+  take(writer: PcapWriter): void {
+    if (this.#user === writer) return;
+    this.#user?.flush();
+    this.#user = writer;
+  }
+}
 
 export interface PcapOptions {
   linkType: number;
@@ -61,7 +79,7 @@ export class PcapWriter {
   readonly #now: () => number;
   readonly #onError: (message: string) => void;
   readonly #onFilled: () => void;
-  readonly #buffer: number;
+  readonly #buffer: PcapBuffer;
   /** The descriptor is not ours alone. */
   readonly #isShared: boolean;
   #fd: number;
@@ -71,15 +89,15 @@ export class PcapWriter {
   #written = 0;
 
   /** Creates or empties the file. @throws DeviceError */
-  constructor(slab: Slab, path: string, options: PcapOptions) {
-    this.#slab = slab;
+  constructor(buffer: PcapBuffer, path: string, options: PcapOptions) {
+    this.#slab = buffer.slab;
+    this.#buffer = buffer;
     this.#path = path;
     this.#isShared = path === STANDARD_OUTPUT;
     this.#littleEndian = options.bigEndian !== true;
     this.#now = options.now ?? wallClockMs;
     this.#onError = options.onError ?? (() => {});
     this.#onFilled = options.onFilled ?? (() => {});
-    this.#buffer = slab.region(PCAP_BUFFER_BYTES);
     this.#fd = -1;
     let step: DeviceStep = 'capture';
     try {
@@ -108,9 +126,10 @@ export class PcapWriter {
     if (size > PCAP_BUFFER_BYTES) return -1;
     if (this.#used + size > PCAP_BUFFER_BYTES) this.flush();
     if (this.#fd < 0) return -1;
+    this.#buffer.take(this);
     if (this.#used === 0) this.#onFilled();
     const view = this.#slab.view;
-    const at = this.#buffer + this.#used;
+    const at = this.#buffer.offset + this.#used;
     const nowMs = this.#now();
     const seconds = Math.floor(nowMs / 1000);
     view.setUint32(at, seconds, this.#littleEndian);
@@ -145,8 +164,9 @@ export class PcapWriter {
   }
 
   #putFileHeader({ linkType, snapLength = PCAP_SNAP_LENGTH, zoneOffset = 0 }: PcapOptions): void {
+    this.#buffer.take(this);
     const view = this.#slab.view;
-    const at = this.#buffer;
+    const at = this.#buffer.offset;
     view.setUint32(at, MAGIC_MICROSECONDS, this.#littleEndian);
     view.setUint16(at + 4, 2, this.#littleEndian);
     view.setUint16(at + 6, 4, this.#littleEndian);
@@ -161,7 +181,7 @@ export class PcapWriter {
   #writeOut(): void {
     let done = 0;
     while (done < this.#used) {
-      done += this.#write(this.#buffer + done, this.#used - done);
+      done += this.#write(this.#buffer.offset + done, this.#used - done);
     }
     this.#written += done;
     this.#used = 0;

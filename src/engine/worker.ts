@@ -11,9 +11,10 @@ import { withCapture } from '../device/capture.ts';
 import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
+import { PcapBuffer } from '../device/pcap-writer.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
-import { DescriptorPool } from '../forward/flow/descriptor-budget.ts';
+import { type DescriptorBudget, DescriptorPool } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
 import { FlowScratch } from '../forward/flow/scratch.ts';
 import { ForwardError } from '../forward/publish/forward-error.ts';
@@ -69,10 +70,16 @@ type SharedServices = Omit<
   | 'linkGone'
 >;
 
-/** What is kept of a guest beside it: what it has been told before it is there, and what may change while it is. */
-interface GuestState {
+/** All that is kept of a guest: what it has been told before it is there, and itself when it is. */
+interface Tenant {
+  readonly number: number;
   readonly resolvers: Resolvers;
   readonly search: SearchDomains;
+  /** Its start waits for this. */
+  pending: PendingLink | null;
+  guest: Guest | null;
+  /** Its part of what all share. */
+  descriptors: DescriptorBudget | null;
   /** It is among those that have something to settle. */
   isTouched: boolean;
 }
@@ -98,13 +105,12 @@ class Engine {
   readonly #loop: EventLoop;
   readonly #descriptors: DescriptorPool;
   readonly #shared: SharedServices;
-  readonly #guests = new Map<number, Guest>();
-  /** By guest: the link that its start waits for. */
-  readonly #pending = new Map<number, PendingLink>();
-  readonly #states = new Map<number, GuestState>();
-  /** Guests that have something to settle at the end of the turn. Counts instead of lengths, as in the loop. */
-  #touched: number[] = [];
-  #settling: number[] = [];
+  readonly #captures: PcapBuffer;
+  /** By number. */
+  readonly #tenants = new Map<number, Tenant>();
+  /** Those that have something to settle at the end of the turn. Counts instead of lengths, as in the loop. */
+  #touched: Tenant[] = [];
+  #settling: Tenant[] = [];
   #touchedCount = 0;
   readonly #openings: DeviceOpenings;
   readonly #broker: BrokerLink | null;
@@ -149,6 +155,7 @@ class Engine {
       refreshHostRoutes: () => routes.refreshIn(this.#loop.clock.turn, this.#loop.mayConcern(routesToken)),
       newFlowId: () => flowNumbers.next(),
     };
+    this.#captures = new PcapBuffer(this.#slab);
     this.#openings = new DeviceOpenings(this.#shared);
     const { broker } = options;
     this.#broker =
@@ -195,8 +202,10 @@ class Engine {
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
     }
     this.#rehearsal.close();
-    for (const guest of this.#guests.values()) guest.close();
-    for (const link of this.#pending.values()) link.close();
+    for (const { guest, pending } of this.#tenants.values()) {
+      guest?.close();
+      pending?.close();
+    }
     this.#openings.close();
     this.#broker?.finish();
   }
@@ -208,26 +217,25 @@ class Engine {
   }
 
   #endTurns(): void {
-    const guests = this.#touched;
+    const tenants = this.#touched;
     const count = this.#touchedCount;
     // Two lists in turn: whoever is touched meanwhile has another turn.
     this.#touched = this.#settling;
-    this.#settling = guests;
+    this.#settling = tenants;
     this.#touchedCount = 0;
     for (let i = 0; i < count; i++) {
-      this.#endTurn(guests[i] as number);
+      const tenant = tenants[i] as Tenant;
+      tenant.isTouched = false;
+      try {
+        tenant.guest?.endTurn();
+      } catch (error) {
+        this.#onError(error, tenant.number);
+      }
     }
   }
 
-  #endTurn(guest: number): void {
-    const state = this.#states.get(guest);
-    if (state === undefined) return;
-    state.isTouched = false;
-    try {
-      this.#guests.get(guest)?.endTurn();
-    } catch (error) {
-      this.#onError(error, guest);
-    }
+  #guest(number: number): Guest | null {
+    return this.#tenants.get(number)?.guest ?? null;
   }
 
   #readMailbox(): void {
@@ -275,12 +283,12 @@ class Engine {
         return;
       case 'removeForward': {
         const { guest, forward } = command;
-        const existed = this.#guests.get(guest)?.removeForward(forward) ?? false;
+        const existed = this.#guest(guest)?.removeForward(forward) ?? false;
         post({ type: 'forwardRemoved', guest, forward, existed });
         return;
       }
       case 'hostResolved':
-        this.#guests.get(command.guest)?.onHostResolved(command.request, command.target, command.reason);
+        this.#guest(command.guest)?.onHostResolved(command.request, command.target, command.reason);
         return;
       case 'listFlows':
         this.#flowLister.ask(command.guest, command.request);
@@ -295,7 +303,7 @@ class Engine {
         return;
       case 'closeFlow': {
         const { guest, request } = command;
-        const existed = this.#guests.get(guest)?.closeFlow(command.flow) ?? false;
+        const existed = this.#guest(guest)?.closeFlow(command.flow) ?? false;
         post({ type: 'flowClosed', guest, request, existed });
         return;
       }
@@ -304,84 +312,88 @@ class Engine {
     }
   }
 
-  #addGuest({ guest, spec }: Extract<Command, { type: 'addGuest' }>): void {
-    const services = this.#servicesOf(guest, spec);
-    const pending = openLink(spec.device, spec.addresses, services, this.#openings, {
-      onWaiting: (path) => post({ type: 'guestWaiting', guest, path }),
+  #addGuest({ guest: number, spec }: Extract<Command, { type: 'addGuest' }>): void {
+    const tenant = this.#tenant(number);
+    const services = this.#servicesOf(tenant, spec);
+    tenant.pending = openLink(spec.device, spec.addresses, services, this.#openings, {
+      onWaiting: (path) => post({ type: 'guestWaiting', guest: number, path }),
       onOpen: (opened) => {
-        this.#pending.delete(guest);
-        this.#start(guest, services, spec, opened);
+        tenant.pending = null;
+        this.#start(tenant, services, spec, opened);
       },
       onFailure: (error) => {
-        this.#pending.delete(guest);
-        this.#failed(guest, error);
+        this.#failed(tenant, error);
       },
     });
-    if (pending !== null) this.#pending.set(guest, pending);
   }
 
-  #updateGuest({ guest, policy, limits }: Extract<Command, { type: 'updateGuest' }>): void {
-    let reason = this.#guests.has(guest) ? '' : `there is no guest ${guest}`;
+  #updateGuest({ guest: number, policy, limits }: Extract<Command, { type: 'updateGuest' }>): void {
+    const guest = this.#guest(number);
+    let reason = guest === null ? `there is no guest ${number}` : '';
     try {
-      if (policy !== undefined) this.#guests.get(guest)?.setPolicy(policy);
-      if (limits !== undefined) this.#guests.get(guest)?.setLimits(limits);
+      if (policy !== undefined) guest?.setPolicy(policy);
+      if (limits !== undefined) guest?.setLimits(limits);
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
-    post({ type: 'guestUpdated', guest, reason });
+    post({ type: 'guestUpdated', guest: number, reason });
   }
 
-  #removeGuest(guest: number): void {
-    const existed = this.#guests.has(guest) || this.#pending.has(guest);
-    this.#pending.get(guest)?.close();
-    this.#pending.delete(guest);
+  #removeGuest(number: number): void {
+    const tenant = this.#tenants.get(number);
+    const { guest = null, pending = null } = tenant ?? {};
+    pending?.close();
     try {
-      this.#guests.get(guest)?.remove();
+      guest?.remove();
     } catch (error) {
-      this.#onError(error, guest);
+      this.#onError(error, number);
     }
-    this.#guests.delete(guest);
-    this.#states.delete(guest);
-    post({ type: 'guestRemoved', guest, existed });
+    if (tenant !== undefined) this.#forget(tenant);
+    post({ type: 'guestRemoved', guest: number, existed: guest !== null || pending !== null });
+  }
+
+  #forget(tenant: Tenant): void {
+    tenant.pending = null;
+    tenant.descriptors?.leave();
+    this.#tenants.delete(tenant.number);
   }
 
   #setResolvers({ guest, servers, options, search }: Extract<Command, { type: 'setResolvers' }>): void {
-    const state = this.#stateOf(guest);
-    state.resolvers.set(servers, options);
-    state.search.set(search);
+    const tenant = this.#tenant(guest);
+    tenant.resolvers.set(servers, options);
+    tenant.search.set(search);
   }
 
-  #stateOf(guest: number): GuestState {
-    let state = this.#states.get(guest);
-    if (state === undefined) {
-      state = {
-        resolvers: new Resolvers(),
-        search: new SearchDomains(),
-        isTouched: false,
+  #tenant(number: number): Tenant {
+    let tenant = this.#tenants.get(number);
+    if (tenant === undefined) {
+      tenant = {
+        ...{ number, resolvers: new Resolvers(), search: new SearchDomains() },
+        ...{ pending: null, guest: null, descriptors: null, isTouched: false },
       };
-      this.#states.set(guest, state);
+      this.#tenants.set(number, tenant);
     }
-    return state;
+    return tenant;
   }
 
-  #failed(guest: number, error: unknown): void {
+  #failed(tenant: Tenant, error: unknown): void {
+    this.#forget(tenant);
     const [step, errno] = error instanceof DeviceError ? [error.step, error.error] : (['link', 0] as const);
     const message = error instanceof Error ? error.message : String(error);
-    post({ type: 'guestFailed', guest, step, error: errno, message });
+    post({ type: 'guestFailed', guest: tenant.number, step, error: errno, message });
   }
 
-  #start(number: number, services: EngineServices, spec: GuestSpec, opened: OpenLink): void {
+  #start(tenant: Tenant, services: EngineServices, spec: GuestSpec, opened: OpenLink): void {
+    const { number } = tenant;
     let { link } = opened;
-    let guest: Guest;
     try {
-      link = withCapture(link, spec, this.#slab, services);
-      guest = new Guest(services, spec, { ...opened, link });
+      link = withCapture(link, spec, this.#captures, services);
+      tenant.guest = new Guest(services, spec, { ...opened, link });
     } catch (error) {
       link.close();
-      this.#failed(number, error);
+      this.#failed(tenant, error);
       return;
     }
-    this.#guests.set(number, guest);
     const { networks, notes } = hostView(this.#shared.hostRoutes, spec.policy.guestNetworks);
     post({
       ...{ type: 'guestReady', guest: number, link: opened.info },
@@ -391,17 +403,18 @@ class Engine {
   }
 
   /** What is the guest's own, and what says of it whose it is, beside what all share. */
-  #servicesOf(guest: number, spec: GuestSpec): EngineServices {
+  #servicesOf(tenant: Tenant, spec: GuestSpec): EngineServices {
     const { clock, timers } = this.#shared;
-    const state = this.#stateOf(guest);
-    const { resolvers, search } = state;
+    const { number: guest, resolvers, search } = tenant;
+    const descriptors = this.#descriptors.join();
+    tenant.descriptors = descriptors;
     return {
       ...this.#shared,
-      ...{ limits: { ...spec.limits }, resolvers, search, descriptors: this.#descriptors.join() },
+      ...{ limits: { ...spec.limits }, resolvers, search, descriptors },
       touched: () => {
-        if (state.isTouched) return;
-        state.isTouched = true;
-        this.#touched[this.#touchedCount++] = guest;
+        if (tenant.isTouched) return;
+        tenant.isTouched = true;
+        this.#touched[this.#touchedCount++] = tenant;
       },
       names: new HostNames(
         (request, label, hostPort, protocol) =>
@@ -419,8 +432,8 @@ class Engine {
 
   #addForward({ guest, forward, spec }: Extract<Command, { type: 'addForward' }>): void {
     try {
-      const owner = this.#guests.get(guest);
-      if (owner === undefined) throw new ForwardError(EINVAL, `there is no guest ${guest}`);
+      const owner = this.#guest(guest);
+      if (owner === null) throw new ForwardError(EINVAL, `there is no guest ${guest}`);
       post({ type: 'forwardAdded', guest, forward, listen: owner.addForward(forward, spec) });
     } catch (error) {
       if (!(error instanceof ForwardError)) this.#onError(error, guest);
@@ -449,13 +462,13 @@ class Engine {
 
   #flowCount(): number {
     let count = 0;
-    for (const guest of this.#guests.values()) count += guest.flowCount;
+    for (const { guest } of this.#tenants.values()) count += guest?.flowCount ?? 0;
     return count;
   }
 
   #listFlows(guest: number): ListedFlow[] {
     const flows: ListedFlow[] = [];
-    this.#guests.get(guest)?.listFlows(flows);
+    this.#guest(guest)?.listFlows(flows);
     return flows;
   }
 
@@ -467,7 +480,7 @@ class Engine {
       'loop.turn_max_ms': this.#loop.meter.longestMs,
       'loop.turn_cpu_max_ms': this.#loop.meter.longestCpuMs,
     };
-    const owner = this.#guests.get(guest);
+    const owner = this.#guest(guest);
     const counters = owner?.counters.snapshot() ?? {};
     post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.gauges() } });
   }

@@ -21,7 +21,7 @@ import { after, describe, test } from 'node:test';
 import { type CaptureFormat, defaultAddresses } from '../../src/config.ts';
 import { CaptureLink } from '../../src/device/capture.ts';
 import { type DeviceLink, type LinkOwner, RxFrame } from '../../src/device/device-link.ts';
-import { PCAP_BUFFER_BYTES, PcapWriter } from '../../src/device/pcap-writer.ts';
+import { PCAP_BUFFER_BYTES, PcapBuffer, PcapWriter } from '../../src/device/pcap-writer.ts';
 import { StackScratch } from '../../src/stack/buffer/scratch.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { Counters } from '../../src/stack/counters.ts';
@@ -171,7 +171,7 @@ class Bench {
       },
     };
     this.path = path;
-    this.capture = new CaptureLink(device, slab, path, {
+    this.capture = new CaptureLink(device, new PcapBuffer(slab), path, {
       format,
       now: () => this.nowMs,
       onError: (message) => this.errors.push(message),
@@ -511,13 +511,42 @@ describe('CaptureLink', () => {
   });
 });
 
+function pcapBuffer(): PcapBuffer {
+  return new PcapBuffer(new Slab(PCAP_BUFFER_BYTES, 0));
+}
+
 describe('PcapWriter', () => {
+  test('review H-1: writers share a buffer in turn, and each file has its own records, in order', async () => {
+    const buffer = pcapBuffer();
+    const { bytes } = buffer.slab;
+    const paths = ['one', 'two', 'three'].map((name) => join(directory, `shared-${name}.pcap`));
+    const writers = paths.map((path) => new PcapWriter(buffer, path, { linkType: 1 }));
+    // 0 writes twice in a row, 2 is closed while another has the buffer, and what fills the buffer is written as before.
+    for (const who of [0, 0, 1, 0, 2, 1, 1]) {
+      const at = (writers[who] as PcapWriter).begin(70_000);
+      bytes.fill(who + 1, at, at + 70_000);
+    }
+    writers[2]?.close();
+    for (const writer of writers) writer.flush();
+    const kept = await Promise.all(paths.map((path) => readCapture(path)));
+    assert.deepEqual(
+      kept.map(({ packets }) => packets.map(({ data }) => [data.length, data[0], data.at(-1)])),
+      [
+        [1, 1, 1].map((mark) => [70_000, mark, mark]),
+        [2, 2, 2].map((mark) => [70_000, mark, mark]),
+        [[70_000, 3, 3]],
+      ],
+    );
+    for (const writer of writers) writer.close();
+  });
+
   for (const bigEndian of [false, true]) {
     test(`writes ${bigEndian ? 'big' : 'little'}-endian headers`, async () => {
       const path = join(directory, `order-${bigEndian}.pcap`);
       writeFileSync(path, 'what was there before, longer than the header');
-      const slab = new Slab(PCAP_BUFFER_BYTES, 0);
-      const writer = new PcapWriter(slab, path, { linkType: 101, bigEndian });
+      const buffer = pcapBuffer();
+      const { slab } = buffer;
+      const writer = new PcapWriter(buffer, path, { linkType: 101, bigEndian });
       const before = Date.now();
       const at = writer.begin(3);
       slab.bytes.set([1, 2, 3], at);
@@ -550,7 +579,7 @@ describe('PcapWriter', () => {
     const path = join(directory, 'mode.pcap');
     const old = process.umask(0);
     try {
-      new PcapWriter(new Slab(PCAP_BUFFER_BYTES, 0), path, { linkType: 1 }).close();
+      new PcapWriter(pcapBuffer(), path, { linkType: 1 }).close();
     } finally {
       process.umask(old);
     }
@@ -560,7 +589,7 @@ describe('PcapWriter', () => {
   test('fails in one line that names the path', () => {
     for (const path of [join(directory, 'no', 'such', 'x.pcap'), directory, '/dev/full']) {
       assert.throws(
-        () => new PcapWriter(new Slab(PCAP_BUFFER_BYTES, 0), path, { linkType: 1 }),
+        () => new PcapWriter(pcapBuffer(), path, { linkType: 1 }),
         (error: Error) =>
           error.message.startsWith(`cannot write capture file '${path}': `) && !error.message.includes('\n'),
       );
@@ -569,7 +598,7 @@ describe('PcapWriter', () => {
   });
 
   test('does not take a frame larger than its memory, nor any after close', () => {
-    const writer = new PcapWriter(new Slab(PCAP_BUFFER_BYTES, 0), join(directory, 'big.pcap'), {
+    const writer = new PcapWriter(pcapBuffer(), join(directory, 'big.pcap'), {
       linkType: 1,
     });
     assert.equal(writer.begin(PCAP_BUFFER_BYTES), -1);

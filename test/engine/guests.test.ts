@@ -70,7 +70,9 @@ describe('guests of one data plane', () => {
       return names.map((name) => [name, gauges[name]]);
     };
     const round = async (): Promise<void> => {
-      const guests = await Promise.all(Array.from({ length: COMING }, () => engine.add()));
+      const guests = await Promise.all(
+        Array.from({ length: COMING }, () => engine.add({ pcapPath: '/dev/null' })),
+      );
       for (const guest of guests) {
         await guest.client.addForward(
           localForward({ listen: { kind: 'ip', address: '127.0.0.1', port: 0 } }),
