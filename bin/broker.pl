@@ -7,8 +7,9 @@
 #   open ID NETWORK USER PID START   `open ID` with a descriptor: a channel to a child that opens a device (open_device)
 #   command GO REPORT CLOSE MAP N WORD…
 #                                    a child that becomes WORD… and the last N words of our command line, in namespaces of its
-#                                    own (become_command): `report TEXT`, what it writes to descriptor REPORT; `ended STATUS`,
+#                                    own (command.pl): `report TEXT`, what it writes to descriptor REPORT; `ended STATUS`,
 #                                    as wait(2) has it. MAP: `all` ids that are the user's, or his `own` alone
+#   scratch DIRECTORY                what was written for it before it begins: removed at our end, if that comes first
 #   go                               a line for its descriptor GO
 #   signal NUMBER                    for it
 #   tree LINE…                       `tree closed`, or why not: our file system is what the lines name (close_tree)
@@ -69,6 +70,7 @@ my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
   setns => [308, 268], capset => [126, 91], close => [3, 57], dup3 => [292, 24], mount_setattr => [442, 442],
   sendmsg => [46, 211], write => [1, 64], pidfd_open => [434, 434], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
+  inotify_init1 => [294, 26], inotify_add_watch => [254, 27],
 );
 my %column = (62 => 0, 183 => 1, 243 => 1);
 my $column;
@@ -108,58 +110,6 @@ sub close_all_but {
     kernel('close', $fd) if !grep { $_ == $fd } @kept;
   }
   return;
-}
-
-# As newuidmap(1) and newgidmap(1) take it: our own id is 0, and behind it come those that /etc/subuid or /etc/subgid gives
-# to our user.
-sub id_map {
-  my ($kind, $own) = @_;
-  my $name = getpwuid($>) // '';
-  my @map = (0, $own, 1);
-  my $next = 1;
-  open(my $file, '<', "/etc/sub$kind") or return @map;
-  while (<$file>) {
-    my ($user, $first, $count) = /^([^:]+):(\d+):(\d+)$/ or next;
-    next if $user ne $name && $user ne $>;
-    push(@map, $next, $first, $count);
-    $next += $count;
-  }
-  return @map;
-}
-
-# Maps all ids that are our user's for process PID; what goes wrong is written to standard output in one line.
-sub map_all_ids {
-  my ($pid) = @_;
-  open(STDERR, '>&', \*STDOUT);
-  for (['uid', $> + 0], ['gid', $) + 0]) {
-    my ($kind, $own) = @$_;
-    my @map = id_map($kind, $own);
-    return syswrite(STDOUT, "/etc/sub$kind gives none to " . (getpwuid($>) // $>)) if @map == 3;
-    my $status = system { "new${kind}map" } "new${kind}map", $pid, @map;
-    return syswrite(STDOUT, "new${kind}map cannot be started (package uidmap)") if $status == -1;
-    return if $status;
-  }
-  return;
-}
-
-# A user namespace in which we are root, and the other ids of our user are others; returns why not: an errno, or a line.
-sub enter_with_all_ids {
-  my $process = $$;
-  pipe(my $entered, my $enter) or return $! + 0;
-  # It stays outside, where the ids are.
-  my $mapper = open(my $said, '-|') // return $! + 0;
-  if ($mapper == 0) {
-    close($enter);
-    map_all_ids($process) if sysread($entered, my $word, 1);
-    exit 0;
-  }
-  my $inside = kernel('unshare', CLONE_NEWUSER);
-  my $errno = $! + 0;
-  syswrite($enter, '.') if $inside;
-  close($enter);
-  my $fault = join(' ', map { s/\s+\z//r } <$said>);
-  close($said);
-  return $inside ? $fault : $errno;
 }
 
 # A user namespace in which we are root and nobody else is anybody.
@@ -368,22 +318,6 @@ sub close_tree {
   return;
 }
 
-# Becomes a command in user, network and mount namespaces of its own, killed when the broker ends. Descriptor REPORT gets
-# the word `there` when it is in them, or `fault KIND ERRNO`, or `fault ids` and a line.
-sub become_command {
-  my ($broker, $report, $map, @words) = @_;
-  my $say = sub { my ($line) = @_; return kernel('write', $report, "$line\n", length($line) + 1) };
-  my $why = $map eq 'all' ? enter_with_all_ids() : '';
-  return $say->("fault " . ($why =~ /\D/ ? 'ids' : 'user') . " $why") if $why ne '';
-  my $fault = $map ne 'all' && !enter_user_namespace() ? 'user' : !kernel('unshare', CLONE_NEWNS) ? 'mnt'
-    : !kernel('unshare', CLONE_NEWNET) ? 'net' : !kernel('mount', 'none', '/', 0, MS_REC | MS_SLAVE, 0) ? 'mnt' : '';
-  return $say->("fault $fault " . ($! + 0)) if $fault ne '';
-  kernel('prctl', PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  return if getppid() != $broker;
-  $say->("there $$");
-  exec { $words[0] } @words or return $say->('fault exec ' . ($! + 0));
-}
-
 # Whether a process, but not our main one, is still in the network namespace that this FILE of /proc/PID stands for.
 sub is_inhabited {
   my ($identity, $file, $main) = @_;
@@ -419,7 +353,7 @@ sub text_of {
 # must not have.
 my ($main, @ignored);
 my %handle;
-my ($command, $sealed, $followed, @watched, @sockets) = (0, 0);
+my ($command, $sealed, $followed, $scratch, @watched, @sockets) = (0, 0);
 my $told = '';
 
 # A child that does BODY, with those of our handles only that are named.
@@ -491,8 +425,12 @@ my %order = (
     send_descriptor($handle{link}, "open\0$id", fileno($channel));
   },
   command => \&start_command,
+  scratch => sub { ($scratch) = @_ },
   go => sub {
     my $going = delete $handle{go} or return;
+    my $changes = keep_covers($command);
+    $handle{changes} = $changes if $changes;
+    $scratch = undef;
     syswrite($going, "go\n");
   },
   signal => sub { my ($number) = @_; kill($number, $command) if $command },
@@ -525,6 +463,10 @@ sub finish {
   for (@sockets) {
     my ($identity, $path) = @$_;
     unlink($path) if identity(lstat $path) eq $identity && -S _;
+  }
+  if (defined $scratch) {
+    unlink("$scratch/$_") for qw(resolv.conf hosts);
+    rmdir($_) for "$scratch/fs", $scratch;
   }
   exit 0;
 }
@@ -567,6 +509,10 @@ sub look {
     syswrite($handle{link}, 'gone');
     @watched = ();
   }
+  for my $cover ($command ? lost_covers() : ()) {
+    watch_directories($handle{changes}) if $handle{changes};
+    beside(sub { cover_again($cover) });
+  }
   if (defined $followed && (my $now = text_of($followed)) ne $told) {
     syswrite($handle{link}, $told = $now);
   }
@@ -581,12 +527,14 @@ sub serve {
     collect();
     look();
     my $bits = '';
-    for (qw(link report ended watched)) { vec($bits, fileno($handle{$_}), 1) = 1 if $handle{$_} }
+    for (qw(link report ended watched changes)) { vec($bits, fileno($handle{$_}), 1) = 1 if $handle{$_} }
     # Without pidfd_open(2), Linux 5.3.
     my $blind = $command && !$handle{ended};
-    my $seconds = @watched && !$handle{watched} || $blind ? WATCH_SECONDS : defined $followed ? FOLLOW_SECONDS : undef;
+    my $seconds = @watched && !$handle{watched} || $blind ? WATCH_SECONDS
+      : defined $followed || $command && has_covers() ? FOLLOW_SECONDS : undef;
     next if select($bits, undef, undef, $seconds) <= 0;
     delete $handle{watched} if $handle{watched} && vec($bits, fileno($handle{watched}), 1);
+    sysread($handle{changes}, my $events, MESSAGE_MAX) if $handle{changes} && vec($bits, fileno($handle{changes}), 1);
     report();
     obey() if vec($bits, fileno($handle{link}), 1);
   }
@@ -597,6 +545,7 @@ sub serve {
 sub start_broker {
   my ($name, $keeps, $early, @signals) = @_;
   find_processor() or return;
+  require(__FILE__ =~ s{[^/]*$}{command.pl}r) if $keeps;
   socketpair(my $ours, $handle{link}, AF_UNIX, SOCK_SEQPACKET, 0) or return;
   ($main, @ignored) = ($$, @signals);
   my $child = fork;

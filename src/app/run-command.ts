@@ -8,13 +8,14 @@
  *
  * Limits: there is no PID namespace, so what the command leaves behind in the background is not ended with it (it loses
  * its network); a set-user-ID program drops the parent-death signal (prctl(2)); should the host replace, by rename, a resolv.conf
- * that is no symlink into a directory below /run, the kernel drops the mount over it and the host's file shows through.
+ * that is no symlink into a directory below /run, the kernel drops the mount over it, and the host's file shows through until
+ * the broker, a moment later, has covered that too. It does so only in the command's own mount namespace.
  */
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { Config, RunTarget } from '../config.ts';
-import { letCommandGo, orderCommand, signalCommand } from '../sandbox/broker.ts';
+import { letCommandGo, orderCommand, removeUnlessBegun, signalCommand } from '../sandbox/broker.ts';
 import { writeGuestFiles } from '../sandbox/guest-files.ts';
 import { explainNamespaceFault } from '../sandbox/namespace-fault.ts';
 import { closedStreams, onSignal, openDescriptors } from './found.ts';
@@ -211,6 +212,7 @@ export class RunCommand {
         },
       },
     );
+    removeUnlessBegun(files.directory);
     for (const signal of SIGNALS) onSignal(signal, () => this.passOn(signal));
   }
 

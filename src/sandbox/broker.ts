@@ -107,6 +107,11 @@ export function orderCommand(command: CommandOrder, { report, ended }: CommandLi
   order('running a command', 'command', goFd, reportFd, close.join(','), map, ownWords, ...words);
 }
 
+/** Have the files in `directory` removed should we end before the command begins. */
+export function removeUnlessBegun(directory: string): void {
+  order('removing files', 'scratch', directory);
+}
+
 export function letCommandGo(): void {
   order('', 'go');
 }

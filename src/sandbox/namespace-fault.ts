@@ -21,7 +21,7 @@ const SWITCHES = [
 ] as const;
 
 /**
- * What the broker says (`become_command` in bin/broker.pl): the kind of namespace, by its name under /proc/PID/ns, and the
+ * What the broker says (`become_command` in bin/command.pl): the kind of namespace, by its name under /proc/PID/ns, and the
  * errno; `exec`: the command could not be started; `ids`, and why not all that `--map-auto` is for can be had.
  */
 export function explainNamespaceFault(fault: string, setting: ReadSetting = readSetting): string {

@@ -1,10 +1,10 @@
 /** What a command under `tslirp run` sees of the host's name service: of its files what is right inside, of its sockets nothing. */
 import assert from 'node:assert/strict';
-import { mkdtempSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { directory, tslirpCommand } from '../support/namespaces.ts';
-import { type Running, start } from '../support/processes.ts';
+import { asOwner, directory, programPath, tslirpCommand } from '../support/namespaces.ts';
+import { must, type Running, start } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
 /** For what copies /etc first, on a loaded machine. */
@@ -46,6 +46,11 @@ async function withCommand(
     stack.child.stdin?.end();
     await stack.stop('SIGTERM', SLOW_MS);
   }
+}
+
+async function untilAsked(condition: () => Promise<boolean>): Promise<void> {
+  const limit = Date.now() + SLOW_MS;
+  while (!(await condition())) assert.ok(Date.now() < limit, "the command's view is back");
 }
 
 const RESOLVED = `
@@ -91,5 +96,78 @@ describe('name service under run', () => {
         if (prepare !== RESOLVED) assert.equal(await ask('cat /run/net/sub/file'), 'kept');
       });
     }
+  });
+
+  for (const [what, prepare, replace] of [
+    [
+      'as NetworkManager does',
+      '',
+      'cp /etc/new /etc/resolv.conf.tmp && mv /etc/resolv.conf.tmp /etc/resolv.conf',
+    ],
+    ['from a name in another directory', '', 'cp /etc/new /etc/sub/new && mv /etc/sub/new /etc/resolv.conf'],
+    ['by removing it first', '', 'rm /etc/resolv.conf && sleep 0.01 && cp /etc/new /etc/resolv.conf'],
+    [
+      'by a link',
+      'cp /etc/new /etc/other.conf',
+      'ln -sf other.conf /etc/link && mv -T /etc/link /etc/resolv.conf',
+    ],
+    [
+      'that is behind a link',
+      'mv /etc/resolv.conf /run/r && ln -s /run/r /etc/resolv.conf',
+      'cp /etc/new /run/n && mv /run/n /run/r',
+    ],
+  ] as const) {
+    test(`review OP-4: the host replaces a plain resolv.conf ${what}; the command sees its own again`, async () => {
+      const plain = `
+        echo nameserver 127.0.0.53 >/etc/resolv.conf; echo nameserver 127.0.0.54 >/etc/new; mkdir /etc/sub
+        ${prepare}`;
+      await withCommand(plain, [], async (ask) => {
+        const before = await ask('cat /etc/resolv.conf /etc/hosts');
+        assert.match(before, /^nameserver 10\.0\.2\.3$/m);
+        for (let round = 0; round < 3; round++) {
+          const hosts = 'cp /etc/hosts /etc/hosts.new && mv /etc/hosts.new /etc/hosts';
+          await ask(`host { ${replace} && ${hosts}; } || echo 'not replaced'`);
+          assert.equal(await ask('host cat /etc/resolv.conf >&4'), 'nameserver 127.0.0.54');
+          await untilAsked(async () => (await ask('cat /etc/resolv.conf /etc/hosts')) === before);
+        }
+      });
+    });
+  }
+
+  test('review OP-4: what a command has put in place of its resolv.conf stays, and so does what it has written there', async () => {
+    await withCommand('echo nameserver 127.0.0.53 >/etc/resolv.conf', [], async (ask) => {
+      const replace =
+        'host echo nameserver 127.0.0.54 >/etc/new && mv /etc/new /etc/resolv.conf || echo "not replaced"';
+      await ask('echo "# mine" >>/etc/resolv.conf');
+      const before = await ask('cat /etc/resolv.conf');
+      assert.match(before, /^# mine$/m);
+      await ask(replace);
+      await untilAsked(async () => (await ask('cat /etc/resolv.conf')) === before);
+      await ask('f=$(mktemp) && echo other >$f && mount --bind $f /etc/resolv.conf && rm $f');
+      assert.equal(await ask('cat /etc/resolv.conf'), 'other');
+    });
+  });
+});
+
+describe('what is written for a command', () => {
+  test('review ON-14: nothing of it is left when we are killed before the command begins', async () => {
+    const place = mkdtempSync(join(directory, 'left-'));
+    chmodSync(place, 0o777);
+    const [temporary, programs, begun] = [join(place, 'tmp'), join(place, 'bin'), join(place, 'begun')];
+    await must(asOwner('mkdir', temporary));
+    // The preparation comes to its first program, and no further.
+    const stop = `#!/bin/sh\n: >${begun}\nwhile kill -0 $PPID 2>/dev/null; do sleep 0.1; done\n`;
+    mkdirSync(programs);
+    writeFileSync(join(programs, 'mount'), stop, { mode: 0o755 });
+    const path = `PATH=${programs}:${process.env['PATH']}`;
+    const argv = [programPath('tslirp'), 'run', '--log-level', 'warn', '--', 'true'];
+    const stack = start(asOwner('env', path, `TMPDIR=${temporary}`, ...argv));
+    try {
+      await until(() => existsSync(begun), stack.stderr, SLOW_MS);
+      assert.match(readdirSync(temporary).join(), /^tslirp-\w+$/);
+    } finally {
+      await stack.stop('SIGKILL', SLOW_MS);
+    }
+    await until(() => readdirSync(temporary).length === 0, 'nothing is left', SLOW_MS);
   });
 });
