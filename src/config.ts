@@ -31,6 +31,8 @@ export interface Limits {
   tcpBufferPerFlow: number;
   /** The same where the link has congestion control: 200 Mbit/s need 5 MB at a round trip of 200 ms. */
   tcpBufferPerFarFlow: number;
+  /** Bytes of packet memory that all flows hold together. */
+  memoryMax: number;
   /** Out-of-order ranges kept per flow. */
   tcpOutOfOrderRanges: number;
   /** UDP mappings; the least recently used one gives way. */
@@ -59,6 +61,7 @@ export const defaultLimits: Limits = {
   tcpMaxHalfOpen: 4096,
   tcpBufferPerFlow: 1024 * 1024,
   tcpBufferPerFarFlow: 8 * 1024 * 1024,
+  memoryMax: 512 * 1024 * 1024,
   tcpOutOfOrderRanges: 128,
   udpMaxFlows: 4096,
   pingMaxFlows: 1024,
@@ -81,6 +84,7 @@ export const sharedLimits: Limits = {
   udpMaxFlows: 1024,
   pingMaxFlows: 256,
   tcpMaxPendingDialsPerDestination: 128,
+  memoryMax: 64 * 1024 * 1024,
   namesMax: 64,
   toldPerSecond: 100,
 };

@@ -15,6 +15,7 @@ import { DnsFlows } from '../../src/forward/dns/flows.ts';
 import type { FlowContext } from '../../src/forward/flow/context.ts';
 import { Denials } from '../../src/forward/flow/denials.ts';
 import { DescriptorBudget } from '../../src/forward/flow/descriptor-budget.ts';
+import { PagePool } from '../../src/forward/flow/page-pool.ts';
 import { FlowReports } from '../../src/forward/flow/reports.ts';
 import { FlowScratch } from '../../src/forward/flow/scratch.ts';
 import { HostNames } from '../../src/forward/target/name-questions.ts';
@@ -24,6 +25,7 @@ import { TcpFlows } from '../../src/forward/tcp/flows.ts';
 import { UdpFlows } from '../../src/forward/udp/flows.ts';
 import type { IoHandler, Poller } from '../../src/loop.ts';
 import { profiles } from '../../src/profiles.ts';
+import { PAGE_SIZE } from '../../src/stack/buffer/slab.ts';
 import type { IngressHandler } from '../../src/stack/link/ingress-parts.ts';
 import type { Packet } from '../../src/stack/link/packet.ts';
 import { Solicitor } from '../../src/stack/neighbor/solicitor.ts';
@@ -143,6 +145,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     limits: defaultLimits,
     counters,
     descriptors: new DescriptorBudget(1000),
+    pages: new PagePool(slab).join(slab.pageCount * PAGE_SIZE, () => undefined),
     link,
     own,
     egress,

@@ -81,6 +81,7 @@ export interface EngineServices
     Pick<
       FlowContext,
       | 'slab'
+      | 'pages'
       | 'memory'
       | 'scratch'
       | 'poller'
@@ -319,6 +320,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
 
   /** End of a turn in which there was anything: what other events than frames left to be sent. */
   endTurn(): void {
+    this.tcp.giveWay();
     this.tcp.settle();
     if (!this.#gone) this.#link.flush();
   }
@@ -356,6 +358,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     this.dns.close();
     for (const teller of this.#tellers) teller.close();
     this.#services.descriptors.leave();
+    this.#services.pages.leave();
   }
 
   get flowCount(): number {

@@ -12,6 +12,7 @@ import { TapLink } from '../device/tap-link.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
+import { PagePool } from '../forward/flow/page-pool.ts';
 import { FlowScratch } from '../forward/flow/scratch.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
 import { Resolvers } from '../forward/target/resolvers.ts';
@@ -302,6 +303,7 @@ class Stage {
       frames: new FrameIo(slab, memory),
       limits: defaultLimits,
       descriptors: new DescriptorBudget(DESCRIPTORS),
+      pages: new PagePool(slab).join(defaultLimits.memoryMax, () => undefined),
       search: new SearchDomains(),
       names: new HostNames(() => undefined, clock, timers, 0),
       hostRoutes: new HostRouteTable(),

@@ -16,6 +16,7 @@ import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { type DescriptorBudget, DescriptorPool } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
+import { type GuestPages, PagePool } from '../forward/flow/page-pool.ts';
 import { FlowScratch } from '../forward/flow/scratch.ts';
 import { ForwardError } from '../forward/publish/forward-error.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
@@ -60,6 +61,7 @@ type SharedServices = Omit<
   EngineServices,
   | 'limits'
   | 'descriptors'
+  | 'pages'
   | 'resolvers'
   | 'search'
   | 'names'
@@ -78,8 +80,9 @@ interface Tenant {
   /** Its start waits for this. */
   pending: PendingLink | null;
   guest: Guest | null;
-  /** Its part of what all share. */
+  /** Its parts of what all share. */
   descriptors: DescriptorBudget | null;
+  pages: GuestPages | null;
   /** It is among those that have something to settle. */
   isTouched: boolean;
 }
@@ -104,6 +107,7 @@ class Engine {
   readonly #memory: Memory;
   readonly #loop: EventLoop;
   readonly #descriptors: DescriptorPool;
+  readonly #pages: PagePool;
   readonly #shared: SharedServices;
   readonly #captures: PcapBuffer;
   /** By number. */
@@ -134,6 +138,7 @@ class Engine {
     const files = descriptorLimit();
     this.#descriptors = new DescriptorPool(files - limits.fdReserve - OWN_DESCRIPTORS);
     const descriptors = this.#descriptors;
+    this.#pages = new PagePool(this.#slab);
     if (descriptors.limit < FEW_DESCRIPTORS) {
       const left = descriptors.limit > 0 ? `only ${descriptors.limit} sockets` : 'no sockets';
       const message = `the hard limit of ${files} open files (ulimit -Hn) leaves ${left} for what the guest connects to`;
@@ -355,6 +360,7 @@ class Engine {
   #forget(tenant: Tenant): void {
     tenant.pending = null;
     tenant.descriptors?.leave();
+    tenant.pages?.leave();
     this.#tenants.delete(tenant.number);
   }
 
@@ -369,7 +375,7 @@ class Engine {
     if (tenant === undefined) {
       tenant = {
         ...{ number, resolvers: new Resolvers(), search: new SearchDomains() },
-        ...{ pending: null, guest: null, descriptors: null, isTouched: false },
+        ...{ pending: null, guest: null, descriptors: null, pages: null, isTouched: false },
       };
       this.#tenants.set(number, tenant);
     }
@@ -407,15 +413,16 @@ class Engine {
     const { clock, timers } = this.#shared;
     const { number: guest, resolvers, search } = tenant;
     const descriptors = this.#descriptors.join();
-    tenant.descriptors = descriptors;
+    const touched = (): void => {
+      if (tenant.isTouched) return;
+      tenant.isTouched = true;
+      this.#touched[this.#touchedCount++] = tenant;
+    };
+    const pages = this.#pages.join(spec.limits.memoryMax, touched);
+    Object.assign(tenant, { descriptors, pages });
     return {
       ...this.#shared,
-      ...{ limits: { ...spec.limits }, resolvers, search, descriptors },
-      touched: () => {
-        if (tenant.isTouched) return;
-        tenant.isTouched = true;
-        this.#touched[this.#touchedCount++] = tenant;
-      },
+      ...{ limits: { ...spec.limits }, resolvers, search, descriptors, pages, touched },
       names: new HostNames(
         (request, label, hostPort, protocol) =>
           post({ type: 'resolveHost', guest, request, label, port: hostPort, protocol }),

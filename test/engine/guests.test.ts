@@ -4,15 +4,18 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { after, describe, test } from 'node:test';
+import { processLimits } from '../../src/config.ts';
+import { PAGE_SIZE } from '../../src/stack/buffer/slab.ts';
 import { type EngineGuest, GuestEngine } from '../support/engine-guests.ts';
 import { localForward } from '../support/forward-specs.ts';
-import { ACK, echo, GATEWAY4, pattern, RST, tcp, udp } from '../support/lab/packets.ts';
+import { ACK, type Decoded, echo, GATEWAY4, pattern, RST, tcp, udp } from '../support/lab/packets.ts';
 import { until } from '../support/wait.ts';
 
 /** Guests that come and go together, with so many flows of a kind each, and how often. */
 const COMING = 40;
 const FLOWS = 5;
 const ROUNDS = 5;
+const MIB = 1024 * 1024;
 
 /** The stack answers: the guest is served. */
 async function checkAlive(guest: EngineGuest, tag = 1): Promise<void> {
@@ -107,6 +110,49 @@ describe('guests of one data plane', () => {
     await until(() => residentBytes() - resident <= 5_000_000, 'memory is given back', 60_000, 250);
     await checkAlive(stays);
     stays.close();
+  });
+
+  test('serve S-9: one that fills packet memory gives way to one that asks for little', async () => {
+    const engine = new GuestEngine({ ...processLimits, memoryTotal: 4 * MIB });
+    after(() => engine.stop());
+    // Sends more than anybody takes, to each.
+    const flood = Buffer.alloc(MIB, 7);
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.write(flood);
+    }).listen(0, '127.0.0.1');
+    after(() => server.close());
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const [greedy, modest] = [await engine.add(), await engine.add()];
+    const open = async (guest: EngineGuest, srcPort: number): Promise<Decoded> => {
+      const to = { srcPort, dst: GATEWAY4, dstPort: port, window: 65535 };
+      guest.send(tcp({ ...to, seq: 1 }));
+      const reply = await guest.next((d) => d.dstPort === srcPort && d.flags !== 0, 'a SYN-ACK');
+      guest.send(tcp({ ...to, seq: 2, ack: reply.seq + 1, flags: ACK }));
+      return reply;
+    };
+    // Takes nothing of what comes.
+    const pages = async (): Promise<number> => (await engine.gauges())['memory.pages_used'] ?? 0;
+    for (let i = 0; i < 80; i++) await open(greedy, 2000 + i);
+    await until(async () => (await pages()) >= (4 * MIB) / PAGE_SIZE - 40, 'memory is full', 30_000);
+    // The other one gets its megabyte, of which it takes each piece as it comes.
+    const { seq } = await open(modest, 4000);
+    let next = seq + 1;
+    while (next < seq + 1 + MIB) {
+      const data = await modest.next((d) => d.dstPort === 4000 && d.payload.length > 0, 'data');
+      if (data.seq === next) next += data.payload.length;
+      const ack = { srcPort: 4000, dst: GATEWAY4, dstPort: port, seq: 2, ack: next, window: 65535 };
+      modest.send(tcp({ ...ack, flags: ACK }));
+    }
+    const told = engine.lines.filter(([message]) => message.startsWith('packet memory is full'));
+    assert.deepEqual(
+      told.map(([, fields]) => fields?.['guest']),
+      told.map(() => 'g0'),
+      'none but the greedy one loses anything',
+    );
+    assert.ok(told.length > 0);
+    for (const guest of [greedy, modest]) guest.close();
   });
 
   test('review H-1: a guest that is gone is told of as such, and touches no other', async () => {

@@ -19,12 +19,15 @@ import type { RemoteForwards } from '../target/remote-forwards.ts';
 import type { Resolvers } from '../target/resolvers.ts';
 import type { Denials } from './denials.ts';
 import type { DescriptorBudget } from './descriptor-budget.ts';
+import type { GuestPages } from './page-pool.ts';
 import type { FlowReports } from './reports.ts';
 import type { FlowScratch } from './scratch.ts';
 
 export interface FlowContext {
   readonly memory: Memory;
   readonly slab: Slab;
+  /** The guest's part of it. */
+  readonly pages: GuestPages;
   readonly scratch: FlowScratch;
   readonly poller: Poller;
   readonly timers: Timers;

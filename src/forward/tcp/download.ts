@@ -71,7 +71,7 @@ export class TcpDownload {
     const c = this.#connection;
     const socket = this.#socket;
     if (!socket.readable || socket.eof || !c.isSynchronized || c.state === TcpState.TimeWait) return;
-    const { clock, poller, slab } = this.#context;
+    const { clock, poller, pages } = this.#context;
     while (socket.readable) {
       // A flow of small messages does not wait for the turns of those with many bytes.
       if (clock.bytesLeft <= 0 && this.#lastRead >= PAGE_SIZE) {
@@ -87,7 +87,7 @@ export class TcpDownload {
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
       const shut = c.sndWnd === 0;
       const scarce =
-        slab.pagesUsed >= slab.pageCount - slab.pageCount / (shut ? SHUT_RESERVE : MEMORY_RESERVE);
+        pages.pagesUsed >= pages.pageCount - pages.pageCount / (shut ? SHUT_RESERVE : MEMORY_RESERVE);
       if (scarce) this.#owner.makeRoom();
       const reserved = scarce ? 0 : c.sndQueue.reserve(want, room);
       if (reserved === 0) {

@@ -37,7 +37,7 @@ import { dialAddress, dialNobody, dialUnix } from './dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './flow.ts';
 import { TcpLimits } from './limits.ts';
 import { TcpLocals, type TcpLocalsOwner } from './locals.ts';
-import { cutStalled, isStalled } from './memory-pressure.ts';
+import { cutLargest, cutStalled } from './memory-pressure.ts';
 import { TcpRefuser } from './refuser.ts';
 import { SpareParts } from './spare-parts.ts';
 import { TimeWaitTable } from './time-wait.ts';
@@ -100,9 +100,9 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   ) {
     this.context = context;
     this.#share = share;
-    const { link, slab, limits, hash, counters, rng } = context;
+    const { link, pages, limits, hash, counters, rng } = context;
     this.environment = {
-      slab,
+      slab: pages,
       link,
       receiveLimit,
       sendLimit,
@@ -315,20 +315,36 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#halfOpenCount--;
   }
 
-  /** Once a second at most: it looks at every flow. */
   makeRoom(): void {
-    const { clock, counters, slab } = this.context;
-    if (clock.nowMs - this.#roomMadeAt < MAKE_ROOM_INTERVAL_MS) return;
-    this.#roomMadeAt = clock.nowMs;
-    const stalled: TcpFlow[] = [];
+    const { pages } = this.context;
+    if (!pages.ask()) this.#cutStalled(() => pages.pagesUsed < pages.pageCount * MEMORY_COMFORT);
+  }
+
+  /** Once a second at most: it looks at every flow. */
+  #cutStalled(enough: () => boolean): void {
+    const { nowMs } = this.context.clock;
+    if (nowMs - this.#roomMadeAt < MAKE_ROOM_INTERVAL_MS) return;
+    this.#roomMadeAt = nowMs;
+    this.#cut(cutStalled, 'a shut window', enough);
+  }
+
+  #cut(cut: typeof cutStalled, what: string, enough: () => boolean): void {
+    const flows: TcpFlow[] = [];
     this.#table.forEach((flow) => {
-      if (isStalled(flow)) stalled.push(flow);
+      flows.push(flow);
     });
-    const enough = (): boolean => slab.pagesUsed < slab.pageCount * MEMORY_COMFORT;
-    const cut = cutStalled(stalled, enough);
-    if (cut === 0) return;
-    counters.add(Counter.TcpMemoryPressure, cut);
-    this.context.log('warn', 'packet memory is full: connections with a shut window were reset', { cut });
+    const count = cut(flows, enough);
+    if (count === 0) return;
+    this.context.counters.add(Counter.TcpMemoryPressure, count);
+    this.context.log('warn', `packet memory is full: connections with ${what} were reset`, { cut: count });
+  }
+
+  /** To other guests, if they have asked for it. */
+  giveWay(): void {
+    const { pages } = this.context;
+    if (!pages.isAsked) return;
+    if (pages.given()) this.#cut(cutLargest, 'most of it', () => pages.hasGiven);
+    else this.#cutStalled(() => pages.hasGiven);
   }
 
   ended(flow: TcpFlow): void {

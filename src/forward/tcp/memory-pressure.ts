@@ -10,7 +10,7 @@ import type { TcpFlow } from './flow.ts';
 const STALLED_PROBE_MS = 1000;
 
 /** Whether the flow holds bytes for a guest that has not taken any for a while. */
-export function isStalled(flow: TcpFlow): boolean {
+function isStalled(flow: TcpFlow): boolean {
   const c = flow.connection;
   return (
     c.sndWnd === 0 &&
@@ -22,7 +22,24 @@ export function isStalled(flow: TcpFlow): boolean {
 
 /** Cut stalled flows, longest shut first, until `enough` holds; how many were cut. */
 export function cutStalled(flows: TcpFlow[], enough: () => boolean): number {
-  flows.sort((a, b) => b.connection.persistMs - a.connection.persistMs);
+  const stalled = flows.filter(isStalled);
+  stalled.sort((a, b) => b.connection.persistMs - a.connection.persistMs);
+  return cutInOrder(stalled, enough);
+}
+
+/** Cut stalled flows, then those that hold most, until `enough` holds; how many were cut. */
+export function cutLargest(flows: TcpFlow[], enough: () => boolean): number {
+  const cut = cutStalled(flows, enough);
+  const left = flows.filter((flow) => !flow.over && bytesHeld(flow) > 0);
+  left.sort((a, b) => bytesHeld(b) - bytesHeld(a));
+  return cut + cutInOrder(left, enough);
+}
+
+function bytesHeld({ connection: { sndQueue, rcvQueue } }: TcpFlow): number {
+  return sndQueue.length + rcvQueue.readable + rcvQueue.outOfOrder;
+}
+
+function cutInOrder(flows: readonly TcpFlow[], enough: () => boolean): number {
   let cut = 0;
   for (const flow of flows) {
     if (enough()) break;

@@ -5,7 +5,7 @@
  * the tail (`reserve`, fill the reported parts, `commit`), can be looked at anywhere (`slice`), and leave at the head
  * (`drop`). An empty queue holds no page. Bounded by its user: the queue itself has no limit but the slab's.
  */
-import { PAGE_SIZE, type Slab } from './slab.ts';
+import { PAGE_SIZE, type Pages } from './slab.ts';
 
 /** Pieces of arena memory that together make one run of bytes. Borrowed: overwritten by the next call that fills it. */
 export class Parts {
@@ -34,9 +34,9 @@ export class ByteQueue {
   readonly #pages: number[] = [];
   #first = 0;
   #last = 0;
-  readonly #slab: Slab;
+  readonly #slab: Pages;
 
-  constructor(slab: Slab) {
+  constructor(slab: Pages) {
     this.#slab = slab;
   }
 

@@ -9,7 +9,7 @@
  * window covers; the number of ranges is bounded by the caller's limit (T-15).
  */
 import type { Parts } from './byte-queue.ts';
-import { PAGE_SIZE, type Slab } from './slab.ts';
+import { PAGE_SIZE, type Pages } from './slab.ts';
 
 const HOLE = -1;
 
@@ -18,14 +18,14 @@ export class ReassemblyQueue {
   readable = 0;
   /** Bytes held beyond the first gap. */
   outOfOrder = 0;
-  readonly #slab: Slab;
+  readonly #slab: Pages;
   #start = 0;
   #pages: number[] = [];
   /** Sorted, disjoint, non-adjacent; offsets relative to the first unread byte, all > readable. */
   readonly #rangeStart: number[] = [];
   readonly #rangeEnd: number[] = [];
 
-  constructor(slab: Slab) {
+  constructor(slab: Pages) {
     this.#slab = slab;
   }
 

@@ -20,7 +20,18 @@ const LEAD = 65536;
 /** Free pages in a row that are worth a system call. */
 const LEAST_RUN = 16;
 
-export class Slab {
+/** Pages for one of those who share them: how many it holds, and how many there are for it at the moment. */
+export interface Pages {
+  readonly view: DataView;
+  readonly bytes: Uint8Array;
+  readonly pagesUsed: number;
+  readonly pageCount: number;
+  /** A page, or -1: there is none for it now. */
+  allocPage(): number;
+  freePage(offset: number): void;
+}
+
+export class Slab implements Pages {
   readonly buffer: ArrayBuffer;
   readonly view: DataView;
   readonly bytes: Uint8Array;

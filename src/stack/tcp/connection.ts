@@ -17,7 +17,7 @@
  */
 import { ByteQueue } from '../buffer/byte-queue.ts';
 import { ReassemblyQueue } from '../buffer/reassembly-queue.ts';
-import type { Slab } from '../buffer/slab.ts';
+import type { Pages } from '../buffer/slab.ts';
 import type { Counters } from '../counters.ts';
 import type { ErrorLimiter } from '../icmp/limit.ts';
 import type { TcpHeader } from '../wire/tcp.ts';
@@ -91,7 +91,7 @@ export const TIMESTAMP_OPTION_LENGTH = 12;
 
 /** What all connections of a guest have in common. */
 export interface TcpEnvironment {
-  readonly slab: Slab;
+  readonly slab: Pages;
   /** Its MTU may change. */
   readonly link: { readonly mtu: number };
   /** Most bytes a connection buffers from the guest: the largest receive window. */

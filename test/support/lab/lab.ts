@@ -33,6 +33,7 @@ import type {
   Refusal,
   RefusalsLeftOut,
 } from '../../../src/forward/flow/info.ts';
+import { PagePool } from '../../../src/forward/flow/page-pool.ts';
 import { profiles } from '../../../src/profiles.ts';
 import { StackScratch } from '../../../src/stack/buffer/scratch.ts';
 import { PAGE_SIZE, Slab } from '../../../src/stack/buffer/slab.ts';
@@ -187,6 +188,7 @@ export class Lab {
       hash: new HalfSipHash(rng.u32(), rng.u32()),
       limits,
       descriptors: new DescriptorBudget(options.descriptors ?? 100_000),
+      pages: new PagePool(this.slab).join(options.memory ?? LAB_MEMORY, () => undefined),
       resolvers,
       search: new SearchDomains(),
       names: new engine.HostNames(
