@@ -32,9 +32,11 @@ export interface Snapshot {
   gauges: Record<string, number>;
 }
 
-interface Settle<T> {
-  resolve: (value: T) => void;
-  reject: (error: Error) => void;
+/** Somebody who waits for the answer to a command. */
+interface Waiting {
+  readonly command: Command;
+  resolve(value: unknown): void;
+  reject(error: Error): void;
 }
 
 export class EngineClient {
@@ -44,16 +46,10 @@ export class EngineClient {
   private readonly numbers: Numbers;
   /** In the order of their numbers. */
   private readonly forwards = new Map<number, OpenForward>();
-  private readonly adding = new Map<number, Settle<OpenForward> & { spec: ForwardSpec }>();
-  private readonly removing = new Map<number, Settle<boolean>[]>();
-  /** With what was told of the flows so far. */
-  private readonly listing = new Map<number, Settle<FlowInfo[]> & { flows: FlowInfo[] }>();
-  /** In order, as the answers come. */
-  private readonly updating: Settle<void>[] = [];
-  private readonly leaving: Settle<boolean>[] = [];
-  /** Of `closeFlow`. */
-  private readonly asking = new Map<number, Settle<boolean>>();
-  private readonly counting = new Map<number, Settle<Snapshot>>();
+  /** By command and number; where several wait for the same, as many answers come, in order. */
+  private readonly waiting = new Map<string, Waiting[]>();
+  /** What was told of the flows so far, by request. */
+  private readonly listed = new Map<number, FlowInfo[]>();
 
   constructor(send: (command: Command) => void, numbers: Numbers) {
     this.send = send;
@@ -66,37 +62,23 @@ export class EngineClient {
    * nothing has changed then.
    */
   update(change: { policy?: PolicySpec; limits?: Partial<Limits> }): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.updating.push({ resolve, reject });
-      this.send({ type: 'updateGuest', guest: this.guest, ...change });
-    });
+    return this.ask(this.guest, { type: 'updateGuest', guest: this.guest, ...change });
   }
 
   /** End the guest: its flows are reset to both sides. False: there is none. */
   remove(): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      this.leaving.push({ resolve, reject });
-      this.send({ type: 'removeGuest', guest: this.guest });
-    });
+    return this.ask(this.guest, { type: 'removeGuest', guest: this.guest });
   }
 
   /** Rejects with `ForwardRefused`. */
   addForward(spec: ForwardSpec): Promise<OpenForward> {
     const forward = this.numbers.nextForward();
-    return new Promise((resolve, reject) => {
-      this.adding.set(forward, { resolve, reject, spec });
-      this.send({ type: 'addForward', guest: this.guest, forward, spec });
-    });
+    return this.ask(forward, { type: 'addForward', guest: this.guest, forward, spec });
   }
 
   /** False: there was no such forward. */
   removeForward(forward: number): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      const waiting = this.removing.get(forward);
-      if (waiting === undefined) this.removing.set(forward, [{ resolve, reject }]);
-      else waiting.push({ resolve, reject });
-      this.send({ type: 'removeForward', guest: this.guest, forward });
-    });
+    return this.ask(forward, { type: 'removeForward', guest: this.guest, forward });
   }
 
   /** Those that are open, oldest first. */
@@ -106,71 +88,74 @@ export class EngineClient {
 
   listFlows(): Promise<FlowInfo[]> {
     const request = this.numbers.nextRequest();
-    return new Promise((resolve, reject) => {
-      this.listing.set(request, { resolve, reject, flows: [] });
-      this.send({ type: 'listFlows', guest: this.guest, request });
-    });
+    return this.ask(request, { type: 'listFlows', guest: this.guest, request });
   }
 
   /** False: there is no such flow. */
   closeFlow(flow: number): Promise<boolean> {
     const request = this.numbers.nextRequest();
-    return new Promise((resolve, reject) => {
-      this.asking.set(request, { resolve, reject });
-      this.send({ type: 'closeFlow', guest: this.guest, request, flow });
-    });
+    return this.ask(request, { type: 'closeFlow', guest: this.guest, request, flow });
+  }
+
+  /** Whether a client of a unix socket of ours is in our network namespace; for inode 0, whether that can be told. */
+  isNear(inode: number): Promise<boolean> {
+    const request = this.numbers.nextRequest();
+    return this.ask(request, { type: 'judgePeer', request, inode });
   }
 
   snapshot(): Promise<Snapshot> {
     const request = this.numbers.nextRequest();
-    return new Promise((resolve, reject) => {
-      this.counting.set(request, { resolve, reject });
-      this.send({ type: 'snapshot', guest: this.guest, request });
-    });
+    return this.ask(request, { type: 'snapshot', guest: this.guest, request });
   }
 
   /** An event of the data plane; those that answer nothing are ignored. */
   receive(event: Event): void {
     switch (event.type) {
       case 'forwardAdded': {
-        const waiting = take(this.adding, event.forward);
-        if (waiting === undefined) return;
-        const open = { id: event.forward, spec: waiting.spec, listen: event.listen };
-        this.forwards.set(open.id, open);
+        const { forward: id, listen } = event;
+        const waiting = this.take('addForward', id);
+        if (waiting?.command.type !== 'addForward') return;
+        const open = { id, spec: waiting.command.spec, listen };
+        this.forwards.set(id, open);
         waiting.resolve(open);
         return;
       }
       case 'forwardFailed':
-        take(this.adding, event.forward)?.reject(new ForwardRefused(event.error, event.message));
+        this.take('addForward', event.forward)?.reject(new ForwardRefused(event.error, event.message));
         return;
-      case 'forwardRemoved': {
+      case 'forwardRemoved':
         this.forwards.delete(event.forward);
-        // One answer for each question, in order.
-        const waiting = this.removing.get(event.forward);
-        const first = waiting?.shift();
-        if (waiting?.length === 0) this.removing.delete(event.forward);
-        first?.resolve(event.existed);
+        this.take('removeForward', event.forward)?.resolve(event.existed);
         return;
-      }
       case 'guestUpdated': {
-        const waiting = this.updating.shift();
-        if (event.reason === '') waiting?.resolve();
+        const waiting = this.take('updateGuest', event.guest);
+        if (event.reason === '') waiting?.resolve(undefined);
         else waiting?.reject(new Error(event.reason));
         return;
       }
       case 'guestRemoved':
         this.forwards.clear();
-        this.leaving.shift()?.resolve(event.existed);
+        this.take('removeGuest', event.guest)?.resolve(event.existed);
         return;
-      case 'flows':
-        this.takeFlows(event);
+      case 'flows': {
+        const { request } = event;
+        const flows = this.listed.get(request) ?? [];
+        flows.push(...event.flows);
+        this.listed.set(request, flows);
+        if (event.more) return;
+        this.listed.delete(request);
+        this.take('listFlows', request)?.resolve(flows);
         return;
+      }
       case 'flowClosed':
-        take(this.asking, event.request)?.resolve(event.existed);
+        this.take('closeFlow', event.request)?.resolve(event.existed);
+        return;
+      case 'peerJudged':
+        this.take('judgePeer', event.request)?.resolve(event.near);
         return;
       case 'snapshot': {
-        const { counters, gauges } = event;
-        take(this.counting, event.request)?.resolve({ counters, gauges });
+        const { request, counters, gauges } = event;
+        this.take('snapshot', request)?.resolve({ counters, gauges });
         return;
       }
       default:
@@ -178,24 +163,29 @@ export class EngineClient {
     }
   }
 
-  private takeFlows({ request, flows, more }: Extract<Event, { type: 'flows' }>): void {
-    const waiting = this.listing.get(request);
-    waiting?.flows.push(...flows);
-    if (!more) take(this.listing, request)?.resolve(waiting?.flows ?? []);
-  }
-
   /** The data plane is gone: nothing will be answered any more. */
   fail(error: Error): void {
-    const maps = [this.adding, this.listing, this.asking, this.counting];
-    for (const map of maps) for (const waiting of map.values()) waiting.reject(error);
-    for (const waiting of [...this.updating.splice(0), ...this.leaving.splice(0)]) waiting.reject(error);
-    for (const list of this.removing.values()) for (const waiting of list) waiting.reject(error);
-    for (const map of [...maps, this.removing]) map.clear();
+    for (const waiting of [...this.waiting.values()].flat()) waiting.reject(error);
+    this.waiting.clear();
+    this.listed.clear();
   }
-}
 
-function take<T>(map: Map<number, T>, key: number): T | undefined {
-  const value = map.get(key);
-  map.delete(key);
-  return value;
+  private ask<T>(number: number, command: Command): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const key = `${command.type} ${number}`;
+      const waiting = this.waiting.get(key) ?? [];
+      waiting.push({ command, resolve: resolve as Waiting['resolve'], reject });
+      this.waiting.set(key, waiting);
+      this.send(command);
+    });
+  }
+
+  /** Whoever has waited longest for the answer that has come. */
+  private take(type: Command['type'], number: number): Waiting | undefined {
+    const key = `${type} ${number}`;
+    const waiting = this.waiting.get(key);
+    const first = waiting?.shift();
+    if (waiting?.length === 0) this.waiting.delete(key);
+    return first;
+  }
 }
