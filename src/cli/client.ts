@@ -5,10 +5,12 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
+import type { HostForward } from '../api/host-forwards.ts';
 import { sayError, sayOut } from '../app/say.ts';
-import { type AddressPlan, defaultAddresses, type HostTarget } from '../config.ts';
+import { type AddressPlan, defaultAddresses, type Endpoint, type HostTarget } from '../config.ts';
 import { errnoTextOf } from '../control/errno-text.ts';
 import type { FlowInfo } from '../engine/messages.ts';
+import { formatEndpoint } from '../stack/wire/address.ts';
 import { ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import type { ClientOptions, ClientQuestion } from './program.ts';
 import { UsageError } from './values.ts';
@@ -23,15 +25,6 @@ type Json = Record<string, unknown>;
 interface Request {
   execute: string;
   arguments?: Json;
-}
-
-interface HostForward {
-  id: number;
-  proto: string;
-  host_addr: string;
-  host_port: number;
-  guest_addr: string;
-  guest_port: number;
 }
 
 /** The tslirp that is asked knows its guest's addresses, we do not: a rule without one has these. */
@@ -116,7 +109,7 @@ function addRequests(text: string): Request[] {
   }
 }
 
-function literal(end: HostTarget): { address: string; port: number } | undefined {
+function literal(end: HostTarget): Endpoint | undefined {
   return end.kind === 'ip' ? end : undefined;
 }
 
@@ -137,9 +130,8 @@ function table(head: readonly string[], rows: readonly (readonly (string | numbe
   return [head, ...rows].map((row) => `${line(row)}\n`).join('');
 }
 
-function end({ address, port }: { address: string; port: number }): string {
-  if (address === '') return '-';
-  return `${address.includes(':') ? `[${address}]` : address}:${port}`;
+function end(at: Endpoint): string {
+  return at.address === '' ? '-' : formatEndpoint(at);
 }
 
 const showers: Record<ClientQuestion['kind'], (answer: Json) => string> = {

@@ -9,7 +9,7 @@ import { parseRuleList } from './rule.ts';
 import {
   CONGESTIONS,
   LOG_LEVELS,
-  parseCongestion,
+  parseChoice,
   parseDnsServer,
   parseDomain,
   parseExistingPath,
@@ -17,7 +17,6 @@ import {
   parseFlowLog,
   parseHostInterface,
   parseInterfaceName,
-  parseLogLevel,
   parseMtu,
   parseNumber,
   parsePcapPath,
@@ -101,11 +100,11 @@ function each(parse: (value: string) => string = String): (value: string, previo
 }
 
 /** An option with one of a few values. */
-function choice(flags: string, description: string, values: readonly string[]): Option {
-  const option = new Option(flags, description);
-  // Not `choices()`, which would check them too, in other words than ours.
+function choice(long: string, description: string, values: readonly string[], otherwise: string): Option {
+  const option = new Option(long, description).default(otherwise);
+  // Not `choices()`, which would check them in other words than ours.
   option.argChoices = [...values];
-  return option;
+  return option.argParser((value) => parseChoice(option.long ?? '', values, value));
 }
 
 function addServing(command: Command): Command {
@@ -154,11 +153,7 @@ function addServing(command: Command): Command {
     )
     .option('--no-dns', 'no DNS service at the DNS addresses')
     .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
-    .addOption(
-      choice('--congestion <name>', 'congestion control towards the guest', CONGESTIONS)
-        .argParser(parseCongestion)
-        .default('auto'),
-    )
+    .addOption(choice('--congestion <name>', 'congestion control towards the guest', CONGESTIONS, 'auto'))
     .option('--pcap <file>', 'write a capture of all packets (- = standard output)', parsePcapPath)
     .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
     .option('--no-sandbox', 'keep all rights after the start')
@@ -174,9 +169,7 @@ function addServing(command: Command): Command {
     .option('--exit-fd <n>', 'end when the other end of this descriptor closes', (value) =>
       parseFd('--exit-fd', value),
     )
-    .addOption(
-      choice('--log-level <level>', 'how much is told', LOG_LEVELS).argParser(parseLogLevel).default('info'),
-    )
+    .addOption(choice('--log-level <level>', 'how much is told', LOG_LEVELS, 'info'))
     .option('-q, --quiet', 'tell nothing but what goes wrong, as --log-level error')
     .option('--print-config', 'print what the options make, as JSON, and end');
 }

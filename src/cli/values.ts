@@ -136,21 +136,14 @@ export const LOG_LEVELS: readonly ProcessConfig['logLevel'][] = [
   'silent',
 ];
 
-export function parseLogLevel(text: string): ProcessConfig['logLevel'] {
-  const level = LOG_LEVELS.find((name) => name === text);
-  if (level === undefined) throw badValue('--log-level', text, 'is not a log level', LOG_LEVELS.join(', '));
-  return level;
+/** One of a few words. */
+export function parseChoice<W extends string>(option: string, words: readonly W[], text: string): W {
+  const word = words.find((name) => name === text);
+  if (word === undefined) throw badValue(option, text, 'is unknown', words.join(', '));
+  return word;
 }
 
 export const CONGESTIONS: readonly Congestion[] = ['auto', 'none', 'newReno', 'cubic'];
-
-export function parseCongestion(text: string): Congestion {
-  const congestion = CONGESTIONS.find((name) => name === text);
-  if (congestion === undefined) {
-    throw badValue('--congestion', text, 'is not a congestion control', CONGESTIONS.join(', '));
-  }
-  return congestion;
-}
 
 /** The file that stands for it; the capture is then written to the descriptor, whatever that leads to. */
 export const STANDARD_OUTPUT = '/dev/stdout';
@@ -203,12 +196,23 @@ export function parseExistingPath(option: string, text: string): string {
   return resolve(text);
 }
 
+export type Plan4 = Pick<AddressPlan, 'guest4' | 'prefix4' | 'lease4' | 'gateway4' | 'dns4'>;
+
+/** Who is who in an IPv4 network: gateway +2, DNS +3, guest +100, DHCP from `lease`. */
+export function planIn(network: number, prefix4: number, lease: number): Plan4 {
+  return {
+    guest4: formatIpv4(network + 100),
+    prefix4,
+    lease4: formatIpv4(network + lease),
+    gateway4: formatIpv4(network + 2),
+    dns4: formatIpv4(network + 3),
+  };
+}
+
 const CIDR_ACCEPTED = 'an IPv4 network with prefix length 1 to 25, like 10.0.2.0/24';
 
-/** The address plan in another IPv4 network: gateway +2, DNS +3, guest +100. */
-export function parseCidr(
-  text: string,
-): Pick<AddressPlan, 'guest4' | 'prefix4' | 'lease4' | 'gateway4' | 'dns4'> {
+/** The address plan in another IPv4 network. */
+export function parseCidr(text: string): Plan4 {
   const [address = '', length = '', more] = text.split('/');
   const prefix4 = decimal(length);
   if (isIP(address) !== 4 || prefix4 < 0 || more !== undefined) {
@@ -224,14 +228,7 @@ export function parseCidr(
   if (first === 0 || first === 127 || first >= 224) {
     throw badValue('--cidr', text, 'is a reserved range (RFC 6890)', CIDR_ACCEPTED);
   }
-  const guest4 = formatIpv4(network + 100);
-  return {
-    guest4,
-    prefix4,
-    lease4: guest4,
-    gateway4: formatIpv4(network + 2),
-    dns4: formatIpv4(network + 3),
-  };
+  return planIn(network, prefix4, 100);
 }
 
 const CIDR6_ACCEPTED = 'an IPv6 network with prefix length 64, like fd00::/64';

@@ -14,40 +14,6 @@ const MTU_DEFAULT = 1500;
 /** Longest interface name in bytes; the rest of the word is cut off. */
 const INTERFACE_NAME_MAX = 15;
 
-function flag(long: string, short = ''): OptionRule {
-  return { long, short, hasArgument: false };
-}
-
-function valued(long: string, short = ''): OptionRule {
-  return { long, short, hasArgument: true };
-}
-
-/** In the original's order, which shows in what an ambiguous abbreviation is answered with. */
-const rules: readonly OptionRule[] = [
-  flag('configure', 'c'),
-  valued('exit-fd', 'e'),
-  valued('ready-fd', 'r'),
-  valued('mtu', 'm'),
-  valued('cidr'),
-  flag('disable-host-loopback'),
-  flag('no-host-loopback'),
-  valued('netns-type'),
-  valued('userns-path'),
-  valued('api-socket', 'a'),
-  flag('enable-ipv6', '6'),
-  flag('enable-sandbox'),
-  flag('create-sandbox'),
-  flag('enable-seccomp'),
-  flag('help', 'h'),
-  flag('version', 'v'),
-  valued('outbound-addr'),
-  valued('outbound-addr6'),
-  flag('disable-dns'),
-  valued('macaddress'),
-  valued('target-type'),
-  { ...flag('print-config'), exactOnly: true },
-];
-
 /** A command line that is well-formed; values that need more than a look are still text. */
 export interface Options {
   configure: boolean;
@@ -89,35 +55,116 @@ export interface Parsed {
 /** Leaves the reading with a line for standard error (may be empty) and the usage text on standard output. */
 class Refusal extends Error {}
 
-interface Raw {
-  options: Options;
+/** As it is while it is read. */
+interface Raw extends Options {
   netnsType: string;
   targetType: string;
 }
 
+/** One option, and what it does with its value; it may say something on standard output. */
+interface Rule extends OptionRule {
+  readonly take: (options: Raw, value: string) => string;
+}
+
+type Named<T> = { [K in keyof Raw]: Raw[K] extends T ? K : never }[keyof Raw];
+
+/** `said` is printed when it is given. */
+function flag(long: string, short: string, name: Named<boolean>, said = ''): Rule {
+  const take: Rule['take'] = (options) => {
+    options[name] = true;
+    return said;
+  };
+  return { long, short, hasArgument: false, take };
+}
+
+function deprecated(long: string, instead: string, name: Named<boolean>): Rule {
+  return flag(long, '', name, warnings.deprecated(long, instead));
+}
+
+function valued(long: string, short: string, take: Rule['take']): Rule {
+  return { long, short, hasArgument: true, take };
+}
+
+function text(long: string, short: string, name: Named<string>, said = ''): Rule {
+  return valued(long, short, (options, value) => {
+    options[name] = value;
+    return said;
+  });
+}
+
+function descriptor(long: string, short: string, name: 'exitFd' | 'readyFd'): Rule {
+  return valued(long, short, (options, value) => {
+    // strtol(3) makes 0 of no text at all.
+    const fd = value === '' ? 0 : wholeNumber(value);
+    if (!(fd >= 0 && fd < 2 ** 31)) throw new Refusal(`${long} must be a non-negative integer`);
+    options[name] = fd;
+    return '';
+  });
+}
+
+function takeMtu(options: Raw, value: string): string {
+  options.mtu = wholeNumber(value);
+  if (!(options.mtu >= 1 && options.mtu <= MTU_MAX))
+    throw new Refusal('MTU must be a positive integer (< 65522)');
+  return '';
+}
+
+function takeUserns(options: Raw, value: string): string {
+  if (missing(value) !== '') throw new Refusal(`userns path doesn't exist: ${value}`);
+  options.usernsPath = value;
+  return '';
+}
+
+const HELP: Rule = { long: 'help', short: 'h', hasArgument: false, take: () => '' };
+const VERSION: Rule = { long: 'version', short: 'v', hasArgument: false, take: () => '' };
+
+/** In the original's order, which shows in what an ambiguous abbreviation is answered with. */
+const rules: readonly Rule[] = [
+  flag('configure', 'c', 'configure'),
+  descriptor('exit-fd', 'e', 'exitFd'),
+  descriptor('ready-fd', 'r', 'readyFd'),
+  valued('mtu', 'm', takeMtu),
+  text('cidr', '', 'cidr'),
+  flag('disable-host-loopback', '', 'disableHostLoopback'),
+  deprecated('no-host-loopback', 'disable-host-loopback', 'disableHostLoopback'),
+  text('netns-type', '', 'netnsType'),
+  valued('userns-path', '', takeUserns),
+  text('api-socket', 'a', 'apiSocket'),
+  flag('enable-ipv6', '6', 'ipv6', warnings.ipv6),
+  flag('enable-sandbox', '', 'sandbox'),
+  deprecated('create-sandbox', 'enable-sandbox', 'sandbox'),
+  flag('enable-seccomp', '', 'seccomp', warnings.seccomp),
+  HELP,
+  VERSION,
+  text('outbound-addr', '', 'outbound4', warnings.outbound4),
+  text('outbound-addr6', '', 'outbound6', warnings.outbound6),
+  flag('disable-dns', '', 'disableDns'),
+  text('macaddress', '', 'mac'),
+  text('target-type', '', 'targetType'),
+  { ...flag('print-config', '', 'printConfig'), exactOnly: true },
+];
+
 /** @param program name in error texts and in the usage line */
 export function parseOptions(args: readonly string[], program: string, release: string): Parsed {
-  const raw: Raw = {
-    options: {
-      configure: false,
-      exitFd: -1,
-      readyFd: -1,
-      mtu: MTU_DEFAULT,
-      ipv6: false,
-      apiSocket: '',
-      cidr: '',
-      disableHostLoopback: false,
-      disableDns: false,
-      usernsPath: '',
-      sandbox: false,
-      seccomp: false,
-      outbound4: '',
-      outbound6: '',
-      mac: '',
-      target: { kind: 'pid', pid: 0 },
-      tapName: '',
-      printConfig: false,
-    },
+  const options: Raw = {
+    configure: false,
+    exitFd: -1,
+    readyFd: -1,
+    mtu: MTU_DEFAULT,
+    ipv6: false,
+    apiSocket: '',
+    cidr: '',
+    disableHostLoopback: false,
+    disableDns: false,
+    usernsPath: '',
+    sandbox: false,
+    seccomp: false,
+    outbound4: '',
+    outbound6: '',
+    mac: '',
+    target: { kind: 'pid', pid: 0 },
+    tapName: '',
+    printConfig: false,
     netnsType: '',
     targetType: '',
   };
@@ -128,104 +175,20 @@ export function parseOptions(args: readonly string[], program: string, release: 
   const getopt = new Getopt(program, rules, args);
   try {
     for (let found = getopt.next(); found !== undefined; found = getopt.next()) {
-      const { long } = found.rule;
-      if (long === 'help' || long === 'version') {
-        say(long === 'help' ? usage(program) : versionText(release));
+      const { rule, argument } = found;
+      if (rule === HELP || rule === VERSION) {
+        say(rule === HELP ? usage(program) : versionText(release));
         return { stdout, stderr: '', options: undefined, status: 0 };
       }
-      take(raw, long, found.argument, say);
+      say(rule.take(options, argument));
     }
-    complete(raw, getopt.operands, say);
-    return { stdout, stderr: '', options: raw.options, status: 0 };
+    complete(options, getopt.operands, say);
+    return { stdout, stderr: '', options, status: 0 };
   } catch (error) {
     if (!(error instanceof Refusal) && !(error instanceof GetoptError)) throw error;
     const stderr = error.message === '' ? '' : `${error.message}\n`;
     return { stdout: stdout + usage(program), stderr, options: undefined, status: 1 };
   }
-}
-
-function take(raw: Raw, name: string, value: string, say: (text: string) => void): void {
-  const { options } = raw;
-  switch (name) {
-    case 'configure':
-      options.configure = true;
-      break;
-    case 'exit-fd':
-      options.exitFd = descriptor(name, value);
-      break;
-    case 'ready-fd':
-      options.readyFd = descriptor(name, value);
-      break;
-    case 'mtu':
-      options.mtu = wholeNumber(value);
-      if (!(options.mtu >= 1 && options.mtu <= MTU_MAX))
-        throw new Refusal('MTU must be a positive integer (< 65522)');
-      break;
-    case 'cidr':
-      options.cidr = value;
-      break;
-    case 'no-host-loopback':
-      say(warnings.deprecated(name, 'disable-host-loopback'));
-      options.disableHostLoopback = true;
-      break;
-    case 'disable-host-loopback':
-      options.disableHostLoopback = true;
-      break;
-    case 'netns-type':
-      raw.netnsType = value;
-      break;
-    case 'userns-path':
-      if (missing(value) !== '') throw new Refusal(`userns path doesn't exist: ${value}`);
-      options.usernsPath = value;
-      break;
-    case 'api-socket':
-      options.apiSocket = value;
-      break;
-    case 'enable-ipv6':
-      say(warnings.ipv6);
-      options.ipv6 = true;
-      break;
-    case 'create-sandbox':
-      say(warnings.deprecated(name, 'enable-sandbox'));
-      options.sandbox = true;
-      break;
-    case 'enable-sandbox':
-      options.sandbox = true;
-      break;
-    case 'enable-seccomp':
-      say(warnings.seccomp);
-      options.seccomp = true;
-      break;
-    case 'outbound-addr':
-      say(warnings.outbound4);
-      options.outbound4 = value;
-      break;
-    case 'outbound-addr6':
-      say(warnings.outbound6);
-      options.outbound6 = value;
-      break;
-    case 'disable-dns':
-      options.disableDns = true;
-      break;
-    case 'macaddress':
-      options.mac = value;
-      break;
-    case 'print-config':
-      options.printConfig = true;
-      break;
-    case 'target-type':
-      raw.targetType = value;
-      break;
-    default:
-      throw new Error(`option --${name} is in the table but not read`);
-  }
-}
-
-function descriptor(name: string, text: string): number {
-  // strtol(3) makes 0 of no text at all.
-  const fd = text === '' ? 0 : wholeNumber(text);
-  if (!(fd >= 0 && fd < 2 ** 31)) throw new Refusal(`${name} must be a non-negative integer`);
-  return fd;
 }
 
 /** What access(2) says against `path`; empty = it is there. */
@@ -239,25 +202,24 @@ function missing(path: string): string {
   }
 }
 
-function complete(raw: Raw, operands: readonly string[], say: (text: string) => void): void {
-  const { options } = raw;
+function complete(options: Raw, operands: readonly string[], say: (text: string) => void): void {
   if (options.mac !== '' && !options.configure)
     throw new Refusal('--macaddr cannot be specified when --configure or -c is not specified');
-  switch (raw.targetType) {
+  switch (options.targetType) {
     case '':
     case 'netns':
-      options.target = namespaceTarget(raw, operands, say);
+      options.target = namespaceTarget(options, operands, say);
       break;
     case 'bess':
-      options.target = bessTarget(raw, operands, say);
+      options.target = bessTarget(options, operands, say);
       break;
     default:
       throw new Refusal('--target-type must be either "netns" or "bess"');
   }
 }
 
-function namespaceTarget(raw: Raw, operands: readonly string[], say: (text: string) => void): Target {
-  const { options, netnsType } = raw;
+function namespaceTarget(options: Raw, operands: readonly string[], say: (text: string) => void): Target {
+  const { netnsType } = options;
   const [target, tapName = ''] = operands;
   const wanted = netnsType === 'tapfd' ? 1 : 2;
   if (target === undefined || operands.length < wanted) throw new Refusal('');
@@ -283,8 +245,8 @@ function namespaceTarget(raw: Raw, operands: readonly string[], say: (text: stri
   }
 }
 
-function bessTarget(raw: Raw, operands: readonly string[], say: (text: string) => void): Target {
-  const { options, netnsType } = raw;
+function bessTarget(options: Raw, operands: readonly string[], say: (text: string) => void): Target {
+  const { netnsType } = options;
   const [path] = operands;
   if (path === undefined) throw new Refusal('');
   if (operands.length > 1) throw new Refusal('too many arguments');

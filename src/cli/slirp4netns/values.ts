@@ -1,8 +1,7 @@
 /** Values of slirp4netns options: text in, checked value out, with that program's texts for what is wrong. */
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import type { AddressPlan } from '../../config.ts';
-import { formatIpv4 } from '../../stack/wire/address.ts';
+import { type Plan4, planIn } from '../values.ts';
 
 /** What is wrong with a value; the text is all that goes to standard error, its end of line included. */
 export class ValueError extends Error {
@@ -14,10 +13,8 @@ export function wholeNumber(text: string): number {
   return /^[ \t\n\v\f\r]*[+-]?\d+$/.test(text) ? Number(text) : Number.NaN;
 }
 
-/** The IPv4 side of the link: gateway +2, DNS +3, DHCP from +15, guest +100. Throws `ValueError`. */
-export function networkPlan(
-  text: string,
-): Pick<AddressPlan, 'guest4' | 'prefix4' | 'lease4' | 'gateway4' | 'dns4'> {
+/** The IPv4 side of the link. Throws `ValueError`. */
+export function networkPlan(text: string): Plan4 {
   const match = /^(\d+\.\d+\.\d+\.\d+)\/(\d+)$/.exec(text);
   if (match === null) throw new ValueError(`invalid CIDR: ${text}\n`);
   const [, address = '', length = ''] = match;
@@ -28,13 +25,7 @@ export function networkPlan(
   const network = octets.reduce((sum, octet) => sum * 256 + octet, 0);
   if (network % 2 ** (32 - prefix4) !== 0)
     throw new ValueError('CIDR needs to be a network address like 10.0.2.0/24, not like 10.0.2.100/24\n');
-  return {
-    guest4: formatIpv4(network + 100),
-    prefix4,
-    lease4: formatIpv4(network + 15),
-    gateway4: formatIpv4(network + 2),
-    dns4: formatIpv4(network + 3),
-  };
+  return planIn(network, prefix4, 15);
 }
 
 /** A MAC address in the usual form. Throws `ValueError`. */

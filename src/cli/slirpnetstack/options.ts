@@ -75,63 +75,37 @@ export async function parseOptions(
     exitWithParent: false,
     printConfig: false,
   };
-  const boolean = (
-    name: 'version' | 'enableHost' | 'enableRouting' | 'quiet' | 'exitWithParent' | 'printConfig',
+  const to = <K extends keyof Options>(
+    name: K,
+    read: (value: string) => Options[K] | Promise<Options[K]>,
+    boolean = false,
   ): Flag => ({
-    boolean: true,
-    set: (value) => {
-      options[name] = parseGoBool(value);
+    boolean,
+    set: async (value) => {
+      options[name] = await read(value);
     },
   });
-  const text = (name: 'netns' | 'interface' | 'pcap'): Flag => ({
-    set: (value) => {
-      options[name] = value;
-    },
-  });
+  const text = (value: string): string => value;
   const flags: Record<string, Flag> = {
-    version: boolean('version'),
-    fd: {
-      set: (value) => {
-        options.fd = parseGoInt(value);
-      },
-    },
-    netns: text('netns'),
-    interface: text('interface'),
-    mtu: {
-      set: (value) => {
-        options.mtu = parseGoUint(value);
-      },
-    },
+    version: to('version', parseGoBool, true),
+    fd: to('fd', parseGoInt),
+    netns: to('netns', text),
+    interface: to('interface', text),
+    mtu: to('mtu', parseGoUint),
     L: { set: (value) => void options.local.push(forwardRule(value, 'local')) },
     R: { set: (value) => void options.remote.push(forwardRule(value, 'remote')) },
     allow: { set: (value) => addRules(options.allow, value, resolver) },
     deny: { set: (value) => addRules(options.deny, value, resolver) },
-    'enable-host': boolean('enableHost'),
-    'enable-routing': boolean('enableRouting'),
-    'source-ipv4': {
-      set: async (value) => {
-        options.source4 = await sourceAddress(value, 4, resolver);
-      },
-    },
-    'source-ipv6': {
-      set: async (value) => {
-        options.source6 = await sourceAddress(value, 6, resolver);
-      },
-    },
-    'dns-ttl': {
-      set: (value) => {
-        options.dnsTtlMs = parseGoDuration(value);
-      },
-    },
-    m: {
-      set: async (value) => {
-        options.metrics = await metricsAddress(value, resolver);
-      },
-    },
-    pcap: text('pcap'),
-    'print-config': boolean('printConfig'),
-    quiet: boolean('quiet'),
-    'exit-with-parent': boolean('exitWithParent'),
+    'enable-host': to('enableHost', parseGoBool, true),
+    'enable-routing': to('enableRouting', parseGoBool, true),
+    'source-ipv4': to('source4', (value) => sourceAddress(value, 4, resolver)),
+    'source-ipv6': to('source6', (value) => sourceAddress(value, 6, resolver)),
+    'dns-ttl': to('dnsTtlMs', parseGoDuration),
+    m: to('metrics', (value) => metricsAddress(value, resolver)),
+    pcap: to('pcap', text),
+    'print-config': to('printConfig', parseGoBool, true),
+    quiet: to('quiet', parseGoBool, true),
+    'exit-with-parent': to('exitWithParent', parseGoBool, true),
     // There is one thread that works, whatever is asked for.
     maxprocs: { set: (value) => void parseGoInt(value) },
   };
