@@ -240,12 +240,10 @@ export function* openInterface(
   const netlink = new Rtnetlink();
   const before = yield* lookUp(netlink, name);
   if (!setup.create) mustExist(before, name, 'does not exist');
-  if (before !== null && before.kind !== 'tun' && before.kind !== '') {
-    throw new DeviceError(
-      'attach',
-      EINVAL,
-      `interface ${name} exists but is no TAP or TUN device (it is a ${before.kind})`,
-    );
+  if (before !== null && before.kind !== 'tun') {
+    // Loopback and hardware have no kind.
+    const kind = before.kind === '' ? '' : ` (it is a ${before.kind})`;
+    throw new DeviceError('attach', EINVAL, `interface ${name} exists but is no TAP or TUN device${kind}`);
   }
   const tun = new TunDevice(tunFd);
   const flags = yield* attach(tun, name, before, notes);

@@ -259,6 +259,22 @@ describe('openInterface', () => {
     });
   });
 
+  test('review ON-14: an interface of another kind is told to be one', async () => {
+    await inNamespace(async (namespace) => {
+      namespace.run('ip', 'link', 'add', 've0', 'type', 'veth', 'peer', 'name', 've1');
+      namespace.run('ip', 'link', 'add', 'br0', 'type', 'bridge');
+      for (const [name, kind] of [
+        ['ve0', ' (it is a veth)'],
+        ['br0', ' (it is a bridge)'],
+        ['lo', ''],
+      ] as const) {
+        const { step, error, message } = await namespace.failure({ name });
+        assert.deepEqual([step, error], ['attach', EINVAL], name);
+        assert.equal(message, `interface ${name} exists but is no TAP or TUN device${kind}`);
+      }
+    });
+  });
+
   test('what cannot be opened is one error that tells step and errno', async () => {
     await inNamespace(async (namespace) => {
       namespace.run('ip', 'link', 'add', 've0', 'type', 'veth', 'peer', 'name', 've1');
@@ -266,9 +282,6 @@ describe('openInterface', () => {
       assert.deepEqual([missing.step, missing.error], ['lookup', ENODEV]);
       assert.match(missing.message, /none0 does not exist/);
       assert.equal(namespace.links('none0'), undefined);
-      const other = await namespace.failure({ name: 've0' });
-      assert.deepEqual([other.step, other.error], ['attach', EINVAL]);
-      assert.match(other.message, /ve0 exists.*veth/);
       const size = await namespace.failure({ mtu: 70000 });
       assert.deepEqual([size.step, size.error], ['configure', EINVAL]);
       assert.match(size.message, /MTU to 70000: EINVAL/);
