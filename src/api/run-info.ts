@@ -1,7 +1,7 @@
 /** What `info` answers: what this run is, as far as it is settled at the start. */
 import type { GuestConfig } from '../config.ts';
 import type { LinkInfo } from '../engine/messages.ts';
-import { describePolicy } from '../firewall/verdict.ts';
+import { describePolicy, shownPolicy } from '../firewall/verdict.ts';
 import { packageVersion } from '../package-root.ts';
 import type { RunInfo } from './commands.ts';
 
@@ -14,7 +14,7 @@ export function runInfo(guest: GuestConfig, link: LinkInfo): RunInfo {
     addresses,
     interface: link.name,
     mtu: link.mtu,
-    policy: { ...policy, description: describePolicy(policy) },
+    policy: { ...shownPolicy(policy), description: describePolicy(policy) },
     host_loopback: behavior.gatewayIsLoopback,
     dns,
     outbound_addr: source4,

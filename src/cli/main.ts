@@ -139,7 +139,7 @@ async function main(): Promise<void> {
   }
   if (invocation !== undefined) {
     if ('text' in invocation) sayOut(invocation.text);
-    else if ('config' in invocation) sayOut(`${JSON.stringify(invocation.config, null, 2)}\n`);
+    else if ('config' in invocation) (await import('./print-config.ts')).printConfig(invocation.config);
     else await request(invocation);
   }
   await started?.stop();

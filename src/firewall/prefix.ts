@@ -88,8 +88,13 @@ export function compilePrefix(spec: PrefixSpec): Prefix {
   return { address: maskAddress(address, spec.bits), bits: spec.bits };
 }
 
+/** The same, for people to read: `bits` as its family counts them (10.0.0.0/8 has 8). */
+export function inOwnBits<T extends PrefixSpec>(spec: T): T {
+  return spec.address.includes(':') ? spec : { ...spec, bits: spec.bits - V4_BITS };
+}
+
 /** `10.0.0.0/8`, `fd00::/64`; a single address without its length. */
 export function formatPrefix(prefix: PrefixSpec): string {
   if (prefix.bits === 128) return prefix.address;
-  return `${prefix.address}/${prefix.address.includes(':') ? prefix.bits : prefix.bits - V4_BITS}`;
+  return `${prefix.address}/${inOwnBits(prefix).bits}`;
 }

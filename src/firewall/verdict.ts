@@ -27,7 +27,14 @@
 import { IpAddress } from '../stack/wire/address.ts';
 import { AddressSet } from './address-set.ts';
 import { HostRouteTable } from './host-routes.ts';
-import { compilePrefix, formatPrefix, type Prefix, type PrefixSpec, parsePrefix } from './prefix.ts';
+import {
+  compilePrefix,
+  formatPrefix,
+  inOwnBits,
+  type Prefix,
+  type PrefixSpec,
+  parsePrefix,
+} from './prefix.ts';
 import {
   embeddedIpv4,
   isNat64,
@@ -212,6 +219,18 @@ function reservedOf(spec: PolicySpec): [AddressSet, ReservedKind[]] {
 
 /** Rules, and networks, written out in `describePolicy`; more are counted. */
 const RULES_SHOWN = 8;
+
+/** The policy as data, for people to read: lengths of prefixes are their family's. */
+export function shownPolicy(spec: PolicySpec): PolicySpec {
+  const { allow, deny, guestNetworks, closed } = spec;
+  return {
+    ...spec,
+    allow: allow.map(inOwnBits),
+    deny: deny.map(inOwnBits),
+    guestNetworks: guestNetworks.map(inOwnBits),
+    ...(closed && { closed: closed.map(inOwnBits) }),
+  };
+}
 
 /**
  * One line that says what the guest may reach, for the start of a run. `networks` are those of the host, as they are

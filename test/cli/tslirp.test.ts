@@ -296,7 +296,17 @@ describe('information', () => {
     const config = JSON.parse(stdout) as Config;
     assert.deepEqual(config.guest.target, { kind: 'run', command: ['/nonexistent'], mapAuto: false });
     assert.equal(config.process.logLevel, 'debug');
-    assert.equal(config.guest.policy.allow.length, 1);
+    // review ON-14: as it was written, and not as ours count them.
+    assert.deepEqual(
+      [...config.guest.policy.allow, ...config.guest.policy.guestNetworks].map(({ address, bits }) => [
+        address,
+        bits,
+      ]),
+      [
+        ['192.0.2.1', 32],
+        ['10.0.2.0', 24],
+      ],
+    );
     const [forward] = config.guest.forwards;
     assert.deepEqual(forward?.direction === 'local' && [forward.listen, forward.target], [
       { kind: 'ip', address: '127.0.0.1', port: 8080 },

@@ -88,7 +88,10 @@ test('the commands for a running tslirp: what is published, what flows, and an e
     await ask('forward', 'rm', id);
     assert.equal(await ask('forward', 'ls'), 'ID  PROTO  HOST  GUEST\n');
     assert.match(await ask('stats'), /^rx\.packets +[1-9]/m);
-    assert.equal(JSON.parse(await ask('info')).interface, 'tap0');
+    const info = JSON.parse(await ask('info'));
+    assert.equal(info.interface, 'tap0');
+    // review ON-14: as the family of the address counts.
+    assert.deepEqual(info.policy.guestNetworks[0], { address: '10.0.2.0', bits: 24 });
   } finally {
     await inside.stop();
   }

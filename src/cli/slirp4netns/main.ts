@@ -71,7 +71,7 @@ async function main(): Promise<void> {
     return;
   }
   if (parsed.options.printConfig) {
-    sayOut(`${JSON.stringify(config, null, 2)}\n`);
+    (await import('../print-config.ts')).printConfig(config);
     return;
   }
   const fault = namespaceFault(config.guest.target);

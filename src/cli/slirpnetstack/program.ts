@@ -62,7 +62,8 @@ async function printConfig(options: Options): Promise<void> {
   try {
     const forwards = await Promise.all(rules.map((rule) => resolveForward(rule, resolver)));
     const { guest, ...rest } = configuration(options);
-    sayOut(`${JSON.stringify({ ...rest, guest: { ...guest, forwards } }, null, 2)}\n`);
+    const { printConfig: print } = await import('../print-config.ts');
+    print({ ...rest, guest: { ...guest, forwards } });
   } catch (error) {
     if (!(error instanceof StartError)) throw error;
     for (const line of error.lines) say(line);
