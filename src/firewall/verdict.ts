@@ -48,6 +48,7 @@ import { Protocol, RuleSet } from './rule-set.ts';
 
 export { Protocol } from './rule-set.ts';
 
+/** `DenyUnsure` is for callers that do not know what is the host's. */
 export const Verdict = {
   Permit: 0,
   Deny: 1,
@@ -57,16 +58,6 @@ export const Verdict = {
   DenyUnsure: 5,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
-
-/** `DenyUnsure` is for callers that do not know what is the host's. Names for logs, indexed by `Verdict`. */
-export const verdictNames: readonly string[] = [
-  'permit',
-  'deny',
-  'deny.reserved',
-  'deny.group',
-  'deny.host',
-  'deny.unsure',
-];
 
 /** A policy as plain data. */
 export interface PolicySpec {

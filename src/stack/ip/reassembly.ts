@@ -129,21 +129,26 @@ export class Reassembler {
   }
 
   /**
-   * Take the IPv4 fragment at `off`, whose header is `h`. 1 = the datagram is whole: outOff, outLen, outProtocol
+   * Take the IPv4 fragment (no whole datagram) at `off`, whose header is `h`. 1 = the datagram is whole: outOff, outLen, outProtocol
    * say where (until the next call); 0 = kept, or known already; negative = drop reason.
    */
   addIpv4(view: DataView, off: number, h: Ipv4Header, nowMs: number): number {
-    const len = h.totalLen - h.headerLen;
-    const start = h.fragmentOffset;
-    const more = h.moreFragments;
-    if (start === 0 && !more) return this.#takeAlone(view, off + h.headerLen, len, h.protocol);
-    // RFC 791 §3.2: every part but the last is a multiple of 8 bytes. An empty part says nothing.
-    if (len <= 0 || (more && (len & 7) !== 0)) return DropReason.FragLength;
-    if (h.headerLen + start + len > MAX_LENGTH) return DropReason.FragTooLong;
-    // RFC 3128 §5: such a part exists only to rewrite a TCP header's flags.
-    if (start === 8 && h.protocol === PROTOCOL_TCP) return DropReason.FragTiny;
-    const p = h.protocol;
-    return this.#add(view, off + h.headerLen, len, start, more, h.headerLen, h.src, h.dst, p, h.id, p, nowMs);
+    const { headerLen, fragmentOffset, moreFragments, src, dst, protocol, id } = h;
+    const len = h.totalLen - headerLen;
+    return this.#add(
+      view,
+      off + headerLen,
+      len,
+      fragmentOffset,
+      moreFragments,
+      headerLen,
+      src,
+      dst,
+      protocol,
+      id,
+      protocol,
+      nowMs,
+    );
   }
 
   /**
@@ -153,26 +158,18 @@ export class Reassembler {
    * §4.5, pointing at the payload length and at the fragment offset), Frag6Chain see `chainIncomplete`.
    */
   addIpv6(view: DataView, off: number, h: Ipv6Header, nowMs: number): number {
-    const len = h.transportLen;
-    const start = h.fragmentOffset;
-    const more = h.moreFragments;
     const payloadOff = off + h.transportOff;
-    if (start === 0) {
-      const chain = checkHeaderChain(view, payloadOff, len, h.protocol);
+    if (h.fragmentOffset === 0) {
+      const chain = checkHeaderChain(view, payloadOff, h.transportLen, h.protocol);
       this.chainIncomplete = chain === 0;
       if (chain <= 0) return DropReason.Frag6Chain;
-      // RFC 6946: an atomic fragment has nothing to do with others of the same identification.
-      if (!more) return this.#takeAlone(view, payloadOff, len, h.protocol);
     }
-    if (len <= 0 || (more && (len & 7) !== 0)) return DropReason.FragLength;
-    if (h.fragmentHeaderOff - IPV6_HEADER_LEN + start + len > MAX_LENGTH) return DropReason.FragTooLong;
-    if (start === 8 && h.protocol === PROTOCOL_TCP) return DropReason.FragTiny;
     return this.#add(
       view,
       payloadOff,
-      len,
-      start,
-      more,
+      h.transportLen,
+      h.fragmentOffset,
+      h.moreFragments,
       h.transportOff,
       h.src,
       h.dst,
@@ -215,13 +212,6 @@ export class Reassembler {
     return true;
   }
 
-  #takeAlone(view: DataView, off: number, len: number, protocol: number): number {
-    this.#slab.bytes.set(new Uint8Array(view.buffer, view.byteOffset + off, len), this.outOff);
-    this.outLen = len;
-    this.outProtocol = protocol;
-    return 1;
-  }
-
   #add(
     view: DataView,
     off: number,
@@ -236,6 +226,11 @@ export class Reassembler {
     protocol: number,
     nowMs: number,
   ): number {
+    // RFC 791 §3.2, RFC 8200 §4.5: every part but the last is a multiple of 8 bytes. An empty part says nothing.
+    if (len <= 0 || (more && (len & 7) !== 0)) return DropReason.FragLength;
+    if (lengthField(headerLen + start + len, src) > MAX_LENGTH) return DropReason.FragTooLong;
+    // RFC 3128 §5: such a part exists only to rewrite a TCP header's flags.
+    if (start === 8 && protocol === PROTOCOL_TCP) return DropReason.FragTiny;
     const hash = hashKey(src, dst, keyProtocol, id);
     let slot = this.#find(hash, src, dst, keyProtocol, id);
     if (slot >= 0) {
@@ -263,9 +258,8 @@ export class Reassembler {
     if (!d.isWhole()) return 0;
 
     // The header that counts for the length of the whole is the first part's, which may be longer than this one's.
-    const wholeLen =
-      d.firstHeaderLen + d.totalLen - (src.isV4 ? 0 : IPV6_HEADER_LEN + IPV6_FRAGMENT_HEADER_LEN);
-    if (wholeLen > MAX_LENGTH) return this.#giveUp(slot, DropReason.FragTooLong);
+    if (lengthField(d.firstHeaderLen + d.totalLen, src) > MAX_LENGTH)
+      return this.#giveUp(slot, DropReason.FragTooLong);
     d.copyPayload(this.#slab.bytes, this.outOff);
     this.outLen = d.totalLen;
     this.outProtocol = d.protocol;
@@ -414,6 +408,11 @@ export class Reassembler {
   #timers(d: FragmentedDatagram): SlotList {
     return d.src.isV4 ? this.#timers4 : this.#timers6;
   }
+}
+
+/** What the whole says of its length, of `length` bytes in all: IPv6 leaves out its own header and that of the fragment. */
+function lengthField(length: number, { isV4 }: IpAddress): number {
+  return isV4 ? length : length - IPV6_HEADER_LEN - IPV6_FRAGMENT_HEADER_LEN;
 }
 
 /** Uneven mixing is good enough: the table is so small that even one single chain is walked in about a microsecond. */

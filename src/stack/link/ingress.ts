@@ -132,7 +132,7 @@ export class Ingress {
     const reason = parseArp(view, offset, length, arp);
     if (reason < 0) return reason;
     this.#neighbors.learn(this.#address.setV4(arp.senderIp), arp.senderHi, arp.senderLo);
-    const size = answerArp(view, offset, length, view, this.#egress.transport, this.#own, this.#neighbors);
+    const size = answerArp(arp, view, this.#egress.transport, this.#own, this.#neighbors);
     if (size <= 0) return size;
     this.#egress.sendLinkLayer(arp.senderHi, arp.senderLo, ETHERTYPE_ARP, size);
     return 0;

@@ -15,7 +15,7 @@
 import { SlotList } from '../buffer/slot-list.ts';
 import type { OwnAddresses } from '../ip/own-addresses.ts';
 import { IpAddress } from '../wire/address.ts';
-import { ARP_REPLY, ARP_REQUEST, ArpPacket, emitArp, parseArp } from '../wire/arp.ts';
+import { ARP_REPLY, ARP_REQUEST, ArpPacket, emitArp } from '../wire/arp.ts';
 import { DropReason } from '../wire/drop-reason.ts';
 import { isGroupMac } from '../wire/ethernet.ts';
 import { icmp6Checksum, setIcmpChecksum } from '../wire/icmp.ts';
@@ -191,31 +191,25 @@ function hashWords(a: number, b: number, c: number): number {
   return (h ^ (h >>> 15)) >>> 0;
 }
 
-const arpRequest = new ArpPacket();
 const arpAnswer = new ArpPacket();
 const arpTarget = new IpAddress();
 const arpSender = new IpAddress();
 
 /**
- * Answer the ARP body of `len` bytes at `off` (behind the Ethernet header). Writes the body of the reply, 28 bytes, to
- * `out` at `outOff`, for the sender of the request alone, and returns its length; negative: malformed, or nothing
- * that we answer. Without `neighbors`, proxy answers are not given.
+ * Answer an ARP packet. Writes the body of the reply, 28 bytes, to `out` at `outOff`, for the sender of the request alone,
+ * and returns its length; negative: malformed, or nothing that we answer. Without `neighbors`, proxy answers are not given.
  */
 export function answerArp(
-  view: DataView,
-  off: number,
-  len: number,
+  request: ArpPacket,
   out: DataView,
   outOff: number,
   own: OwnAddresses,
   neighbors: NeighborTable | null = null,
 ): number {
-  const reason = parseArp(view, off, len, arpRequest);
-  if (reason < 0) return reason;
-  if (arpRequest.operation !== ARP_REQUEST) return DropReason.ArpIgnored;
-  if (isGroupMac(arpRequest.senderHi)) return DropReason.ArpMalformed;
-  arpSender.setV4(arpRequest.senderIp);
-  if (own.answersFor(arpTarget.setV4(arpRequest.targetIp))) {
+  if (request.operation !== ARP_REQUEST) return DropReason.ArpIgnored;
+  if (isGroupMac(request.senderHi)) return DropReason.ArpMalformed;
+  arpSender.setV4(request.senderIp);
+  if (own.answersFor(arpTarget.setV4(request.targetIp))) {
     // Somebody announces one of our addresses as his: an answer would be addressed to ourselves.
     if (own.owns(arpSender)) return DropReason.ArpIgnored;
   } else if (arpSender.isUnspecified || neighbors?.proxies(arpTarget) !== true) {
@@ -225,10 +219,10 @@ export function answerArp(
   arpAnswer.operation = ARP_REPLY;
   arpAnswer.senderHi = own.macHi;
   arpAnswer.senderLo = own.macLo;
-  arpAnswer.senderIp = arpRequest.targetIp;
-  arpAnswer.targetHi = arpRequest.senderHi;
-  arpAnswer.targetLo = arpRequest.senderLo;
-  arpAnswer.targetIp = arpRequest.senderIp;
+  arpAnswer.senderIp = request.targetIp;
+  arpAnswer.targetHi = request.senderHi;
+  arpAnswer.targetLo = request.senderLo;
+  arpAnswer.targetIp = request.senderIp;
   return emitArp(out, outOff, arpAnswer);
 }
 

@@ -141,7 +141,6 @@ export class DhcpReply {
   flags = 0;
   ciaddr = 0;
   yiaddr = 0;
-  siaddr = 0;
   giaddr = 0;
   chaddrHi = 0;
   chaddrLo = 0;
@@ -166,7 +165,7 @@ export function emitDhcpReply(view: DataView, off: number, r: DhcpReply): number
   view.setUint16(off + FLAGS, r.flags);
   view.setUint32(off + CIADDR, r.ciaddr);
   view.setUint32(off + YIADDR, r.yiaddr);
-  view.setUint32(off + SIADDR, r.siaddr);
+  view.setUint32(off + SIADDR, 0);
   view.setUint32(off + GIADDR, r.giaddr);
   view.setUint16(off + CHADDR, r.chaddrHi);
   view.setUint32(off + CHADDR + 2, r.chaddrLo);

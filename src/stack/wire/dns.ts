@@ -54,10 +54,6 @@ export class DnsHeader {
     return (this.flags & OPCODE_MASK) >>> 11;
   }
 
-  get isTruncated(): boolean {
-    return (this.flags & DNS_FLAG_TC) !== 0;
-  }
-
   get rcode(): number {
     return this.flags & RCODE_MASK;
   }

@@ -42,10 +42,8 @@ export const ICMP6_TIME_EXCEEDED = 3;
 export const ICMP6_PARAMETER_PROBLEM = 4;
 export const ICMP6_ECHO = 128;
 export const ICMP6_ECHO_REPLY = 129;
-export const ICMP6_MLD_QUERY = 130;
 export const ICMP6_REDIRECT = 137;
 export const ICMP6_MLD_REPORT = 131;
-export const ICMP6_MLD_DONE = 132;
 export const ICMP6_MLD2_REPORT = 143;
 
 /** Codes of ICMPv6 unreachable (RFC 4443 §3.1). */
@@ -56,7 +54,6 @@ export const ICMP6_ADDRESS_UNREACHABLE = 3;
 export const ICMP6_PORT_UNREACHABLE = 4;
 
 /** Codes of ICMPv6 parameter problem (RFC 4443 §3.4, RFC 7112 §5). */
-export const ICMP6_ERRONEOUS_FIELD = 0;
 export const ICMP6_UNKNOWN_NEXT_HEADER = 1;
 export const ICMP6_UNKNOWN_OPTION = 2;
 export const ICMP6_INCOMPLETE_CHAIN = 3;

@@ -23,7 +23,6 @@ export const ND_NA_SOLICITED = 0x40;
 export const ND_NA_OVERRIDE = 0x20;
 
 /** Flag bits of a router advertisement (RFC 4861 §4.2). */
-export const ND_RA_MANAGED = 0x80;
 export const ND_RA_OTHER_CONFIG = 0x40;
 
 const OPTION_SOURCE_LINK = 1;

@@ -13,8 +13,6 @@ export const TCP_RST = 4;
 export const TCP_PSH = 8;
 export const TCP_ACK = 16;
 export const TCP_URG = 32;
-export const TCP_ECE = 64;
-export const TCP_CWR = 128;
 
 /** Bytes of a header without options. */
 export const TCP_HEADER_LEN = 20;

@@ -87,12 +87,6 @@ class Bench {
     this.bytes.set(p.data, 62);
     const reason = parseIpv6(this.packet, 14, 48 + p.data.length, h);
     if (reason !== 0) return reason;
-    // A parser walks through an atomic fragment; here it is handed in all the same.
-    if (!h.isFragment) {
-      h.protocol = nextHeader;
-      h.transportOff = 48;
-      h.transportLen = p.data.length;
-    }
     return this.reassembler.addIpv6(this.packet, 14, h, this.nowMs);
   }
 
@@ -462,18 +456,6 @@ describe('RQ-51 time', () => {
 });
 
 describe('F-06 IPv6 (RQ-63)', () => {
-  test('an atomic fragment is handled alone, beside parts of the same id', () => {
-    const b = new Bench();
-    const whole = pattern(64);
-    const [first, last] = cut(whole, 32) as [Part, Part];
-    assert.equal(b.v6(1, first), 0);
-    const atomic = pattern(24, 99);
-    assert.equal(b.v6(1, { start: 0, data: atomic, more: false }), 1);
-    assert.deepEqual(b.result(), atomic);
-    assert.equal(b.v6(1, last), 1);
-    assert.deepEqual(b.result(), whole);
-  });
-
   test('the next header of the first part counts', () => {
     for (const flip of [false, true]) {
       const b = new Bench();

@@ -10,7 +10,7 @@ import {
   NeighborTable,
 } from '../../../src/stack/neighbor/cache.ts';
 import { IpAddress, parseIpAddress } from '../../../src/stack/wire/address.ts';
-import { ArpPacket, emitArp, parseArp } from '../../../src/stack/wire/arp.ts';
+import { ArpPacket, parseArp } from '../../../src/stack/wire/arp.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
 import { icmp6Checksum } from '../../../src/stack/wire/icmp.ts';
 import { Ipv6Header } from '../../../src/stack/wire/ipv6.ts';
@@ -94,7 +94,6 @@ describe('neighbour table', () => {
 });
 
 describe('ARP', () => {
-  const inView = new DataView(new ArrayBuffer(64));
   const outView = new DataView(new ArrayBuffer(64));
 
   function ask(target: string, sender = '10.0.2.100', operation = 1, senderHi = GUEST_HI): number {
@@ -104,8 +103,7 @@ describe('ARP', () => {
     p.senderLo = GUEST_LO;
     p.senderIp = parseIpAddress(sender).w3;
     p.targetIp = parseIpAddress(target).w3;
-    emitArp(inView, 6, p);
-    return answerArp(inView, 6, 28, outView, 10, own);
+    return answerArp(p, outView, 10, own);
   }
 
   test('a request for our address is answered once, to the sender', () => {
@@ -139,12 +137,8 @@ describe('ARP', () => {
     assert.equal(ask('10.0.2.100', '10.0.2.2', 2), DropReason.ArpIgnored);
   });
 
-  test('E-03: short bodies and a group MAC as sender are malformed', () => {
-    ask('10.0.2.2');
-    for (let len = 0; len < 28; len++)
-      assert.equal(answerArp(inView, 6, len, outView, 10, own), DropReason.ArpMalformed, String(len));
+  test('E-03: a group MAC as sender is malformed', () => {
     assert.equal(ask('10.0.2.2', '10.0.2.100', 1, 0x0100), DropReason.ArpMalformed);
-    assert.equal(ask('10.0.2.2', '10.0.2.100', 3), DropReason.ArpMalformed);
   });
 });
 
@@ -167,8 +161,7 @@ describe('answers for everybody', () => {
       p.senderLo = GUEST_LO;
       p.senderIp = parseIpAddress(sender).w3;
       p.targetIp = parseIpAddress(target).w3;
-      emitArp(inView, 0, p);
-      return answerArp(inView, 0, 28, outView, 0, proxying, table('10.0.2.50')) === 28;
+      return answerArp(p, outView, 0, proxying, table('10.0.2.50')) === 28;
     };
     for (const target of ['10.0.2.2', '10.0.2.10', '192.0.2.1', '8.8.8.8'])
       assert.equal(ask(target, '10.0.2.100'), true, target);

@@ -30,9 +30,9 @@ describe('parseDnsHeader', () => {
       0,
     );
     assert.deepEqual({ ...h }, { id: 0xabcd, flags: 0xaa85, qdCount: 1, anCount: 2, nsCount: 3, arCount: 4 });
-    assert.deepEqual([h.isResponse, h.opcode, h.isTruncated, h.rcode], [true, 5, true, 5]);
+    assert.deepEqual([h.isResponse, h.opcode, h.rcode], [true, 5, 5]);
     h.flags = 0x0100;
-    assert.deepEqual([h.isResponse, h.opcode, h.isTruncated, h.rcode], [false, 0, false, 0]);
+    assert.deepEqual([h.isResponse, h.opcode, h.rcode], [false, 0, 0]);
   });
 
   test('0 to 11 bytes are dns.malformed', () => {
