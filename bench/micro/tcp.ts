@@ -4,12 +4,9 @@ import { Counters } from '../../src/stack/counters.ts';
 import { ErrorLimiter } from '../../src/stack/icmp/limit.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
-import { EV_DELIVER, TcpConnection, type TcpEnvironment, TcpState } from '../../src/stack/tcp/connection.ts';
-import { onSegment } from '../../src/stack/tcp/input.ts';
-import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
-import { consumeReceived, settleAck, takeDelivered } from '../../src/stack/tcp/receive.ts';
+import { TcpConnection } from '../../src/stack/tcp/connection.ts';
+import { EV_DELIVER, type TcpEnvironment, TcpSegmentOut } from '../../src/stack/tcp/owner.ts';
 import { seqAdd } from '../../src/stack/tcp/seq.ts';
-import { nextTimeout } from '../../src/stack/tcp/timeout.ts';
 import { TCP_ACK, TCP_SYN, type TcpHeader } from '../../src/stack/wire/tcp.ts';
 import { type Case, type CaseGroup, keep } from './case.ts';
 import { dataHeader, MSS, MTU, Stack } from './fixture.ts';
@@ -46,42 +43,42 @@ export function tcpCases(): CaseGroup {
     h.hasTimestamps = timestamps;
     c.openPassive(h, MTU, 0xe0000000, 0x90000000, clock.nowMs);
     c.accept(clock.nowMs);
-    pollTransmit(c, clock.nowMs, out);
+    c.pollTransmit(clock.nowMs, out);
     h.mss = -1;
     h.sackPermitted = false;
     h.windowScale = -1;
     h.flags = TCP_ACK;
     h.seq = seqAdd(h.seq, 1);
-    h.ack = c.sndNxt;
+    h.ack = c['tcb'].snd.nxt;
     h.tsEcr = out.header.tsVal;
-    onSegment(c, h, frame, 0, clock.nowMs);
-    if (c.state !== TcpState.Established) throw new Error('the handshake failed');
+    c.onSegment(h, frame, 0, clock.nowMs);
+    if (c.stateName !== 'ESTABLISHED') throw new Error('the handshake failed');
     return [c, h];
   };
 
   /** Everything the flow does at the end of a batch. */
   const settle = (c: TcpConnection): void => {
-    settleAck(c);
-    while (pollTransmit(c, clock.nowMs, out)) {
-      if (out.length > 0) c.sndQueue.slice(out.queueOffset, out.length, parts);
+    c.acknowledgeBatch();
+    while (c.pollTransmit(clock.nowMs, out)) {
+      if (out.length > 0) c.slice(out, parts);
       keep(out.header.ack);
     }
-    keep(nextTimeout(c));
+    keep(c.nextTimeout);
   };
   const receive = (c: TcpConnection, h: TcpHeader, taken: number): void => {
     clock.nowMs += 0.01;
-    const events = onSegment(c, h, frame, MSS, clock.nowMs);
-    if ((events & EV_DELIVER) !== 0) keep(takeDelivered(c, taken));
+    const events = c.onSegment(h, frame, MSS, clock.nowMs);
+    if ((events & EV_DELIVER) !== 0) keep(c.takeDelivered(taken));
     settle(c);
   };
   /** `bytes` to the guest, and the guest's acknowledgment. */
   const send = (c: TcpConnection, h: TcpHeader, bytes: number): void => {
     clock.nowMs += 0.01;
-    c.sndQueue.commit(c.sndQueue.reserve(bytes, parts));
+    c.commit(c.reserve(bytes, parts));
     settle(c);
-    h.ack = c.sndNxt;
+    h.ack = c['tcb'].snd.nxt;
     h.tsEcr = out.header.tsVal;
-    keep(onSegment(c, h, frame, 0, clock.nowMs));
+    keep(c.onSegment(h, frame, 0, clock.nowMs));
     settle(c);
   };
 
@@ -104,7 +101,7 @@ export function tcpCases(): CaseGroup {
       c('1,448 bytes in, kept, read, ACK out', () => {
         receive(slow, slowHeader, 0);
         slowHeader.seq = seqAdd(slowHeader.seq, MSS);
-        consumeReceived(slow, MSS);
+        slow.consume(MSS);
       }),
       c('64 KiB out, ACK in', () => send(sending, sendingHeader, SUPER_SEGMENT)),
       c('1 byte out, ACK in', () => send(single, singleHeader, 1)),
@@ -121,7 +118,7 @@ export function tcpCases(): CaseGroup {
         receive(gappy, gappyHeader, MSS);
         gappyHeader.seq = from;
         receive(gappy, gappyHeader, MSS);
-        consumeReceived(gappy, gappy.rcvQueue.readable);
+        gappy.consume(gappy.readable);
         gappyHeader.seq = seqAdd(from, 2 * MSS);
       }),
     ],

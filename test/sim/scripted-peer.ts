@@ -6,8 +6,7 @@
  * acknowledges each segment or every n-th, late, twice, a byte at a time; its window is small, shuts and opens.
  * As sender it cuts as it likes, each time anew, overlapping, in any order, and repeats itself.
  */
-import { TcpState } from '../../src/stack/tcp/connection.ts';
-import { nextTimeout } from '../../src/stack/tcp/timeout.ts';
+import { TcpState } from '../../src/stack/tcp/tcb.ts';
 import { TCP_FIN } from '../../src/stack/wire/tcp.ts';
 import { seededRng } from '../support/seeded-rng.ts';
 import { hostIn, type Out, pattern, type TcpHost } from '../support/tcp-host.ts';
@@ -88,7 +87,7 @@ export class ScriptedPeer {
     while (!this.#done) {
       this.#events.sort((a, b) => a.at - b.at);
       const event = this.#events[0]?.at ?? Number.POSITIVE_INFINITY;
-      const next = Math.min(event, nextTimeout(host.connection), this.#sendAt);
+      const next = Math.min(event, host.connection.nextTimeout, this.#sendAt);
       if (next - this.#start > LIMIT_MS) this.#fail('not finished in time');
       if (next > host.now) host.advance(next - host.now);
       while ((this.#events[0]?.at ?? Number.POSITIVE_INFINITY) <= host.now) this.#events.shift()?.run();
@@ -177,7 +176,7 @@ export class ScriptedPeer {
     if (this.#chance(this.#habits.loss)) return;
     const window = this.#window();
     const sack: [number, number][] = [];
-    if (this.#habits.sacks && this.#habits.keepsAhead && this.#host.connection.sackOk) {
+    if (this.#habits.sacks && this.#habits.keepsAhead && this.#host.tcb.sackOk) {
       for (let i = ack; i < this.#held.length && sack.length < 3; i++) {
         if (this.#held[i] !== true || i === ack) continue;
         let end = i;
@@ -206,9 +205,9 @@ export class ScriptedPeer {
 
   /** Send something of what the host does not have yet, cut anew, perhaps with what it has. */
   #speak(): void {
-    const c = this.#host.connection;
-    const acked = ((c.lastAckSent - this.#host.irs) | 0) - 1;
-    const edge = Math.min(this.#in.length, ((c.rcvAdv - this.#host.irs) | 0) - 1);
+    const c = this.#host.tcb;
+    const acked = ((c.rcv.lastAckSent - this.#host.irs) | 0) - 1;
+    const edge = Math.min(this.#in.length, ((c.rcv.adv - this.#host.irs) | 0) - 1);
     if (acked >= this.#in.length) {
       this.#sendAt = Number.POSITIVE_INFINITY;
       return;
@@ -228,10 +227,10 @@ export class ScriptedPeer {
   }
 
   #fail(why: string): never {
-    const c = this.#host.connection;
+    const c = this.#host.tcb;
     throw new Error(
       `${why} after ${Math.round(this.#host.now - this.#start)} ms: peer has ${this.#got} of ${this.#out.length}, ` +
-        `host has ${this.#host.received.length} of ${this.#in.length}, flight ${c.flight}, window ${c.sndWnd}; ` +
+        `host has ${this.#host.received.length} of ${this.#in.length}, flight ${c.snd.flight}, window ${c.snd.wnd}; ` +
         JSON.stringify(this.#habits),
     );
   }

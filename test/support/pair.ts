@@ -15,22 +15,17 @@ import type { CongestionControl } from '../../src/stack/tcp/congestion/congestio
 import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
+import { HANDSHAKE_LIMIT_MS, TcpConnection } from '../../src/stack/tcp/connection.ts';
 import {
   EV_CLOSED,
   EV_DELIVER,
   EV_FIN,
   EV_RESET,
-  HANDSHAKE_LIMIT_MS,
-  TcpConnection,
   type TcpEnvironment,
-  TcpState,
-  tcpStateNames,
-} from '../../src/stack/tcp/connection.ts';
-import { onSegment } from '../../src/stack/tcp/input.ts';
-import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
-import { consumeReceived, settleAck, takeDelivered } from '../../src/stack/tcp/receive.ts';
+  TcpSegmentOut,
+} from '../../src/stack/tcp/owner.ts';
 import { seqAdd, seqDiff } from '../../src/stack/tcp/seq.ts';
-import { nextTimeout, onTimeout } from '../../src/stack/tcp/timeout.ts';
+import { type Tcb, TcpState, tcpStateNames } from '../../src/stack/tcp/tcb.ts';
 import { Timer } from '../../src/stack/tcp/timers.ts';
 import { checksum, sumBytes } from '../../src/stack/wire/checksum.ts';
 import {
@@ -225,6 +220,11 @@ class End {
     this.fate = new Uint8Array((options.bytes[index] as number) + 2);
     this.connection = new TcpConnection(this.environment, options.isV4);
   }
+
+  /** Its state, which only tests look at. */
+  get tcb(): Tcb {
+    return this.connection['tcb'];
+  }
 }
 
 export class Pair {
@@ -296,8 +296,8 @@ export class Pair {
     }
     this.result.elapsedMs = this.#now - 1000;
     for (const end of this.ends) {
-      end.connection.rcvQueue.clear();
-      end.connection.sndQueue.clear();
+      end.tcb.rcv.queue.clear();
+      end.tcb.snd.queue.clear();
     }
     if (this.slab.pagesUsed !== 0) this.#fail(`${this.slab.pagesUsed} pages leaked`);
     return this.result;
@@ -311,7 +311,7 @@ export class Pair {
 
   #nextAt(): number {
     let next = this.#events[0]?.at ?? Number.POSITIVE_INFINITY;
-    for (const end of this.ends) if (!end.closed) next = Math.min(next, nextTimeout(end.connection));
+    for (const end of this.ends) if (!end.closed) next = Math.min(next, end.connection.nextTimeout);
     return next;
   }
 
@@ -337,10 +337,10 @@ export class Pair {
     }
     for (const end of [a, b]) {
       if (end.closed) continue;
-      if (nextTimeout(end.connection) <= this.#now) {
-        const { timers } = end.connection;
+      if (end.connection.nextTimeout <= this.#now) {
+        const { timers } = end.tcb;
         if ((timers[Timer.Retransmit] as number) <= this.#now) this.result.timeouts++;
-        this.#react(end, onTimeout(end.connection, this.#now));
+        this.#react(end, end.connection.onTimeout(this.#now));
         end.touched = true;
       }
       this.#settle(end);
@@ -373,12 +373,14 @@ export class Pair {
 
   #couldSend(end: End): boolean {
     const peer = this.ends[1 - end.index] as End;
-    const c = end.connection;
-    if (end.closed || c.state < TcpState.Established) return !end.closed && end.accepted;
-    const unfinished = c.sndQueue.length > 0 || (c.finQueued && c.flight > 0) || (c.finQueued && !c.finSent);
+    if (end.closed || end.tcb.state < TcpState.Established) return !end.closed && end.accepted;
+    const unfinished =
+      end.tcb.snd.queue.length > 0 ||
+      (end.tcb.snd.finQueued && end.tcb.snd.flight > 0) ||
+      (end.tcb.snd.finQueued && !end.tcb.snd.finSent);
     if (!unfinished || peer.closed) return false;
     // The peer's reader is what everybody waits for.
-    return peer.connection.rcvQueue.readable === 0;
+    return peer.tcb.rcv.queue.readable === 0;
   }
 
   #receive(end: End, packet: Uint8Array): void {
@@ -395,15 +397,15 @@ export class Pair {
     if (h.optionError) this.#fail('options do not parse');
     this.#middlebox(h);
     const c = end.connection;
-    if (c.state === TcpState.Closed && end.index === 1 && !end.closed) {
+    if (end.tcb.state === TcpState.Closed && end.index === 1 && !end.closed) {
       if ((h.flags & TCP_SYN) === 0) return;
       c.openPassive(h, this.#link.mtu, this.options.initialSeq[1], this.#rng.u32(), this.#now);
       this.#push(this.#now + this.#below(20), end.index, null);
       return;
     }
     if (end.closed) {
-      if (c.timeWait !== null) {
-        onSegment(c, h, at, 0, this.#now);
+      if (end.tcb.timeWait !== null) {
+        c.onSegment(h, at, 0, this.#now);
         this.#flush(end);
       } else if (this.result.reset && (h.flags & TCP_RST) === 0) {
         this.#refuse(end, h);
@@ -412,27 +414,27 @@ export class Pair {
     }
     this.#noteEdge(end, h);
     // Overtaken by a retransmission: PAWS takes it for an old duplicate (RFC 7323 §5.3).
-    if (c.timestampsOk && ((h.tsVal - c.tsRecent) | 0) < 0) {
+    if (end.tcb.timestampsOk && ((h.tsVal - end.tcb.tsRecent) | 0) < 0) {
       this.#noteDropped(end, h, packet.length - h.headerLen, 0);
     }
     // A window probe: what lies beyond the window is not taken.
-    const inWindow = Math.max(0, seqDiff(c.rcvAdv, h.seq));
+    const inWindow = Math.max(0, seqDiff(end.tcb.rcv.adv, h.seq));
     if (packet.length - h.headerLen > inWindow) {
       this.#noteDropped(end, h, packet.length - h.headerLen, inWindow);
     }
-    let events = onSegment(c, h, at + h.headerLen, packet.length - h.headerLen, this.#now);
+    let events = c.onSegment(h, at + h.headerLen, packet.length - h.headerLen, this.#now);
     if ((events & EV_DELIVER) !== 0) {
-      let taken = c.deliverLength;
-      if (this.#now < end.readerWakesAt || c.rcvQueue.readable > 0) taken = 0;
+      let taken = end.tcb.rcv.deliverLength;
+      if (this.#now < end.readerWakesAt || end.tcb.rcv.queue.readable > 0) taken = 0;
       else if (this.#pause(end) > 0) taken = Math.min(taken, this.#below(this.options.readerChunk + 1));
-      this.#check(end, c.deliverOffset, taken);
-      events |= takeDelivered(c, taken);
-      if (c.rcvQueue.readable > 0) this.#wakeReader(end);
+      this.#check(end, end.tcb.rcv.deliverOffset, taken);
+      events |= c.takeDelivered(taken);
+      if (end.tcb.rcv.queue.readable > 0) this.#wakeReader(end);
     }
-    if (c.rcvQueue.readable > 0) this.#wakeReader(end);
+    if (end.tcb.rcv.queue.readable > 0) this.#wakeReader(end);
     this.#react(end, events);
-    if (seqDiff(c.rcvNxt, c.lastAckSent) * 4 >= c.rcvLimit) {
-      c.ackNow = true;
+    if (seqDiff(end.tcb.rcv.nxt, end.tcb.rcv.lastAckSent) * 4 >= end.tcb.rcv.limit) {
+      end.tcb.rcv.ackNow = true;
       this.#flush(end);
     }
     end.touched = true;
@@ -459,15 +461,15 @@ export class Pair {
     }
     end.readerWakesAt = 0;
     const chunk = this.#pause(end) > 0 ? 1 + this.#below(this.options.readerChunk) : Number.MAX_SAFE_INTEGER;
-    let left = Math.min(chunk, c.rcvQueue.readable);
+    let left = Math.min(chunk, end.tcb.rcv.queue.readable);
     while (left > 0) {
-      const n = c.rcvQueue.peek(left, this.#ioParts);
+      const n = end.tcb.rcv.queue.peek(left, this.#ioParts);
       for (let i = 0; i < this.#ioParts.count; i++)
         this.#check(end, this.#ioParts.offset[i] as number, this.#ioParts.length[i] as number);
-      consumeReceived(c, n);
+      c.consume(n);
       left -= n;
     }
-    if (c.rcvQueue.readable > 0) this.#wakeReader(end);
+    if (end.tcb.rcv.queue.readable > 0) this.#wakeReader(end);
     end.touched = true;
   }
 
@@ -486,11 +488,12 @@ export class Pair {
         end.closed = true;
         return;
       }
-      const { stuckSince, lastHeardAt } = end.connection;
+      const { lastHeardAt } = end.tcb;
+      const { stuckSince } = end.tcb.loss;
       const since = stuckSince < 0 ? lastHeardAt : Math.min(stuckSince, lastHeardAt);
       // Nothing got through for R2 (RFC 9293 §3.8.3).
       const { loss, corruption, rate, dipEveryMs } = this.options;
-      const patience = end.connection.isSynchronized ? R2_MS : HANDSHAKE_LIMIT_MS;
+      const patience = end.tcb.isSynchronized ? R2_MS : HANDSHAKE_LIMIT_MS;
       if (loss + corruption + rate + dipEveryMs === 0 || this.#now - since < patience) {
         this.#fail(`end ${end.index}: reset`);
       }
@@ -508,7 +511,7 @@ export class Pair {
   #settle(end: End): void {
     if (!end.touched || end.closed || !end.accepted) return;
     end.touched = false;
-    settleAck(end.connection);
+    end.connection.acknowledgeBatch();
     this.#write(end);
     this.#flush(end);
   }
@@ -517,12 +520,13 @@ export class Pair {
   #write(end: End): void {
     const c = end.connection;
     const total = this.options.bytes[end.index] as number;
-    while (c.isSynchronized && end.written < total) {
+    while (end.tcb.isSynchronized && end.written < total) {
+      const sendRoom = this.options.sendLimit - end.tcb.snd.queue.length;
       // Filling up every byte that becomes free would make packets of a byte.
-      if (c.sendRoom < Math.min(total - end.written, this.options.sendLimit / 4)) break;
-      const want = Math.min(c.sendRoom, total - end.written, 1 + this.#below(70_000));
+      if (sendRoom < Math.min(total - end.written, this.options.sendLimit / 4)) break;
+      const want = Math.min(sendRoom, total - end.written, 1 + this.#below(70_000));
       if (want <= 0) break;
-      const room = c.sndQueue.reserve(want, this.#ioParts);
+      const room = end.tcb.snd.queue.reserve(want, this.#ioParts);
       if (room === 0) {
         // Out of packet memory: come again.
         this.#push(this.#now + 5, end.index, null);
@@ -535,28 +539,27 @@ export class Pair {
         this.slab.bytes.set(bytesOf(end.index, end.written + at, piece), this.#ioParts.offset[p] as number);
         at += piece;
       }
-      c.sndQueue.commit(used);
+      end.tcb.snd.queue.commit(used);
       end.written += used;
       this.#flush(end);
     }
     const resetAfter = this.options.resetAfter[end.index] as number;
-    if (c.isSynchronized && resetAfter >= 0 && end.written >= resetAfter && !this.result.reset) {
+    if (end.tcb.isSynchronized && resetAfter >= 0 && end.written >= resetAfter && !this.result.reset) {
       this.result.reset = true;
       c.abort();
       this.#flush(end);
       end.closed = true;
       return;
     }
-    if (end.written === total && !c.finQueued && c.isSynchronized) c.closeSend();
+    if (end.written === total && !end.tcb.snd.finQueued && end.tcb.isSynchronized) c.closeSend();
   }
 
   #flush(end: End): void {
     const c = end.connection;
-    while (pollTransmit(c, this.#now, this.#segment)) this.#transmit(end);
+    while (c.pollTransmit(this.#now, this.#segment)) this.#transmit(end);
   }
 
   #transmit(end: End): void {
-    const c = end.connection;
     const { header: h, length, mss, queueOffset } = this.#segment;
     const { bytes } = this.slab;
     if ((h.flags & TCP_RST) !== 0) {
@@ -565,10 +568,10 @@ export class Pair {
         this.#launch(end, h, 0, this.#packet(h, EMPTY, 0));
         return;
       }
-      this.#fail(`end ${end.index}: sends RST in ${tcpStateNames[c.state]}`);
+      this.#fail(`end ${end.index}: sends RST in ${tcpStateNames[end.tcb.state]}`);
     }
     this.#parts.count = 0;
-    if (length > 0) c.sndQueue.slice(queueOffset, length, this.#parts);
+    if (length > 0) end.tcb.snd.queue.slice(queueOffset, length, this.#parts);
     const payload = new Uint8Array(length);
     let at = 0;
     for (let i = 0; i < this.#parts.count; i++) {
@@ -638,11 +641,11 @@ export class Pair {
   }
 
   #noteEdge(end: End, h: TcpHeader): void {
-    const peer = (this.ends[1 - end.index] as End).connection;
+    const peer = this.ends[1 - end.index] as End;
     const isSyn = (h.flags & TCP_SYN) !== 0;
     // A SYN without ACK acknowledges, as it were, what comes before our own.
-    const base = (h.flags & TCP_ACK) !== 0 ? h.ack : seqAdd(end.connection.iss, 1);
-    const edge = seqAdd(base, isSyn ? h.window : h.window * 2 ** peer.rcvWindowShift);
+    const base = (h.flags & TCP_ACK) !== 0 ? h.ack : seqAdd(end.tcb.snd.iss, 1);
+    const edge = seqAdd(base, isSyn ? h.window : h.window * 2 ** peer.tcb.rcv.windowShift);
     if (end.edgeKnown && seqDiff(edge, end.edge) <= 0) return;
     end.edge = edge;
     end.edgeKnown = true;
@@ -665,7 +668,7 @@ export class Pair {
     }
     if (this.#logging) {
       this.log.push(
-        `${this.#now.toFixed(1)} ${end.index} ${tcpStateNames[end.connection.state]} seq ${seqDiff(h.seq, this.options.initialSeq[end.index] as number)} len ${size} ack ${seqDiff(h.ack, this.options.initialSeq[1 - end.index] as number)} win ${h.window} flags ${h.flags} sack ${h.sackCount}${lost ? ' LOST' : ''}`,
+        `${this.#now.toFixed(1)} ${end.index} ${tcpStateNames[end.tcb.state]} seq ${seqDiff(h.seq, this.options.initialSeq[end.index] as number)} len ${size} ack ${seqDiff(h.ack, this.options.initialSeq[1 - end.index] as number)} win ${h.window} flags ${h.flags} sack ${h.sackCount}${lost ? ' LOST' : ''}`,
       );
     }
     if (lost) {
@@ -723,7 +726,7 @@ export class Pair {
   /** The receiving end did not take what has arrived, but for the first `taken` bytes. */
   #noteDropped(end: End, h: TcpHeader, size: number, taken: number): void {
     const sender = this.ends[1 - end.index] as End;
-    const from = Math.max(taken, seqDiff(end.connection.rcvNxt, h.seq));
+    const from = Math.max(taken, seqDiff(end.tcb.rcv.nxt, h.seq));
     const base = seqDiff(h.seq, this.options.initialSeq[sender.index] as number);
     for (let i = base + from; i < base + size; i++) {
       if (sender.fate[i] !== ARRIVES) continue;
@@ -760,8 +763,8 @@ export class Pair {
   #fail(why: string): never {
     const states = this.ends
       .map((e) => {
-        const c = e.connection;
-        return `end ${e.index} ${tcpStateNames[c.state]}: read ${e.read}, written ${e.written}, queued ${c.sndQueue.length}, flight ${c.flight}, window ${c.sndWnd}, held ${c.rcvQueue.readable}+${c.rcvQueue.outOfOrder}, timers ${[...c.timers].map((t) => (Number.isFinite(t) ? Math.round(t - this.#now) : '-')).join(' ')}`;
+        const c = e.tcb;
+        return `end ${e.index} ${tcpStateNames[c.state]}: read ${e.read}, written ${e.written}, queued ${c.snd.queue.length}, flight ${c.snd.flight}, window ${c.snd.wnd}, held ${c.rcv.queue.readable}+${c.rcv.queue.outOfOrder}, timers ${[...c.timers].map((t) => (Number.isFinite(t) ? Math.round(t - this.#now) : '-')).join(' ')}`;
       })
       .join('; ');
     throw new Error(

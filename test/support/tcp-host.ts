@@ -11,12 +11,10 @@ import { ErrorLimiter } from '../../src/stack/icmp/limit.ts';
 import { Cubic } from '../../src/stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../../src/stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../../src/stack/tcp/congestion/none.ts';
-import { EV_CLOSED, EV_DELIVER, TcpConnection, TcpState } from '../../src/stack/tcp/connection.ts';
-import { onSegment } from '../../src/stack/tcp/input.ts';
-import { pollTransmit, TcpSegmentOut } from '../../src/stack/tcp/output.ts';
-import { consumeReceived, settleAck, takeDelivered } from '../../src/stack/tcp/receive.ts';
+import { TcpConnection } from '../../src/stack/tcp/connection.ts';
+import { EV_CLOSED, EV_DELIVER, TcpSegmentOut } from '../../src/stack/tcp/owner.ts';
 import { seqAdd, seqDiff } from '../../src/stack/tcp/seq.ts';
-import { nextTimeout, onTimeout } from '../../src/stack/tcp/timeout.ts';
+import { type Tcb, TcpState } from '../../src/stack/tcp/tcb.ts';
 import {
   emitTcp,
   parseTcp,
@@ -147,11 +145,16 @@ export class TcpHost {
       options.isV4 ?? true,
     );
     // What an acknowledgment may wait for is one test's business; here it comes at once unless a test says otherwise.
-    this.connection.interactive = options.interactive ?? false;
+    this.tcb.rcv.interactive = options.interactive ?? false;
+  }
+
+  /** Its state, which only tests look at. */
+  get tcb(): Tcb {
+    return this.connection['tcb'];
   }
 
   get state(): TcpState {
-    return this.connection.state;
+    return this.tcb.state;
   }
 
   /** The peer's SYN arrives; nothing is answered until `accept`. `raw` options replace the usual ones. */
@@ -182,8 +185,8 @@ export class TcpHost {
     const h = this.#header;
     h.flags = 0;
     for (const [letter, flag] of FLAGS) if (s.flags.includes(letter)) h.flags |= flag;
-    h.seq = seqAdd(this.irs, s.seq ?? seqDiff(this.connection.rcvNxt, this.irs));
-    h.ack = seqAdd(this.iss, s.ack ?? seqDiff(this.connection.sndNxt, this.iss));
+    h.seq = seqAdd(this.irs, s.seq ?? seqDiff(this.tcb.rcv.nxt, this.irs));
+    h.ack = seqAdd(this.iss, s.ack ?? seqDiff(this.tcb.snd.nxt, this.iss));
     h.window = s.window ?? this.options.window ?? 60000;
     h.urgent = s.urgent ?? 0;
     h.mss = -1;
@@ -207,7 +210,7 @@ export class TcpHost {
   /** The owner queues bytes: what comes out. */
   write(data: string | number): string[] {
     const bytes = Buffer.from(typeof data === 'number' ? pattern(data) : data, 'latin1');
-    const queue = this.connection.sndQueue;
+    const queue = this.tcb.snd.queue;
     const room = queue.reserve(bytes.length, this.#parts);
     if (room < bytes.length) throw new RangeError('no room to write');
     let at = 0;
@@ -232,12 +235,12 @@ export class TcpHost {
 
   /** The reader takes up to `bytes` of what waits. */
   read(bytes: number): string[] {
-    const queue = this.connection.rcvQueue;
+    const queue = this.tcb.rcv.queue;
     const n = queue.peek(bytes, this.#parts);
     for (let i = 0; i < this.#parts.count; i++) {
       this.#take(this.#parts.offset[i] as number, this.#parts.length[i] as number);
     }
-    consumeReceived(this.connection, n);
+    this.connection.consume(n);
     return this.flush();
   }
 
@@ -247,10 +250,10 @@ export class TcpHost {
     const lines: string[] = [];
     this.events = 0;
     for (;;) {
-      const at = nextTimeout(this.connection);
+      const at = this.connection.nextTimeout;
       if (at > start + ms) break;
       this.now = Math.max(this.now, at);
-      this.events |= onTimeout(this.connection, this.now);
+      this.events |= this.connection.onTimeout(this.now);
       for (const line of this.flush()) lines.push(`+${Math.round(this.now - start)} ${line}`);
     }
     this.now = start + ms;
@@ -259,7 +262,7 @@ export class TcpHost {
 
   flush(): string[] {
     const lines: string[] = [];
-    for (let i = 0; pollTransmit(this.connection, this.now, this.#out); i++) {
+    for (let i = 0; this.connection.pollTransmit(this.now, this.#out); i++) {
       if (i > 10_000) throw new Error('pollTransmit never ends');
       lines.push(this.#record());
     }
@@ -273,13 +276,13 @@ export class TcpHost {
 
   #input(h: TcpHeader, at: number, length: number): string[] {
     const c = this.connection;
-    this.events = onSegment(c, h, at, length, this.now);
+    this.events = c.onSegment(h, at, length, this.now);
     if ((this.events & EV_DELIVER) !== 0) {
-      const taken = Math.min(this.readerTakes, c.deliverLength);
-      this.#take(c.deliverOffset, taken);
-      this.events |= takeDelivered(c, taken);
+      const taken = Math.min(this.readerTakes, this.tcb.rcv.deliverLength);
+      this.#take(this.tcb.rcv.deliverOffset, taken);
+      this.events |= c.takeDelivered(taken);
     }
-    if ((this.events & EV_CLOSED) === 0) settleAck(c);
+    if ((this.events & EV_CLOSED) === 0) c.acknowledgeBatch();
     return this.flush();
   }
 
@@ -323,7 +326,7 @@ export class TcpHost {
     if (copy.hasTimestamps) this.#lastTsVal = copy.tsVal;
     let text = '';
     if (length > 0) {
-      this.connection.sndQueue.slice(queueOffset, length, this.#parts);
+      this.tcb.snd.queue.slice(queueOffset, length, this.#parts);
       for (let i = 0; i < this.#parts.count; i++) {
         const from = this.#parts.offset[i] as number;
         text += Buffer.from(

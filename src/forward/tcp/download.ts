@@ -1,5 +1,5 @@
 /**
- * Bytes of a TCP flow from the host to the guest: read straight into the pages of `sndQueue`, as far as the guest's
+ * Bytes of a TCP flow from the host to the guest: read straight into the pages of its connection, as far as the guest's
  * window and twice the congestion window reach and a little beyond, and kept there until the guest acknowledges them. A
  * full window stops the reading; an acknowledgment starts it again.
  *
@@ -9,8 +9,7 @@
 import type { IoHandler } from '../../loop.ts';
 import { Parts } from '../../stack/buffer/byte-queue.ts';
 import { PAGE_SIZE } from '../../stack/buffer/slab.ts';
-import { type TcpConnection, TcpState } from '../../stack/tcp/connection.ts';
-import { transmitUnit } from '../../stack/tcp/output.ts';
+import type { TcpConnection } from '../../stack/tcp/connection.ts';
 import { EAGAIN } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { END_OF_FILE, type FlowRecord, Half } from '../flow/record.ts';
@@ -70,32 +69,31 @@ export class TcpDownload {
   pump(): void {
     const c = this.#connection;
     const socket = this.#socket;
-    if (!socket.readable || socket.eof || !c.isSynchronized || c.state === TcpState.TimeWait) return;
+    if (socket.eof) return;
     const { clock, poller, pages } = this.#context;
     while (socket.readable) {
+      const wanted = c.wanted(READ_AHEAD);
+      // The guest takes nothing at the moment: its acknowledgment brings us back here.
+      if (wanted <= 0) return;
       // A flow of small messages does not wait for the turns of those with many bytes.
       if (clock.bytesLeft <= 0 && this.#lastRead >= PAGE_SIZE) {
         poller.ready(this.#owner);
         return;
       }
       // What is read in one go leaves in one go: no short segment at the end of each read.
-      const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * transmitUnit(c), PAGE_SIZE);
-      const reach = Math.min(c.sndWnd, 2 * Math.floor(c.congestion.cwnd)) + READ_AHEAD;
-      const want = Math.min(c.sendRoom, reach - c.sndQueue.length, unit);
-      // The guest takes nothing at the moment: its acknowledgment brings us back here.
-      if (want <= 0) return;
+      const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * c.transmitUnit, PAGE_SIZE);
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
-      const shut = c.sndWnd === 0;
+      const shut = c.isShut;
       const scarce =
         pages.pagesUsed >= pages.pageCount - pages.pageCount / (shut ? SHUT_RESERVE : MEMORY_RESERVE);
       if (scarce) this.#owner.makeRoom();
-      const reserved = scarce ? 0 : c.sndQueue.reserve(want, room);
+      const reserved = scarce ? 0 : c.reserve(Math.min(wanted, unit), room);
       if (reserved === 0) {
         this.retryAt = clock.nowMs + (shut ? SHUT_RETRY_MS : MEMORY_RETRY_MS);
         return;
       }
       const n = socket.read(room, reserved);
-      c.sndQueue.commit(Math.max(n, 0));
+      c.commit(Math.max(n, 0));
       if (n > 0) {
         clock.bytesLeft -= n;
         this.#record.bytesIn += n;

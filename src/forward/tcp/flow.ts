@@ -13,6 +13,7 @@
  */
 
 import { type IoHandler, TimerNode } from '../../loop.ts';
+import { TcpConnection } from '../../stack/tcp/connection.ts';
 import {
   EV_BAD_ACK,
   EV_CLOSED,
@@ -21,16 +22,9 @@ import {
   EV_FIN,
   EV_READABLE,
   EV_RESET,
-  TcpConnection,
   type TcpEnvironment,
-  TcpState,
-  tcpStateNames,
-} from '../../stack/tcp/connection.ts';
-import { onSegment } from '../../stack/tcp/input.ts';
-import { pollTransmit, TcpSegmentOut } from '../../stack/tcp/output.ts';
-import { settleAck, takeDelivered, windowLimit } from '../../stack/tcp/receive.ts';
-import { seqDiff } from '../../stack/tcp/seq.ts';
-import { armKeepalive, nextTimeout, onTimeout } from '../../stack/tcp/timeout.ts';
+  TcpSegmentOut,
+} from '../../stack/tcp/owner.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { TcpHeader } from '../../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLOUT } from '../../sys/epoll.ts';
@@ -171,30 +165,22 @@ export class TcpFlow
   onSegment(h: TcpHeader, offset: number, length: number): number {
     const c = this.connection;
     const now = this.#owner.context.clock.nowMs;
-    // Anything but the next bytes in line may touch `rcvQueue`: what was gathered comes before that.
-    if (this.#upload.isGathering && h.seq !== c.rcvNxt) this.#upload.writeGathered();
+    // Anything but the next bytes in line may touch what is kept: what was gathered comes before that.
+    if (this.#upload.isGathering && !c.isNext(h.seq)) this.#upload.writeGathered();
     if (this.over) return 0;
-    // A keep-alive (RFC 9293 §3.8.4): nothing new, although there would be room for it.
-    if (
-      length <= 1 &&
-      seqDiff(c.rcvNxt, h.seq) === 1 &&
-      windowLimit(c) > 0 &&
-      c.state === TcpState.Established
-    )
-      this.#socket.keepAlive(now - c.lastHeardAt);
-    let events = onSegment(c, h, offset, length, now);
+    const silence = c.silenceBefore(h, length, now);
+    if (silence >= 0) this.#socket.keepAlive(silence);
+    let events = c.onSegment(h, offset, length, now);
     if ((events & EV_DELIVER) !== 0) {
-      this.burst += c.deliverLength;
-      const taken = this.#upload.gather(c.deliverOffset, c.deliverLength);
-      events |= takeDelivered(c, taken);
+      this.burst += c.rcv.deliverLength;
+      const taken = this.#upload.gather(c.rcv.deliverOffset, c.rcv.deliverLength);
+      events |= c.takeDelivered(taken);
     }
     this.#react(events);
     if (!this.over) {
-      // A guest that fills its window must not wait for the end of the batch.
-      if (seqDiff(c.rcvNxt, c.lastAckSent) * 4 >= windowLimit(c)) {
+      if (c.acknowledgeFull()) {
         this.#upload.writeGathered();
         if (this.over) return 0;
-        c.ackNow = true;
         this.flush();
       } else {
         this.#owner.touch(this);
@@ -213,12 +199,12 @@ export class TcpFlow
     this.touched = false;
     this.#upload.writeGathered();
     if (this.over) return;
-    settleAck(this.connection);
+    const c = this.connection;
+    c.acknowledgeBatch();
     this.#download.pump();
     this.flush();
     // The host is gone, and the guest has all it had sent: nothing holds the other half any more (T-20).
-    const c = this.connection;
-    if (this.#socket.broken && !this.over && c.finSent && c.flight === 0) this.abort();
+    if (this.#socket.broken && !this.over && c.snd.isDone) this.abort();
   }
 
   onIo(events: number): void {
@@ -260,7 +246,7 @@ export class TcpFlow
     }
     // Our SYN goes out again: the guest may still be unknown.
     if (this.dialing && this.record.isLocal) this.#owner.context.solicitor.solicit(this.guest);
-    const events = onTimeout(this.connection, nowMs);
+    const events = this.connection.onTimeout(nowMs);
     if ((events & EV_RESET) !== 0) this.record.ended(Half.GuestRead, ETIMEDOUT);
     this.#react(events);
     if (nowMs >= this.#download.retryAt) {
@@ -276,7 +262,7 @@ export class TcpFlow
     const context = this.#owner.context;
     const now = context.clock.nowMs;
     const { link, clock } = context;
-    while (!link.full && pollTransmit(c, now, segment)) {
+    while (!link.full && c.pollTransmit(now, segment)) {
       this.#transmit();
       // A window that opens, or one that is lost, is a mebibyte in the smallest segments; many flows may have one at once.
       clock.sendLeft -= segment.length + FRAME_COST;
@@ -288,7 +274,7 @@ export class TcpFlow
     // Looked at again in the turn in which there is room.
     if (link.full) this.#owner.touch(this);
     if (this.over) return;
-    this.deadline = Math.min(nextTimeout(c), this.#download.retryAt, this.#giveUpAt);
+    this.deadline = Math.min(c.nextTimeout, this.#download.retryAt, this.#giveUpAt);
     context.timers.update(this);
   }
 
@@ -296,7 +282,7 @@ export class TcpFlow
   abort(): void {
     this.connection.abort();
     try {
-      if (pollTransmit(this.connection, this.#owner.context.clock.nowMs, segment)) this.#transmit();
+      if (this.connection.pollTransmit(this.#owner.context.clock.nowMs, segment)) this.#transmit();
     } finally {
       this.#end(true);
     }
@@ -311,8 +297,8 @@ export class TcpFlow
   /** The guest is gone for good. What it had brought to an end is passed on as that, anything else is cut. */
   leave(): void {
     this.#upload.writeGathered();
-    const { finReceived, rcvQueue } = this.connection;
-    this.#end(!finReceived || rcvQueue.readable > 0);
+    const { rcv, readable } = this.connection;
+    this.#end(!rcv.finReceived || readable > 0);
   }
 
   /** Give everything back without a word to the guest. Called by the owner or at a reset. */
@@ -330,8 +316,7 @@ export class TcpFlow
     this.#notHalfOpen();
     context.timers.cancel(this);
     this.#socket.close(reset);
-    this.connection.rcvQueue.clear();
-    this.connection.sndQueue.clear();
+    this.connection.release();
     this.#owner.ended(this);
   }
 
@@ -353,9 +338,9 @@ export class TcpFlow
     this.record.closed(this.#owner.context, this, reason);
   }
 
-  /** Our SYN may have gone nowhere: send it again without waiting for its timer. */
+  /** Our SYN may have gone nowhere: send it again. */
   repeatSyn(): void {
-    this.connection.synPending = true;
+    this.connection.repeatSyn();
     this.flush();
   }
 
@@ -410,15 +395,15 @@ export class TcpFlow
       // What the guest sent before its own end still reaches the host (P-03): a reset would take it back, here, in our
       // host's kernel and, where its reader has not come to it yet, in the other's. So it matters that there was any, not
       // whether it was acknowledged (which SIOCOUTQ would tell).
-      const mayLose = this.record.bytesOut > 0 || c.rcvQueue.readable > 0;
-      if (c.finReceived && !this.#socket.broken && mayLose) this.#endWhenRead();
+      const mayLose = this.record.bytesOut > 0 || c.readable > 0;
+      if (c.rcv.finReceived && !this.#socket.broken && mayLose) this.#endWhenRead();
       else this.#end(true);
       return;
     }
     if ((events & EV_ESTABLISHED) !== 0) {
       if (this.#isHalfOpen) this.#owner.opened(this);
       this.#notHalfOpen();
-      armKeepalive(c, this.#owner.context.clock.nowMs);
+      c.armKeepalive(this.#owner.context.clock.nowMs);
       if (this.dialing) {
         this.dialing = false;
         this.#owner.dialEnded(this);
@@ -435,7 +420,7 @@ export class TcpFlow
     this.#owner.makeRoom();
   }
 
-  /** Pass on what waits in `rcvQueue`. */
+  /** Pass on what is kept. */
   #drain(): void {
     this.#upload.drain();
     this.#endWhenRead();
@@ -446,17 +431,15 @@ export class TcpFlow
    * goes on for that. Otherwise it is cut.
    */
   hostFailed(error: number): void {
-    const c = this.connection;
     this.record.ended(Half.HostWrite, -error);
-    if (this.#socket.eof && (c.sndQueue.length > 0 || c.flight > 0 || !c.finSent)) this.#socket.broken = true;
+    if (this.#socket.eof && !this.connection.snd.isDone) this.#socket.broken = true;
     else this.abort();
   }
 
   /** The guest's connection is over: so is the flow, when the host has read everything. */
   #endWhenRead(): void {
-    const state = this.connection.state;
-    if (this.over || (state !== TcpState.Closed && state !== TcpState.TimeWait)) return;
-    const left = this.connection.rcvQueue.readable;
+    if (this.over || !this.connection.isOver) return;
+    const left = this.connection.readable;
     if (left > 0 && !this.#socket.broken) {
       // Nobody but the host holds the flow any more.
       if (left === this.#leftBehind) return;
@@ -471,15 +454,13 @@ export class TcpFlow
   }
 
   #transmit(): void {
-    const c = this.connection;
-    const context = this.#owner.context;
-    const { egress } = context;
+    const { egress } = this.#owner.context;
     const h = segment.header;
     h.srcPort = this.remotePort;
     h.dstPort = this.guestPort;
     const out = egress.beginTcp(this.remote, this.guest, h);
     const { length, mss } = segment;
-    if (length > 0) c.sndQueue.slice(segment.queueOffset, length, out.parts);
+    if (length > 0) this.connection.slice(segment, out.parts);
     out.payloadLength = length;
     if (length > mss) out.segmentSize = mss;
     egress.send();
@@ -491,7 +472,7 @@ export class TcpFlow
 
   /** What there is to tell of the flow now. */
   info(nowMs: number): FlowInfo {
-    return this.record.info(nowMs, tcpStateNames[this.connection.state] as string, this);
+    return this.record.info(nowMs, this.connection.stateName, this);
   }
 
   ends(): FlowEnds {

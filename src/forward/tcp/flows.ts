@@ -13,7 +13,7 @@ import { ErrorLimiter } from '../../stack/icmp/limit.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import { RateLimit } from '../../stack/rate-limit.ts';
 import type { CongestionControl } from '../../stack/tcp/congestion/congestion.ts';
-import { EV_BAD_ACK, type TcpEnvironment, TcpState } from '../../stack/tcp/connection.ts';
+import { EV_BAD_ACK, type TcpEnvironment } from '../../stack/tcp/owner.ts';
 import { seqAdd } from '../../stack/tcp/seq.ts';
 import { type IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
@@ -213,7 +213,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const length = p.length - h.headerLen;
     const flow = this.#table.find(p.src, p.dst, ports);
     if (flow !== null) {
-      if (flow.connection.state === TcpState.SynPending) this.#onPending(flow, p, h);
+      if (flow.connection.isPending) this.#onPending(flow, p, h);
       else if ((flow.onSegment(h, p.offset + h.headerLen, length) & EV_BAD_ACK) !== 0)
         this.#refuser.reset(p, h, length);
       // Frames have a slot each, but there is only one place where fragments are put together.
@@ -255,7 +255,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       try {
         if (flow.burst >= BURST_BYTES) share?.note(flow, this.context.clock.nowMs);
         flow.burst = 0;
-        if (share !== null) flow.connection.rcvLimit = share.window;
+        if (share !== null) flow.connection.limitWindow(share.window);
         flow.settle();
       } catch (error) {
         this.#endBroken(flow, error);
@@ -358,14 +358,14 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const c = flow.connection;
     if ((h.flags & TCP_RST) !== 0) {
       // RFC 5961 in spirit: only the one who knows the number of the SYN.
-      if (h.seq === c.irs || h.seq === c.rcvNxt) flow.cancelDial();
+      if (h.seq === c.rcv.irs || c.isNext(h.seq)) flow.cancelDial();
       return;
     }
     if ((h.flags & (TCP_SYN | TCP_ACK)) !== TCP_SYN) {
       this.context.counters.drop(DropReason.TcpNoFlow);
       return;
     }
-    if (h.seq === c.irs) return;
+    if (h.seq === c.rcv.irs) return;
     flow.cancelDial();
     this.#open(p, h, flow.ports, p.length - h.headerLen);
   }

@@ -4,7 +4,7 @@
  */
 import type { LocalForwardSpec } from '../../config.ts';
 import type { Packet } from '../../stack/link/packet.ts';
-import { type TcpEnvironment, TcpState } from '../../stack/tcp/connection.ts';
+import type { TcpEnvironment } from '../../stack/tcp/owner.ts';
 import type { Seq } from '../../stack/tcp/seq.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
@@ -115,7 +115,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   onNeighbor(address: IpAddress): void {
     if (!this.#isDialing(address)) return;
     this.#owner.forEach((flow) => {
-      if (flow.connection.state === TcpState.SynSent && this.#reaches(address, flow.guest)) flow.repeatSyn();
+      if (flow.connection.isOpening && this.#reaches(address, flow.guest)) flow.repeatSyn();
     });
   }
 
@@ -126,7 +126,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     if (!quoted.read(this.context.memory.view, p, PROTOCOL_TCP, this.#quotedFrom, this.#quotedTo))
       return false;
     const flow = this.#owner.find(this.#quotedTo, this.#quotedFrom, quoted.ports);
-    if (flow === null || flow.connection.state !== TcpState.SynSent || quoted.seq !== flow.connection.iss) {
+    if (flow === null || !flow.connection.isOpening || quoted.seq !== flow.connection.snd.iss) {
       return false;
     }
     flow.dialFailed(unreachableErrno(p.isV4, code));

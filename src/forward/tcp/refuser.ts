@@ -53,13 +53,13 @@ export class TcpRefuser {
       h.srcPort = flow.remotePort;
       h.dstPort = flow.guestPort;
       h.seq = 0;
-      h.ack = seqAdd(connection.rcvNxt, flow.synBytes);
+      h.ack = seqAdd(connection.rcv.irs, 1 + flow.synBytes);
       h.flags = TCP_RST | TCP_ACK;
       this.#transmit(remote, guest, h);
       return;
     }
     memory.view.setUint32(scratch.message, ports);
-    memory.view.setUint32(scratch.message + 4, connection.irs);
+    memory.view.setUint32(scratch.message + 4, connection.rcv.irs);
     icmp.unreachableFlow(guest, remote, PROTOCOL_TCP, scratch.message, QUOTE_BYTES, why, clock.nowMs);
   }
 

@@ -3,12 +3,11 @@
  *
  * In-order payload is gathered where it lies in the frames of a batch and written at the end of the batch, or when there
  * is enough of it: fewer calls, and fewer wake-ups of the reader. What the host socket does not take is copied into
- * `rcvQueue`, which closes the guest's window by itself, and passed on when the socket has room. The guest's FIN follows
+ * the connection's queue, which closes the guest's window by itself, and passed on when the socket has room. The guest's FIN follows
  * the last byte.
  */
 import { Parts } from '../../stack/buffer/byte-queue.ts';
-import { type TcpConnection, TcpState } from '../../stack/tcp/connection.ts';
-import { consumeReceived, giveBackDelivered, keepDelivered } from '../../stack/tcp/receive.ts';
+import type { TcpConnection } from '../../stack/tcp/connection.ts';
 import { EAGAIN } from '../../sys/errno.ts';
 import type { FlowRecord } from '../flow/record.ts';
 import type { TcpHostSocket } from './host-socket.ts';
@@ -17,7 +16,7 @@ import type { SpareParts } from './spare-parts.ts';
 /** Frames gathered at most, and their bytes. */
 export const GATHER_PARTS = 16;
 const GATHER_BYTES = 256 * 1024;
-/** Bytes written at once of what waits in `rcvQueue`, and pieces over its pages of 16 KiB, plus one for the offset. */
+/** Bytes written at once of what is kept, and pieces over its pages of 16 KiB, plus one for the offset. */
 const DRAIN_BYTES = 256 * 1024;
 const DRAIN_PARTS = 17;
 
@@ -71,7 +70,7 @@ export class TcpUpload {
     return length;
   }
 
-  /** Write what was gathered. What the host does not take is kept in `rcvQueue`, in which nothing is readable yet. */
+  /** Write what was gathered. What the host does not take is kept by the connection, which has nothing readable yet. */
   writeGathered(): void {
     const parts = this.#gathered;
     if (parts === null) return;
@@ -94,21 +93,21 @@ export class TcpUpload {
     this.#spareParts.giveBack(parts);
   }
 
-  /** Pass on what waits in `rcvQueue`, as far as the host takes it. */
+  /** Pass on what is kept, as far as the host takes it. */
   drain(): void {
     const c = this.#connection;
     const socket = this.#socket;
-    while (c.rcvQueue.readable > 0 && socket.writable && !socket.broken) {
-      const offered = c.rcvQueue.peek(DRAIN_BYTES, waiting);
+    while (c.readable > 0 && socket.writable && !socket.broken) {
+      const offered = c.peek(DRAIN_BYTES, waiting);
       const n = socket.write(waiting, offered);
       if (n > 0) {
         this.#record.bytesOut += n;
-        consumeReceived(c, n);
+        c.consume(n);
       } else if (n < 0 && n !== -EAGAIN) {
         this.#owner.hostFailed(n);
       }
     }
-    if (socket.broken && c.rcvQueue.readable > 0) consumeReceived(c, c.rcvQueue.readable);
+    if (socket.broken && c.readable > 0) c.consume(c.readable);
     this.passFinOn();
   }
 
@@ -116,16 +115,15 @@ export class TcpUpload {
   passFinOn(): void {
     const c = this.#connection;
     const socket = this.#socket;
-    if (!c.finReceived || this.#finPassedOn) return;
+    if (!c.rcv.finReceived || this.#finPassedOn) return;
     this.writeGathered();
-    if (socket.fd < 0 || c.rcvQueue.readable > 0) return;
+    if (socket.fd < 0 || c.readable > 0) return;
     this.#finPassedOn = true;
     // When both sides are done close(2) follows at once, and says the same. FINs that cross (CLOSING) are not that far.
-    const closing = c.state === TcpState.TimeWait;
-    if (!socket.broken && !closing) socket.endWriting();
+    if (!socket.broken && c.timeWait === null) socket.endWriting();
   }
 
-  /** Copy what lies behind the first `taken` bytes of `parts` into `rcvQueue`. */
+  /** Let the connection keep what lies behind the first `taken` bytes of `parts`. */
   #keep(parts: Parts, taken: number): void {
     const c = this.#connection;
     let skip = taken;
@@ -135,12 +133,12 @@ export class TcpUpload {
         skip -= length;
         continue;
       }
-      if (!keepDelivered(c, (parts.offset[i] as number) + skip, length - skip)) {
+      if (!c.keepDelivered((parts.offset[i] as number) + skip, length - skip)) {
         let lost = -skip;
         for (; i < parts.count; i++) lost += parts.length[i] as number;
         // A FIN behind them was taken already, and cannot be given back.
-        if (c.finReceived) this.#owner.abort();
-        else giveBackDelivered(c, lost);
+        if (c.rcv.finReceived) this.#owner.abort();
+        else c.giveBackDelivered(lost);
         return;
       }
       skip = 0;

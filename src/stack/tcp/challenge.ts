@@ -1,12 +1,12 @@
 /** Challenge ACKs (RFC 5961): the answer to what may be forged. The true guest knows what to do with one. */
 import { Counter } from '../counters.ts';
-import type { TcpConnection } from './connection.ts';
+import type { Tcb } from './tcb.ts';
 
 /** Per connection (RFC 5961 §7). */
 const CHALLENGES_PER_SECOND = 10;
 
 /** Answer with a challenge ACK, unless there were too many. */
-export function challenge(c: TcpConnection, nowMs: number): void {
+export function challenge(c: Tcb, nowMs: number): void {
   if (nowMs - c.challengeWindowStart >= 1000) {
     c.challengeWindowStart = nowMs;
     c.challengeCount = 0;
@@ -18,5 +18,5 @@ export function challenge(c: TcpConnection, nowMs: number): void {
   }
   c.env.counters.add(Counter.TcpChallenges, 1);
   c.challengeCount++;
-  c.ackNow = true;
+  c.rcv.ackNow = true;
 }

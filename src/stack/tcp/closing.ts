@@ -1,16 +1,17 @@
 /**
  * How a connection ends (RFC 9293 §3.6): the guest's FIN and ours, and what is forgotten when it is over.
  */
-import { EV_CLOSED, EV_FIN, type TcpConnection, TcpState } from './connection.ts';
+import { EV_CLOSED, EV_FIN } from './owner.ts';
 import { seqAdd } from './seq.ts';
+import { type Tcb, TcpState } from './tcb.ts';
 import { TimeWait } from './time-wait.ts';
 
 /** Take the guest's FIN if all that came before it is there. Returns events. */
-export function checkFin(c: TcpConnection): number {
-  if (!c.finKnown || c.finReceived || c.rcvNxt !== c.finSeq) return 0;
-  c.finReceived = true;
-  c.rcvNxt = seqAdd(c.rcvNxt, 1);
-  c.ackNow = true;
+export function checkFin(c: Tcb): number {
+  if (!c.rcv.finKnown || c.rcv.finReceived || c.rcv.nxt !== c.rcv.finSeq) return 0;
+  c.rcv.finReceived = true;
+  c.rcv.nxt = seqAdd(c.rcv.nxt, 1);
+  c.rcv.ackNow = true;
   if (c.state === TcpState.Established) {
     c.state = TcpState.CloseWait;
     return EV_FIN;
@@ -27,7 +28,7 @@ export function checkFin(c: TcpConnection): number {
 }
 
 /** The guest has acknowledged our FIN. Returns events. */
-export function onFinAcked(c: TcpConnection): number {
+export function onFinAcked(c: Tcb): number {
   if (c.state === TcpState.FinWait1) {
     c.state = TcpState.FinWait2;
     return 0;
@@ -43,21 +44,29 @@ export function onFinAcked(c: TcpConnection): number {
   return 0;
 }
 
-/** The connection is over: forget everything but what came before the guest's FIN, which is still the owner's (P-03). */
-export function close(c: TcpConnection): void {
-  finish(c, TcpState.Closed);
-  if (!c.finReceived) c.rcvQueue.clear();
-  c.ackNow = false;
+/** Reset the connection: the next `pollTransmit` gives the RST. */
+export function abort(c: Tcb): void {
+  if (c.state === TcpState.Closed || c.state === TcpState.TimeWait) return;
+  c.snd.rstPending = true;
+  c.snd.queue.clear();
+  c.rcv.queue.clear();
 }
 
-/** Both sides are done. What the owner has not read yet stays in `rcvQueue`. */
-function finish(c: TcpConnection, state: TcpState): void {
+/** The connection is over: forget everything but what came before the guest's FIN, which is still the owner's (P-03). */
+export function close(c: Tcb): void {
+  finish(c, TcpState.Closed);
+  if (!c.rcv.finReceived) c.rcv.queue.clear();
+  c.rcv.ackNow = false;
+}
+
+/** Both sides are done. What the owner has not read yet stays in the queue. */
+function finish(c: Tcb, state: TcpState): void {
   c.state = state;
   c.timeWait = state === TcpState.TimeWait ? new TimeWait(c) : null;
-  c.sndQueue.clear();
-  c.scoreboard.clear();
+  c.snd.queue.clear();
+  c.loss.scoreboard.clear();
   c.timers.fill(Number.POSITIVE_INFINITY);
-  c.synPending = false;
-  c.probePending = false;
-  c.persistPending = false;
+  c.snd.synPending = false;
+  c.loss.probePending = false;
+  c.snd.persistPending = false;
 }

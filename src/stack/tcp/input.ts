@@ -10,18 +10,11 @@ import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, type TcpHeader } from '../wire/tcp.
 import { BAD_ACK_FIELD, processAck } from './acknowledgment.ts';
 import { challenge } from './challenge.ts';
 import { checkFin, close } from './closing.ts';
-import {
-  EV_BAD_ACK,
-  EV_CLOSED,
-  EV_DELIVER,
-  EV_ESTABLISHED,
-  EV_RESET,
-  type TcpConnection,
-  TcpState,
-} from './connection.ts';
 import { establish, establishBySyn, onSynSent, repeatSynAck } from './handshake.ts';
+import { EV_BAD_ACK, EV_CLOSED, EV_DELIVER, EV_ESTABLISHED, EV_RESET } from './owner.ts';
 import { noteDuplicate, noteTimestampOfDuplicate, processText } from './receive.ts';
 import { type Seq, seqAdd, seqDiff, seqInWindow, seqLeq, seqLt } from './seq.ts';
+import { type Tcb, TcpState } from './tcb.ts';
 import { TimeWaitAnswer } from './time-wait.ts';
 
 /** RFC 7323 §5.5: a timestamp older than this is no evidence. */
@@ -31,17 +24,11 @@ const PAWS_IDLE_MS = 24 * 24 * 3600 * 1000;
  * Process a segment whose checksum is good. The payload lies at `offset` in the arena and is borrowed until return,
  * except for what `EV_DELIVER` announces, which is borrowed until `takeDelivered`.
  */
-export function onSegment(
-  c: TcpConnection,
-  h: TcpHeader,
-  offset: number,
-  length: number,
-  nowMs: number,
-): number {
+export function onSegment(c: Tcb, h: TcpHeader, offset: number, length: number, nowMs: number): number {
   if (c.state === TcpState.SynSent) return onSynSent(c, h, nowMs);
   if (c.state === TcpState.SynPending || c.state === TcpState.Closed) return 0;
   if (c.timeWait !== null) {
-    if (c.timeWait.answerTo(h) !== TimeWaitAnswer.None) c.ackNow = true;
+    if (c.timeWait.answerTo(h) !== TimeWaitAnswer.None) c.rcv.ackNow = true;
     return 0;
   }
   const flags = h.flags;
@@ -54,19 +41,19 @@ export function onSegment(
       // RFC 7323 §3.2: drop, except a SYN, which gets its challenge below.
       if ((flags & TCP_SYN) === 0) return drop(c, DropReason.TcpTs);
     } else if (((h.tsVal - c.tsRecent) | 0) < 0 && nowMs - c.tsRecentAt < PAWS_IDLE_MS) {
-      c.ackNow = true;
+      c.rcv.ackNow = true;
       return drop(c, DropReason.TcpTs);
     }
   }
 
-  const windowSize = seqDiff(c.rcvAdv, c.rcvNxt);
+  const windowSize = seqDiff(c.rcv.adv, c.rcv.nxt);
   // Second, but valid whatever the window is (§3.10.7.4): RST (RFC 5961 §3.2).
   if ((flags & TCP_RST) !== 0) {
-    if (h.seq === c.rcvNxt) {
+    if (h.seq === c.rcv.nxt) {
       close(c);
       return EV_RESET | EV_CLOSED;
     }
-    if (seqInWindow(h.seq, c.rcvNxt, windowSize)) challenge(c, nowMs);
+    if (seqInWindow(h.seq, c.rcv.nxt, windowSize)) challenge(c, nowMs);
     return drop(c, DropReason.TcpWindow);
   }
 
@@ -75,8 +62,8 @@ export function onSegment(
   if (!isAcceptable(c, h.seq, segmentLength, windowSize)) {
     if ((flags & TCP_SYN) !== 0) {
       // A repeated SYN in SYN-RECEIVED: our SYN-ACK was lost. One that acknowledges ours: both sides opened at once.
-      if (c.state !== TcpState.SynReceived || h.seq !== c.irs) challenge(c, nowMs);
-      else if ((flags & TCP_ACK) !== 0 && h.ack === c.sndNxt) return establishBySyn(c, h, nowMs);
+      if (c.state !== TcpState.SynReceived || h.seq !== c.rcv.irs) challenge(c, nowMs);
+      else if ((flags & TCP_ACK) !== 0 && h.ack === c.snd.nxt) return establishBySyn(c, h, nowMs);
       else repeatSynAck(c, nowMs);
       return 0;
     }
@@ -84,14 +71,14 @@ export function onSegment(
     noteDuplicate(c, h.seq, length);
     noteTimestampOfDuplicate(c, h, segmentLength, nowMs);
     // An answer to each empty segment could be answered in turn, for ever (T-12).
-    if (segmentLength > 0) c.ackNow = true;
+    if (segmentLength > 0) c.rcv.ackNow = true;
     else challenge(c, nowMs);
     // §3.10.7.4: a zero window must not cut acknowledgments off; nor must a guest's FIN or window probe that crossed
     // our window update, which leaves its empty segments one off.
     const ackCounts =
       segmentLength === 0
-        ? seqInWindow(h.seq, seqAdd(c.rcvNxt, -1), windowSize + 3)
-        : windowSize === 0 && h.seq === c.rcvNxt;
+        ? seqInWindow(h.seq, seqAdd(c.rcv.nxt, -1), windowSize + 3)
+        : windowSize === 0 && h.seq === c.rcv.nxt;
     if (ackCounts && (flags & TCP_ACK) !== 0 && c.isSynchronized) {
       return Math.max(0, processAck(c, h, length, nowMs));
     }
@@ -100,7 +87,7 @@ export function onSegment(
 
   // Fourth: SYN in the window (RFC 5961 §4.2).
   if ((flags & TCP_SYN) !== 0) {
-    if (c.state === TcpState.SynReceived && h.seq === c.irs) repeatSynAck(c, nowMs);
+    if (c.state === TcpState.SynReceived && h.seq === c.rcv.irs) repeatSynAck(c, nowMs);
     else challenge(c, nowMs);
     return 0;
   }
@@ -109,13 +96,13 @@ export function onSegment(
   if ((flags & TCP_ACK) === 0) return drop(c, DropReason.TcpFlags);
   let events = 0;
   if (c.state === TcpState.SynReceived) {
-    if (!(seqLt(c.sndUna, h.ack) && seqLeq(h.ack, c.sndNxt))) {
+    if (!(seqLt(c.snd.una, h.ack) && seqLeq(h.ack, c.snd.nxt))) {
       return EV_BAD_ACK;
     }
     establish(c, h, nowMs);
     events |= EV_ESTABLISHED;
   }
-  if (h.hasTimestamps && c.timestampsOk && seqLeq(h.seq, c.lastAckSent)) {
+  if (h.hasTimestamps && c.timestampsOk && seqLeq(h.seq, c.rcv.lastAckSent)) {
     c.tsRecent = h.tsVal;
     c.tsRecentAt = nowMs;
   }
@@ -128,14 +115,14 @@ export function onSegment(
   if (length > 0) events |= processText(c, h.seq, offset, length, nowMs);
 
   // Eighth: FIN.
-  if ((flags & TCP_FIN) !== 0 && !c.finKnown) {
+  if ((flags & TCP_FIN) !== 0 && !c.rcv.finKnown) {
     const finSeq = seqAdd(h.seq, length);
     // Only a FIN inside what we can take now counts; a later copy brings it again.
-    if (seqLeq(c.rcvNxt, finSeq) && seqLeq(finSeq, c.rcvAdv)) {
-      c.finKnown = true;
-      c.finSeq = finSeq;
+    if (seqLeq(c.rcv.nxt, finSeq) && seqLeq(finSeq, c.rcv.adv)) {
+      c.rcv.finKnown = true;
+      c.rcv.finSeq = finSeq;
       // Beyond a gap it is a segment out of order (RFC 5681 §4.2).
-      if (finSeq !== c.rcvNxt) c.ackNow = true;
+      if (finSeq !== c.rcv.nxt) c.rcv.ackNow = true;
     }
   }
   if ((events & EV_DELIVER) === 0) events |= checkFin(c);
@@ -147,12 +134,12 @@ export function onSegment(
  * first segment was lost acknowledges from there, and dropping that would make both sides answer each other for ever.
  * A segment may begin before the window and end behind it (§3.4 forgets that case): it is trimmed.
  */
-function isAcceptable(c: TcpConnection, seq: Seq, segmentLength: number, windowSize: number): boolean {
-  if (segmentLength === 0) return seqInWindow(seq, c.rcvNxt, windowSize + 1);
-  return seqLt(seq, seqAdd(c.rcvNxt, windowSize)) && seqLt(c.rcvNxt, seqAdd(seq, segmentLength));
+function isAcceptable(c: Tcb, seq: Seq, segmentLength: number, windowSize: number): boolean {
+  if (segmentLength === 0) return seqInWindow(seq, c.rcv.nxt, windowSize + 1);
+  return seqLt(seq, seqAdd(c.rcv.nxt, windowSize)) && seqLt(c.rcv.nxt, seqAdd(seq, segmentLength));
 }
 
-function drop(c: TcpConnection, reason: number): number {
+function drop(c: Tcb, reason: number): number {
   c.env.counters.drop(reason);
   return 0;
 }

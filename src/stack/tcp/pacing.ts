@@ -7,7 +7,7 @@
  * not much longer than that is not paced at all.
  */
 import { initialWindow } from './congestion/congestion.ts';
-import type { TcpConnection } from './connection.ts';
+import type { Tcb } from './tcb.ts';
 import { Timer } from './timers.ts';
 
 const MIN_RTT_MS = 4;
@@ -17,25 +17,25 @@ const SLOW_START_GAIN = 2;
 const AVOIDANCE_GAIN = 1.2;
 
 /** Bytes per ms; Infinity = not paced. */
-function pace(c: TcpConnection): number {
-  const { cwnd, ssthresh } = c.congestion;
-  if (cwnd === Number.POSITIVE_INFINITY || c.rtt.srttMs < MIN_RTT_MS) return Number.POSITIVE_INFINITY;
-  return ((cwnd < ssthresh ? SLOW_START_GAIN : AVOIDANCE_GAIN) * cwnd) / c.rtt.srttMs;
+function pace(c: Tcb): number {
+  const { cwnd, ssthresh } = c.loss.congestion;
+  if (cwnd === Number.POSITIVE_INFINITY || c.loss.rtt.srttMs < MIN_RTT_MS) return Number.POSITIVE_INFINITY;
+  return ((cwnd < ssthresh ? SLOW_START_GAIN : AVOIDANCE_GAIN) * cwnd) / c.loss.rtt.srttMs;
 }
 
 /** Must new data wait? Sets the timer for its time. */
-export function mustWait(c: TcpConnection, nowMs: number): boolean {
-  if (c.paceDebt === 0) return false;
+export function mustWait(c: Tcb, nowMs: number): boolean {
+  if (c.snd.paceDebt === 0) return false;
   const rate = pace(c);
-  if (rate === Number.POSITIVE_INFINITY || c.flight === 0) {
-    c.paceDebt = 0;
+  if (rate === Number.POSITIVE_INFINITY || c.snd.flight === 0) {
+    c.snd.paceDebt = 0;
     return false;
   }
   // The debt is kept in bytes: when the pace changes it is paid at the new one.
-  c.paceDebt = Math.max(0, c.paceDebt - (nowMs - c.paceAt) * rate);
-  c.paceAt = nowMs;
-  const burst = Math.max(initialWindow(c.sndMss), BURST_MS * rate);
-  const waitMs = (c.paceDebt - burst) / rate;
+  c.snd.paceDebt = Math.max(0, c.snd.paceDebt - (nowMs - c.snd.paceAt) * rate);
+  c.snd.paceAt = nowMs;
+  const burst = Math.max(initialWindow(c.snd.mss), BURST_MS * rate);
+  const waitMs = (c.snd.paceDebt - burst) / rate;
   // Less than that is lost in rounding.
   if (!(waitMs > LEAST_WAIT_MS)) return false;
   c.timers[Timer.Pace] = nowMs + waitMs;
@@ -43,8 +43,8 @@ export function mustWait(c: TcpConnection, nowMs: number): boolean {
 }
 
 /** `bytes` of new data are sent. */
-export function notePaced(c: TcpConnection, bytes: number, nowMs: number): void {
-  if (c.congestion.cwnd === Number.POSITIVE_INFINITY) return;
-  if (c.paceDebt === 0) c.paceAt = nowMs;
-  c.paceDebt += bytes;
+export function notePaced(c: Tcb, bytes: number, nowMs: number): void {
+  if (c.loss.congestion.cwnd === Number.POSITIVE_INFINITY) return;
+  if (c.snd.paceDebt === 0) c.snd.paceAt = nowMs;
+  c.snd.paceDebt += bytes;
 }

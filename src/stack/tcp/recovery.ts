@@ -13,8 +13,8 @@
  * Left out: F-RTO (RFC 5682), because timestamps do better and nobody is without; undoing by D-SACK alone.
  */
 import type { TcpHeader } from '../wire/tcp.ts';
-import { Recovery, type TcpConnection } from './connection.ts';
 import { type Seq, seqAdd, seqDiff, seqLeq, seqLt } from './seq.ts';
+import { Recovery, type Tcb } from './tcb.ts';
 import { Timer } from './timers.ts';
 
 /** RFC 5681 §3.2. */
@@ -29,49 +29,49 @@ const REORDER_MIN_MS = 1;
 const REORDER_PERSIST = 16;
 
 /** Bytes in the network, as far as is known (RFC 6675 "pipe"; without SACK a duplicate ACK stands for a segment). */
-export function pipe(c: TcpConnection): number {
-  const board = c.scoreboard;
-  const flight = c.flight - board.lost;
-  return c.sackOk ? flight - board.sacked : Math.max(0, flight - c.dupAcks * c.sndMss);
+export function pipe(c: Tcb): number {
+  const board = c.loss.scoreboard;
+  const flight = c.snd.flight - board.lost;
+  return c.sackOk ? flight - board.sacked : Math.max(0, flight - c.loss.dupAcks * c.snd.mss);
 }
 
 /** How many bytes may be in the network. A whole number: windows grow by fractions. */
-export function congestionLimit(c: TcpConnection): number {
-  return Math.floor(c.recovery === Recovery.Fast ? c.recoveryCwnd : c.congestion.cwnd);
+export function congestionLimit(c: Tcb): number {
+  return Math.floor(c.loss.recovery === Recovery.Fast ? c.loss.recoveryCwnd : c.loss.congestion.cwnd);
 }
 
 /** The guest acknowledged new bytes: `h.ack` is above SND.UNA. `dsack`: it also reports a duplicate. */
-export function onNewAck(c: TcpConnection, h: TcpHeader, dsack: boolean, nowMs: number): void {
+export function onNewAck(c: Tcb, h: TcpHeader, dsack: boolean, nowMs: number): void {
   const ack = h.ack;
-  const acked = seqDiff(ack, c.sndUna);
-  const limited = seqLt(c.sndUna, c.limitedUntil);
+  const acked = seqDiff(ack, c.snd.una);
+  const limited = seqLt(c.snd.una, c.snd.limitedUntil);
   sampleRtt(c, h, ack, nowMs);
-  c.sndUna = ack;
-  c.stuckSince = -1;
-  c.probeSent = false;
-  const dataAcked = Math.min(seqDiff(ack, c.sndQueueSeq), c.sndQueue.length);
+  c.snd.una = ack;
+  c.loss.stuckSince = -1;
+  c.loss.probeSent = false;
+  const dataAcked = Math.min(seqDiff(ack, c.snd.queueSeq), c.snd.queue.length);
   if (dataAcked > 0) {
-    c.sndQueue.drop(dataAcked);
-    c.sndQueueSeq = seqAdd(c.sndQueueSeq, dataAcked);
+    c.snd.queue.drop(dataAcked);
+    c.snd.queueSeq = seqAdd(c.snd.queueSeq, dataAcked);
   }
   // Only what was sent again could be mistaken.
-  c.scoreboard.advance(ack, nowMs, c.scoreboard.resent > 0 ? echoed(c, h, nowMs) : -1);
-  if (!limited) c.limitedUntil = ack;
-  if (c.probeResent) judgeProbe(c, ack, dsack, nowMs);
-  if (c.resendTsValid && wasNeedless(c, h)) undo(c, nowMs);
-  if (c.recovery !== Recovery.Fast) {
-    c.dupAcks = 0;
-    c.congestion.onAck(acked, limited, nowMs, c.rtt.latestMs);
+  c.loss.scoreboard.advance(ack, nowMs, c.loss.scoreboard.resent > 0 ? echoed(c, h, nowMs) : -1);
+  if (!limited) c.snd.limitedUntil = ack;
+  if (c.loss.probeResent) judgeProbe(c, ack, dsack, nowMs);
+  if (c.loss.resendTsValid && wasNeedless(c, h)) undo(c, nowMs);
+  if (c.loss.recovery !== Recovery.Fast) {
+    c.loss.dupAcks = 0;
+    c.loss.congestion.onAck(acked, limited, nowMs, c.loss.rtt.latestMs);
   } else {
     // RFC 6582 §3.2: all but one of the acknowledged segments were counted by their duplicate ACKs.
-    const counted = Math.max(0, Math.ceil(acked / c.sndMss) - 1);
-    c.dupAcks = c.sackOk ? 0 : Math.max(0, c.dupAcks - counted);
+    const counted = Math.max(0, Math.ceil(acked / c.snd.mss) - 1);
+    c.loss.dupAcks = c.sackOk ? 0 : Math.max(0, c.loss.dupAcks - counted);
   }
-  if (c.recovery !== Recovery.None) {
-    if (seqLeq(c.recover, ack)) endRecovery(c, nowMs);
-    else if (!c.sackOk && c.recovery === Recovery.Fast) c.scoreboard.loseFirst(c.sndMss);
+  if (c.loss.recovery !== Recovery.None) {
+    if (seqLeq(c.loss.recover, ack)) endRecovery(c, nowMs);
+    else if (!c.sackOk && c.loss.recovery === Recovery.Fast) c.loss.scoreboard.loseFirst(c.snd.mss);
   }
-  if (c.flight === 0) {
+  if (c.snd.flight === 0) {
     c.timers[Timer.Retransmit] = Number.POSITIVE_INFINITY;
     c.timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
     c.timers[Timer.Reorder] = Number.POSITIVE_INFINITY;
@@ -81,35 +81,35 @@ export function onNewAck(c: TcpConnection, h: TcpHeader, dsack: boolean, nowMs: 
 }
 
 /** Measure the round trip by the segment's timestamp, or by the one segment that is timed (RFC 6298 §3, RFC 7323 §4). */
-export function sampleRtt(c: TcpConnection, h: TcpHeader, ack: Seq, nowMs: number): void {
+export function sampleRtt(c: Tcb, h: TcpHeader, ack: Seq, nowMs: number): void {
   if (c.timestampsOk && h.hasTimestamps && h.tsEcr !== 0) {
     const rtt = (Math.floor(nowMs) + c.tsOffset - h.tsEcr) | 0;
     // An echo that we never sent is no measurement (T-17).
-    if (rtt >= 0 && rtt < 600_000) c.rtt.sample(rtt);
-  } else if (c.rttTimedAt >= 0 && seqLt(c.rttTimedSeq, ack)) {
-    c.rtt.sample(nowMs - c.rttTimedAt);
-    c.rttTimedAt = -1;
+    if (rtt >= 0 && rtt < 600_000) c.loss.rtt.sample(rtt);
+  } else if (c.loss.rttTimedAt >= 0 && seqLt(c.loss.rttTimedSeq, ack)) {
+    c.loss.rtt.sample(nowMs - c.loss.rttTimedAt);
+    c.loss.rttTimedAt = -1;
   } else {
-    c.rtt.resetBackOff();
+    c.loss.rtt.resetBackOff();
   }
 }
 
 /** When the segment that `h` echoes was sent, on our clock; -1 = unknown. */
-export function echoed(c: TcpConnection, h: TcpHeader, nowMs: number): number {
+export function echoed(c: Tcb, h: TcpHeader, nowMs: number): number {
   if (!c.timestampsOk || !h.hasTimestamps) return -1;
   const now = Math.floor(nowMs);
   return Math.max(-1, now - ((now + c.tsOffset - h.tsEcr) | 0));
 }
 
-export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
-  c.dupAcks++;
+export function onDuplicateAck(c: Tcb, nowMs: number): void {
+  c.loss.dupAcks++;
   // With SACK a segment counts by what it reports (RFC 6675 §2), in the scoreboard. One that reports nothing tells of no
   // loss: a guest answers so to an empty segment that a window probe has overtaken.
-  if (c.sackOk || c.recovery !== Recovery.None || c.dupAcks < DUP_ACK_THRESHOLD) return;
+  if (c.sackOk || c.loss.recovery !== Recovery.None || c.loss.dupAcks < DUP_ACK_THRESHOLD) return;
   // RFC 6582 §3.2 step 2: these may be answers to what was needlessly sent again before `recover`.
   // (Outside recovery SND.UNA is never below it; an old value may lie any distance behind, so it must not be ordered.)
-  if (c.sndUna === c.recover) return;
-  c.scoreboard.loseFirst(c.sndMss);
+  if (c.snd.una === c.loss.recover) return;
+  c.loss.scoreboard.loseFirst(c.snd.mss);
   enterRecovery(c, nowMs);
 }
 
@@ -117,134 +117,135 @@ export function onDuplicateAck(c: TcpConnection, nowMs: number): void {
  * An acknowledgment was taken in that may tell of losses, or of the way out of them. `delivered`: bytes that it told
  * have arrived.
  */
-export function afterAck(c: TcpConnection, delivered: number, advanced: boolean, nowMs: number): void {
-  const before = c.scoreboard.lost;
+export function afterAck(c: Tcb, delivered: number, advanced: boolean, nowMs: number): void {
+  const before = c.loss.scoreboard.lost;
   detectLosses(c, nowMs);
-  if (c.recovery === Recovery.Fast) reduce(c, delivered, advanced && c.scoreboard.lost <= before);
+  if (c.loss.recovery === Recovery.Fast) reduce(c, delivered, advanced && c.loss.scoreboard.lost <= before);
 }
 
 /** Mark what is lost by now, begin a recovery if that is news, and set the timer for what may be lost soon. */
-export function detectLosses(c: TcpConnection, nowMs: number): void {
-  const board = c.scoreboard;
+export function detectLosses(c: Tcb, nowMs: number): void {
+  const board = c.loss.scoreboard;
   const before = board.lost;
   const waitMs = board.detectLost(nowMs, reorderWindow(c));
   c.timers[Timer.Reorder] = waitMs > 0 ? nowMs + waitMs : Number.POSITIVE_INFINITY;
-  if (board.lost > before && c.recovery === Recovery.None) enterRecovery(c, nowMs);
+  if (board.lost > before && c.loss.recovery === Recovery.None) enterRecovery(c, nowMs);
 }
 
 /** A duplicate was reported (RFC 2883): at most once a round trip that widens the reordering window. */
-export function onDsack(c: TcpConnection): void {
-  if (c.reorderPersist > 0 && seqLt(c.sndUna, c.dsackRound)) return;
-  c.dsackRound = c.sndNxt;
-  c.reorderMultiple++;
-  c.reorderPersist = REORDER_PERSIST;
+export function onDsack(c: Tcb): void {
+  if (c.loss.reorderPersist > 0 && seqLt(c.snd.una, c.loss.dsackRound)) return;
+  c.loss.dsackRound = c.snd.nxt;
+  c.loss.reorderMultiple++;
+  c.loss.reorderPersist = REORDER_PERSIST;
 }
 
 /** RFC 8985 §6.2 step 4. */
-function reorderWindow(c: TcpConnection): number {
-  const board = c.scoreboard;
+function reorderWindow(c: Tcb): number {
+  const board = c.loss.scoreboard;
   if (!board.reorderingSeen) {
-    const enough = c.dupAcks >= DUP_ACK_THRESHOLD || board.sacked >= DUP_ACK_THRESHOLD * c.sndMss;
-    if (enough || c.recovery !== Recovery.None) return 0;
+    const enough = c.loss.dupAcks >= DUP_ACK_THRESHOLD || board.sacked >= DUP_ACK_THRESHOLD * c.snd.mss;
+    if (enough || c.loss.recovery !== Recovery.None) return 0;
   }
-  if (c.rtt.srttMs < 0) return REORDER_MIN_MS;
-  const wanted = Math.max(REORDER_MIN_MS, (c.reorderMultiple * board.minRttMs) / 4);
-  return Math.min(wanted, Math.max(REORDER_MIN_MS, c.rtt.srttMs));
+  if (c.loss.rtt.srttMs < 0) return REORDER_MIN_MS;
+  const wanted = Math.max(REORDER_MIN_MS, (c.loss.reorderMultiple * board.minRttMs) / 4);
+  return Math.min(wanted, Math.max(REORDER_MIN_MS, c.loss.rtt.srttMs));
 }
 
-function enterRecovery(c: TcpConnection, nowMs: number): void {
-  const { flight } = c;
-  c.recovery = Recovery.Fast;
-  c.recover = c.sndNxt;
-  c.congestion.onLoss(flight, nowMs);
-  c.recoverFlight = flight;
-  c.prrDelivered = 0;
-  c.prrOut = 0;
+function enterRecovery(c: Tcb, nowMs: number): void {
+  const { flight } = c.snd;
+  c.loss.recovery = Recovery.Fast;
+  c.loss.recover = c.snd.nxt;
+  c.loss.congestion.onLoss(flight, nowMs);
+  c.loss.recoverFlight = flight;
+  c.loss.prrDelivered = 0;
+  c.loss.prrOut = 0;
   // The first retransmission goes out at once.
-  c.recoveryCwnd = c.congestion.cwnd === Number.POSITIVE_INFINITY ? c.congestion.cwnd : pipe(c) + c.sndMss;
-  c.resendTsValid = false;
+  c.loss.recoveryCwnd =
+    c.loss.congestion.cwnd === Number.POSITIVE_INFINITY ? c.loss.congestion.cwnd : pipe(c) + c.snd.mss;
+  c.loss.resendTsValid = false;
 }
 
-function endRecovery(c: TcpConnection, nowMs: number): void {
-  c.recovery = Recovery.None;
-  c.resendTsValid = false;
-  c.dupAcks = 0;
-  c.congestion.onRecovered(nowMs);
-  if (c.reorderPersist > 0 && --c.reorderPersist === 0) c.reorderMultiple = 1;
+function endRecovery(c: Tcb, nowMs: number): void {
+  c.loss.recovery = Recovery.None;
+  c.loss.resendTsValid = false;
+  c.loss.dupAcks = 0;
+  c.loss.congestion.onRecovered(nowMs);
+  if (c.loss.reorderPersist > 0 && --c.loss.reorderPersist === 0) c.loss.reorderMultiple = 1;
   // What was sent since, and is lost as well, is another loss.
-  if (c.scoreboard.lost > 0) enterRecovery(c, nowMs);
+  if (c.loss.scoreboard.lost > 0) enterRecovery(c, nowMs);
 }
 
 /** RFC 9937: how much may be in the network after `delivered` more bytes have arrived. */
-function reduce(c: TcpConnection, delivered: number, safe: boolean): void {
-  const { ssthresh } = c.congestion;
+function reduce(c: Tcb, delivered: number, safe: boolean): void {
+  const { ssthresh } = c.loss.congestion;
   if (ssthresh === Number.POSITIVE_INFINITY) return;
-  c.prrDelivered += delivered;
+  c.loss.prrDelivered += delivered;
   const inNetwork = pipe(c);
   let more: number;
   if (inNetwork > ssthresh) {
-    more = Math.ceil((c.prrDelivered * ssthresh) / c.recoverFlight) - c.prrOut;
+    more = Math.ceil((c.loss.prrDelivered * ssthresh) / c.loss.recoverFlight) - c.loss.prrOut;
   } else {
-    const limit = Math.max(c.prrDelivered - c.prrOut, delivered) + (safe ? c.sndMss : 0);
+    const limit = Math.max(c.loss.prrDelivered - c.loss.prrOut, delivered) + (safe ? c.snd.mss : 0);
     more = Math.min(ssthresh - inNetwork, limit);
   }
-  if (c.prrOut === 0) more = Math.max(more, c.sndMss);
-  c.recoveryCwnd = inNetwork + Math.max(0, more);
+  if (c.loss.prrOut === 0) more = Math.max(more, c.snd.mss);
+  c.loss.recoveryCwnd = inNetwork + Math.max(0, more);
 }
 
 /** RFC 3522 §3.2 step 5: the first acknowledgment after a retransmission echoes something older than it. */
-function wasNeedless(c: TcpConnection, h: TcpHeader): boolean {
-  c.resendTsValid = false;
-  return h.hasTimestamps && ((h.tsEcr - c.resendTs) | 0) < 0;
+function wasNeedless(c: Tcb, h: TcpHeader): boolean {
+  c.loss.resendTsValid = false;
+  return h.hasTimestamps && ((h.tsEcr - c.loss.resendTs) | 0) < 0;
 }
 
 /** Nothing was lost: the network is late or changes the order. */
-function undo(c: TcpConnection, nowMs: number): void {
-  c.congestion.undo(nowMs);
-  c.scoreboard.forgiveLost(nowMs);
-  if (c.sackOk) c.scoreboard.reorderingSeen = true;
-  c.recovery = Recovery.None;
-  c.dupAcks = 0;
+function undo(c: Tcb, nowMs: number): void {
+  c.loss.congestion.undo(nowMs);
+  c.loss.scoreboard.forgiveLost(nowMs);
+  if (c.sackOk) c.loss.scoreboard.reorderingSeen = true;
+  c.loss.recovery = Recovery.None;
+  c.loss.dupAcks = 0;
 }
 
 /** RFC 8985 §7.4: without a report of a duplicate, the probe has repaired a loss, which counts as any other. */
-function judgeProbe(c: TcpConnection, ack: Seq, dsack: boolean, nowMs: number): void {
-  if (!dsack && !seqLt(c.probeEnd, ack)) return;
-  c.probeResent = false;
-  if (dsack || c.recovery !== Recovery.None) return;
-  c.congestion.onLoss(c.flight, nowMs);
-  c.congestion.onRecovered(nowMs);
+function judgeProbe(c: Tcb, ack: Seq, dsack: boolean, nowMs: number): void {
+  if (!dsack && !seqLt(c.loss.probeEnd, ack)) return;
+  c.loss.probeResent = false;
+  if (dsack || c.loss.recovery !== Recovery.None) return;
+  c.loss.congestion.onLoss(c.snd.flight, nowMs);
+  c.loss.congestion.onRecovered(nowMs);
 }
 
 /** The retransmission timer fired (RFC 6298 §5.4–5.7): send everything outstanding again, slowly. */
-export function onRetransmitTimeout(c: TcpConnection, nowMs: number): void {
-  const again = c.stuckSince >= 0 || c.recovery !== Recovery.None;
-  if (c.stuckSince < 0) c.stuckSince = nowMs;
-  c.rtt.backOff();
-  c.congestion.onTimeout(c.flight, nowMs, again);
-  c.scoreboard.loseAll();
-  c.recovery = Recovery.Timeout;
-  c.recover = c.sndNxt;
-  c.resendTsValid = false;
-  c.dupAcks = 0;
-  c.rttTimedAt = -1;
-  c.probeResent = false;
-  c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
+export function onRetransmitTimeout(c: Tcb, nowMs: number): void {
+  const again = c.loss.stuckSince >= 0 || c.loss.recovery !== Recovery.None;
+  if (c.loss.stuckSince < 0) c.loss.stuckSince = nowMs;
+  c.loss.rtt.backOff();
+  c.loss.congestion.onTimeout(c.snd.flight, nowMs, again);
+  c.loss.scoreboard.loseAll();
+  c.loss.recovery = Recovery.Timeout;
+  c.loss.recover = c.snd.nxt;
+  c.loss.resendTsValid = false;
+  c.loss.dupAcks = 0;
+  c.loss.rttTimedAt = -1;
+  c.loss.probeResent = false;
+  c.timers[Timer.Retransmit] = nowMs + c.loss.rtt.rtoMs;
   c.timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
   c.timers[Timer.Reorder] = Number.POSITIVE_INFINITY;
 }
 
 /** (Re)start the retransmission timer, and the tail probe before it where one is allowed. */
-export function armRetransmit(c: TcpConnection, nowMs: number): void {
-  c.timers[Timer.Retransmit] = nowMs + c.rtt.rtoMs;
+export function armRetransmit(c: Tcb, nowMs: number): void {
+  c.timers[Timer.Retransmit] = nowMs + c.loss.rtt.rtoMs;
   armLossProbe(c, nowMs);
 }
 
 /** RFC 8985 §7.2: each transmission of new data puts the probe off. */
-export function armLossProbe(c: TcpConnection, nowMs: number): void {
-  if (c.probeSent || c.recovery === Recovery.Timeout || !c.sackOk || !c.isSynchronized) return;
-  if (c.rtt.srttMs < 0) return;
-  let pto = Math.max(PROBE_MIN_MS, 2 * c.rtt.srttMs);
-  if (c.flight <= c.sndMss) pto += WORST_DELAYED_ACK_MS;
-  c.timers[Timer.LossProbe] = pto < c.rtt.rtoMs ? nowMs + pto : Number.POSITIVE_INFINITY;
+export function armLossProbe(c: Tcb, nowMs: number): void {
+  if (c.loss.probeSent || c.loss.recovery === Recovery.Timeout || !c.sackOk || !c.isSynchronized) return;
+  if (c.loss.rtt.srttMs < 0) return;
+  let pto = Math.max(PROBE_MIN_MS, 2 * c.loss.rtt.srttMs);
+  if (c.snd.flight <= c.snd.mss) pto += WORST_DELAYED_ACK_MS;
+  c.timers[Timer.LossProbe] = pto < c.loss.rtt.rtoMs ? nowMs + pto : Number.POSITIVE_INFINITY;
 }

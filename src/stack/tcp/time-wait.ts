@@ -3,8 +3,8 @@
  * segments that still come for it. How long it is kept is the owner's business.
  */
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, type TcpHeader } from '../wire/tcp.ts';
-import type { TcpConnection } from './connection.ts';
 import { type Seq, seqLt } from './seq.ts';
+import type { Tcb } from './tcb.ts';
 
 /** `Newer`: a SYN that may open the next connection between the same ends (RFC 6191). */
 export const TimeWaitAnswer = { None: 0, Acknowledge: 1, Newer: 2 } as const;
@@ -17,9 +17,9 @@ export class TimeWait {
   readonly #tsOffset: number;
   readonly #timestampsOk: boolean;
 
-  constructor(c: TcpConnection) {
-    this.#sndNxt = c.sndNxt;
-    this.#rcvNxt = c.rcvNxt;
+  constructor(c: Tcb) {
+    this.#sndNxt = c.snd.nxt;
+    this.#rcvNxt = c.rcv.nxt;
     this.#tsRecent = c.tsRecent;
     this.#tsOffset = c.tsOffset;
     this.#timestampsOk = c.timestampsOk;

@@ -1,8 +1,11 @@
 /** Deadlines of a connection: what happens when one passes (RFC 9293 §3.8, RFC 6298, RFC 8985 §7). */
-import { EV_CLOSED, EV_RESET, type TcpConnection, TcpState } from './connection.ts';
+
+import { abort } from './closing.ts';
+import { EV_CLOSED, EV_RESET } from './owner.ts';
 import { detectLosses, onRetransmitTimeout } from './recovery.ts';
 import { RTO_MAX_MS } from './rtt.ts';
-import { earliest, Timer } from './timers.ts';
+import { type Tcb, TcpState } from './tcb.ts';
+import { Timer } from './timers.ts';
 
 /** RFC 9293 §3.8.3 R2: at least 100 s without an acknowledgment ends the connection. */
 const R2_MS = 100_000;
@@ -11,18 +14,13 @@ const KEEPALIVE_IDLE_MS = 7_200_000;
 const KEEPALIVE_INTERVAL_MS = 75_000;
 const KEEPALIVE_PROBES = 9;
 
-/** When `onTimeout` is next due; Infinity = never. */
-export function nextTimeout(c: TcpConnection): number {
-  return earliest(c.timers);
-}
-
 /** Start watching an established connection for a peer that is gone. */
-export function armKeepalive(c: TcpConnection, nowMs: number): void {
+export function armKeepalive(c: Tcb, nowMs: number): void {
   c.timers[Timer.Keepalive] = nowMs + KEEPALIVE_IDLE_MS;
 }
 
 /** Deal with every deadline up to `nowMs`; returns events (EV_RESET | EV_CLOSED when the connection is given up). */
-export function onTimeout(c: TcpConnection, nowMs: number): number {
+export function onTimeout(c: Tcb, nowMs: number): number {
   const timers = c.timers;
   if ((timers[Timer.State] as number) <= nowMs) {
     timers[Timer.State] = Number.POSITIVE_INFINITY;
@@ -30,38 +28,38 @@ export function onTimeout(c: TcpConnection, nowMs: number): number {
   }
   if ((timers[Timer.DelayedAck] as number) <= nowMs) {
     timers[Timer.DelayedAck] = Number.POSITIVE_INFINITY;
-    c.ackNow = true;
-    c.interactive = false;
-    c.delayFailures++;
+    c.rcv.ackNow = true;
+    c.rcv.interactive = false;
+    c.rcv.delayFailures++;
   }
   if ((timers[Timer.Persist] as number) <= nowMs) {
     // The peer must answer probes; silence is death (RFC 9293 §3.8.6.1 and R2).
-    if (nowMs - c.lastHeardAt >= R2_MS && c.persistMs > 0) return giveUp(c);
-    if (c.sndQueue.length === 0) {
+    if (nowMs - c.lastHeardAt >= R2_MS && c.snd.persistMs > 0) return giveUp(c);
+    if (c.snd.queue.length === 0) {
       timers[Timer.Persist] = Number.POSITIVE_INFINITY;
-      c.persistMs = 0;
+      c.snd.persistMs = 0;
     } else {
-      c.persistMs = Math.min(RTO_MAX_MS, c.persistMs === 0 ? c.rtt.rtoMs : c.persistMs * 2);
-      timers[Timer.Persist] = nowMs + c.persistMs;
-      c.persistPending = true;
+      c.snd.persistMs = Math.min(RTO_MAX_MS, c.snd.persistMs === 0 ? c.loss.rtt.rtoMs : c.snd.persistMs * 2);
+      timers[Timer.Persist] = nowMs + c.snd.persistMs;
+      c.snd.persistPending = true;
     }
   }
   if ((timers[Timer.Pace] as number) <= nowMs) timers[Timer.Pace] = Number.POSITIVE_INFINITY;
   if ((timers[Timer.Reorder] as number) <= nowMs) detectLosses(c, nowMs);
   if ((timers[Timer.LossProbe] as number) <= nowMs) {
     timers[Timer.LossProbe] = Number.POSITIVE_INFINITY;
-    if (c.flight > 0) c.probePending = true;
+    if (c.snd.flight > 0) c.loss.probePending = true;
   }
   if ((timers[Timer.Retransmit] as number) <= nowMs) {
     timers[Timer.Retransmit] = Number.POSITIVE_INFINITY;
     if (c.state === TcpState.SynReceived || c.state === TcpState.SynSent) {
-      c.synPending = true;
-      c.synRetransmitted = true;
-      c.rtt.backOff();
-    } else if (c.flight > 0) {
+      c.snd.synPending = true;
+      c.snd.synRetransmitted = true;
+      c.loss.rtt.backOff();
+    } else if (c.snd.flight > 0) {
       // A guest that closed its window and still answers is slow, not gone (RQ-14).
-      const stuck = c.stuckSince >= 0 && nowMs - c.stuckSince >= R2_MS;
-      if (stuck && (c.sndWnd > 0 || nowMs - c.lastHeardAt >= R2_MS)) return giveUp(c);
+      const stuck = c.loss.stuckSince >= 0 && nowMs - c.loss.stuckSince >= R2_MS;
+      if (stuck && (c.snd.wnd > 0 || nowMs - c.lastHeardAt >= R2_MS)) return giveUp(c);
       onRetransmitTimeout(c, nowMs);
     }
   }
@@ -73,14 +71,14 @@ export function onTimeout(c: TcpConnection, nowMs: number): number {
       return giveUp(c);
     } else {
       c.keepaliveProbes++;
-      c.persistPending = true;
+      c.snd.persistPending = true;
       timers[Timer.Keepalive] = nowMs + KEEPALIVE_INTERVAL_MS;
     }
   }
   return 0;
 }
 
-function giveUp(c: TcpConnection): number {
-  c.abort();
+function giveUp(c: Tcb): number {
+  abort(c);
   return EV_RESET | EV_CLOSED;
 }

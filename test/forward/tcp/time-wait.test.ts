@@ -7,17 +7,18 @@ import type { FlowContext } from '../../../src/forward/flow/context.ts';
 import { TimeWaitTable } from '../../../src/forward/tcp/time-wait.ts';
 import { Counters } from '../../../src/stack/counters.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
-import type { TcpConnection } from '../../../src/stack/tcp/connection.ts';
+import { TcpState } from '../../../src/stack/tcp/tcb.ts';
 import { TimeWait } from '../../../src/stack/tcp/time-wait.ts';
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { TCP_SYN, TcpHeader } from '../../../src/stack/wire/tcp.ts';
+import { hostIn } from '../../support/tcp-host.ts';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
 const guest = parseIpAddress('10.0.2.100');
 const remote = parseIpAddress('198.51.100.1');
-const CLOSED = new TimeWait({ rcvNxt: 1000, timestampsOk: false } as TcpConnection);
+const CLOSED = new TimeWait(hostIn(TcpState.TimeWait).tcb);
 
 /** What the table uses of its guest. */
 function context(counters: Counters): FlowContext {

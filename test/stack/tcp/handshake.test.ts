@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EV_CLOSED, EV_RESET, TcpState } from '../../../src/stack/tcp/connection.ts';
+import { EV_CLOSED, EV_RESET } from '../../../src/stack/tcp/owner.ts';
+import { TcpState } from '../../../src/stack/tcp/tcb.ts';
 import { type HostOptions, hostIn, TcpHost } from '../../support/tcp-host.ts';
 
 /** Length of the largest segment that comes out for plenty of data. */
@@ -47,10 +48,10 @@ describe('passive open', () => {
   test('the window begins as the SYN-ACK says it, however much there is room for (RFC 7323 §2.2)', () => {
     const host = hostIn(TcpState.SynReceived, { receiveLimit: 1 << 20 });
     assert.deepEqual(host.segment({ flags: 'A', seq: 65536, data: 'x' }), ['. 1:1 ack 1']);
-    assert.equal(host.connection.rcvQueue.outOfOrder, 0, 'not taken');
+    assert.equal(host.tcb.rcv.queue.outOfOrder, 0, 'not taken');
     // That acknowledgment has told of all of it.
     host.segment({ flags: 'A', seq: 65536, data: 'x' });
-    assert.equal(host.connection.rcvQueue.outOfOrder, 1);
+    assert.equal(host.tcb.rcv.queue.outOfOrder, 1);
   });
 
   test('later segments carry no MSS and no window scale (MUST-15, RFC 7323 §2.2)', () => {
@@ -120,15 +121,15 @@ describe('window scale (T-11, RQ-01, RQ-36)', () => {
   for (const windowScale of [14, 15, 255]) {
     test(`${windowScale} is used as ${Math.min(14, windowScale)}, and 0xffff with it is no negative number`, () => {
       const host = hostIn(TcpState.Established, { windowScale, window: 65535 });
-      assert.equal(host.connection.sndWnd, 65535 * 2 ** 14);
-      assert.equal(host.connection.maxSndWnd, 65535 * 2 ** 14);
+      assert.equal(host.tcb.snd.wnd, 65535 * 2 ** 14);
+      assert.equal(host.tcb.snd.maxWnd, 65535 * 2 ** 14);
       assert.equal(host.write(500_000).length, Math.ceil(500_000 / 1460));
     });
   }
 
   test('the window of the SYN itself is not scaled', () => {
     const host = hostIn(TcpState.SynReceived, { windowScale: 7, window: 1000 });
-    assert.equal(host.connection.sndWnd, 1000);
+    assert.equal(host.tcb.snd.wnd, 1000);
   });
 
   test('active open: the peer does not scale, so neither do we', () => {
@@ -136,13 +137,13 @@ describe('window scale (T-11, RQ-01, RQ-36)', () => {
     assert.ok(host.last.header.windowScale > 0);
     host.syn(1);
     assert.equal(host.last.header.window, 65535);
-    assert.equal(host.connection.sndWindowShift, 0);
+    assert.equal(host.tcb.snd.windowShift, 0);
   });
 
   test('a scale on a later segment changes nothing', () => {
     const host = hostIn(TcpState.Established, { windowScale: 2 });
     host.segment({ flags: 'A', window: 100 });
-    assert.equal(host.connection.sndWnd, 400);
+    assert.equal(host.tcb.snd.wnd, 400);
   });
 });
 
@@ -179,12 +180,12 @@ describe('round trip of the handshake (RFC 6298)', () => {
       const host = hostIn(TcpState.SynReceived, { timestamps });
       host.advance(120);
       host.segment({ flags: 'A' });
-      assert.equal(host.connection.rtt.srttMs, 120);
+      assert.equal(host.tcb.loss.rtt.srttMs, 120);
       host.advance(600_000);
       host.write('x');
       host.advance(120);
       host.segment({ flags: 'A' });
-      assert.ok(Math.abs(host.connection.rtt.srttMs - 120) < 1, `${host.connection.rtt.srttMs}`);
+      assert.ok(Math.abs(host.tcb.loss.rtt.srttMs - 120) < 1, `${host.tcb.loss.rtt.srttMs}`);
     });
   }
 
@@ -192,7 +193,7 @@ describe('round trip of the handshake (RFC 6298)', () => {
     const host = hostIn(TcpState.SynReceived);
     host.advance(1500);
     host.segment({ flags: 'A' });
-    assert.equal(host.connection.rtt.srttMs, -1);
+    assert.equal(host.tcb.loss.rtt.srttMs, -1);
     host.write('x');
     assert.deepEqual(host.advance(2999), []);
     assert.deepEqual(

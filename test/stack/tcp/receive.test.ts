@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EV_FIN, TcpState } from '../../../src/stack/tcp/connection.ts';
+import { EV_FIN } from '../../../src/stack/tcp/owner.ts';
+import { TcpState } from '../../../src/stack/tcp/tcb.ts';
 import { type HostOptions, hostIn, type TcpHost } from '../../support/tcp-host.ts';
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -11,7 +12,7 @@ function established(options: HostOptions = {}): TcpHost {
 
 /** The window that the last segment offers, in bytes. */
 function offered(host: TcpHost): number {
-  return host.last.header.window * 2 ** host.connection.rcvWindowShift;
+  return host.last.header.window * 2 ** host.tcb.rcv.windowShift;
 }
 
 /** SACK blocks of the last segment, relative. */
@@ -57,9 +58,9 @@ describe('text and the window (T-10)', () => {
       host.segment({ flags: 'A', seq, data: 1 });
       seq += 1;
       edge = seq + offered(host);
-      host.connection.rcvLimit = 64 * 1024;
+      host.tcb.rcv.limit = 64 * 1024;
       const first = edge;
-      const scale = 2 ** host.connection.rcvWindowShift;
+      const scale = 2 ** host.tcb.rcv.windowShift;
       while (seq + 4096 < edge && i < 400) {
         const data = sizes[i++ % sizes.length] as number;
         host.segment({ flags: 'A', seq, data });
@@ -88,7 +89,7 @@ describe('text and the window (T-10)', () => {
     assert.deepEqual(host.segment({ flags: 'A', seq: 4097, data: 'x' }), ['. 1:1 ack 1']);
     assert.deepEqual(blocks(host), [], 'what was not taken is not reported as taken');
     assert.deepEqual(host.segment({ flags: 'A', seq: 2 ** 31, data: 'x' }), ['. 1:1 ack 1']);
-    assert.equal(host.connection.rcvQueue.isEmpty, true);
+    assert.equal(host.tcb.rcv.queue.isEmpty, true);
   });
 
   test('an empty segment at the right edge is not answered, and its ACK counts (T-12)', () => {
@@ -96,7 +97,7 @@ describe('text and the window (T-10)', () => {
     host.write('data');
     host.segment({ flags: 'A', seq: 2, ack: 1, data: 4095 });
     assert.deepEqual(host.segment({ flags: 'A', seq: 4097, ack: 5 }), []);
-    assert.equal(host.connection.flight, 0);
+    assert.equal(host.tcb.snd.flight, 0);
   });
 
   test('empty segments outside the window are answered at a limited rate (two sides must not answer each other)', () => {
@@ -112,7 +113,7 @@ describe('text and the window (T-10)', () => {
     assert.equal(host.received, '0bc1bc2bc3bc4bc5bc6bc7bc8bc9bc');
     host.write('across the wrap');
     assert.deepEqual(host.segment({ flags: 'A', ack: 16 }), []);
-    assert.equal(host.connection.flight, 0);
+    assert.equal(host.tcb.snd.flight, 0);
   });
 });
 
@@ -223,8 +224,8 @@ describe('gaps (RQ-18, RQ-39, RFC 2018)', () => {
   test('a gap is told by a bare ACK even when there is data to send', () => {
     const host = established({ window: 65535 });
     host.write(1460);
-    const c = host.connection;
-    const queued = c.sndQueue.length;
+    const c = host.tcb;
+    const queued = c.snd.queue.length;
     host.segment({ flags: 'A', seq: 101, ack: 1, data: 100, window: 8 });
     assert.equal(queued, 1460);
     host.write('y');
@@ -236,7 +237,7 @@ describe('gaps (RQ-18, RQ-39, RFC 2018)', () => {
   test('ranges and bytes are bounded; data is intact in the end (T-15)', () => {
     const host = established({ outOfOrderRanges: 16, receiveLimit: 8192 });
     for (let i = 3; i < 6000; i += 2) host.segment({ flags: 'A', seq: i, data: 'x' });
-    assert.equal(host.connection.rcvQueue.rangeCount, 16);
+    assert.equal(host.tcb.rcv.queue.rangeCount, 16);
     assert.ok(host.slab.pagesUsed <= 1);
     host.segment({ flags: 'A', seq: 1, data: 'a'.repeat(6000) });
     host.read(8192);
@@ -275,14 +276,14 @@ describe('the window we offer (RQ-14, RQ-16, T-12, T-13)', () => {
       edge = Math.max(edge, right);
     }
     assert.equal(offered(host), 0);
-    assert.equal(host.connection.rcvQueue.readable, edge - host.irs - 1);
+    assert.equal(host.tcb.rcv.queue.readable, edge - host.irs - 1);
   });
 
   test('byte by byte the guest gets no more into the buffer than it holds', () => {
     const host = established({ receiveLimit: 4096 });
     host.readerTakes = 0;
     for (let i = 0; i < 6000; i++) host.segment({ flags: 'A', data: 'x' });
-    assert.ok(host.connection.rcvQueue.readable < 4096 + 128, `${host.connection.rcvQueue.readable}`);
+    assert.ok(host.tcb.rcv.queue.readable < 4096 + 128, `${host.tcb.rcv.queue.readable}`);
   });
 
   test('a reader that takes one byte at a time opens it in large steps', () => {
@@ -334,7 +335,7 @@ describe('the window we offer (RQ-14, RQ-16, T-12, T-13)', () => {
     host.write('abc');
     host.segment({ flags: 'A', ack: 1, data: 4096 });
     host.segment({ flags: 'A', seq: 4097, ack: 4, data: 'x' });
-    assert.equal(host.connection.flight, 0);
+    assert.equal(host.tcb.snd.flight, 0);
     host.segment({ flags: 'R', seq: 4097 });
     assert.equal(host.state, TcpState.Closed);
   });
@@ -442,10 +443,10 @@ describe('timestamps (T-17, RQ-37, RQ-38)', () => {
   test('an echo of what we never sent is no measurement', () => {
     const host = established({ timestamps: true });
     host.write('x');
-    const { srttMs } = host.connection.rtt;
+    const { srttMs } = host.tcb.loss.rtt;
     host.segment({ flags: 'A', tsEcr: 0x12345678 });
-    assert.equal(host.connection.rtt.srttMs, srttMs);
-    assert.equal(host.connection.flight, 0);
+    assert.equal(host.tcb.loss.rtt.srttMs, srttMs);
+    assert.equal(host.tcb.snd.flight, 0);
   });
 });
 

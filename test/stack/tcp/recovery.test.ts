@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { NewReno } from '../../../src/stack/tcp/congestion/new-reno.ts';
-import { EV_CLOSED, EV_RESET, Recovery, TcpState } from '../../../src/stack/tcp/connection.ts';
+import { EV_CLOSED, EV_RESET } from '../../../src/stack/tcp/owner.ts';
 import { seqAdd } from '../../../src/stack/tcp/seq.ts';
+import { Recovery, TcpState } from '../../../src/stack/tcp/tcb.ts';
 import { type HostOptions, hostIn, type TcpHost } from '../../support/tcp-host.ts';
 
 const MSS = 1000;
@@ -13,8 +14,8 @@ function established(options: HostOptions = {}): TcpHost {
 }
 
 function reno(host: TcpHost): NewReno {
-  assert.ok(host.connection.congestion instanceof NewReno);
-  return host.connection.congestion;
+  assert.ok(host.tcb.loss.congestion instanceof NewReno);
+  return host.tcb.loss.congestion;
 }
 
 /** `n` segments from segment `first` on, as lines. */
@@ -58,7 +59,7 @@ describe('retransmission timeout (RFC 6298 §5, RQ-09, RQ-10)', () => {
   test('cwnd falls to one segment, and grows from there (RFC 5681 §3.1)', () => {
     const host = established({ newReno: true, sack: false });
     host.write(20_000);
-    const flight = host.connection.flight;
+    const flight = host.tcb.snd.flight;
     host.advance(210);
     assert.equal(reno(host).cwnd, MSS);
     assert.equal(reno(host).ssthresh, flight / 2);
@@ -70,9 +71,9 @@ describe('retransmission timeout (RFC 6298 §5, RQ-09, RQ-10)', () => {
     const host = established();
     host.write('x');
     host.advance(5000);
-    const { srttMs } = host.connection.rtt;
+    const { srttMs } = host.tcb.loss.rtt;
     host.segment({ flags: 'A', ack: 2 });
-    assert.equal(host.connection.rtt.srttMs, srttMs);
+    assert.equal(host.tcb.loss.rtt.srttMs, srttMs);
   });
 
   test('the scoreboard is forgotten (RFC 2018 §8, RQ-40)', () => {
@@ -112,7 +113,7 @@ describe('three duplicate ACKs (RQ-31, RFC 5681 §3.2)', () => {
     const host = established({ newReno: true, sack: true });
     host.write(10_000);
     for (let i = 0; i < 5; i++) assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), []);
-    assert.equal(host.connection.recovery, Recovery.None);
+    assert.equal(host.tcb.loss.recovery, Recovery.None);
   });
 
   for (const [name, segment] of [
@@ -139,14 +140,14 @@ describe('three duplicate ACKs (RQ-31, RFC 5681 §3.2)', () => {
 
   test('still works after 2³¹ bytes without a loss', () => {
     const host = established({ sack: false });
-    const c = host.connection;
+    const c = host.tcb;
     // As if that much had been sent and acknowledged.
-    const far = seqAdd(c.sndUna, 0x9000_0000);
-    c.sndUna = far;
-    c.sndNxt = far;
-    c.sndQueueSeq = far;
+    const far = seqAdd(c.snd.una, 0x9000_0000);
+    c.snd.una = far;
+    c.snd.nxt = far;
+    c.snd.queueSeq = far;
 
-    c.sndWl2 = far;
+    c.snd.wl2 = far;
     host.write(5000);
     const ack = far - host.iss;
     host.segment({ flags: 'A', ack });
@@ -159,7 +160,7 @@ describe('limited transmit (RFC 3042, RQ-42)', () => {
   test('new data on the first two duplicate ACKs', () => {
     const host = established({ newReno: true, sack: false });
     host.write(30_000);
-    assert.equal(host.connection.flight, 10_000);
+    assert.equal(host.tcb.snd.flight, 10_000);
     assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), segments(10, 1));
     assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), segments(11, 1));
     assert.deepEqual(host.segment({ flags: 'A', ack: 1 }), segments(0, 1));
@@ -172,10 +173,10 @@ describe('NewReno without SACK (RFC 6582, RQ-33)', () => {
     host.write(8000);
     for (let i = 0; i < 3; i++) host.segment({ flags: 'A', ack: 1 });
     assert.deepEqual(host.segment({ flags: 'A', ack: 3001 }), segments(3, 1));
-    assert.equal(host.connection.recovery, Recovery.Fast);
+    assert.equal(host.tcb.loss.recovery, Recovery.Fast);
     assert.deepEqual(plain(host.segment({ flags: 'A', ack: 7001 })), segments(7, 1));
     assert.deepEqual(host.segment({ flags: 'A', ack: 8001 }), []);
-    assert.equal(host.connection.recovery, Recovery.None);
+    assert.equal(host.tcb.loss.recovery, Recovery.None);
     assert.equal(reno(host).cwnd, reno(host).ssthresh);
   });
 });
@@ -228,7 +229,7 @@ describe('SACK recovery (RFC 6675, RQ-40)', () => {
       [1, 0x7fffffff],
     ] as [number, number][]) {
       assert.deepEqual(host.segment({ flags: 'A', ack: 1, sack: [block] }), []);
-      assert.equal(host.connection.scoreboard.sacked, 0);
+      assert.equal(host.tcb.loss.scoreboard.sacked, 0);
     }
   });
 
@@ -239,14 +240,14 @@ describe('SACK recovery (RFC 6675, RQ-40)', () => {
     for (let i = 0; i < 5; i++) {
       assert.deepEqual(host.segment({ flags: 'A', ack: 1001, sack: [[1, 1001]] }), []);
     }
-    assert.equal(host.connection.recovery, Recovery.None);
+    assert.equal(host.tcb.loss.recovery, Recovery.None);
   });
 
   test('SACK without having been permitted is ignored', () => {
     const host = established({ sack: false });
     host.write(5000);
     assert.deepEqual(host.segment({ flags: 'A', ack: 1, sack: [[1001, 5001]] }), []);
-    assert.equal(host.connection.scoreboard.isEmpty, true);
+    assert.equal(host.tcb.loss.scoreboard.isEmpty, true);
   });
 });
 
@@ -302,7 +303,7 @@ describe('NewReno growth (RQ-30, T-09)', () => {
     host.write(60_000);
     for (let i = 0; i < 10; i++) host.segment({ flags: 'A', ack: 20_001 + i });
     assert.equal(reno(host).cwnd, 10_000);
-    assert.equal(host.connection.flight, 10_000);
+    assert.equal(host.tcb.snd.flight, 10_000);
   });
 });
 
@@ -310,14 +311,14 @@ describe('what a congestion window learns from (RFC 7661, RFC 9438 §5.8)', () =
   test('a guest whose window is the smaller one does not make it grow, paced or not', () => {
     const host = established({ congestion: 'cubic', timestamps: true, windowScale: 0, window: 12_000 });
     host.write(400_000);
-    const c = host.connection;
+    const c = host.tcb;
     for (let i = 0; i < 30; i++) {
       host.advance(50);
       host.segment({ flags: 'A', ack: 1 + Math.min(400_000, (i + 1) * 10_000) });
     }
     assert.ok(
-      c.congestion.cwnd <= 30_000,
-      `${c.congestion.cwnd} although never more than 12,000 were in flight`,
+      c.loss.congestion.cwnd <= 30_000,
+      `${c.loss.congestion.cwnd} although never more than 12,000 were in flight`,
     );
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { EV_CLOSED, EV_RESET, Recovery, TcpState } from '../../../src/stack/tcp/connection.ts';
-import { armKeepalive } from '../../../src/stack/tcp/timeout.ts';
+import { EV_CLOSED, EV_RESET } from '../../../src/stack/tcp/owner.ts';
+import { Recovery, TcpState } from '../../../src/stack/tcp/tcb.ts';
 import { type HostOptions, hostIn, pattern, type TcpHost } from '../../support/tcp-host.ts';
 
 /** Connections here have no window scale, so that `window` is in bytes, and a round trip of 0: RTO is 200 ms. */
@@ -90,7 +90,7 @@ describe('cutting segments', () => {
       const host = established({ mtu: 65520, mss: 65480, window });
       host.write(200_000);
       assert.equal(host.sent.find((s) => s.length > 0)?.length, cut, `window ${window}`);
-      assert.ok(host.connection.flight > window / 2 && host.connection.flight <= window);
+      assert.ok(host.tcb.snd.flight > window / 2 && host.tcb.snd.flight <= window);
     }
   });
 
@@ -138,7 +138,7 @@ describe('zero window and the persist timer (RQ-15, T-12)', () => {
       assert.deepEqual(host.segment({ flags: 'A', ack: 4, window: 0 }), []);
     }
     assert.equal(host.state, TcpState.Established);
-    assert.equal(host.connection.recovery, Recovery.None);
+    assert.equal(host.tcb.loss.recovery, Recovery.None);
     const out = host.segment({ flags: 'A', ack: 4, window: 1000 });
     assert.equal(
       host.sent
@@ -227,8 +227,8 @@ describe("sender's silly window avoidance (RQ-16, T-13)", () => {
   test('small openings are not used; after one RTO they are', () => {
     const host = established({ window: 4000 });
     host.write(8000);
-    host.segment({ flags: 'A', ack: host.connection.flight + 1, window: 100 });
-    assert.equal(host.connection.flight, 0);
+    host.segment({ flags: 'A', ack: host.tcb.snd.flight + 1, window: 100 });
+    assert.equal(host.tcb.snd.flight, 0);
     const out = host.advance(250);
     assert.deepEqual(times(out), [200]);
     assert.equal(host.last.length, 100);
@@ -237,12 +237,12 @@ describe("sender's silly window avoidance (RQ-16, T-13)", () => {
   test('a peer that keeps talking with a small window does not put that off', () => {
     const host = established({ window: 4000 });
     host.write(8000);
-    host.segment({ flags: 'A', ack: host.connection.flight + 1, window: 100 });
+    host.segment({ flags: 'A', ack: host.tcb.snd.flight + 1, window: 100 });
     let sent = 0;
     for (let i = 0; i < 50; i++) {
-      host.segment({ flags: 'A', window: 100, data: 'x', ack: host.connection.flight > 0 ? 3001 : 3001 });
+      host.segment({ flags: 'A', window: 100, data: 'x', ack: host.tcb.snd.flight > 0 ? 3001 : 3001 });
       host.advance(10);
-      sent = Math.max(sent, host.connection.flight);
+      sent = Math.max(sent, host.tcb.snd.flight);
     }
     assert.equal(sent, 100);
   });
@@ -250,7 +250,7 @@ describe("sender's silly window avoidance (RQ-16, T-13)", () => {
   test('what went out that way is repeated like anything else', () => {
     const host = established({ window: 4000 });
     host.write(8000);
-    host.segment({ flags: 'A', ack: host.connection.flight + 1, window: 100 });
+    host.segment({ flags: 'A', ack: host.tcb.snd.flight + 1, window: 100 });
     assert.deepEqual(times(host.advance(700)), [200, 400]);
     assert.equal(host.last.length, 100);
   });
@@ -260,7 +260,7 @@ describe('a peer that takes its window back (T-11, RQ-14)', () => {
   test('nothing new beyond, repetition within, one byte when it is shut; the flow lives', () => {
     const host = established({ window: 30_000 });
     host.write(60_000);
-    const flight = host.connection.flight;
+    const flight = host.tcb.snd.flight;
     assert.ok(flight > 28_000);
     assert.deepEqual(host.segment({ flags: 'A', ack: 1, window: 1000 }), []);
     host.advance(250);
@@ -278,8 +278,8 @@ describe('a peer that takes its window back (T-11, RQ-14)', () => {
     host.segment({ flags: 'A', ack: 1, window: 30_000 });
     assert.equal(host.sent[host.sent.length - 1]?.length !== 1, true);
     let ack = 1;
-    for (let i = 0; i < 200 && host.connection.sndQueue.length > 0; i++) {
-      ack = host.connection.sndNxt - host.iss;
+    for (let i = 0; i < 200 && host.tcb.snd.queue.length > 0; i++) {
+      ack = host.tcb.snd.nxt - host.iss;
       host.segment({ flags: 'A', ack, window: 30_000 });
     }
     assert.equal(ack, 60_001);
@@ -291,7 +291,7 @@ describe('a peer that takes its window back (T-11, RQ-14)', () => {
     host.segment({ flags: 'A', seq: 1, ack: 2001, window: 1000, data: 'a' });
     // Overtaken by the segment above: a higher number, but an acknowledgment of before.
     host.segment({ flags: 'A', seq: 2, ack: 1, window: 60_000, data: 'b' });
-    assert.equal(host.connection.sndWnd, 1000);
+    assert.equal(host.tcb.snd.wnd, 1000);
   });
 });
 
@@ -299,7 +299,7 @@ describe('ending', () => {
   test('abort: one RST with the next number, then silence, everything given back (RQ-07)', () => {
     const host = established();
     host.write(10_000);
-    const nxt = host.connection.flight + 1;
+    const nxt = host.tcb.snd.flight + 1;
     assert.deepEqual(host.abort(), [`RA ${nxt}:${nxt} ack 1`]);
     assert.equal(host.slab.pagesUsed, 0);
     assert.deepEqual(host.advance(1_000_000), []);
@@ -320,7 +320,7 @@ describe('ending', () => {
       other.segment({ flags: 'A' });
     }
     assert.equal(other.state, TcpState.CloseWait);
-    assert.equal(other.connection.flight, 0);
+    assert.equal(other.tcb.snd.flight, 0);
   });
 
   for (const state of [TcpState.FinWait1, TcpState.Closing, TcpState.LastAck]) {
@@ -343,7 +343,7 @@ describe('ending', () => {
 describe('keep-alive (RQ-12, RFC 9293 §3.8.4; RQ-81, RFC 5382 REQ-5)', () => {
   test('no probe before two hours; nine lost answers end it, one does not', () => {
     const host = established();
-    armKeepalive(host.connection, host.now);
+    host.connection.armKeepalive(host.now);
     assert.deepEqual(host.advance(7_199_000), []);
     assert.deepEqual(host.advance(2000), ['+1000 . 0:0 ack 1']);
     assert.deepEqual(host.advance(75_000), ['+74000 . 0:0 ack 1']);

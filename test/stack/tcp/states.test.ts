@@ -1,16 +1,9 @@
 /** State × event (T-19, RQ-22, RFC 9293 §3.10.7): the next state, and exactly what is answered. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import {
-  EV_BAD_ACK,
-  EV_CLOSED,
-  EV_ESTABLISHED,
-  EV_FIN,
-  EV_RESET,
-  TcpState,
-  tcpStateNames,
-} from '../../../src/stack/tcp/connection.ts';
+import { EV_BAD_ACK, EV_CLOSED, EV_ESTABLISHED, EV_FIN, EV_RESET } from '../../../src/stack/tcp/owner.ts';
 import { seqDiff } from '../../../src/stack/tcp/seq.ts';
+import { TcpState, tcpStateNames } from '../../../src/stack/tcp/tcb.ts';
 import { hostIn, type Segment, type TcpHost } from '../../support/tcp-host.ts';
 
 const S = TcpState;
@@ -154,11 +147,11 @@ const table: [TcpState, (n: Numbers) => Record<string, Cell>][] = [
 ];
 
 function numbers(host: TcpHost): Numbers {
-  const c = host.connection;
+  const c = host.tcb;
   return {
-    rcv: seqDiff(c.rcvNxt, host.irs),
-    nxt: seqDiff(c.sndNxt, host.iss),
-    una: seqDiff(c.sndUna, host.iss),
+    rcv: seqDiff(c.rcv.nxt, host.irs),
+    nxt: seqDiff(c.snd.nxt, host.iss),
+    una: seqDiff(c.snd.una, host.iss),
   };
 }
 

@@ -1,7 +1,7 @@
 /** What is said to segments for a connection in TIME-WAIT (RFC 9293 §3.10.7.4, RFC 6191, RFC 1337). */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { TcpState } from '../../../src/stack/tcp/connection.ts';
+import { TcpState } from '../../../src/stack/tcp/tcb.ts';
 import type { TimeWait } from '../../../src/stack/tcp/time-wait.ts';
 import { TcpHeader } from '../../../src/stack/wire/tcp.ts';
 import { hostIn, PEER_TS, type Segment, type TcpHost } from '../../support/tcp-host.ts';
@@ -28,7 +28,7 @@ function inTimeWait(timestamps: boolean): TcpHost {
 }
 
 function heardLast(host: TcpHost): number {
-  return host.options.timestamps === true ? (host.connection.tsRecent - PEER_TS) | 0 : 0;
+  return host.options.timestamps === true ? (host.tcb.tsRecent - PEER_TS) | 0 : 0;
 }
 
 describe('review H-7: TIME-WAIT answers alike whether the owner still reads or only the entry is left:', () => {
@@ -43,7 +43,7 @@ describe('review H-7: TIME-WAIT answers alike whether the owner still reads or o
         if (!answered) return;
         const shown = host.sent[host.sent.length - 1]?.header as TcpHeader;
         const h = new TcpHeader();
-        (host.connection.timeWait as TimeWait).fillAck(h, host.now);
+        (host.tcb.timeWait as TimeWait).fillAck(h, host.now);
         for (const field of ['seq', 'ack', 'flags', 'hasTimestamps', 'tsVal', 'tsEcr'] as const) {
           if (field.startsWith('ts') && !timestamps) continue;
           assert.equal(h[field], shown[field], field);
