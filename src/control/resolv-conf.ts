@@ -6,7 +6,7 @@
  * that is there and cannot be read changes nothing, and is told.
  * Following: a watch on the directory notices a rename at once; a look at the file each second catches what no watch
  * sees (a symlink's target elsewhere, a bind mount, a network file system), and an interface that was made anew and has
- * another number. Once the file system is closed, somebody outside looks at the file (control/confinement).
+ * another number. Once the file system is closed, somebody outside looks at the file (sandbox/confinement.ts).
  *
  * Left out on purpose: `sortlist` and the options that are for whoever reads the answers; we only pass queries on.
  */

@@ -25,7 +25,7 @@ const MAX_WAIT_MS = 60_000;
 const TURN_BYTES = 256 * 1024;
 
 /**
- * What flows send to guests in one turn, all together, each frame counted as some bytes more (tcp-flow.ts). Far more than
+ * What flows send to guests in one turn, all together, each frame counted as some bytes more (forward/tcp/flow.ts). Far more than
  * is read from hosts: only lost or newly opened windows come to it, of which a guest can have many at once.
  */
 const TURN_SEND_BYTES = 2 * 1024 * 1024;

@@ -1,4 +1,4 @@
-/** A token bucket: so many a second, so many at once. For what cannot be a side channel (see icmp-limit.ts for what can). */
+/** A token bucket: so many a second, so many at once. For what cannot be a side channel (see icmp/limit.ts for what can). */
 export class RateLimit {
   readonly #ratePerMs: number;
   readonly #burst: number;

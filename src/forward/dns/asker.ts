@@ -1,6 +1,6 @@
 /**
  * The resolvers' side of DNS: which of them a query is put to next, by which socket and id, and what of all that comes back
- * is an answer. Theory and rules are at the head of dns-flows.ts.
+ * is an answer. Theory and rules are at the head of flows.ts.
  */
 import {
   DNS_PORT,

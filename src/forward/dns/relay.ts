@@ -1,6 +1,6 @@
 /**
  * Queries by TCP to the resolvers, for one who asks (RFC 7766): one connection a resolver, made when it is needed, for any
- * number of queries; answers come in any order. The rules are those of dns-flows.ts: silence, an error, REFUSED, SERVFAIL or
+ * number of queries; answers come in any order. The rules are those of flows.ts: silence, an error, REFUSED, SERVFAIL or
  * NOTIMP → the next resolver too, whoever answers first counts, all say no → the last one's answer, all silent → SERVFAIL.
  * A resolver may end a connection that has served, at any time: what it had not answered is asked again by another.
  *

@@ -1,7 +1,7 @@
 /**
  * Telling the control plane what was refused, so that a user can see it, and why (ON-3). A guest may be refused a hundred
  * thousand times a second: of each reason one is told in a second, and the others are counted. With `all` of them wanted,
- * as many as flows are (flow-reports.ts).
+ * as many as flows are (reports.ts).
  *
  * A refusal that is not told costs a clock that is read already, a comparison and an addition.
  */

@@ -1,6 +1,6 @@
 /**
  * What a flow remembers to be told of: its number, its bytes, what ended which half. One per flow, of every protocol and
- * direction; put into plain data (flow-info.ts) only when somebody asks for the list or wants the events.
+ * direction; put into plain data (info.ts) only when somebody asks for the list or wants the events.
  */
 import type { Endpoint } from '../../config.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';

@@ -5,11 +5,11 @@
  *
  *   guest SYN → host connect succeeds → SYN-ACK; refused → RST; no route → ICMP
  *   host client (a local forward) → SYN to the guest; refused, unreachable or silent → the client is reset
- *   guest data → tcp-upload.ts → host socket; host data → tcp-download.ts → guest
+ *   guest data → upload.ts → host socket; host data → download.ts → guest
  *   FIN ↔ shutdown, RST ↔ reset, in both directions, each half on its own
  *
  * This file has what happens to the flow as a whole: how it opens, what the events of either side mean for the other,
- * and how it ends: when both directions have ended, or at a reset. Its manager (tcp-flows.ts) then forgets it.
+ * and how it ends: when both directions have ended, or at a reset. Its manager (flows.ts) then forgets it.
  */
 
 import { type IoHandler, TimerNode } from '../../loop.ts';

@@ -1,7 +1,7 @@
 /**
  * All TCP flows of a guest: finding the flow of a segment, opening flows, settling them at the end of a batch, and what
  * has to go where there are too many. A refusal of the host's or the policy's is always an answer, never silence; a limit
- * of ours is silence, and the guest asks again (tcp-limits.ts).
+ * of ours is silence, and the guest asks again (limits.ts).
  */
 
 import type { HostEnd } from '../../config.ts';

@@ -1,6 +1,6 @@
 /**
  * The local TCP forwards of a guest: their listeners, and the clients on their way to becoming flows. Which limits there
- * are on flows and who holds them is their owner's business (tcp-flows.ts).
+ * are on flows and who holds them is their owner's business (flows.ts).
  */
 import type { LocalForwardSpec } from '../../config.ts';
 import type { Packet } from '../../stack/link/packet.ts';

@@ -2,7 +2,7 @@
  * From frame to meaning: every field of every frame is checked, once, and what is left goes to the stack's own services
  * or to the handler (the flows). A bad packet is a counted drop or the reply its RFC asks for, never an exception.
  *
- * This file has the link: frames, lengths and ARP (RFC 826). Then ip-input.ts, and transport-input.ts or icmp-input.ts.
+ * This file has the link: frames, lengths and ARP (RFC 826). Then ip/input.ts, and transport/input.ts or icmp/input.ts.
  */
 import type { Slab } from '../buffer/slab.ts';
 import { Counter, type Counters } from '../counters.ts';

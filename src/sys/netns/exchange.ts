@@ -5,7 +5,7 @@
  * and are answered by an errno.
  *
  * Nobody waits here: what is to be done is a generator that yields a message and is given the answer; `null` asks for one
- * more answer to the last. How the messages travel is for whoever runs it (engine/device-opening).
+ * more answer to the last. How the messages travel is for whoever runs it (device/device-opening.ts).
  */
 
 import { EPROTO } from '../errno.ts';
