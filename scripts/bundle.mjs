@@ -17,7 +17,7 @@ const entryPoints = {
   slirp4netns: `${source}cli/slirp4netns/main.js`,
   slirpnetstack: `${source}cli/slirpnetstack/main.js`,
   worker: `${source}engine/worker.js`,
-  again: `${source}cli/again.js`,
+  again: `${source}app/again.js`,
 };
 
 await build({

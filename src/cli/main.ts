@@ -62,7 +62,7 @@ async function settle(invocation: Invocation): Promise<void> {
 function startAgain({ process: { sandbox }, guest: { target } }: Config): void {
   const { startAgain: start } = createRequire(import.meta.url)(
     fileURLToPath(new URL('dist/bundle/again.cjs', packageRoot)),
-  ) as typeof import('./again.ts');
+  ) as typeof import('../app/again.ts');
   start({
     program: process.argv0,
     args: process.argv.slice(2),

@@ -109,8 +109,8 @@ export function* rehearse(services: RehearsalServices): Generator<void, boolean>
     yield;
     stage.resolveGateway();
     for (let round = 0; round < ROUNDS; round++) {
-      yield* stage.datagram(round);
-      yield* stage.query(round);
+      yield* stage.datagram(round, false);
+      yield* stage.datagram(round, true);
       yield* stage.ping(round);
       if (round % REFUSED_EVERY === 0) yield* stage.refusal(round);
       yield* stage.connection(round, round % BULK_EVERY === BULK_EVERY - 1);
@@ -153,11 +153,11 @@ class Stage {
     this.#loop = new EventLoop(memory, slab, fail);
     this.#scratch = new FlowScratch(slab, memory);
     this.#bytes = slab.region(BULK);
+    [this.#datagrams, this.#udpPort] = this.#serve(SOCK_DGRAM);
+    [, this.#closedPort] = this.#serve(SOCK_STREAM);
     const [ours, wire] = this.#pair(SOCK_SEQPACKET);
     open.push(wire);
     this.#wire = new RehearsedWire(wire, slab, memory);
-    [this.#datagrams, this.#udpPort] = this.#serve(SOCK_DGRAM, ours);
-    [, this.#closedPort] = this.#serve(SOCK_STREAM, ours);
     this.#guest = this.#makeGuest(services, ours);
     this.#guest.tcp.dialDns = () => {
       const [near, far] = this.#pair(SOCK_STREAM);
@@ -170,28 +170,20 @@ class Stage {
   resolveGateway(): void {
     this.#wire.solicit();
     this.#turn();
-    this.#wire.advertised();
+    this.#wire.drain();
   }
 
-  /** A datagram there and back. */
-  *datagram(round: number): Generator<void, void> {
+  /** A datagram there and back, or a query and its answer. */
+  *datagram(round: number, isDns: boolean): Generator<void, void> {
     const wire = this.#wire;
-    wire.datagram(FIRST_PORT + (round >> 2), wire.gateway, this.#udpPort, 1);
-    this.#echo(false);
-    yield;
-    this.#await(() => wire.hears(PROTOCOL_UDP));
-    yield;
-  }
-
-  /** A query and its answer. */
-  *query(round: number): Generator<void, void> {
-    const wire = this.#wire;
+    const { gateway4, dns4 } = wire.addresses;
     const { bytes, view } = this.#slab;
     const at = wire.transport + UDP_HEADER_LEN;
     bytes.set(QUESTION, at);
     view.setUint16(at, round);
-    wire.datagram(FIRST_PORT + round, wire.dns, DNS_PORT, QUESTION.length);
-    this.#echo(true);
+    if (isDns) wire.datagram(FIRST_PORT + round, dns4, DNS_PORT, QUESTION.length);
+    else wire.datagram(FIRST_PORT + (round >> 2), gateway4, this.#udpPort, 1);
+    this.#echo(isDns);
     yield;
     this.#await(() => wire.hears(PROTOCOL_UDP));
     yield;
@@ -208,11 +200,12 @@ class Stage {
     h.rest = (FIRST_PORT << 16) | round;
     emitIcmp(view, at, h);
     setIcmpChecksum(view, at, icmp4Checksum(view, at, length));
-    wire.send(PROTOCOL_ICMP, wire.gateway, length, -1);
+    const { gateway4, guest4 } = wire.addresses;
+    wire.send(PROTOCOL_ICMP, gateway4, length, -1);
     this.#await(() => wire.hears(PROTOCOL_ICMP));
     yield;
     const p = this.#packet;
-    p.src.copyFrom(wire.own);
+    p.src.copyFrom(guest4);
     p.dst.setV4(LOOPBACK);
     p.ttl = 64;
     p.protocol = PROTOCOL_ICMP;
@@ -228,7 +221,7 @@ class Stage {
   *refusal(round: number): Generator<void, void> {
     const wire = this.#wire;
     wire.connection(FIRST_PORT + ROUNDS + round, this.#closedPort, round << 20);
-    wire.segment(wire.gateway, TCP_SYN, 0);
+    wire.segment(wire.addresses.gateway4, TCP_SYN, 0);
     this.#await(() => wire.hearsSegment(TCP_RST));
     yield;
   }
@@ -285,14 +278,6 @@ class Stage {
     const slab = this.#slab;
     const memory = this.#memory;
     const { timers, clock } = this.#loop;
-    const properties = {
-      medium: 'ethernet',
-      mtu: MTU,
-      vnetHeader: true,
-      checksumOffload: true,
-      tso: true,
-      uso: true,
-    } as const;
     const resolvers = new Resolvers();
     resolvers.set([LOOPBACK_TEXT]);
     let flows = 0;
@@ -316,10 +301,11 @@ class Stage {
       touched: () => undefined,
       linkGone: () => undefined,
     };
-    const link = new TapLink(fd, properties, own);
+    const interfaceIs = { medium: 'ethernet', mtu: MTU } as const;
+    const offloads = { vnetHeader: true, checksumOffload: true, tso: true, uso: true };
+    const link = new TapLink(fd, { ...interfaceIs, ...offloads }, own);
     try {
-      const info = { name: '', medium: 'ethernet', mtu: MTU, txQueueLen: 500 } as const;
-      return new Guest(own, SPEC, { link, info, notes: [] });
+      return new Guest(own, SPEC, { link, info: { ...interfaceIs, name: '', txQueueLen: 500 }, notes: [] });
     } catch (error) {
       link.close();
       throw error;
@@ -333,20 +319,15 @@ class Stage {
     return [view.getInt32(sockaddr, true), view.getInt32(sockaddr + 4, true)];
   }
 
-  /** A socket of the host's loopback, and its port; `device` is closed when there is none. */
-  #serve(type: number, device: number): [fd: number, port: number] {
+  /** A socket of the host's loopback, and its port. */
+  #serve(type: number): [fd: number, port: number] {
     const memory = this.#memory;
     const { sockaddr } = this.#scratch;
-    try {
-      const fd = must(socket(AF_INET, type, 0));
-      this.#open.push(fd);
-      must(bind(memory, fd, sockaddr, putSockaddr4(memory, sockaddr, LOOPBACK, 0)));
-      must(getsockname(memory, fd, sockaddr));
-      return [fd, memory.view.getUint16(sockaddr + 2)];
-    } catch (error) {
-      close(device);
-      throw error;
-    }
+    const fd = must(socket(AF_INET, type, 0));
+    this.#open.push(fd);
+    must(bind(memory, fd, sockaddr, putSockaddr4(memory, sockaddr, LOOPBACK, 0)));
+    must(getsockname(memory, fd, sockaddr));
+    return [fd, memory.view.getUint16(sockaddr + 2)];
   }
 
   /** The host's end gets a datagram and sends it back, a DNS message with the mark of an answer. */
@@ -367,7 +348,7 @@ class Stage {
   }
 
   #segment(flags: number, payload: number): void {
-    this.#wire.segment(this.#wire.dns, flags, payload);
+    this.#wire.segment(this.#wire.addresses.dns4, flags, payload);
   }
 
   /** Let turns pass until the host's end gets something; how many bytes, 0 at the end. */

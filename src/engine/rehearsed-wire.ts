@@ -4,17 +4,11 @@
  */
 import { defaultAddresses } from '../config.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
+import { OwnAddresses } from '../stack/ip/own-addresses.ts';
 import { seqAdd } from '../stack/tcp/seq.ts';
-import { type IpAddress, parseIpAddress } from '../stack/wire/address.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
 import { ARP_REQUEST, ArpPacket, emitArp } from '../stack/wire/arp.ts';
-import {
-  ETHERNET_HEADER_LEN,
-  ETHERTYPE_ARP,
-  ETHERTYPE_IPV4,
-  EthernetHeader,
-  emitEthernet,
-  parseEthernet,
-} from '../stack/wire/ethernet.ts';
+import { ETHERNET_HEADER_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, emitEthernet } from '../stack/wire/ethernet.ts';
 import { emitIpv4, IPV4_HEADER_LEN, Ipv4Header, parseIpv4 } from '../stack/wire/ipv4.ts';
 import {
   emitTcp,
@@ -59,9 +53,8 @@ export function must(result: number): number {
 }
 
 export class RehearsedWire {
-  readonly own: IpAddress = parseIpAddress(defaultAddresses.guest4);
-  readonly gateway: IpAddress = parseIpAddress(defaultAddresses.gateway4);
-  readonly dns: IpAddress = parseIpAddress(defaultAddresses.dns4);
+  /** Of the other end. */
+  readonly addresses: OwnAddresses = new OwnAddresses(defaultAddresses);
   /** Bytes of payload in the last segment received. */
   answered = 0;
   /** Where a frame's transport header is to be put before it is sent. */
@@ -71,7 +64,6 @@ export class RehearsedWire {
   readonly #memory: Memory;
   readonly #out: number;
   readonly #in: number;
-  readonly #ethernet = new EthernetHeader();
   readonly #ip = new Ipv4Header();
   readonly #tcp = new TcpHeader();
   readonly #answer = new TcpHeader();
@@ -95,19 +87,13 @@ export class RehearsedWire {
     arp.operation = ARP_REQUEST;
     arp.senderHi = GUEST_MAC_HI;
     arp.senderLo = GUEST_MAC_LO;
-    arp.senderIp = this.own.w3;
-    arp.targetIp = this.gateway.w3;
+    arp.senderIp = this.addresses.guest4.w3;
+    arp.targetIp = this.addresses.gateway4.w3;
     emitEthernet(view, at, 0xffff, 0xffffffff, GUEST_MAC_HI, GUEST_MAC_LO, ETHERTYPE_ARP);
     const length = emitArp(view, at + ETHERNET_HEADER_LEN, arp);
     this.#offload.flags = 0;
     emitVnet(view, this.#out, this.#offload);
     this.#write(VNET_HEADER_LEN + ETHERNET_HEADER_LEN + length);
-  }
-
-  /** The answer to that. */
-  advertised(): void {
-    must(read(this.#memory, this.#fd, this.#in, FRAME_MAX));
-    parseEthernet(this.#slab.view, this.#in + VNET_HEADER_LEN, FRAME_MAX, this.#ethernet);
   }
 
   /** Send `length` bytes that lie behind the place of a UDP header. */
@@ -149,11 +135,11 @@ export class RehearsedWire {
     ip.protocol = protocol;
     ip.ttl = 64;
     ip.totalLen = IPV4_HEADER_LEN + length;
-    ip.src.copyFrom(this.own);
+    ip.src.copyFrom(this.addresses.guest4);
     ip.dst.copyFrom(to);
     emitIpv4(view, this.#out + IP_AT, ip);
-    const { srcHi, srcLo } = this.#ethernet;
-    emitEthernet(view, this.#out + VNET_HEADER_LEN, srcHi, srcLo, GUEST_MAC_HI, GUEST_MAC_LO, ETHERTYPE_IPV4);
+    const { macHi, macLo } = this.addresses;
+    emitEthernet(view, this.#out + VNET_HEADER_LEN, macHi, macLo, GUEST_MAC_HI, GUEST_MAC_LO, ETHERTYPE_IPV4);
     const offload = this.#offload;
     const headers = TRANSPORT_AT - VNET_HEADER_LEN;
     offload.flags = checksumAt < 0 ? 0 : VIRTIO_NET_HDR_F_NEEDS_CSUM;

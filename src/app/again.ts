@@ -4,8 +4,8 @@
  * what it has to know it is therefore given.
  */
 import { closeSync, readdirSync } from 'node:fs';
-import { isInherited } from '../app/inherited.ts';
 import { becomeProgram, waitForChild } from '../sys/process.ts';
+import { isInherited } from './inherited.ts';
 
 export interface Start {
   /** One of bin/. */
