@@ -31,6 +31,8 @@ export interface Limits {
   tcpBufferPerFlow: number;
   /** The same where the link has congestion control: 200 Mbit/s need 5 MB at a round trip of 200 ms. */
   tcpBufferPerFarFlow: number;
+  /** Its part of the time when guests compete: 100 = as much as any other. */
+  weight: number;
   /** Bytes of packet memory that all flows hold together. */
   memoryMax: number;
   /** Out-of-order ranges kept per flow. */
@@ -61,6 +63,7 @@ export const defaultLimits: Limits = {
   tcpMaxHalfOpen: 4096,
   tcpBufferPerFlow: 1024 * 1024,
   tcpBufferPerFarFlow: 8 * 1024 * 1024,
+  weight: 100,
   memoryMax: 512 * 1024 * 1024,
   tcpOutOfOrderRanges: 128,
   udpMaxFlows: 4096,

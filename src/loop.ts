@@ -50,4 +50,6 @@ export interface Clock {
   bytesLeft: number;
   /** What flows may still send to guests in this turn, in bytes, what a frame costs by itself included. */
   sendLeft: number;
+  /** Frames that a device may hand over in one go. */
+  batchFrames: number;
 }

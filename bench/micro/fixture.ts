@@ -90,7 +90,13 @@ export class NullLink implements Link {
 /** The parts of a guest's stack. */
 export class Stack {
   readonly slab: Slab = new Slab(FIXED_BYTES, PAGES);
-  readonly clock: Clock = { nowMs: 1234.567, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
+  readonly clock: Clock = {
+    nowMs: 1234.567,
+    turn: 0,
+    bytesLeft: 1 << 20,
+    sendLeft: 1 << 20,
+    batchFrames: 64,
+  };
   readonly own: OwnAddresses = new OwnAddresses(defaultAddresses);
   readonly counters: Counters = new Counters();
   readonly rng: Rng = rng;

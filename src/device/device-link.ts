@@ -5,7 +5,7 @@
  * The link says that frames have come; the guest then takes a batch of them, one `receive` each. Where they lie is valid
  * until the next batch, so that datagrams of one batch can be gathered into one system call.
  */
-import type { Poller } from '../loop.ts';
+import type { Clock, Poller } from '../loop.ts';
 import type { Link } from '../stack/link/link.ts';
 import { VnetHeader } from '../stack/wire/vnet-header.ts';
 import type { Memory } from '../sys/memory.ts';
@@ -52,8 +52,7 @@ export interface DeviceLink extends Link {
 export interface LinkServices {
   readonly memory: Memory;
   readonly poller: Poller;
-  /** Number of the turn. */
-  readonly clock: { readonly turn: number };
+  readonly clock: Pick<Clock, 'turn' | 'batchFrames'>;
   readonly frames: FrameIo;
   /** Call `flush` at the end of the turn. */
   touched(): void;

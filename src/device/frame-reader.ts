@@ -26,11 +26,13 @@ export class FrameReader {
 
   /** Let `owner` take a batch. What the read said that came after its last frame, if there was one: 0 or `-errno`; else 1. */
   run(owner: LinkOwner): number {
-    const { turn } = this.#services.clock;
+    const { turn, batchFrames } = this.#services.clock;
     // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. One that
     // connects, acknowledges and closes does so a few turns in a row. More are a train, which is read to its end.
     this.#inARow = turn - this.#lastTurn > 1 ? 1 : this.#inARow + 1;
-    this.#most = this.#isLone && this.#inARow <= LONE_FRAMES ? 1 : BATCH_FRAMES;
+    // Between the turns of others nobody can tell.
+    const isAlone = batchFrames === BATCH_FRAMES;
+    this.#most = isAlone && this.#isLone && this.#inARow <= LONE_FRAMES ? 1 : BATCH_FRAMES;
     this.#lastTurn = turn;
     this.#count = 0;
     this.#result = 1;

@@ -9,6 +9,7 @@ import { Epoll } from '../sys/epoll.ts';
 import { EINTR } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
+import { FairTurns, GuestShare, type SharedLoop } from './fair-turns.ts';
 import { TimerHeap } from './timer-heap.ts';
 import { TurnMeter } from './turn-meter.ts';
 
@@ -36,7 +37,12 @@ const TURN_SEND_BYTES = 2 * 1024 * 1024;
  */
 const TURNS_IN_A_ROW = 4;
 
-export class EventLoop implements Poller {
+/** So long guests are taken to compete after they did. */
+const COMPETITION_MS = 10;
+/** Frames from a device in one go. */
+const TURN_FRAMES = 64;
+
+export class EventLoop implements Poller, SharedLoop {
   readonly clock: Clock;
   readonly timers: TimerHeap = new TimerHeap();
   readonly meter: TurnMeter;
@@ -49,6 +55,17 @@ export class EventLoop implements Poller {
   #fds: number[] = [];
   /** By token: this one's events are handled before all others (devices). */
   #first: boolean[] = [];
+  /** By token: whose it is, and what events wait until that guest runs. */
+  #shares: (GuestShare | null)[] = [];
+  #pending: number[] = [];
+  /** Guests have been seen to compete, until then. */
+  #contendedUntil = Number.NEGATIVE_INFINITY;
+  #isContended = false;
+  /** How many guests there are. */
+  #guests = 0;
+  /** The guest that had the last event. */
+  #lastShare: GuestShare | null = null;
+  readonly #fair: FairTurns;
   // Handlers that asked for another turn: this turn's and the next one's. Counts instead of lengths, because an array
   // that is emptied gives its storage back and has to get it again.
   #ready: (IoHandler | null)[] = [];
@@ -73,7 +90,11 @@ export class EventLoop implements Poller {
     now: () => number = () => performance.now(),
   ) {
     this.#now = now;
-    this.clock = { nowMs: Math.floor(now()), turn: 0, bytesLeft: TURN_BYTES, sendLeft: TURN_SEND_BYTES };
+    this.clock = {
+      ...{ nowMs: Math.floor(now()), turn: 0 },
+      ...{ bytesLeft: TURN_BYTES, sendLeft: TURN_SEND_BYTES, batchFrames: TURN_FRAMES },
+    };
+    this.#fair = new FairTurns(this.clock, now);
     this.#epoll = new Epoll(memory.structures, MAX_EVENTS);
     this.#onError = onError;
     const timespec = slab.region(TIMESPEC_SIZE);
@@ -84,7 +105,13 @@ export class EventLoop implements Poller {
     });
   }
 
-  add(fd: number, events: number, handler: IoHandler, first = false): number {
+  add(
+    fd: number,
+    events: number,
+    handler: IoHandler,
+    first = false,
+    share: GuestShare | null = null,
+  ): number {
     const token = this.#free.pop() ?? this.#handlers.length;
     const generation = ((this.#generations[token] ?? 0) + 1) >>> 0;
     const result = this.#epoll.add(fd, events, token, generation);
@@ -98,6 +125,8 @@ export class EventLoop implements Poller {
     this.#generations[token] = generation;
     this.#fds[token] = fd;
     this.#first[token] = first;
+    this.#shares[token] = share;
+    this.#pending[token] = 0;
     return token;
   }
 
@@ -112,7 +141,35 @@ export class EventLoop implements Poller {
 
   forget(token: number): void {
     this.#handlers[token] = null;
+    this.#pending[token] = 0;
     this.#free.push(token);
+  }
+
+  deliver(token: number): void {
+    const events = this.#pending[token] as number;
+    this.#pending[token] = 0;
+    const handler = this.#handlers[token] as IoHandler | null;
+    if (events !== 0 && handler !== null) this.call(handler, events);
+  }
+
+  /** For a guest of this weight, until `leave`. */
+  share(weight: () => number): GuestShare {
+    this.#guests++;
+    return new GuestShare(this, weight);
+  }
+
+  leave(): void {
+    this.#guests--;
+  }
+
+  readyFor(share: GuestShare, handler: IoHandler): void {
+    share.seenMs = this.clock.nowMs;
+    if (!this.#isContended) this.ready(handler);
+    else if (!handler.waiting) {
+      handler.waiting = true;
+      share.push(handler, -1);
+      this.#fair.list(share);
+    }
   }
 
   ready(handler: IoHandler): void {
@@ -149,7 +206,7 @@ export class EventLoop implements Poller {
   turn(): number {
     const clock = this.clock;
     let timeout = 0;
-    const mayWait = this.#readyCount === 0;
+    const mayWait = this.#readyCount === 0 && !this.#fair.hasWork;
     if (mayWait) {
       const before = this.#now();
       this.meter.end(before);
@@ -165,6 +222,7 @@ export class EventLoop implements Poller {
     this.meter.begin(now);
     this.#setClock(now);
     clock.turn++;
+    if (this.#guests > 1 || this.#isContended) this.#lookForCompetition(count);
     const wasShort = clock.bytesLeft <= 0 && this.#readyCount > 0;
     const first = this.#firstServed();
     // While host bytes have to wait for those who wait already, nobody uses them up.
@@ -177,6 +235,7 @@ export class EventLoop implements Poller {
     this.#running = running;
     clock.bytesLeft = wasShort ? 0 : TURN_BYTES;
     clock.sendLeft = TURN_SEND_BYTES;
+    clock.batchFrames = TURN_FRAMES;
     this.#dispatch(count, true);
     if (wasShort) {
       clock.bytesLeft = TURN_BYTES;
@@ -187,11 +246,12 @@ export class EventLoop implements Poller {
       const handler = running[index] as IoHandler;
       running[index] = null;
       handler.waiting = false;
-      this.#call(handler, 0);
+      this.call(handler, 0);
     }
     this.#dispatch(count, false);
+    const runs = this.#fair.hasWork ? this.#fair.run() : 0;
     this.timers.run(clock.nowMs, this.#onError);
-    return Math.max(count, 0) + leftovers;
+    return Math.max(count, 0) + leftovers + runs;
   }
 
   /** Whole milliseconds: a number that V8 keeps in a register, where a fraction costs an allocation at every call. */
@@ -213,11 +273,40 @@ export class EventLoop implements Poller {
       if (this.#first[token] !== first) continue;
       const handler = this.#handlers[token] as IoHandler | null;
       if (handler === null || this.#generations[token] !== this.#epoll.generationAt(i)) continue;
-      this.#call(handler, this.#epoll.eventsAt(i));
+      const share = this.#shares[token] as GuestShare | null;
+      if (this.#isContended && share !== null) this.#keep(token, share, this.#epoll.eventsAt(i));
+      else this.call(handler, this.#epoll.eventsAt(i));
     }
   }
 
-  #call(handler: IoHandler, events: number): void {
+  /** Until the guest's turn. */
+  #keep(token: number, share: GuestShare, events: number): void {
+    const pending = this.#pending[token] as number;
+    this.#pending[token] = pending | events;
+    if (pending === 0) share.push(null, token);
+    this.#fair.list(share);
+  }
+
+  /** Whether two guests have had something to do within a while: then they take turns, otherwise all is done as it comes. */
+  #lookForCompetition(count: number): void {
+    const { nowMs } = this.clock;
+    for (let i = 0; i < count; i++) {
+      const share = this.#shares[this.#epoll.tokenAt(i)];
+      if (share === null || share === undefined) continue;
+      const last = this.#lastShare;
+      if (share !== last) {
+        if (last !== null && nowMs - last.seenMs <= COMPETITION_MS)
+          this.#contendedUntil = nowMs + COMPETITION_MS;
+        this.#lastShare = share;
+      }
+      share.seenMs = nowMs;
+    }
+    const wasContended = this.#isContended;
+    this.#isContended = this.#contendedUntil >= nowMs;
+    if (wasContended && !this.#isContended) this.#fair.drain();
+  }
+
+  call(handler: IoHandler, events: number): void {
     try {
       handler.onIo(events);
     } catch (error) {

@@ -3,13 +3,7 @@
  * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
 import type { Congestion, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
-import {
-  BATCH_FRAMES,
-  type DeviceLink,
-  type LinkOwner,
-  type LinkServices,
-  RxFrame,
-} from '../device/device-link.ts';
+import { type DeviceLink, type LinkOwner, type LinkServices, RxFrame } from '../device/device-link.ts';
 import type { OpenLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
@@ -62,8 +56,8 @@ const SEND_QUEUE = 1024 * 1024;
 /** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
 const QUEUE_SHARE = 4;
 
-/** Bytes of frames per batch: what a frame at the end of the device's queue waits for is a few of these. */
-const BATCH_BYTES = 512 * 1024;
+/** Bytes per frame of a batch, on average: what a frame at the end of the device's queue waits for is a few batches. */
+const FRAME_BYTES = 8192;
 
 const congestionControls: Record<Exclude<Congestion, 'auto'>, (mss: number) => CongestionControl> = {
   none: () => noCongestionControl,
@@ -278,8 +272,10 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     const link = this.#link;
     const frame = this.#frame;
     const { clock, poller } = this.#services;
+    const { batchFrames } = clock;
+    const batchBytes = batchFrames * FRAME_BYTES;
     let bytes = 0;
-    for (let index = 0; index < BATCH_FRAMES && bytes < BATCH_BYTES; index++) {
+    for (let index = 0; index < batchFrames && bytes < batchBytes; index++) {
       const result = link.receive(index, frame);
       if (result === 0) break;
       // A thread that had to wait for a processor in this turn would else take the round trip for shorter than it is.

@@ -283,7 +283,15 @@ class Stage {
     let flows = 0;
     const own: EngineServices = {
       ...services,
-      ...{ slab, memory, scratch: this.#scratch, poller: this.#loop, timers, clock, resolvers },
+      ...{
+        slab,
+        memory,
+        scratch: this.#scratch,
+        poller: this.#loop.share(() => 100),
+        timers,
+        clock,
+        resolvers,
+      },
       stackScratch: new StackScratch(slab),
       frames: new FrameIo(slab, memory),
       limits: defaultLimits,

@@ -359,6 +359,7 @@ class Engine {
 
   #forget(tenant: Tenant): void {
     tenant.pending = null;
+    if (tenant.descriptors !== null) this.#loop.leave();
     tenant.descriptors?.leave();
     tenant.pages?.leave();
     this.#tenants.delete(tenant.number);
@@ -420,9 +421,11 @@ class Engine {
     };
     const pages = this.#pages.join(spec.limits.memoryMax, touched);
     Object.assign(tenant, { descriptors, pages });
+    const limits = { ...spec.limits };
     return {
       ...this.#shared,
-      ...{ limits: { ...spec.limits }, resolvers, search, descriptors, pages, touched },
+      ...{ limits, resolvers, search, descriptors, pages, touched },
+      poller: this.#loop.share(() => limits.weight),
       names: new HostNames(
         (request, label, hostPort, protocol) =>
           post({ type: 'resolveHost', guest, request, label, port: hostPort, protocol }),

@@ -66,7 +66,7 @@ function readReply(ip: Buffer): Reply {
 class Harness {
   readonly counters = new Counters();
   readonly resolvers = new Resolvers();
-  readonly clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
+  readonly clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20, batchFrames: 64 };
   readonly descriptors = new DescriptorBudget(1000);
   readonly replies: Reply[] = [];
   readonly flows: DnsFlows;

@@ -7,7 +7,7 @@ import { HostNames } from '../../../src/forward/target/name-questions.ts';
 const MOST = 1024;
 
 function make() {
-  const clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20 };
+  const clock = { nowMs: 1000, turn: 0, bytesLeft: 1 << 20, sendLeft: 1 << 20, batchFrames: 64 };
   const timers = new TimerHeap();
   const asked: string[] = [];
   const names = new HostNames(
