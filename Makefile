@@ -3,7 +3,7 @@
 
 # `make build`, then `make install` as whoever may write there (PREFIX, DESTDIR); `make uninstall` takes it away.
 
-.PHONY: install uninstall sim bench-badlink fuzz attack hazards soak demo test test-nodes test-unit test-e2e build check bench clean
+.PHONY: install uninstall sim bench-badlink bench-guests fuzz attack hazards soak demo test test-nodes test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -47,6 +47,11 @@ fuzz: build
 bench-badlink: build
 	scripts/need.sh test
 	unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/badlink/main.js
+
+# As root: many guests in one data plane, what an idle one costs and what one waits for beside a heavy one.
+bench-guests: build
+	scripts/need.sh test
+	prlimit --nofile=65536 unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/guests/main.js
 
 # The hazard tests with the counts that are too large for `make test`: some minutes.
 hazards: build

@@ -91,8 +91,11 @@ export class EventLoop implements Poller, SharedLoop {
   ) {
     this.#now = now;
     this.clock = {
-      ...{ nowMs: Math.floor(now()), turn: 0 },
-      ...{ bytesLeft: TURN_BYTES, sendLeft: TURN_SEND_BYTES, batchFrames: TURN_FRAMES },
+      nowMs: Math.floor(now()),
+      turn: 0,
+      bytesLeft: TURN_BYTES,
+      sendLeft: TURN_SEND_BYTES,
+      batchFrames: TURN_FRAMES,
     };
     this.#fair = new FairTurns(this.clock, now);
     this.#epoll = new Epoll(memory.structures, MAX_EVENTS);

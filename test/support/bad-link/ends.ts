@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { addressOf, errno, libcFunction } from '../../../src/sys/libc.ts';
 import { Memory } from '../../../src/sys/memory.ts';
-import { attachRequest, IFF_NO_PI, IFF_TAP } from '../../../src/sys/netns/tun.ts';
+import { attachRequest, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR } from '../../../src/sys/netns/tun.ts';
 import { type Running, start } from '../processes.ts';
 import type { BadLinkOptions } from './direction.ts';
 
@@ -43,11 +43,18 @@ export function inNetwork<T>(pid: number, body: () => T): T {
   }
 }
 
-/** Create TAP `name` in the network namespace of a process; the descriptor is ours. */
-export function openTap(pid: number, name: string): number {
+/** Create TAP `name` in the network namespace of a process, with or without offloads; the descriptor is ours. */
+export function openTap(pid: number, name: string, offload = false): number {
   return inNetwork(pid, () => {
     const fd = openSync('/dev/net/tun', 'r+');
-    check(cIoctl(fd, TUNSETIFF, addressOf(attachRequest(name, IFF_TAP | IFF_NO_PI))), 'TUNSETIFF');
+    check(
+      cIoctl(
+        fd,
+        TUNSETIFF,
+        addressOf(attachRequest(name, IFF_TAP | IFF_NO_PI | (offload ? IFF_VNET_HDR : 0))),
+      ),
+      'TUNSETIFF',
+    );
     return fd;
   });
 }
