@@ -2,23 +2,17 @@
  * One guest: its device, its stack and its flows, put together. Its frames come in batches, and at the end of a batch
  * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { Congestion, ForwardSpec, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { GuestSpec, HostEnd, Limits } from '../config.ts';
 import { type DeviceLink, type LinkOwner, type LinkServices, RxFrame } from '../device/device-link.ts';
 import type { OpenLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
 import { Policy, type PolicySpec } from '../firewall/verdict.ts';
-import { DnsFlows } from '../forward/dns/flows.ts';
 import type { FlowContext } from '../forward/flow/context.ts';
 import { Denials } from '../forward/flow/denials.ts';
-import type { FlowReport, ListedFlow } from '../forward/flow/info.ts';
+import type { FlowReport } from '../forward/flow/info.ts';
 import { FlowReports } from '../forward/flow/reports.ts';
-import { PingFlows } from '../forward/ping/flows.ts';
-import { Forwards } from '../forward/publish/forwards.ts';
 import { RemoteForwards } from '../forward/target/remote-forwards.ts';
-import { TcpFlows } from '../forward/tcp/flows.ts';
-import { WindowShare } from '../forward/tcp/window-share.ts';
-import { UdpFlows } from '../forward/udp/flows.ts';
 import { TimerNode } from '../loop.ts';
 import type { StackScratch } from '../stack/buffer/scratch.ts';
 import { Counters } from '../stack/counters.ts';
@@ -28,42 +22,19 @@ import { OwnAddresses } from '../stack/ip/own-addresses.ts';
 import { Reassembler } from '../stack/ip/reassembly.ts';
 import { Egress } from '../stack/link/egress.ts';
 import { Ingress } from '../stack/link/ingress.ts';
-import type { IngressHandler } from '../stack/link/ingress-parts.ts';
-import type { Packet } from '../stack/link/packet.ts';
 import { NeighborTable } from '../stack/neighbor/cache.ts';
 import { Solicitor } from '../stack/neighbor/solicitor.ts';
 import { RateLimit } from '../stack/rate-limit.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
 import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
-import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
-import { Cubic } from '../stack/tcp/congestion/cubic.ts';
-import { NewReno } from '../stack/tcp/congestion/new-reno.ts';
-import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { SearchDomains } from '../stack/wire/search-domains.ts';
-import type { TcpHeader } from '../stack/wire/tcp.ts';
-import type { UdpHeader } from '../stack/wire/udp.ts';
 import { errnoText } from '../sys/errno.ts';
-
-/**
- * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
- * takes at once is copied and kept: more would cost memory and gain nothing on a link without delay.
- */
-const RECEIVE_WINDOW = 1024 * 1024;
-/** Host bytes queued towards the guest, at most: a few super-segments more than any window that is drained at once. */
-const SEND_QUEUE = 1024 * 1024;
-/** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
-const QUEUE_SHARE = 4;
+import { GuestFlows } from './guest-flows.ts';
 
 /** Bytes per frame of a batch, on average: what a frame at the end of the device's queue waits for is a few batches. */
 const FRAME_BYTES = 8192;
-
-const congestionControls: Record<Exclude<Congestion, 'auto'>, (mss: number) => CongestionControl> = {
-  none: () => noCongestionControl,
-  newReno: (mss) => new NewReno(mss),
-  cubic: (mss) => new Cubic(mss),
-};
 
 /** Echo requests that the stack answers by itself for all addresses, per second and at once, as slirpnetstack does. */
 const ECHO_RATE = 1000;
@@ -104,19 +75,16 @@ export interface EngineServices
   linkGone(reason: string): void;
 }
 
-export class Guest extends TimerNode implements LinkOwner, IngressHandler {
+export class Guest extends TimerNode implements LinkOwner {
   readonly counters: Counters = new Counters();
-  readonly tcp: TcpFlows;
-  readonly udp: UdpFlows;
-  readonly ping: PingFlows;
-  readonly dns: DnsFlows;
-  readonly #forwards: Forwards;
+  readonly flows: GuestFlows;
   readonly #policy: Policy;
   /** Who would go on to tell of the guest. */
   readonly #tellers: readonly { close(): void }[];
   readonly #services: EngineServices;
   readonly #link: DeviceLink;
   readonly #ingress: Ingress;
+  readonly #reassembler: Reassembler;
   readonly #dhcp: DhcpServer | null;
   readonly #ra: RouterAdvertiser | null;
   readonly #frame = new RxFrame();
@@ -166,27 +134,13 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
       touched: () => services.touched(),
       log: (level, message, fields) => services.log(level, message, fields),
     };
-    const queueBytes = (info.txQueueLen * info.mtu) / QUEUE_SHARE;
     const automatic = link.isLocal ? 'none' : 'cubic';
     const congestion = spec.congestion === 'auto' ? automatic : spec.congestion;
-    const far = congestion !== 'none';
-    this.#isFar = far;
-    const window = far
-      ? limits.tcpBufferPerFarFlow
-      : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
-    const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
-    const share = far ? null : new WindowShare(window);
-    this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
-    neighbors.onLearned = (address) => this.tcp.locals.onNeighbor(address);
-    this.dns = new DnsFlows(context, services.dnsServerPort);
-    this.tcp.dialDns = () => this.dns.dial();
-    this.udp = new UdpFlows(context, this.dns);
-    this.ping = new PingFlows(context);
-    this.#forwards = new Forwards(
-      remoteForwards,
-      (id, forward) => this.tcp.locals.listen(id, forward),
-      (id, forward) => this.udp.listen(id, forward),
-    );
+    this.#isFar = congestion !== 'none';
+    const flows = new GuestFlows(context, congestion, info, services.dnsServerPort);
+    this.flows = flows;
+    neighbors.onLearned = (address) => flows.onNeighbor(address);
+    this.#reassembler = new Reassembler(services.stackScratch, limits);
     const onEthernet = link.medium === 'ethernet';
     this.#ra =
       spec.autoconfiguration && own.ipv6
@@ -207,13 +161,13 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
       link,
       own,
       neighbors,
-      reassembler: new Reassembler(services.stackScratch, limits),
+      reassembler: this.#reassembler,
       icmp,
       egress,
       dhcp: this.#dhcp,
       ra: this.#ra,
       echoLimit: spec.behavior.echo === 'local' ? new RateLimit(ECHO_RATE, ECHO_BURST) : null,
-      handler: this,
+      handler: flows,
       counters: this.counters,
       sharedMac: spec.behavior.sharedMac,
     });
@@ -224,47 +178,9 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
     this.#schedule();
   }
 
-  onTcp(p: Packet, h: TcpHeader): void {
-    this.tcp.onTcp(p, h);
-  }
-
-  onUdp(p: Packet, h: UdpHeader): void {
-    this.udp.onUdp(p, h);
-  }
-
-  onEcho(p: Packet): void {
-    this.ping.onEcho(p);
-  }
-
-  /** Open a forward; the address really bound. Throws `ForwardError`. */
-  addForward(id: number, spec: ForwardSpec): HostEnd {
-    return this.#forwards.add(id, spec);
-  }
-
-  /** False: there is no such forward. */
-  removeForward(id: number): boolean {
-    return this.#forwards.remove(id);
-  }
-
   /** The control plane's answer to a question for a name. */
   onHostResolved(request: number, target: HostEnd | null, reason: string): void {
     this.#services.names.answer(request, target, reason);
-  }
-
-  /** Add each flow to `out`. */
-  listFlows(out: ListedFlow[]): void {
-    this.tcp.listFlows(out);
-    this.udp.listFlows(out);
-    this.ping.listFlows(out);
-  }
-
-  /** Cut a flow; false: there is none with that number. */
-  closeFlow(id: number): boolean {
-    return this.tcp.closeFlow(id) || this.udp.closeFlow(id) || this.ping.closeFlow(id);
-  }
-
-  onUnreachable(p: Packet, code: number): boolean {
-    return this.tcp.locals.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
   }
 
   /** Take a batch of frames. */
@@ -292,9 +208,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
         this.#services.onError(error);
       }
     }
-    this.udp.flush();
-    this.dns.flush();
-    this.tcp.settle();
+    this.flows.settle();
     this.#schedule();
   }
 
@@ -316,8 +230,8 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
 
   /** End of a turn in which there was anything: what other events than frames left to be sent. */
   endTurn(): void {
-    this.tcp.giveWay();
-    this.tcp.settle();
+    this.flows.tcp.giveWay();
+    this.flows.tcp.settle();
     if (!this.#gone) this.#link.flush();
   }
 
@@ -334,8 +248,7 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
   /** Reset every flow to both sides and give everything back. */
   remove(): void {
     if (this.#gone) return;
-    this.#forwards.close();
-    this.tcp.cutAll();
+    this.flows.cutAll();
     this.#link.flush();
     this.close();
   }
@@ -344,37 +257,21 @@ export class Guest extends TimerNode implements LinkOwner, IngressHandler {
   close(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#forwards.close();
+    this.flows.forwards.close();
     this.#services.timers.cancel(this);
     // Before the flows: what they still have to say to the guest, nobody hears.
     this.#link.close();
-    this.tcp.close();
-    this.udp.close();
-    this.ping.close();
-    this.dns.close();
+    this.flows.close();
     for (const teller of this.#tellers) teller.close();
     this.#services.descriptors.leave();
     this.#services.pages.leave();
   }
 
-  get flowCount(): number {
-    return this.tcp.size + this.tcp.timeWaitSize + this.udp.size + this.ping.size;
-  }
-
-  gauges(): Record<string, number> {
-    return {
-      'tcp.flows': this.tcp.size,
-      'tcp.dialing': this.tcp.dialing,
-      'tcp.half_open': this.tcp.halfOpenCount,
-      'tcp.time_wait': this.tcp.timeWaitSize,
-      'udp.flows': this.udp.size,
-      'ping.flows': this.ping.size,
-      'dns.outstanding': this.dns.size,
-    };
-  }
-
   #schedule(): void {
-    this.deadline = this.#ingress.nextTimeoutMs();
+    this.deadline = Math.min(
+      this.#reassembler.nextTimeoutMs(),
+      this.#ra?.nextTimeoutMs() ?? Number.POSITIVE_INFINITY,
+    );
     this.#services.timers.update(this);
   }
 }

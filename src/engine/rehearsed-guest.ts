@@ -159,7 +159,7 @@ class Stage {
     open.push(wire);
     this.#wire = new RehearsedWire(wire, slab, memory);
     this.#guest = this.#makeGuest(services, ours);
-    this.#guest.tcp.dialDns = () => {
+    this.#guest.flows.tcp.dialDns = () => {
       const [near, far] = this.#pair(SOCK_STREAM);
       this.#accepted = far;
       return near;
@@ -211,7 +211,7 @@ class Stage {
     p.protocol = PROTOCOL_ICMP;
     p.offset = at;
     p.length = length;
-    this.#guest.onEcho(p);
+    this.#guest.flows.onEcho(p);
     this.#turn();
     wire.drain();
     yield;
@@ -268,8 +268,8 @@ class Stage {
   /** Nothing may be left: not of the flows either. */
   close(): void {
     const flows: ListedFlow[] = [];
-    this.#guest.listFlows(flows);
-    for (const flow of flows) this.#guest.closeFlow(flow.info(0).flow);
+    this.#guest.flows.list(flows);
+    for (const flow of flows) this.#guest.flows.cut(flow.info(0).flow);
     this.#guest.close();
     this.#loop.close();
   }

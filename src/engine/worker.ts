@@ -288,7 +288,7 @@ class Engine {
         return;
       case 'removeForward': {
         const { guest, forward } = command;
-        const existed = this.#guest(guest)?.removeForward(forward) ?? false;
+        const existed = this.#guest(guest)?.flows.forwards.remove(forward) ?? false;
         post({ type: 'forwardRemoved', guest, forward, existed });
         return;
       }
@@ -308,7 +308,7 @@ class Engine {
         return;
       case 'closeFlow': {
         const { guest, request } = command;
-        const existed = this.#guest(guest)?.closeFlow(command.flow) ?? false;
+        const existed = this.#guest(guest)?.flows.cut(command.flow) ?? false;
         post({ type: 'flowClosed', guest, request, existed });
         return;
       }
@@ -444,7 +444,7 @@ class Engine {
     try {
       const owner = this.#guest(guest);
       if (owner === null) throw new ForwardError(EINVAL, `there is no guest ${guest}`);
-      post({ type: 'forwardAdded', guest, forward, listen: owner.addForward(forward, spec) });
+      post({ type: 'forwardAdded', guest, forward, listen: owner.flows.forwards.add(forward, spec) });
     } catch (error) {
       if (!(error instanceof ForwardError)) this.#onError(error, guest);
       post({
@@ -472,13 +472,13 @@ class Engine {
 
   #flowCount(): number {
     let count = 0;
-    for (const { guest } of this.#tenants.values()) count += guest?.flowCount ?? 0;
+    for (const { guest } of this.#tenants.values()) count += guest?.flows.count ?? 0;
     return count;
   }
 
   #listFlows(guest: number): ListedFlow[] {
     const flows: ListedFlow[] = [];
-    this.#guest(guest)?.listFlows(flows);
+    this.#guest(guest)?.flows.list(flows);
     return flows;
   }
 
@@ -492,7 +492,7 @@ class Engine {
     };
     const owner = this.#guest(guest);
     const counters = owner?.counters.snapshot() ?? {};
-    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.gauges() } });
+    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.flows.gauges() } });
   }
 
   /** An exception is our bug: it costs the packet or the flow that met it, and is told once per place (N-01). */

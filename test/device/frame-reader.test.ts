@@ -10,7 +10,7 @@ class Device {
   frames = 0;
   reads = 0;
   vain = 0;
-  readonly clock = { turn: 10 };
+  readonly clock = { turn: 10, batchFrames: 64 };
   readonly #reader: FrameReader;
   readonly #owner = { onFrames: () => this.#take() } as unknown as LinkOwner;
 
@@ -65,4 +65,14 @@ test('a train is read to its end as soon as it is known for one', () => {
   assert.equal(device.frames, 0);
   device.turn(40);
   assert.equal(device.frames, 0, 'and from then on');
+});
+
+test('serve S-13: while guests take turns, there may have been many of others between two of its own', () => {
+  const device = new Device();
+  device.turn(1, 5);
+  device.clock.batchFrames = 8;
+  for (let i = 0; i < 5; i++) {
+    device.turn(40, 5);
+    assert.equal(device.frames, 0);
+  }
 });

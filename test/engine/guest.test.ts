@@ -60,11 +60,11 @@ describe('a guest that is removed', () => {
     peers[2]?.fin();
     for (let i = 0; i < 50; i++) lab.send(udp({ srcPort: 1000 + i, dstPort: 7 }), echo(ALLOWED4, i, 1));
     lab.send(udp({ srcPort: 5000, dst: DNS4, dstPort: 53 }, question(7)));
-    lab.guest.addForward(1, localForward({ protocol: 'tcp' }));
-    lab.guest.addForward(2, localForward({ protocol: 'udp' }));
+    lab.guest.flows.forwards.add(1, localForward({ protocol: 'tcp' }));
+    lab.guest.flows.forwards.add(2, localForward({ protocol: 'udp' }));
     // A flow that waits for a name, and one that waits for the host.
     const target = { kind: 'name' as const, label: 'db', port: 1 };
-    lab.guest.addForward(3, {
+    lab.guest.flows.forwards.add(3, {
       ...{ direction: 'remote', protocol: 'tcp', bind: { address: GATEWAY4, port: 3000 }, target },
       ...{ proxyHeader: 0, rpc: false },
     });

@@ -77,11 +77,6 @@ export class IcmpInput {
     this.#counters = parts.counters;
   }
 
-  /** When the next router advertisement is due. */
-  nextTimeoutMs(): number {
-    return this.#ra === null ? Number.POSITIVE_INFINITY : this.#ra.nextTimeoutMs();
-  }
-
   onTimeout(nowMs: number): void {
     if (this.#ra === null) return;
     this.#sendAdvertisement(this.#ra.onTimeout(nowMs, this.#slab.view, this.#egress.transport));

@@ -75,11 +75,6 @@ export class IpInput {
     this.#packet = packet;
   }
 
-  /** Deadlines of reassembly and router advertisements. */
-  nextTimeoutMs(): number {
-    return Math.min(this.#reassembler.nextTimeoutMs(), this.#icmpInput.nextTimeoutMs());
-  }
-
   onTimeout(nowMs: number): void {
     this.#reassembler.onTimeout(nowMs);
     while (this.#reassembler.takeExpired(this.#expired)) {

@@ -69,11 +69,7 @@ export class Ingress {
     if (reason < 0) this.#counters.drop(reason);
   }
 
-  /** Deadlines of reassembly and router advertisements. */
-  nextTimeoutMs(): number {
-    return this.#ip.nextTimeoutMs();
-  }
-
+  /** The reassembler's or the router advertiser's time has come. */
   onTimeout(nowMs: number): void {
     this.#ip.onTimeout(nowMs);
   }

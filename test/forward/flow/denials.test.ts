@@ -162,7 +162,7 @@ describe('review ON-3: what is refused is told', () => {
 
   test('a resolver that is dead', () => {
     const lab = newLab();
-    const { denials } = lab.guest.tcp.context;
+    const { denials } = lab.guest.flows.tcp.context;
     const resolver = lab.services.resolvers.at(0).address;
     denials.resolverFailed(resolver, 53, 0);
     denials.resolverFailed(resolver, 53, ECONNREFUSED);
@@ -201,12 +201,12 @@ describe('review ON-3: what fails is told, without a flow log too', () => {
   test('a remote forward: its name, its target', () => {
     const lab = newLab();
     const named = { kind: 'name', label: 'db.example', port: 5432 } as const;
-    lab.guest.addForward(
+    lab.guest.flows.forwards.add(
       1,
       remoteForward({ protocol: 'tcp', bind: { address: GATEWAY4, port: 1 }, target: named }),
     );
     const target = { kind: 'ip', address: ALLOWED4, port: 9 } as const;
-    lab.guest.addForward(2, remoteForward({ bind: { address: GATEWAY4, port: 2 }, target }));
+    lab.guest.flows.forwards.add(2, remoteForward({ bind: { address: GATEWAY4, port: 2 }, target }));
     lab.kernel.onConnect = () => -ECONNREFUSED;
     lab.send(tcp({ dst: GATEWAY4, srcPort: 4000, dstPort: 1 }));
     lab.services.names.answer(lab.questions[0]?.request ?? 0, null, 'not found');
@@ -229,7 +229,7 @@ describe('review ON-3: a local forward whose guest will not have it', () => {
 
   test('refuses, is silent; a client that leaves is no failure of the guest', () => {
     const lab = newLab();
-    lab.guest.addForward(1, localForward());
+    lab.guest.flows.forwards.add(1, localForward());
     lab.inject(arp({}));
     const { syn } = dial(lab);
     const ports = { src: syn.dst, dst: syn.src, srcPort: syn.dstPort, dstPort: syn.srcPort };

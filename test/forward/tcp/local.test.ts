@@ -43,7 +43,7 @@ class Bench {
 
   constructor(options: LabOptions = {}, forward: ForwardSpec = localForward(), known = true) {
     this.lab = new Lab({ guest: { behavior: { ...profiles.tslirp, flowEvents: true } }, ...options });
-    this.lab.guest.addForward(1, forward);
+    this.lab.guest.flows.forwards.add(1, forward);
     this.listener = this.lab.kernel.listeners[0] as ListenFile;
     if (known) this.lab.inject(arp({}));
   }
@@ -107,7 +107,10 @@ describe('opening', () => {
       if (name === 'setsockopt') options.push(`${args[1]}:${args[2]}`);
       return name === 'bind' && !options.includes('0:15') ? -99 : undefined;
     };
-    lab.guest.addForward(1, localForward({ listen: { kind: 'ip', address: '203.0.113.7', port: 80 } }));
+    lab.guest.flows.forwards.add(
+      1,
+      localForward({ listen: { kind: 'ip', address: '203.0.113.7', port: 80 } }),
+    );
     lab.kernel.fault = null;
     assert.match(
       lab.logs.map((l) => l.message).join(),
@@ -396,11 +399,11 @@ describe('an open flow', () => {
     const bench = new Bench();
     const { client } = bench.open();
     const [info] = bench.flows as [FlowInfo];
-    assert.equal(bench.lab.guest.closeFlow(info.flow + 1), false);
-    assert.equal(bench.lab.guest.closeFlow(info.flow), true);
+    assert.equal(bench.lab.guest.flows.cut(info.flow + 1), false);
+    assert.equal(bench.lab.guest.flows.cut(info.flow), true);
     assert.equal((bench.lab.take()[0]?.flags ?? 0) & RST, RST);
     assert.ok(client.closed && client.lingerReset);
-    assert.equal(bench.lab.guest.closeFlow(info.flow), false);
+    assert.equal(bench.lab.guest.flows.cut(info.flow), false);
     bench.check();
   });
 
@@ -408,8 +411,8 @@ describe('an open flow', () => {
     const bench = new Bench();
     const { client, syn } = bench.open();
     const waiting = bench.dial();
-    assert.equal(bench.lab.guest.removeForward(1), true);
-    assert.equal(bench.lab.guest.removeForward(1), false);
+    assert.equal(bench.lab.guest.flows.forwards.remove(1), true);
+    assert.equal(bench.lab.guest.flows.forwards.remove(1), false);
     assert.ok(bench.listener.closed || !bench.lab.kernel.files.has(bench.listener.fd));
     client.send('still here');
     bench.lab.run();
@@ -636,7 +639,7 @@ test('a forward whose port is taken, whose target is nobody’s, or that is not 
   const before = lab.services.descriptors.used;
   const refuse = (forward: ForwardSpec, errno: number): void => {
     assert.throws(
-      () => lab.guest.addForward(9, forward),
+      () => lab.guest.flows.forwards.add(9, forward),
       (error: { errno: number; message: string }) => error.errno === errno && !error.message.includes('\n'),
     );
   };
@@ -657,7 +660,7 @@ test('a forward whose port is taken, whose target is nobody’s, or that is not 
     assert.equal(lab.kernel.open, open, call);
   }
   assert.equal(lab.services.descriptors.used, before);
-  assert.equal(lab.guest.removeForward(9), false);
+  assert.equal(lab.guest.flows.forwards.remove(9), false);
 });
 
 test('whatever a guest answers, every client and every descriptor comes to an end (T-22)', () => {
@@ -744,8 +747,8 @@ describe('on a unix socket', () => {
           writeFileSync(`${path}-new`, '');
           renameSync(`${path}-new`, path);
         }
-        assert.equal(lab.guest.removeForward(1), true);
-        assert.equal(lab.guest.removeForward(1), false);
+        assert.equal(lab.guest.flows.forwards.remove(1), true);
+        assert.equal(lab.guest.flows.forwards.remove(1), false);
         assert.equal(existsSync(path), replaced);
       }
     } finally {

@@ -30,7 +30,7 @@ function labWith(behavior: Partial<GuestBehavior> = {}, guest: Partial<GuestSpec
 function withForward(target: HostTarget, proxyHeader: 0 | 1 | 2 = 0, port = 80): Lab {
   const lab = labWith();
   const bind = { address: GATEWAY4, port };
-  lab.guest.addForward(5, remoteForward({ bind, target, proxyHeader, rpc: false }));
+  lab.guest.flows.forwards.add(5, remoteForward({ bind, target, proxyHeader, rpc: false }));
   return lab;
 }
 
@@ -85,7 +85,7 @@ describe('a remote forward', () => {
   test('is gone from the moment it is removed; what is open goes on', () => {
     const lab = withForward({ kind: 'ip', address: ALLOWED4, port: 7 });
     const peer = lab.connect(GATEWAY4, 80);
-    assert.equal(lab.guest.removeForward(5), true);
+    assert.equal(lab.guest.flows.forwards.remove(5), true);
     assert.deepEqual(syn(new Peer(lab, GATEWAY4, 80, {})), [RST | ACK]);
     assert.equal(peer.sendData(Buffer.from('on')).toString(), 'on');
   });
@@ -439,7 +439,7 @@ test('every socket towards the outside has the source address that was chosen fo
     action();
     return bound.map((b) => `${b.address} ${b.port}`);
   };
-  lab.guest.addForward(
+  lab.guest.flows.forwards.add(
     1,
     remoteForward({
       bind: { address: '192.0.2.80', port: 80 },
@@ -500,7 +500,7 @@ test('the guest finds the address of a forward on its link, and no other that is
   const lab = labWith();
   const isAnswered = (ip: string): boolean => lab.inject(arp({ targetIp: ip })).length === 1;
   assert.equal(isAnswered('10.0.2.77'), false);
-  lab.guest.addForward(
+  lab.guest.flows.forwards.add(
     1,
     remoteForward({
       bind: { address: '10.0.2.77', port: 80 },
@@ -509,7 +509,7 @@ test('the guest finds the address of a forward on its link, and no other that is
   );
   assert.equal(isAnswered('10.0.2.77'), true);
   assert.equal(isAnswered('10.0.2.78'), false);
-  lab.guest.removeForward(1);
+  lab.guest.flows.forwards.remove(1);
   assert.equal(isAnswered('10.0.2.77'), false);
 });
 
@@ -527,7 +527,7 @@ test('review OP-11: sockets towards the loopback of the host are bound to no sou
       action();
       return [...bound.map((b) => b.address), ...boundDevices];
     };
-    lab.guest.addForward(
+    lab.guest.flows.forwards.add(
       1,
       remoteForward({
         bind: { address: '192.0.2.80', port: 80 },

@@ -38,7 +38,10 @@ function withForward(
   options: { rpc?: boolean; behavior?: Partial<GuestBehavior> } = {},
 ): Lab {
   const lab = new Lab({ guest: { behavior: { ...profiles.tslirp, ...options.behavior } } });
-  lab.guest.addForward(1, remoteForward({ protocol: 'udp', bind, target, rpc: options.rpc ?? false }));
+  lab.guest.flows.forwards.add(
+    1,
+    remoteForward({ protocol: 'udp', bind, target, rpc: options.rpc ?? false }),
+  );
   return lab;
 }
 
@@ -153,7 +156,7 @@ describe('remote UDP forwards', () => {
     const packet = (port: number): Buffer =>
       udp({ dst: GATEWAY, srcPort: port, dstPort: 80 }, Buffer.from('x'));
     lab.send(packet(4000));
-    assert.equal(lab.guest.removeForward(1), true);
+    assert.equal(lab.guest.flows.forwards.remove(1), true);
     assert.deepEqual(texts(lab.send(packet(4000))), [`${GATEWAY} 80 4000 x`]);
     assert.deepEqual(
       lab.send(packet(4001)).map((d) => [d.icmpType, d.icmpCode]),
@@ -248,7 +251,7 @@ describe('remote UDP forwards', () => {
         flows.map((f) => [f.state, f.right]),
         [['RESOLVING', { address: 'service.example', port: 7 }]],
       );
-      assert.equal(lab.guest.closeFlow(flows[0]?.flow ?? 0), true);
+      assert.equal(lab.guest.flows.cut(flows[0]?.flow ?? 0), true);
       lab.services.names.answer(1, echoEnd, '');
       lab.run();
       assert.deepEqual(lab.kernel.datagrams, []);
@@ -552,9 +555,9 @@ describe('flows of mappings and pings', () => {
         { protocol: 'icmp', kind: 'routed', left: { address: GUEST4, port: 77 }, bytesIn: 5, bytesOut: 5 },
       ],
     );
-    for (const { flow } of flows) assert.equal(lab.guest.closeFlow(flow), true);
+    for (const { flow } of flows) assert.equal(lab.guest.flows.cut(flow), true);
     assert.equal(lab.gauge('udp.flows') + lab.gauge('ping.flows'), 0);
-    assert.equal(lab.guest.closeFlow(flows[0]?.flow ?? 0), false);
+    assert.equal(lab.guest.flows.cut(flows[0]?.flow ?? 0), false);
     lab.check();
   });
 });

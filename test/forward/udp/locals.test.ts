@@ -42,7 +42,7 @@ function open(spec: Partial<LocalForwardSpec> = {}, options: LabOptions = {}): O
   const lab = new Lab({ guest: { behavior }, ...options });
   // The clients are who may be answered.
   lab.mayReach = () => true;
-  lab.guest.addForward(
+  lab.guest.flows.forwards.add(
     1,
     localForward({
       protocol: 'udp',
@@ -293,8 +293,8 @@ describe('local UDP forwards', () => {
     const opened = open();
     const { lab, socket } = opened;
     arrive(opened, '127.0.0.1', 1111, 'x');
-    assert.equal(lab.guest.removeForward(1), true);
-    assert.equal(lab.guest.removeForward(1), false);
+    assert.equal(lab.guest.flows.forwards.remove(1), true);
+    assert.equal(lab.guest.flows.forwards.remove(1), false);
     assert.equal(socket.closed, true);
     assert.equal(lab.gauge('udp.flows'), 0);
     lab.check();
@@ -327,8 +327,8 @@ describe('local UDP forwards', () => {
         bytesOut: 7,
       },
     );
-    assert.equal(lab.guest.closeFlow(flow.flow), true);
-    assert.equal(lab.guest.closeFlow(flow.flow), false);
+    assert.equal(lab.guest.flows.cut(flow.flow), true);
+    assert.equal(lab.guest.flows.cut(flow.flow), false);
     assert.equal(events.at(-1)?.event, 'close');
     lab.check();
   });
@@ -413,7 +413,7 @@ describe('a listener on a unix socket', () => {
       // The fake kernel makes none.
       writeFileSync(file, '');
       const { lab } = open({ listen: { kind: 'unix', path: file } });
-      assert.equal(lab.guest.removeForward(1), true);
+      assert.equal(lab.guest.flows.forwards.remove(1), true);
       assert.equal(existsSync(file), false);
       lab.check();
     } finally {
@@ -608,7 +608,7 @@ test('a flow is cut by its number, and the others go on', () => {
   for (const port of [1, 2, 3]) arrive(opened, '127.0.0.1', port, 'x');
   const flows: FlowInfo[] = [];
   lab.listFlows(flows);
-  assert.equal(lab.guest.closeFlow(flows[1]?.flow ?? 0), true);
+  assert.equal(lab.guest.flows.cut(flows[1]?.flow ?? 0), true);
   flows.length = 0;
   lab.listFlows(flows);
   assert.deepEqual(
@@ -625,7 +625,7 @@ test('a place that cannot be listened on is refused in one line, and nothing is 
   const refuse = (errno: number, spec: Partial<LocalForwardSpec>, ...words: string[]): void => {
     assert.throws(
       () =>
-        lab.guest.addForward(
+        lab.guest.flows.forwards.add(
           2,
           localForward({
             protocol: 'udp',
@@ -662,7 +662,7 @@ test('a place that cannot be listened on is refused in one line, and nothing is 
   const v4only = new Lab({ addresses: { ipv6: false } });
   assert.throws(
     () =>
-      v4only.guest.addForward(
+      v4only.guest.flows.forwards.add(
         1,
         localForward({
           protocol: 'udp',

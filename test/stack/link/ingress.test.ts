@@ -110,7 +110,7 @@ describe('Ingress', () => {
       const body = Buffer.concat([ipBytes(target), Buffer.from([2, 1]), macBytes(mac)]);
       lab.inject(frame(ndp(GUEST6, GATEWAY6, 136, flags, body)));
     };
-    lab.guest.addForward(1, localForward({ target: { address: target, port: 80 } }));
+    lab.guest.flows.forwards.add(1, localForward({ target: { address: target, port: 80 } }));
     const synTo = (): string | undefined => {
       (lab.kernel.listeners[0] as ListenFile).arrive({ address: '2001:db8::5', port: 1 }, '');
       lab.run();

@@ -350,7 +350,7 @@ export class Lab {
   }
 
   gauge(name: string): number {
-    return this.guest.gauges()[name] ?? Number.NaN;
+    return this.guest.flows.gauges()[name] ?? Number.NaN;
   }
 
   /** DROP: no reply, no state, no call that names an address, and exactly this counter went up by one. */
@@ -379,7 +379,7 @@ export class Lab {
   /** Add what there is to tell of each flow to `out`. */
   listFlows(out: FlowInfo[]): void {
     const flows: ListedFlow[] = [];
-    this.guest.listFlows(flows);
+    this.guest.flows.list(flows);
     for (const flow of flows) out.push(flow.info(this.loop.clock.nowMs));
   }
 

@@ -1,0 +1,140 @@
+/** What a guest's packets become on the host: its flows of every kind, and its forwards. */
+import type { Congestion } from '../config.ts';
+import type { LinkInfo } from '../device/open-link.ts';
+import { DnsFlows } from '../forward/dns/flows.ts';
+import type { FlowContext } from '../forward/flow/context.ts';
+import type { ListedFlow } from '../forward/flow/info.ts';
+import { PingFlows } from '../forward/ping/flows.ts';
+import { Forwards } from '../forward/publish/forwards.ts';
+import { TcpFlows } from '../forward/tcp/flows.ts';
+import { WindowShare } from '../forward/tcp/window-share.ts';
+import { UdpFlows } from '../forward/udp/flows.ts';
+import type { IngressHandler } from '../stack/link/ingress-parts.ts';
+import type { Packet } from '../stack/link/packet.ts';
+import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
+import { Cubic } from '../stack/tcp/congestion/cubic.ts';
+import { NewReno } from '../stack/tcp/congestion/new-reno.ts';
+import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
+import type { IpAddress } from '../stack/wire/address.ts';
+import type { TcpHeader } from '../stack/wire/tcp.ts';
+import type { UdpHeader } from '../stack/wire/udp.ts';
+
+/**
+ * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
+ * takes at once is copied and kept: more would cost memory and gain nothing on a link without delay.
+ */
+const RECEIVE_WINDOW = 1024 * 1024;
+/** Host bytes queued towards the guest, at most: a few super-segments more than any window that is drained at once. */
+const SEND_QUEUE = 1024 * 1024;
+/** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
+const QUEUE_SHARE = 4;
+
+const congestionControls: Record<Exclude<Congestion, 'auto'>, (mss: number) => CongestionControl> = {
+  none: () => noCongestionControl,
+  newReno: (mss) => new NewReno(mss),
+  cubic: (mss) => new Cubic(mss),
+};
+
+export class GuestFlows implements IngressHandler {
+  readonly tcp: TcpFlows;
+  readonly udp: UdpFlows;
+  readonly ping: PingFlows;
+  readonly dns: DnsFlows;
+  readonly forwards: Forwards;
+
+  /** `dnsServerPort`: where resolvers are asked, if not at DNS's own port. */
+  constructor(
+    context: FlowContext,
+    congestion: Exclude<Congestion, 'auto'>,
+    { txQueueLen, mtu }: Pick<LinkInfo, 'txQueueLen' | 'mtu'>,
+    dnsServerPort?: number,
+  ) {
+    const { limits } = context;
+    const far = congestion !== 'none';
+    const queueBytes = (txQueueLen * mtu) / QUEUE_SHARE;
+    const window = far
+      ? limits.tcpBufferPerFarFlow
+      : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
+    const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
+    const share = far ? null : new WindowShare(window);
+    this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
+    this.dns = new DnsFlows(context, dnsServerPort);
+    this.tcp.dialDns = () => this.dns.dial();
+    this.udp = new UdpFlows(context, this.dns);
+    this.ping = new PingFlows(context);
+    this.forwards = new Forwards(
+      context.remoteForwards,
+      (id, forward) => this.tcp.locals.listen(id, forward),
+      (id, forward) => this.udp.listen(id, forward),
+    );
+  }
+
+  onTcp(p: Packet, h: TcpHeader): void {
+    this.tcp.onTcp(p, h);
+  }
+
+  onUdp(p: Packet, h: UdpHeader): void {
+    this.udp.onUdp(p, h);
+  }
+
+  onEcho(p: Packet): void {
+    this.ping.onEcho(p);
+  }
+
+  onUnreachable(p: Packet, code: number): boolean {
+    return this.tcp.locals.onUnreachable(p, code) || this.udp.onUnreachable(p, code);
+  }
+
+  onNeighbor(address: IpAddress): void {
+    this.tcp.locals.onNeighbor(address);
+  }
+
+  /** The batch of frames is over: what was gathered of it leaves. */
+  settle(): void {
+    this.udp.flush();
+    this.dns.flush();
+    this.tcp.settle();
+  }
+
+  /** Add each flow to `out`. */
+  list(out: ListedFlow[]): void {
+    this.tcp.listFlows(out);
+    this.udp.listFlows(out);
+    this.ping.listFlows(out);
+  }
+
+  /** Cut a flow; false: there is none with that number. */
+  cut(id: number): boolean {
+    return this.tcp.closeFlow(id) || this.udp.closeFlow(id) || this.ping.closeFlow(id);
+  }
+
+  /** Reset every connection to both sides, as long as the guest can hear it. */
+  cutAll(): void {
+    this.forwards.close();
+    this.tcp.cutAll();
+  }
+
+  /** End without a word to the guest. */
+  close(): void {
+    this.tcp.close();
+    this.udp.close();
+    this.ping.close();
+    this.dns.close();
+  }
+
+  get count(): number {
+    return this.tcp.size + this.tcp.timeWaitSize + this.udp.size + this.ping.size;
+  }
+
+  gauges(): Record<string, number> {
+    return {
+      'tcp.flows': this.tcp.size,
+      'tcp.dialing': this.tcp.dialing,
+      'tcp.half_open': this.tcp.halfOpenCount,
+      'tcp.time_wait': this.tcp.timeWaitSize,
+      'udp.flows': this.udp.size,
+      'ping.flows': this.ping.size,
+      'dns.outstanding': this.dns.size,
+    };
+  }
+}
