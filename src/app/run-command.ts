@@ -11,12 +11,13 @@
  * that is no symlink into a directory below /run, the kernel drops the mount over it, and the host's file shows through until
  * the broker, a moment later, has covered that too. It does so only in the command's own mount namespace.
  */
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { Config, RunTarget } from '../config.ts';
 import { letCommandGo, orderCommand, removeUnlessBegun, signalCommand } from '../sandbox/broker.ts';
 import { writeGuestFiles } from '../sandbox/guest-files.ts';
+import { processFields } from '../sandbox/namespace.ts';
 import { explainNamespaceFault } from '../sandbox/namespace-fault.ts';
 import { closedStreams, onSignal, openDescriptors } from './found.ts';
 
@@ -124,8 +125,7 @@ export function checkCommand(command: string): void {
  * passing them on would deliver them twice.
  */
 function isForeground(): boolean {
-  const text = readFileSync('/proc/self/stat', 'latin1');
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const fields = processFields(process.pid);
   return fields[2] === fields[5];
 }
 

@@ -11,12 +11,17 @@ export interface NamespaceRef {
   startTime: string;
 }
 
-/** Field 22 of /proc/PID/stat, or empty when there is no such process or it is only a zombie. */
+/** Fields of /proc/PID/stat from the third on. Throws when there is no such process. */
+export function processFields(pid: number): string[] {
+  const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
+  return text.slice(text.lastIndexOf(')') + 2).split(' ');
+}
+
+/** Field 22, or empty when there is no such process or it is only a zombie. */
 export function processStartTime(pid: number): string {
   try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    // The second field is the program's name in parentheses and may itself hold blanks and parentheses.
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    const fields = processFields(pid);
     return fields[0] === 'Z' || fields[0] === 'X' ? '' : (fields[19] ?? '');
   } catch {
     return '';

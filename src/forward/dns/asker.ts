@@ -2,16 +2,7 @@
  * The resolvers' side of DNS: which of them a query is put to next, by which socket and id, and what of all that comes back
  * is an answer. Theory and rules are at the head of flows.ts.
  */
-import {
-  DNS_PORT,
-  DNS_RCODE_NOTIMP,
-  DNS_RCODE_REFUSED,
-  DNS_RCODE_SERVFAIL,
-  DnsHeader,
-  emitDnsTruncated,
-  hasQuestion,
-  parseDnsHeader,
-} from '../../stack/wire/dns.ts';
+import { DNS_PORT, DnsHeader, emitDnsTruncated, hasQuestion, parseDnsHeader } from '../../stack/wire/dns.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { EAGAIN, ECONNREFUSED, EINTR, EMFILE, ENOBUFS } from '../../sys/errno.ts';
 import { send } from '../../sys/socket.ts';
@@ -336,8 +327,7 @@ export class DnsAsker implements DnsSocketOwner, OutboxOwner, RelayOwner {
       this.#owner.end(slot);
       return NO_SLOT;
     }
-    const isNo = rcode === DNS_RCODE_SERVFAIL || rcode === DNS_RCODE_NOTIMP || rcode === DNS_RCODE_REFUSED;
-    if (isNo && !this.#saidNo(ask)) {
+    if (header.saysNo && !this.#saidNo(ask)) {
       this.#askOther(slot);
       return NO_SLOT;
     }

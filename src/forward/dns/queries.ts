@@ -18,13 +18,8 @@ const MIN_CAPACITY = 16;
 
 /** Neighbours of each slot in the list it is in. */
 class Links {
-  next: Int32Array;
-  previous: Int32Array;
-
-  constructor(capacity: number) {
-    this.next = new Int32Array(capacity);
-    this.previous = new Int32Array(capacity);
-  }
+  next: Int32Array = new Int32Array(0);
+  previous: Int32Array = new Int32Array(0);
 }
 
 /** Slots in the order in which they were added. */
@@ -69,62 +64,44 @@ export class DnsQueries {
   readonly waiting: SlotList;
   readonly lingering: SlotList;
   /** The query as the guest sent it, at `at(slot)`; valid up to `length`, or `STRIDE` of it. */
-  bytes: Uint8Array;
-  view: DataView;
+  bytes: Uint8Array = new Uint8Array(0);
+  view: DataView = new DataView(this.bytes.buffer);
   /** Guest port in the upper 16 bits, the guest's id in the lower. */
-  ports: Uint32Array;
-  length: Uint16Array;
-  questionEnd: Uint16Array;
+  ports: Uint32Array = new Uint32Array(0);
+  length: Uint16Array = new Uint16Array(0);
+  questionEnd: Uint16Array = new Uint16Array(0);
   /** Bytes of the largest answer that the guest takes. */
-  udpSize: Uint16Array;
+  udpSize: Uint16Array = new Uint16Array(0);
   /** When it was asked first, and when something is to happen if nothing comes. */
-  since: Float64Array;
-  deadline: Float64Array;
+  since: Float64Array = new Float64Array(0);
+  deadline: Float64Array = new Float64Array(0);
   /** Place of the resolver that was asked first, and how many were since; a bit for each that said no. */
-  start: Uint8Array;
-  tries: Uint8Array;
-  failed: Uint8Array;
-  readonly #links: Links;
+  start: Uint8Array = new Uint8Array(0);
+  tries: Uint8Array = new Uint8Array(0);
+  failed: Uint8Array = new Uint8Array(0);
+  readonly #links = new Links();
   readonly #guest: IpAddress[] = [];
   readonly #remote: IpAddress[] = [];
   readonly #long = new Map<number, Uint8Array>();
-  #isLingering: Uint8Array;
+  #isLingering: Uint8Array = new Uint8Array(0);
   readonly #hash: HalfSipHash;
   /** By hash of guest, port and id: chains of slots. */
-  #heads: Int32Array;
-  #chain: Int32Array;
-  #keyHash: Uint32Array;
+  #heads: Int32Array = new Int32Array(0);
+  #chain: Int32Array = new Int32Array(0);
+  #keyHash: Uint32Array = new Uint32Array(0);
   readonly #free: number[] = [];
   #freeCount = 0;
   readonly #most: number;
   /** Slots that there are by now, up to `#most`. */
-  #capacity: number;
+  #capacity = 0;
 
   /** There are never more than `most` queries. */
   constructor(hash: HalfSipHash, most: number) {
     this.#hash = hash;
     this.#most = most;
-    const capacity = Math.min(MIN_CAPACITY, most);
-    this.#capacity = capacity;
-    this.#links = new Links(capacity);
     this.waiting = new SlotList(this.#links);
     this.lingering = new SlotList(this.#links);
-    this.bytes = new Uint8Array(capacity * STRIDE);
-    this.view = new DataView(this.bytes.buffer);
-    this.ports = new Uint32Array(capacity);
-    this.length = new Uint16Array(capacity);
-    this.questionEnd = new Uint16Array(capacity);
-    this.udpSize = new Uint16Array(capacity);
-    this.since = new Float64Array(capacity);
-    this.deadline = new Float64Array(capacity);
-    this.start = new Uint8Array(capacity);
-    this.tries = new Uint8Array(capacity);
-    this.failed = new Uint8Array(capacity);
-    this.#isLingering = new Uint8Array(capacity);
-    this.#chain = new Int32Array(capacity);
-    this.#keyHash = new Uint32Array(capacity);
-    this.#heads = headsFor(capacity);
-    this.#addFree(0);
+    this.#grow(MIN_CAPACITY);
   }
 
   get isFull(): boolean {
@@ -175,7 +152,7 @@ export class DnsQueries {
 
   /** Keep the query of `length` bytes at `from`; there must be room. It is in no list yet, and cannot be found. */
   add(source: Uint8Array, from: number, length: number): number {
-    if (this.#freeCount === 0) this.#grow();
+    if (this.#freeCount === 0) this.#grow(2 * this.#capacity);
     const slot = this.#free[--this.#freeCount] as number;
     this.length[slot] = length;
     const kept = Math.min(length, STRIDE);
@@ -238,15 +215,10 @@ export class DnsQueries {
     this.#chain[other] = this.#chain[slot] as number;
   }
 
-  /** Slots from `first` on are free; reused last in, first out. */
-  #addFree(first: number): void {
-    for (let slot = this.#capacity - 1; slot >= first; slot--) this.#free[this.#freeCount++] = slot;
-  }
-
-  /** Twice as many slots. */
-  #grow(): void {
+  /** More slots, `wanted` in all or as many as there may be. */
+  #grow(wanted: number): void {
     const before = this.#capacity;
-    const capacity = Math.min(2 * before, this.#most);
+    const capacity = Math.min(wanted, this.#most);
     this.#capacity = capacity;
     const links = this.#links;
     links.next = grown(links.next, new Int32Array(capacity));
@@ -268,7 +240,8 @@ export class DnsQueries {
     this.#heads = headsFor(capacity);
     const { waiting } = this;
     for (let slot = waiting.first; slot !== NO_SLOT; slot = waiting.after(slot)) this.#enter(slot);
-    this.#addFree(before);
+    // Reused last in, first out.
+    for (let slot = capacity - 1; slot >= before; slot--) this.#free[this.#freeCount++] = slot;
   }
 
   /** Have the slot found by its `#keyHash`. */

@@ -10,9 +10,6 @@
 import { TimerNode } from '../../loop.ts';
 import {
   DNS_HEADER_LEN,
-  DNS_RCODE_NOTIMP,
-  DNS_RCODE_REFUSED,
-  DNS_RCODE_SERVFAIL,
   DnsHeader,
   emitDnsServfail,
   hasQuestion,
@@ -135,10 +132,9 @@ export class DnsRelay extends TimerNode implements MessageOwner {
       if (query.isTransfer) this.#owner.onAnswer(message);
       return;
     }
-    const { rcode } = header;
-    const isNo = rcode === DNS_RCODE_SERVFAIL || rcode === DNS_RCODE_NOTIMP || rcode === DNS_RCODE_REFUSED;
+    const { saysNo } = header;
     const isSame = hasQuestion(query.view, 0, query.questionEnd, view, 0, message.length);
-    if (isNo || !isSame) {
+    if (saysNo || !isSame) {
       query.failed |= 1 << index;
       if (!this.#allFailed(query)) this.#next(query);
       else if (isSame) this.#answer(query, message);

@@ -84,6 +84,12 @@ export class FlowRecord {
     if (this.#first < 0) this.#first = half;
   }
 
+  /** As `ended`, and so the other side's reading is over. */
+  endedWhole(half: Half, code: number): void {
+    this.ended(half, code);
+    this.ended((half & 2) === 0 ? Half.HostRead : Half.GuestRead, END_OF_FILE);
+  }
+
   /** Both sides are open: tell it, if anybody wants to know. */
   opened(context: FlowContext, source: EndsSource): void {
     this.#wasOpened = true;

@@ -262,8 +262,7 @@ export class UdpPairFlow extends DatagramFlow<UdpPairOwner> implements NameWaite
   /** One half ended, and so the other does. */
   #end(half: Half, code: number): void {
     if (this.#over) return;
-    this.record.ended(half, code);
-    this.record.ended((half & 2) === 0 ? Half.HostRead : Half.GuestRead, END_OF_FILE);
+    this.record.endedWhole(half, code);
     this.close();
   }
 

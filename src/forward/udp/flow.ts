@@ -80,8 +80,7 @@ export class UdpFlow extends DatagramFlow<UdpFlowOwner> implements ErrorSink {
   }
 
   protected onIdle(): void {
-    this.record.ended(Half.GuestRead, END_OF_FILE);
-    this.record.ended(Half.HostRead, END_OF_FILE);
+    this.record.endedWhole(Half.GuestRead, END_OF_FILE);
     this.close();
   }
 

@@ -137,8 +137,7 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   /** `half` ended, and so the other side does. */
   end(half: Half, code: number): void {
     if (this.#over) return;
-    this.record.ended(half, code);
-    this.record.ended((half & 2) === 0 ? Half.HostRead : Half.GuestRead, END_OF_FILE);
+    this.record.endedWhole(half, code);
     this.close();
   }
 

@@ -57,6 +57,12 @@ export class DnsHeader {
   get rcode(): number {
     return this.flags & RCODE_MASK;
   }
+
+  /** Whoever was asked cannot, or will not, say: another may. */
+  get saysNo(): boolean {
+    const { rcode } = this;
+    return rcode === DNS_RCODE_SERVFAIL || rcode === DNS_RCODE_NOTIMP || rcode === DNS_RCODE_REFUSED;
+  }
 }
 
 /** Reads 12 bytes; 0 or `DnsMalformed`. */
