@@ -36,16 +36,16 @@ const IDLE_MS = 125_000;
 const TTL_OF_INTEREST = 32;
 const RECEIVES_PER_TURN = 8;
 
-export interface UdpPairOwner extends DatagramFlowOwner {
+export interface ConnectedUdpOwner extends DatagramFlowOwner {
   readonly slots: ReceiveSlots;
   readonly queued: QueuedTotal;
   /** The policy still lets the destination of this routed flow be reached. */
-  mayAnswer(flow: UdpPairFlow): boolean;
+  mayAnswer(flow: ConnectedUdpFlow): boolean;
   /** The host cannot be reached, or not any more: tell the guest. */
-  refused(flow: UdpPairFlow, errno: number): void;
+  refused(flow: ConnectedUdpFlow, errno: number): void;
 }
 
-export class UdpPairFlow extends DatagramFlow<UdpPairOwner> implements NameWaiter {
+export class ConnectedUdpFlow extends DatagramFlow<ConnectedUdpOwner> implements NameWaiter {
   readonly #forward: RemoteForward | null;
   /** What waits for the name, or for room in a unix socket's queue; null when nothing ever has to. */
   #queue: DatagramQueue | null = null;
@@ -59,7 +59,7 @@ export class UdpPairFlow extends DatagramFlow<UdpPairOwner> implements NameWaite
 
   /** `remote` is the destination as the guest knows it. */
   constructor(
-    owner: UdpPairOwner,
+    owner: ConnectedUdpOwner,
     guest: IpAddress,
     remote: IpAddress,
     ports: number,

@@ -15,7 +15,7 @@ import { FlowSet, type FlowSetOptions, MAX_EVICTIONS_PER_SECOND } from '../flow/
 import { REFUSE, unreachableFor } from '../host/error.ts';
 import { Protocol, type Target } from '../target/target.ts';
 import type { ReceiveSlots } from './batch.ts';
-import { UdpPairFlow, type UdpPairOwner } from './connected-flow.ts';
+import { ConnectedUdpFlow, type ConnectedUdpOwner } from './connected-flow.ts';
 import { QueuedTotal } from './datagram-queue.ts';
 
 /** How UDP flows give way to newer ones. */
@@ -27,33 +27,33 @@ export const UDP_SET: FlowSetOptions = {
   evictionsPerSecond: MAX_EVICTIONS_PER_SECOND,
 };
 
-export class UdpPairs extends FlowSet<UdpPairFlow> implements UdpPairOwner {
+export class ConnectedUdpFlows extends FlowSet<ConnectedUdpFlow> implements ConnectedUdpOwner {
   readonly slots: ReceiveSlots;
   readonly queued: QueuedTotal = new QueuedTotal();
-  readonly #onEnd: (flow: UdpPairFlow) => void;
+  readonly #onEnd: (flow: ConnectedUdpFlow) => void;
 
   /** `onEnd` hears of every flow that is over. */
-  constructor(context: FlowContext, slots: ReceiveSlots, onEnd: (flow: UdpPairFlow) => void) {
+  constructor(context: FlowContext, slots: ReceiveSlots, onEnd: (flow: ConnectedUdpFlow) => void) {
     super(context, UDP_SET);
     this.slots = slots;
     this.#onEnd = onEnd;
   }
 
   /** Open a flow from the guest's end to `target`, which the guest knows as (`remote`, lower half of `ports`); or null. */
-  open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): UdpPairFlow | null {
+  open(guest: IpAddress, remote: IpAddress, ports: number, target: Target): ConnectedUdpFlow | null {
     const { counters } = this.context;
     if (!this.makeRoom()) {
       counters.drop(DropReason.UdpLimit);
       return null;
     }
-    const flow = new UdpPairFlow(this, guest, remote, ports, target.forward);
+    const flow = new ConnectedUdpFlow(this, guest, remote, ports, target.forward);
     this.add(flow);
     if (flow.open(target) < 0) return null;
     counters.add(Counter.UdpOpened, 1);
     return flow;
   }
 
-  mayAnswer(flow: UdpPairFlow): boolean {
+  mayAnswer(flow: ConnectedUdpFlow): boolean {
     const { own, policy, counters } = this.context;
     // The gateway's loopback is configured, like a forward.
     if (own.owns(flow.remote)) return true;
@@ -62,7 +62,7 @@ export class UdpPairs extends FlowSet<UdpPairFlow> implements UdpPairOwner {
     return false;
   }
 
-  refused(flow: UdpPairFlow, errno: number): void {
+  refused(flow: ConnectedUdpFlow, errno: number): void {
     const { counters, icmp, memory, scratch, clock } = this.context;
     if (errno === EMFILE) counters.drop(DropReason.UdpLimit);
     const why = errno === 0 ? Unreachable.Host : unreachableFor(-errno);
@@ -78,7 +78,7 @@ export class UdpPairs extends FlowSet<UdpPairFlow> implements UdpPairOwner {
     );
   }
 
-  override ended(flow: UdpPairFlow): void {
+  override ended(flow: ConnectedUdpFlow): void {
     super.ended(flow);
     this.#onEnd(flow);
   }

@@ -19,7 +19,7 @@ import type { QueuedError } from '../host/error-queue.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { DatagramBatch, type ReceiveSlots } from './batch.ts';
-import { UDP_SET, UdpPairs } from './connected-flows.ts';
+import { ConnectedUdpFlows, UDP_SET } from './connected-flows.ts';
 import type { DatagramSink } from './datagram-sink.ts';
 import { UdpFlow, type UdpFlowOwner } from './flow.ts';
 import { UdpLocals } from './locals.ts';
@@ -31,7 +31,7 @@ export class UdpFlows implements UdpFlowOwner {
   readonly slots: ReceiveSlots;
   readonly #dns: DnsFlows;
   readonly #flows: FlowSet<UdpFlow>;
-  readonly #pairs: UdpPairs;
+  readonly #connected: ConnectedUdpFlows;
   readonly #refusals = new Refusals();
   readonly #locals: UdpLocals;
   // The last datagram's ends, where it went, and the state of the world at that time.
@@ -58,30 +58,30 @@ export class UdpFlows implements UdpFlowOwner {
     this.#dns = dns;
     this.slots = context.scratch.namedSlots;
     this.#flows = new FlowSet(context, UDP_SET);
-    this.#pairs = new UdpPairs(context, this.slots, (flow) => this.#forget(flow));
+    this.#connected = new ConnectedUdpFlows(context, this.slots, (flow) => this.#forget(flow));
     this.#locals = new UdpLocals(context, (flow) => this.#forget(flow));
   }
 
   get size(): number {
-    return this.#flows.size + this.#pairs.size + this.#locals.size;
+    return this.#flows.size + this.#connected.size + this.#locals.size;
   }
 
   /** Add each flow to `out`. */
   listFlows(out: ListedFlow[]): void {
     this.#flows.listFlows(out);
-    this.#pairs.listFlows(out);
+    this.#connected.listFlows(out);
     this.#locals.listFlows(out);
   }
 
   /** End the flow with this number; false: there is none. */
   closeFlow(id: number): boolean {
-    return this.#flows.closeFlow(id) || this.#pairs.closeFlow(id) || this.#locals.closeFlow(id);
+    return this.#flows.closeFlow(id) || this.#connected.closeFlow(id) || this.#locals.closeFlow(id);
   }
 
   /** The guest is gone: every flow ends. Those of local forwards do with their listeners. */
   close(): void {
     this.#flows.close();
-    this.#pairs.close();
+    this.#connected.close();
   }
 
   /** Open local forward `id`. Throws `ForwardError`. */
@@ -157,11 +157,11 @@ export class UdpFlows implements UdpFlowOwner {
         return null;
       }
     }
-    const pair = this.#pairs.find(p.src, p.dst, ports);
+    const connected = this.#connected.find(p.src, p.dst, ports);
     // A forward's flow goes on, also when the forward is gone.
-    if (pair !== null && pair.record.forward !== null) return pair;
+    if (connected !== null && connected.record.forward !== null) return connected;
     const isConnected = behavior.udpMapping === 'connected';
-    const flow = isConnected ? pair : this.#flows.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
+    const flow = isConnected ? connected : this.#flows.find(p.src, ANY_ADDRESS, (h.srcPort << 16) >>> 0);
     const target = this.#target;
     const kind = findTarget(context, Protocol.Udp, p.dst, h.dstPort, target);
     if (h.dstPort === 0 && kind !== TargetKind.Forward) {
@@ -177,10 +177,10 @@ export class UdpFlows implements UdpFlowOwner {
         }
         // A mapping's socket is bound by its first destination.
         if (!isConnected && isBoundApart(context, target.address))
-          return pair ?? this.#pairs.open(p.src, p.dst, ports, target);
-        return flow ?? (isConnected ? this.#pairs.open(p.src, p.dst, ports, target) : this.#open(p, h));
+          return connected ?? this.#connected.open(p.src, p.dst, ports, target);
+        return flow ?? (isConnected ? this.#connected.open(p.src, p.dst, ports, target) : this.#open(p, h));
       case TargetKind.Forward:
-        return this.#pairs.open(p.src, p.dst, ports, target);
+        return this.#connected.open(p.src, p.dst, ports, target);
       case TargetKind.Dns:
         this.#dns.onQuery(p, h);
         return null;
