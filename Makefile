@@ -51,7 +51,7 @@ bench-badlink: build
 # As root: many guests in one data plane, what an idle one costs and what one waits for beside a heavy one.
 bench-guests: build
 	scripts/need.sh test
-	prlimit --nofile=65536 unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/guests/main.js
+	unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/guests/main.js
 
 # The hazard tests with the counts that are too large for `make test`: some minutes.
 hazards: build

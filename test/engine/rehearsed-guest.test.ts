@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { rehearse } from '../../src/engine/rehearsed-guest.ts';
 import { HalfSipHash } from '../../src/stack/half-sip-hash.ts';
@@ -20,9 +20,22 @@ function descriptors(): number {
   return readdirSync('/proc/self/fd').length;
 }
 
-/** TCP sockets that listen at the host's loopback. */
+/** TCP sockets of this process that listen at the host's loopback: other tests have theirs. */
 function listening(): number {
-  return readFileSync('/proc/self/net/tcp', 'utf8').match(/ 0100007F:\w{4} 00000000:0000 0A /g)?.length ?? 0;
+  const own = new Set(
+    readdirSync('/proc/self/fd').map((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`);
+      } catch {
+        return '';
+      }
+    }),
+  );
+  const lines = readFileSync('/proc/self/net/tcp', 'utf8').split('\n');
+  return lines.filter((line) => {
+    const inode = line.trim().split(/\s+/)[9] ?? '';
+    return / 0100007F:\w{4} 00000000:0000 0A /.test(line) && own.has(`socket:[${inode}]`);
+  }).length;
 }
 
 describe('rehearsal', () => {
