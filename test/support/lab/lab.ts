@@ -135,6 +135,8 @@ export class Lab {
   readonly slab: Slab;
   /** The most that the program has sent to the guest in one turn. */
   mostFrames = 0;
+  /** The most flows that were opened in one turn. */
+  mostOpened = 0;
   readonly logs: { level: string; message: string }[] = [];
   readonly errors: unknown[] = [];
   /** What was told of flows; only with `behavior.flowEvents`. */
@@ -249,9 +251,11 @@ export class Lab {
     setSystem(this.kernel);
     for (let turn = 0; turn < MAX_TURNS; turn++) {
       const before = this.device.fromProgram.length;
+      const flows = this.#flows;
       const events = this.loop.turn();
       this.guest.endTurn();
       this.mostFrames = Math.max(this.mostFrames, this.device.fromProgram.length - before);
+      this.mostOpened = Math.max(this.mostOpened, this.#flows - flows);
       if (events === 0 && !this.kernel.hasEdges) return;
     }
     assert.fail('the loop does not come to rest');
