@@ -1,12 +1,13 @@
 /** One flood from a real guest, while neighbours of the same guest and a client of the API are measured. */
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { apiRequest } from '../support/api-request.ts';
 import { directory, HOST4, OPEN, startGuest } from '../support/namespaces.ts';
+import { ownTime } from '../support/own-time.ts';
 import type { Flood, Ports } from './floods.ts';
 import { type Measured, measure, type Waits, waits } from './neighbour.ts';
 
@@ -19,6 +20,8 @@ export interface Attack extends Measured {
   /** The data plane's longest turn in milliseconds, and the most that one has taken of the CPU. */
   turn: number;
   turnCpu: number;
+  /** For how long the machine let that thread of the program wait for a processor that waited most, in milliseconds. */
+  withheld: number;
   exceptions: number;
   /** Resident memory of the program, in MiB, before and after. */
   before: number;
@@ -74,8 +77,20 @@ export function residentMiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024;
 }
 
-/** A `list` or `info` of the API every 100 ms until `until` is over. */
+/** For how long each thread has waited for a processor, in milliseconds. */
+function waitedForProcessor(pid: number): Map<string, number> {
+  const tasks = `/proc/${pid}/task`;
+  return new Map(
+    readdirSync(tasks).map((task) => {
+      const [, ns] = readFileSync(`${tasks}/${task}/schedstat`, 'latin1').split(' ');
+      return [task, Number(ns) / 1e6];
+    }),
+  );
+}
+
+/** A `list` or `info` of the API every 100 ms until `until` is over. Late is late; after ten seconds there is none. */
 async function askApi(path: string, until: Promise<unknown>): Promise<Waits> {
+  const time = ownTime();
   const times: number[] = [];
   let failed = 0;
   let over = false;
@@ -83,15 +98,19 @@ async function askApi(path: string, until: Promise<unknown>): Promise<Waits> {
     over = true;
   });
   for (let i = 0; !over; i++) {
-    const from = performance.now();
-    const answer = await Promise.race([
-      apiRequest(path, i % 2 === 0 ? 'list_hostfwd' : 'info').catch(() => null),
-      sleep(1000, null),
-    ]);
-    if (answer !== null && 'return' in answer) times.push(performance.now() - from);
+    const from = time.now();
+    const answer = await new Promise<Record<string, unknown> | null>((resolve) => {
+      const cancel = time.after(10_000, () => resolve(null));
+      void apiRequest(path, i % 2 === 0 ? 'list_hostfwd' : 'info')
+        .catch(() => null)
+        .then(resolve)
+        .finally(cancel);
+    });
+    if (answer !== null && 'return' in answer) times.push(time.now() - from);
     else failed++;
-    await sleep(Math.max(0, 100 - (performance.now() - from)));
+    await sleep(Math.max(0, 100 - (time.now() - from)));
   }
+  time.stop();
   return waits(times, failed);
 }
 
@@ -99,6 +118,12 @@ interface Stats {
   counters: Record<string, number>;
   gauges: Record<string, number>;
 }
+
+/**
+ * Frames that the guest's kernel keeps for the device: more than come while the program waits for a processor. What it has
+ * no room for it drops, frames of neighbours too, who then wait for their retransmission timers: nothing of ours.
+ */
+export const DEVICE_QUEUE = 4096;
 
 /** A fresh guest, and the flood on it for `seconds`; null = none. */
 export async function attack(
@@ -109,7 +134,9 @@ export async function attack(
 ): Promise<Attack> {
   const apiPath = join(directory, 'attack.api');
   await using guest = await startGuest(...OPEN, '--api-socket', apiPath);
+  await guest.namespace.ip(`link set dev tap0 txqueuelen ${DEVICE_QUEUE}`);
   const before = residentMiB(guest.stack.pid);
+  const waited = waitedForProcessor(guest.stack.pid);
   const sender = fileURLToPath(new URL('./sender.js', import.meta.url));
   const running =
     flood === null
@@ -129,6 +156,7 @@ export async function attack(
   if (ended !== undefined && ended.status !== 0) throw new Error(`the sender failed: ${ended.stderr}`);
   const sent = ended === undefined ? 0 : (JSON.parse(ended.stdout) as { sent: number }).sent;
   const { counters, gauges } = (await apiRequest(apiPath, 'stats'))['return'] as Stats;
+  const withheld = [...waitedForProcessor(guest.stack.pid)].map(([task, ms]) => ms - (waited.get(task) ?? 0));
   return {
     ...measured,
     api,
@@ -136,6 +164,7 @@ export async function attack(
     received: counters['rx.packets'] ?? 0,
     turn: gauges['loop.turn_max_ms'] ?? Number.NaN,
     turnCpu: gauges['loop.turn_cpu_max_ms'] ?? Number.NaN,
+    withheld: Math.max(...withheld),
     exceptions: counters['drop.bug.exception'] ?? 0,
     before,
     after: residentMiB(guest.stack.pid),

@@ -3,9 +3,10 @@
  * the guest, so that moving bulk data does not disturb the clock of the other.
  */
 import type { Namespace } from '../support/namespaces.ts';
+import { type OwnTime, ownTime } from '../support/own-time.ts';
 import type { Ports } from './floods.ts';
 
-/** Of things done one after the other, in milliseconds. What was not there after a second has failed. */
+/** Of things done one after the other, in milliseconds of own-time.ts. What was not there after a second has failed. */
 export interface Waits {
   count: number;
   failed: number;
@@ -64,9 +65,11 @@ async function talk(
   echo: number,
   udpEcho: number,
   seconds: number,
+  ownTimeText: string,
 ): Promise<{ tcp: Times; udp: Times; connect: Times }> {
   const net = await import('node:net');
   const dgram = await import('node:dgram');
+  const time = new Function(`return (${ownTimeText})()`)() as OwnTime;
   const limit = 1000;
   const end = performance.now() + seconds * 1000;
   const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -76,10 +79,10 @@ async function talk(
   const repeat = async (interval: number, action: () => Promise<boolean>): Promise<Times> => {
     const result: Times = { times: [], failed: 0 };
     while (performance.now() < end) {
-      const from = performance.now();
-      if (await action()) result.times.push(performance.now() - from);
+      const from = time.now();
+      if (await action()) result.times.push(time.now() - from);
       else result.failed++;
-      await sleep(Math.max(0, interval - (performance.now() - from)));
+      await sleep(Math.max(0, interval - (time.now() - from)));
     }
     return result;
   };
@@ -102,14 +105,14 @@ async function talk(
     wanted += size;
     line.write(Buffer.alloc(size, 1));
     // Late is late, not lost: the time is taken when it is there.
-    const from = performance.now();
+    const from = time.now();
     await Promise.race([
       new Promise<void>((resolve) => {
         arrived = resolve;
       }),
       sleep(10_000),
     ]);
-    return performance.now() - from < limit;
+    return time.now() - from < limit;
   };
 
   const datagrams = dgram.createSocket('udp4');
@@ -123,9 +126,9 @@ async function talk(
     new Promise((resolve) => {
       const data = Buffer.alloc(size);
       data.writeUInt32BE(++number);
-      const timer = setTimeout(() => resolve(false), limit);
+      const cancel = time.after(limit, () => resolve(false));
       answered = () => {
-        clearTimeout(timer);
+        cancel();
         resolve(true);
       };
       datagrams.send(data, udpEcho, host);
@@ -134,17 +137,17 @@ async function talk(
   const connectOnce = (): Promise<boolean> =>
     new Promise((resolve) => {
       const socket = net.connect({ host, port: echo });
-      const timer = setTimeout(() => {
+      const cancel = time.after(limit, () => {
         socket.destroy();
         resolve(false);
-      }, limit);
+      });
       socket.on('connect', () => {
-        clearTimeout(timer);
+        cancel();
         socket.destroy();
         resolve(true);
       });
       socket.on('error', () => {
-        clearTimeout(timer);
+        cancel();
         resolve(false);
       });
     });
@@ -156,6 +159,7 @@ async function talk(
   ]);
   line.destroy();
   datagrams.close();
+  time.stop();
   return { tcp, udp, connect };
 }
 
@@ -169,7 +173,7 @@ export async function measure(
   const limitMs = (seconds + 40) * 1000;
   const [moved, spoken] = await Promise.all([
     guest.evaluate(bulk, [host, ports.source, ports.sink, seconds], limitMs),
-    guest.evaluate(talk, [host, ports.echo, ports.udpEcho, seconds], limitMs),
+    guest.evaluate(talk, [host, ports.echo, ports.udpEcho, seconds, String(ownTime)], limitMs),
   ]);
   return {
     ...moved,

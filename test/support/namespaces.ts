@@ -153,7 +153,7 @@ export async function ready(stack: Running, fd = 3): Promise<void> {
       closed = true;
     })
     .on('error', () => undefined);
-  await until(() => closed || !stack.running, 'tslirp ready', 10_000);
+  await until(() => closed || !stack.running, 'tslirp ready', 60_000);
   if (text !== '1') throw new Error(`tslirp is not ready (said ${JSON.stringify(text)}): ${stack.stderr}`);
 }
 
