@@ -41,6 +41,12 @@ sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
 sub LANDLOCK_SCOPE_SIGNAL() { 2 }
 # Bytes, reserved and not used for the most part: below that V8 ends the process in its own words, with some versions.
 sub ADDRESS_SPACE() { 3 << 30 }
+# Beside ourselves: seven threads of Node, and the broker or its child; a command, and a program that prepares for it. With fewer,
+# Node waits for ever or ends in its own words.
+sub TASKS() { 8 }
+sub TASKS_OF_COMMAND() { 2 }
+# Only below that it is looked whether there are so many left: it takes as many milliseconds.
+sub FEW_PROCESSES() { 1024 }
 # Which perl itself ignores.
 sub SIGFPE() { 8 }
 # Above what callers commonly hand us, and below 16: those Node does not pass on to programs that it starts.
@@ -78,6 +84,27 @@ sub succeeds {
   my $child = fork;
   exit($body->() ? 0 : 1) if defined $child && $child == 0;
   return defined $child && waitpid($child, 0) == $child && $? == 0;
+}
+
+# Whether so many processes more can be had at a time.
+sub can_have {
+  my ($count) = @_;
+  pipe(my $wait, my $hold) or return 0;
+  my @children;
+  while (@children < $count) {
+    my $child = fork;
+    last if !defined $child;
+    if ($child == 0) {
+      close($hold);
+      sysread($wait, my $end, 1);
+      # No more than that: what the parent would do at its end is not ours.
+      kill(SIGKILL, $$);
+    }
+    push(@children, $child);
+  }
+  close($hold);
+  waitpid($_, 0) for @children;
+  return @children == $count;
 }
 
 # Landlock reaches only who comes after us, and so has to come before the threads. Clients of a unix datagram socket may
@@ -132,6 +159,13 @@ sub launch {
   if ($for ne '' && $space =~ /^\d+$/ && $space < ADDRESS_SPACE) {
     printf STDERR "%s: the limit of address space, %d MiB, is too low for Node: at least %d MiB (ulimit -v)\n",
       $name =~ s{.*/}{}r, $space >> 20, ADDRESS_SPACE >> 20;
+    exit 1;
+  }
+  my $processes = own('limits', 'Max processes');
+  my $tasks = TASKS + ($for eq 'run' ? TASKS_OF_COMMAND : 0);
+  if ($for ne '' && $processes =~ /^\d+$/ && $processes < FEW_PROCESSES && !can_have($tasks)) {
+    printf STDERR "%s: the limit of processes, %d, leaves too few for Node and its threads: %d beside those of this user (ulimit -u)\n",
+      $name =~ s{.*/}{}r, $processes, $tasks + 1;
     exit 1;
   }
   my $mask = hex(substr(own('status', 'SigIgn'), -8));

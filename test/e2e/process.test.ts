@@ -5,10 +5,12 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import {
+  asOwner,
   attach,
   bareNamespace,
   directory,
   GATEWAY4,
+  mode,
   programPath,
   tslirpCommand,
 } from '../support/namespaces.ts';
@@ -229,6 +231,25 @@ test('review OP-14: a limit of address space that Node cannot start with is one 
     ended.stderr,
     'tslirp: the limit of address space, 1953 MiB, is too low for Node: at least 3072 MiB (ulimit -v)\n',
   );
+});
+
+test('review OP-14: a limit of processes that leaves too few for Node is one line', async () => {
+  // Root has no limit.
+  const user =
+    mode === 'root' ? ['setpriv', '--reuid', '65533', '--regid', '65533', '--clear-groups', '--'] : [];
+  for (const [name, words, count] of [
+    ['tslirp', ['run', '-q', '--', 'true'], 11],
+    ['slirp4netns', ['-c', '1', 'tap0'], 9],
+    ['slirpnetstack', [], 9],
+  ] as const) {
+    const argv = ['prlimit', '--nproc=8:8', programPath(name), ...words];
+    const ended = await run(asOwner(...user, ...argv));
+    assert.deepEqual([ended.status, ended.stdout], [1, ''], name);
+    assert.equal(
+      ended.stderr,
+      `${name}: the limit of processes, 8, leaves too few for Node and its threads: ${count} beside those of this user (ulimit -u)\n`,
+    );
+  }
 });
 
 test('review OP-14: a TMPDIR where nothing can be made is told in words', async () => {
