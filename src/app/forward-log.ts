@@ -7,7 +7,8 @@ import { formatEndpoint } from '../stack/wire/address.ts';
 /** More than these are counted only (R-04). */
 const LINES_MAX = 32;
 
-function endText(end: HostTarget): string {
+/** An end on the host, as people read it. */
+export function endText(end: HostTarget): string {
   if (end.kind === 'unix') return `unix:${end.path}`;
   return formatEndpoint(end.kind === 'name' ? { address: end.label, port: end.port } : end);
 }

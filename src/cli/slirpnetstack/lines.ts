@@ -5,6 +5,7 @@
  * The summary of a flow, `l=⟨a⟩/⟨b⟩ r=⟨c⟩/⟨d⟩`, tells what ended reading and writing on each side. Sides that are kernel
  * sockets speak like Go's net package, the guest's side like gVisor's.
  */
+import { endText } from '../../app/forward-log.ts';
 import type { Endpoint, ForwardSpec, HostEnd } from '../../config.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
 import { formatEndpoint } from '../../stack/wire/address.ts';
@@ -19,10 +20,6 @@ export function oneLine(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }
 
-function hostEndText(end: HostEnd): string {
-  return end.kind === 'unix' ? `unix:${end.path}` : formatEndpoint(end);
-}
-
 /** Without brackets, as some lines have it. */
 export function bareHostPort({ address, port }: Endpoint): string {
   return `${address}:${port}`;
@@ -34,22 +31,40 @@ export function announcement(spec: ForwardSpec, listen: HostEnd): string {
     return `[+] Accepting on remote side ${spec.protocol}://${bareHostPort(spec.bind)}`;
   }
   const kind = spec.proxyHeader ? 'Local PP listen' : 'Local listen';
-  return `[+] local-fwd ${kind} ${spec.protocol}://${hostEndText(listen)}`;
+  return `[+] local-fwd ${kind} ${spec.protocol}://${endText(listen)}`;
 }
 
 /** What a flow's forward was configured as; null for routed flows. */
 export type FlowForward = ForwardSpec | null;
 
+/** What flows of each kind are called, and what is said of a new one. */
+const kinds: Record<FlowEvent['kind'], readonly [what: string, isNew: string]> = {
+  routed: ['Routing conn', 'new'],
+  remote: ['remote-fwd conn', 'new'],
+  local: ['local-fwd', 'conn'],
+};
+
 /** The line of a flow event. */
 export function flowLine(event: FlowEvent, forward: FlowForward): string {
-  switch (event.kind) {
-    case 'routed':
-      return routedLine(event);
-    case 'remote':
-      return remoteLine(event, forward);
-    case 'local':
-      return localLine(event, forward);
+  const { kind, protocol, left, leftLocal, right, rightLocal, reason } = event;
+  const contacted = kind === 'routed' ? '' : `-${formatEndpoint(leftLocal)}`;
+  const from = `${protocol}://${formatEndpoint(left)}${contacted}`;
+  if (isLookupError(event)) {
+    const target = forward?.direction === 'remote' ? forward.target : null;
+    const label = target?.kind === 'name' ? target.label : bareHostPort(right);
+    return `[!] ${from}/${label}-failed remote-fwd dns lookup error of ${protocol} addr: ${reason}`;
   }
+  const [name, isNew] = kinds[kind];
+  const what = forward?.direction === 'local' && forward.proxyHeader ? `${name} PP` : name;
+  if (event.event === 'error') {
+    const to = kind === 'remote' ? bareHostPort(right) : formatEndpoint(right);
+    const why = kind === 'local' && reason !== '' ? reason : summary(event);
+    return `[!] ${from}/${to} ${what} error: ${why}`;
+  }
+  const ends = `${from}/${formatEndpoint(rightLocal)}-${formatEndpoint(right)}`;
+  return event.event === 'open'
+    ? `[+] ${ends} ${what} ${isNew}`
+    : `[-] ${ends} ${what} done: ${summary(event)}`;
 }
 
 /** Ours: the original prints every flow, whatever becomes of its reader. */
@@ -60,44 +75,6 @@ export function leftOutLine(flows: number): string {
 /** The name of a remote forward's target could not be found; printed even when nothing else is. */
 export function isLookupError(event: FlowEvent): boolean {
   return event.kind === 'remote' && event.event === 'error' && event.reason !== '';
-}
-
-function routedLine(event: FlowEvent): string {
-  const from = `${event.protocol}://${formatEndpoint(event.left)}`;
-  if (event.event === 'error') {
-    return `[!] ${from}/${formatEndpoint(event.right)} Routing conn error: ${summary(event)}`;
-  }
-  const ends = `${from}/${formatEndpoint(event.rightLocal)}-${formatEndpoint(event.right)}`;
-  return event.event === 'open'
-    ? `[+] ${ends} Routing conn new`
-    : `[-] ${ends} Routing conn done: ${summary(event)}`;
-}
-
-function remoteLine(event: FlowEvent, forward: FlowForward): string {
-  const from = `${event.protocol}://${formatEndpoint(event.left)}-${formatEndpoint(event.leftLocal)}`;
-  if (isLookupError(event)) {
-    const target = forward?.direction === 'remote' ? forward.target : null;
-    const label = target?.kind === 'name' ? target.label : bareHostPort(event.right);
-    return `[!] ${from}/${label}-failed remote-fwd dns lookup error of ${event.protocol} addr: ${event.reason}`;
-  }
-  if (event.event === 'error') {
-    return `[!] ${from}/${bareHostPort(event.right)} remote-fwd conn error: ${summary(event)}`;
-  }
-  const ends = `${from}/${formatEndpoint(event.rightLocal)}-${formatEndpoint(event.right)}`;
-  return event.event === 'open'
-    ? `[+] ${ends} remote-fwd conn new`
-    : `[-] ${ends} remote-fwd conn done: ${summary(event)}`;
-}
-
-function localLine(event: FlowEvent, forward: FlowForward): string {
-  const kind = forward?.direction === 'local' && forward.proxyHeader ? 'local-fwd PP' : 'local-fwd';
-  const from = `${event.protocol}://${formatEndpoint(event.left)}-${formatEndpoint(event.leftLocal)}`;
-  if (event.event === 'error') {
-    const what = event.reason === '' ? summary(event) : event.reason;
-    return `[!] ${from}/${formatEndpoint(event.right)} ${kind} error: ${what}`;
-  }
-  const ends = `${from}/${formatEndpoint(event.rightLocal)}-${formatEndpoint(event.right)}`;
-  return event.event === 'open' ? `[+] ${ends} ${kind} conn` : `[-] ${ends} ${kind} done: ${summary(event)}`;
 }
 
 /** `l=⟨a⟩/⟨b⟩ r=⟨c⟩/⟨d⟩`, the first that happened in brackets. */

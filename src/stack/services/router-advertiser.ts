@@ -82,7 +82,6 @@ export class RouterAdvertiser {
     this.changeMtu(mtu);
     maskPrefix(own.gateway6, own.prefix6, m.prefix);
     m.prefixLength = own.prefix6;
-    m.onLink = true;
     m.autonomous = own.prefix6 === AUTONOMOUS_PREFIX_LENGTH;
     m.validLifetime = VALID_LIFETIME;
     m.preferredLifetime = PREFERRED_LIFETIME;

@@ -22,9 +22,6 @@ export const ND_NA_ROUTER = 0x80;
 export const ND_NA_SOLICITED = 0x40;
 export const ND_NA_OVERRIDE = 0x20;
 
-/** Flag bits of a router advertisement (RFC 4861 §4.2). */
-export const ND_RA_OTHER_CONFIG = 0x40;
-
 const OPTION_SOURCE_LINK = 1;
 const OPTION_TARGET_LINK = 2;
 const OPTION_PREFIX = 3;
@@ -159,16 +156,12 @@ export function emitNeighborSolicitation(
   return NEIGHBOR_LEN + emitLinkOption(view, off + NEIGHBOR_LEN, OPTION_SOURCE_LINK, macHi, macLo);
 }
 
-/** What a router advertisement says. Lifetimes are in seconds; timers in milliseconds, 0 = unspecified. */
+/** What a router advertisement says, besides that its prefix is on the link. Lifetimes are in seconds; timers are not specified. */
 export class RouterAdvertisement {
   /** Hop limit for the guest; 0 = unspecified. */
   hopLimit = 64;
-  /** `ND_RA_…` bits. */
-  flags = 0;
   /** Seconds; 0 = not a default router. */
   routerLifetime = 0;
-  reachableTimeMs = 0;
-  retransTimerMs = 0;
   /** Source link-layer option; `macHi` -1 leaves it out. */
   macHi = -1;
   macLo = 0;
@@ -177,7 +170,6 @@ export class RouterAdvertisement {
   readonly prefix: IpAddress = new IpAddress();
   /** Bits, 0 to 128; -1 leaves the prefix option out. */
   prefixLength = -1;
-  onLink = true;
   autonomous = true;
   validLifetime = 0;
   preferredLifetime = 0;
@@ -194,10 +186,10 @@ export function emitRouterAdvertisement(view: DataView, off: number, opts: Route
   view.setUint8(off + 1, 0);
   view.setUint16(off + 2, 0);
   view.setUint8(off + 4, opts.hopLimit);
-  view.setUint8(off + 5, opts.flags);
+  view.setUint8(off + 5, 0);
   view.setUint16(off + 6, opts.routerLifetime);
-  view.setUint32(off + 8, opts.reachableTimeMs);
-  view.setUint32(off + 12, opts.retransTimerMs);
+  view.setUint32(off + 8, 0);
+  view.setUint32(off + 12, 0);
   let p = off + RA_LEN;
   p += emitLinkOption(view, p, OPTION_SOURCE_LINK, opts.macHi, opts.macLo);
   if (opts.mtu > 0) {
@@ -209,7 +201,7 @@ export function emitRouterAdvertisement(view: DataView, off: number, opts: Route
     view.setUint8(p, OPTION_PREFIX);
     view.setUint8(p + 1, 4);
     view.setUint8(p + 2, opts.prefixLength);
-    view.setUint8(p + 3, (opts.onLink ? PREFIX_ON_LINK : 0) | (opts.autonomous ? PREFIX_AUTONOMOUS : 0));
+    view.setUint8(p + 3, PREFIX_ON_LINK | (opts.autonomous ? PREFIX_AUTONOMOUS : 0));
     view.setUint32(p + 4, opts.validLifetime);
     view.setUint32(p + 8, opts.preferredLifetime);
     view.setUint32(p + 12, 0);
