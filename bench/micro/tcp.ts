@@ -60,7 +60,7 @@ export function tcpCases(): CaseGroup {
   const settle = (c: TcpConnection): void => {
     c.acknowledgeBatch();
     while (c.pollTransmit(clock.nowMs, out)) {
-      if (out.length > 0) c.slice(out, parts);
+      if (out.length > 0) c.snd.queue.slice(out.queueOffset, out.length, parts);
       keep(out.header.ack);
     }
     keep(c.nextTimeout);
@@ -74,7 +74,7 @@ export function tcpCases(): CaseGroup {
   /** `bytes` to the guest, and the guest's acknowledgment. */
   const send = (c: TcpConnection, h: TcpHeader, bytes: number): void => {
     clock.nowMs += 0.01;
-    c.commit(c.reserve(bytes, parts));
+    c.snd.queue.commit(c.snd.queue.reserve(bytes, parts));
     settle(c);
     h.ack = c['tcb'].snd.nxt;
     h.tsEcr = out.header.tsVal;
@@ -118,7 +118,7 @@ export function tcpCases(): CaseGroup {
         receive(gappy, gappyHeader, MSS);
         gappyHeader.seq = from;
         receive(gappy, gappyHeader, MSS);
-        gappy.consume(gappy.readable);
+        gappy.consume(gappy.rcv.queue.readable);
         gappyHeader.seq = seqAdd(from, 2 * MSS);
       }),
     ],

@@ -83,17 +83,17 @@ export class TcpDownload {
       // What is read in one go leaves in one go: no short segment at the end of each read.
       const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * c.transmitUnit, PAGE_SIZE);
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
-      const shut = c.isShut;
+      const shut = c.snd.wnd === 0;
       const scarce =
         pages.pagesUsed >= pages.pageCount - pages.pageCount / (shut ? SHUT_RESERVE : MEMORY_RESERVE);
       if (scarce) this.#owner.makeRoom();
-      const reserved = scarce ? 0 : c.reserve(Math.min(wanted, unit), room);
+      const reserved = scarce ? 0 : c.snd.queue.reserve(Math.min(wanted, unit), room);
       if (reserved === 0) {
         this.retryAt = clock.nowMs + (shut ? SHUT_RETRY_MS : MEMORY_RETRY_MS);
         return;
       }
       const n = socket.read(room, reserved);
-      c.commit(Math.max(n, 0));
+      c.snd.queue.commit(Math.max(n, 0));
       if (n > 0) {
         clock.bytesLeft -= n;
         this.#record.bytesIn += n;

@@ -166,7 +166,7 @@ export class TcpFlow
     const c = this.connection;
     const now = this.#owner.context.clock.nowMs;
     // Anything but the next bytes in line may touch what is kept: what was gathered comes before that.
-    if (this.#upload.isGathering && !c.isNext(h.seq)) this.#upload.writeGathered();
+    if (this.#upload.isGathering && h.seq !== c.rcv.nxt) this.#upload.writeGathered();
     if (this.over) return 0;
     const silence = c.silenceBefore(h, length, now);
     if (silence >= 0) this.#socket.keepAlive(silence);
@@ -297,8 +297,8 @@ export class TcpFlow
   /** The guest is gone for good. What it had brought to an end is passed on as that, anything else is cut. */
   leave(): void {
     this.#upload.writeGathered();
-    const { rcv, readable } = this.connection;
-    this.#end(!rcv.finReceived || readable > 0);
+    const { rcv } = this.connection;
+    this.#end(!rcv.finReceived || rcv.queue.readable > 0);
   }
 
   /** Give everything back without a word to the guest. Called by the owner or at a reset. */
@@ -395,7 +395,7 @@ export class TcpFlow
       // What the guest sent before its own end still reaches the host (P-03): a reset would take it back, here, in our
       // host's kernel and, where its reader has not come to it yet, in the other's. So it matters that there was any, not
       // whether it was acknowledged (which SIOCOUTQ would tell).
-      const mayLose = this.record.bytesOut > 0 || c.readable > 0;
+      const mayLose = this.record.bytesOut > 0 || c.rcv.queue.readable > 0;
       if (c.rcv.finReceived && !this.#socket.broken && mayLose) this.#endWhenRead();
       else this.#end(true);
       return;
@@ -439,7 +439,7 @@ export class TcpFlow
   /** The guest's connection is over: so is the flow, when the host has read everything. */
   #endWhenRead(): void {
     if (this.over || !this.connection.isOver) return;
-    const left = this.connection.readable;
+    const left = this.connection.rcv.queue.readable;
     if (left > 0 && !this.#socket.broken) {
       // Nobody but the host holds the flow any more.
       if (left === this.#leftBehind) return;
@@ -460,7 +460,7 @@ export class TcpFlow
     h.dstPort = this.guestPort;
     const out = egress.beginTcp(this.remote, this.guest, h);
     const { length, mss } = segment;
-    if (length > 0) this.connection.slice(segment, out.parts);
+    if (length > 0) this.connection.snd.queue.slice(segment.queueOffset, length, out.parts);
     out.payloadLength = length;
     if (length > mss) out.segmentSize = mss;
     egress.send();

@@ -358,7 +358,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     const c = flow.connection;
     if ((h.flags & TCP_RST) !== 0) {
       // RFC 5961 in spirit: only the one who knows the number of the SYN.
-      if (h.seq === c.rcv.irs || c.isNext(h.seq)) flow.cancelDial();
+      if (h.seq === c.rcv.irs || h.seq === c.rcv.nxt) flow.cancelDial();
       return;
     }
     if ((h.flags & (TCP_SYN | TCP_ACK)) !== TCP_SYN) {

@@ -97,8 +97,8 @@ export class TcpUpload {
   drain(): void {
     const c = this.#connection;
     const socket = this.#socket;
-    while (c.readable > 0 && socket.writable && !socket.broken) {
-      const offered = c.peek(DRAIN_BYTES, waiting);
+    while (c.rcv.queue.readable > 0 && socket.writable && !socket.broken) {
+      const offered = c.rcv.queue.peek(DRAIN_BYTES, waiting);
       const n = socket.write(waiting, offered);
       if (n > 0) {
         this.#record.bytesOut += n;
@@ -107,7 +107,7 @@ export class TcpUpload {
         this.#owner.hostFailed(n);
       }
     }
-    if (socket.broken && c.readable > 0) c.consume(c.readable);
+    if (socket.broken && c.rcv.queue.readable > 0) c.consume(c.rcv.queue.readable);
     this.passFinOn();
   }
 
@@ -117,7 +117,7 @@ export class TcpUpload {
     const socket = this.#socket;
     if (!c.rcv.finReceived || this.#finPassedOn) return;
     this.writeGathered();
-    if (socket.fd < 0 || c.readable > 0) return;
+    if (socket.fd < 0 || c.rcv.queue.readable > 0) return;
     this.#finPassedOn = true;
     // When both sides are done close(2) follows at once, and says the same. FINs that cross (CLOSING) are not that far.
     if (!socket.broken && c.timeWait === null) socket.endWriting();

@@ -8,12 +8,13 @@
  *   timeout.ts `onTimeout`     a deadline passed; `nextTimeout` tells the next one
  *
  * Bytes to the guest wait in a queue until they are acknowledged: the owner reads its host socket straight into it
- * (`reserve`, `commit`), retransmission reads from it. Bytes from the guest that are in order are shown to the owner where
+ * (`snd.queue`), retransmission reads from it. Bytes from the guest that are in order are shown to the owner where
  * they lie, in the received frame (`deliverOffset`, `deliverLength`); only what the host socket does not take is copied
- * and kept, as is what comes ahead of a gap. The receive window is what there is room for, so a host socket that does not
+ * and kept (`rcv.queue`), as is what comes ahead of a gap. The receive window is what there is room for, so a host socket that does not
  * drain closes the window by itself.
  */
-import type { Parts } from '../buffer/byte-queue.ts';
+import type { ByteQueue } from '../buffer/byte-queue.ts';
+import type { ReassemblyQueue } from '../buffer/reassembly-queue.ts';
 import type { TcpHeader } from '../wire/tcp.ts';
 import { abort, checkFin } from './closing.ts';
 import { takeSyn } from './handshake.ts';
@@ -30,10 +31,17 @@ import { earliest, Timer } from './timers.ts';
 /** A handshake that is not complete by then is given up (T-20; deviation RQ-11: not three minutes). */
 export const HANDSHAKE_LIMIT_MS = 60_000;
 
+/** What others may read of either half, and where the owner puts bytes for the guest and finds those that are kept. */
+type SenderView = Readonly<Pick<Sender, 'iss' | 'wnd' | 'isDone'>> & {
+  readonly queue: Pick<ByteQueue, 'reserve' | 'commit' | 'slice'>;
+};
+type ReceiverView = Readonly<
+  Pick<Receiver, 'irs' | 'nxt' | 'deliverOffset' | 'deliverLength' | 'finReceived'>
+> & { readonly queue: Readonly<Pick<ReassemblyQueue, 'readable' | 'peek'>> };
+
 export class TcpConnection {
-  /** Numbers of our SYN and the guest's, what is delivered, and whether either side has sent all: to be read. */
-  readonly snd: Readonly<Pick<Sender, 'iss' | 'isDone'>>;
-  readonly rcv: Readonly<Pick<Receiver, 'irs' | 'deliverOffset' | 'deliverLength' | 'finReceived'>>;
+  readonly snd: SenderView;
+  readonly rcv: ReceiverView;
   private readonly tcb: Tcb;
 
   constructor(env: TcpEnvironment, isV4: boolean) {
@@ -142,11 +150,6 @@ export class TcpConnection {
 
   // Bytes to the guest.
 
-  /** The guest takes nothing at the moment. */
-  get isShut(): boolean {
-    return this.tcb.snd.wnd === 0;
-  }
-
   /** Time between window probes, in ms, while bytes wait for a window that is shut; 0 = none do. */
   get shutProbeMs(): number {
     const { snd, timers } = this.tcb;
@@ -167,37 +170,7 @@ export class TcpConnection {
     return transmitUnit(this.tcb);
   }
 
-  /** Room behind what is queued for up to `bytes`, in `parts`; how many there is room for. */
-  reserve(bytes: number, parts: Parts): number {
-    return this.tcb.snd.queue.reserve(bytes, parts);
-  }
-
-  /** The first `bytes` of what was reserved are there. */
-  commit(bytes: number): void {
-    this.tcb.snd.queue.commit(bytes);
-  }
-
-  /** Where the payload of the segment `out` lies. */
-  slice(out: TcpSegmentOut, parts: Parts): void {
-    this.tcb.snd.queue.slice(out.queueOffset, out.length, parts);
-  }
-
   // Bytes from the guest.
-
-  /** Are the bytes from `seq` on the next in line? */
-  isNext(seq: Seq): boolean {
-    return seq === this.tcb.rcv.nxt;
-  }
-
-  /** Bytes kept for the owner. */
-  get readable(): number {
-    return this.tcb.rcv.queue.readable;
-  }
-
-  /** Where up to `bytes` of what is kept lie; how many these are. */
-  peek(bytes: number, parts: Parts): number {
-    return this.tcb.rcv.queue.peek(bytes, parts);
-  }
 
   /** The owner took `bytes` of what is kept. */
   consume(bytes: number): void {

@@ -95,13 +95,14 @@ function retransmit(c: Tcb, nowMs: number, out: TcpSegmentOut): boolean {
   const from = board.firstLost;
   const missing = board.firstLostLength;
   const inNetwork = pipe(c);
-  if (inNetwork > 0 && inNetwork + Math.min(missing, segmentCut(c)) > congestionLimit(c)) return false;
+  const most = Math.min(missing, segmentCut(c));
+  if (inNetwork > 0 && inNetwork + most > congestionLimit(c)) return false;
   // Within the window the guest offers now, but always something (RFC 9293 §3.8.6: shrunk windows).
   const ahead = seqDiff(from, c.snd.una);
   const offered = c.snd.wnd - ahead;
   if (ahead > 0 && offered <= 0) return false;
   const inQueue = seqDiff(from, c.snd.queueSeq);
-  const data = Math.min(missing, c.snd.queue.length - inQueue, segmentCut(c), Math.max(offered, 1));
+  const data = Math.min(most, c.snd.queue.length - inQueue, Math.max(offered, 1));
   repeat(c, from, data, nowMs, out);
   if (c.loss.recovery === Recovery.Fast) c.loss.prrOut += out.length;
   if (c.loss.recovery !== Recovery.None && !c.loss.resendTsValid && c.timestampsOk && from === c.snd.una) {
@@ -185,7 +186,7 @@ function sendNew(c: Tcb, nowMs: number, out: TcpSegmentOut): boolean {
   let length = Math.min(unsent, usable);
   if (length > mss) {
     // Several segments' worth: whole segments only, unless all there is fits.
-    const limit = transmitUnit(c);
+    const limit = unitOf(c, mss);
     if (length > limit) length = limit;
     else if (length < unsent) length -= length % mss;
   } else if (length < unsent && length < mss && length < c.snd.maxWnd / 2) {
@@ -194,6 +195,7 @@ function sendNew(c: Tcb, nowMs: number, out: TcpSegmentOut): boolean {
     return false;
   }
   fillData(c, out, c.snd.nxt, length, nowMs);
+  if (length > mss) out.mss = mss;
   if (length === unsent) {
     out.header.flags |= TCP_PSH;
     if (c.snd.finQueued && usable > length) markFin(c, out);
@@ -302,7 +304,10 @@ function segmentCut(c: Tcb): number {
 
 /** Largest payload that one `pollTransmit` gives: a whole number of segments, as many as the device takes at once. */
 export function transmitUnit(c: Tcb): number {
-  const mss = segmentCut(c);
+  return unitOf(c, segmentCut(c));
+}
+
+function unitOf(c: Tcb, mss: number): number {
   const limit = c.isV4 ? c.env.superSegment4 : c.env.superSegment6;
   return limit < mss ? mss : limit - (limit % mss);
 }
@@ -312,7 +317,7 @@ function fillData(c: Tcb, out: TcpSegmentOut, seq: Seq, length: number, nowMs: n
   out.header.flags = TCP_ACK;
   out.queueOffset = seqDiff(seq, c.snd.queueSeq);
   out.length = length;
-  out.mss = Math.min(segmentCut(c), length);
+  out.mss = length;
 }
 
 /** Fill everything but flags and payload, and take the acknowledgment as sent. */
@@ -337,21 +342,15 @@ function prepare(c: Tcb, out: TcpSegmentOut, seq: Seq, nowMs: number): void {
   // rounded up, by less than a unit, and the rounding must not add up, or a guest that sends byte by byte would move it for
   // ever.
   const scale = 1 << c.rcv.windowShift;
-  const open = Math.min(windowToOffer(c), c.rcv.room);
+  const { room } = c.rcv;
   const told = seqDiff(c.rcv.adv, c.rcv.nxt);
+  // Silly window avoidance (RFC 9293 §3.8.6.2.2): a gain too small to be useful is not offered.
+  const open = room - told >= Math.min(c.rcv.halfWindow, c.rcv.mss) ? room : Math.min(told, room);
   h.window = Math.min(65535, Math.max(Math.ceil(open / scale), Math.floor(told / scale)));
   c.rcv.adv = seqAdd(c.rcv.nxt, Math.max(h.window * scale, told));
   c.rcv.lastAckSent = c.rcv.nxt;
   c.rcv.ackNow = false;
   c.timers[Timer.DelayedAck] = Number.POSITIVE_INFINITY;
-}
-
-/** Receiver's silly window avoidance (RFC 9293 §3.8.6.2.2): a gain too small to be useful is not offered. */
-function windowToOffer(c: Tcb): number {
-  const room = c.rcv.room;
-  const open = seqDiff(c.rcv.adv, c.rcv.nxt);
-  const gain = room - open;
-  return gain >= Math.min(c.rcv.halfWindow, c.rcv.mss) ? room : open;
 }
 
 /** RFC 2018 §4: the newest block first, then the others; RFC 2883: a duplicate before them all. */

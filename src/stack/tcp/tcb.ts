@@ -31,19 +31,10 @@ export const TcpState = {
 } as const;
 export type TcpState = (typeof TcpState)[keyof typeof TcpState];
 
-export const tcpStateNames: readonly string[] = [
-  'CLOSED',
-  'SYN-PENDING',
-  'SYN-SENT',
-  'SYN-RECEIVED',
-  'ESTABLISHED',
-  'FIN-WAIT-1',
-  'FIN-WAIT-2',
-  'CLOSE-WAIT',
-  'CLOSING',
-  'LAST-ACK',
-  'TIME-WAIT',
-];
+/** As RFC 9293 writes them: FinWait1 is FIN-WAIT-1. */
+export const tcpStateNames: readonly string[] = Object.keys(TcpState).map((name) =>
+  name.replace(/(?<=[a-z])(?=[A-Z\d])/g, '-').toUpperCase(),
+);
 
 /** RFC 9293 §3.7.1: what a peer that sends no MSS option takes. */
 const DEFAULT_MSS_4 = 536;
