@@ -1,6 +1,6 @@
 /** One flood from a real guest, while neighbours of the same guest and a client of the API are measured. */
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { apiRequest } from '../support/api-request.ts';
 import { directory, HOST4, OPEN, startGuest } from '../support/namespaces.ts';
 import { ownTime } from '../support/own-time.ts';
+import { processorWait } from '../support/stack-size.ts';
 import type { Flood, Ports } from './floods.ts';
 import { type Measured, measure, type Waits, waits } from './neighbour.ts';
 
@@ -77,17 +78,6 @@ export function residentMiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) / 1024;
 }
 
-/** For how long each thread has waited for a processor, in milliseconds. */
-function waitedForProcessor(pid: number): Map<string, number> {
-  const tasks = `/proc/${pid}/task`;
-  return new Map(
-    readdirSync(tasks).map((task) => {
-      const [, ns] = readFileSync(`${tasks}/${task}/schedstat`, 'latin1').split(' ');
-      return [task, Number(ns) / 1e6];
-    }),
-  );
-}
-
 /** A `list` or `info` of the API every 100 ms until `until` is over. Late is late; after ten seconds there is none. */
 async function askApi(path: string, until: Promise<unknown>): Promise<Waits> {
   const time = ownTime();
@@ -136,7 +126,7 @@ export async function attack(
   await using guest = await startGuest(...OPEN, '--api-socket', apiPath);
   await guest.namespace.ip(`link set dev tap0 txqueuelen ${DEVICE_QUEUE}`);
   const before = residentMiB(guest.stack.pid);
-  const waited = waitedForProcessor(guest.stack.pid);
+  const withheld = processorWait(guest.stack.pid);
   const sender = fileURLToPath(new URL('./sender.js', import.meta.url));
   const running =
     flood === null
@@ -156,7 +146,6 @@ export async function attack(
   if (ended !== undefined && ended.status !== 0) throw new Error(`the sender failed: ${ended.stderr}`);
   const sent = ended === undefined ? 0 : (JSON.parse(ended.stdout) as { sent: number }).sent;
   const { counters, gauges } = (await apiRequest(apiPath, 'stats'))['return'] as Stats;
-  const withheld = [...waitedForProcessor(guest.stack.pid)].map(([task, ms]) => ms - (waited.get(task) ?? 0));
   return {
     ...measured,
     api,
@@ -164,7 +153,7 @@ export async function attack(
     received: counters['rx.packets'] ?? 0,
     turn: gauges['loop.turn_max_ms'] ?? Number.NaN,
     turnCpu: gauges['loop.turn_cpu_max_ms'] ?? Number.NaN,
-    withheld: Math.max(...withheld),
+    withheld: withheld(),
     exceptions: counters['drop.bug.exception'] ?? 0,
     before,
     after: residentMiB(guest.stack.pid),

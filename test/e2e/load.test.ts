@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Guest, HOST4, HOST6, OPEN, startGuest } from '../support/namespaces.ts';
-import { descriptors, memory } from '../support/stack-size.ts';
+import { descriptors, memory, processorWait } from '../support/stack-size.ts';
 import { echo, listen } from '../support/tcp-servers.ts';
 import { until } from '../support/wait.ts';
 
@@ -74,10 +74,11 @@ describe('many connections', () => {
     }
   });
 
-  test('a thousand destinations that never answer do not delay one that does', async () => {
+  test('a thousand destinations that never answer do not delay one that does', async (t) => {
     const server = await listen(echo);
     try {
-      await withGuest(async ({ namespace }) => {
+      await withGuest(async ({ stack, namespace }) => {
+        const withheld = processorWait(stack.pid);
         const result = await namespace.evaluate(
           async (host4: string, host6: string, port: number) => {
             const { connect } = await import('node:net');
@@ -111,7 +112,10 @@ describe('many connections', () => {
           [HOST4, HOST6, server.port],
         );
         assert.equal(result.early, 0, 'an address that never answers did');
-        for (const ms of result.times) assert.ok(ms < 250, `connect and echo took ${result.times}`);
+        // What the machine withholds from the stack does not count.
+        const limit = 250 + withheld();
+        t.diagnostic(`connect and echo: ${result.times.map(Math.round)} of ${Math.round(limit)} ms`);
+        for (const ms of result.times) assert.ok(ms < limit, `connect and echo took ${result.times}`);
       });
     } finally {
       await server.close();
@@ -120,7 +124,7 @@ describe('many connections', () => {
 });
 
 describe('load', () => {
-  test('bulk flows both ways at once all move, and a round trip beside them stays short', async () => {
+  test('bulk flows both ways at once all move, and a round trip beside them stays short', async (t) => {
     const block = Buffer.alloc(256 * 1024);
     const source = await listen((socket) => {
       const fill = (): void => {
@@ -138,7 +142,8 @@ describe('load', () => {
     });
     const echoServer = await listen(echo);
     try {
-      await withGuest(async ({ namespace }) => {
+      await withGuest(async ({ stack, namespace }) => {
+        const withheld = processorWait(stack.pid);
         const result = await namespace.evaluate(
           async (host: string, from: number, to: number, back: number) => {
             const { connect } = await import('node:net');
@@ -168,16 +173,25 @@ describe('load', () => {
               times.push(performance.now() - start);
             }
             times.sort((a, b) => a - b);
-            return { down, median: times[times.length >> 1] ?? Infinity, worst: times.at(-1) ?? Infinity };
+            return {
+              down,
+              count: times.length,
+              median: times[times.length >> 1] ?? Infinity,
+              worst: times.at(-1) ?? Infinity,
+            };
           },
           [HOST4, source.port, sink.port, echoServer.port],
         );
         for (const bytes of result.down) assert.ok(bytes > 1_000_000, `from the host: ${result.down}`);
         assert.equal(received.length, 4);
         for (const bytes of received) assert.ok(bytes > 1_000_000, `from the guest: ${received}`);
+        const kept = withheld();
+        const limit = 1000 + kept;
+        const typical = 100 + kept / result.count;
+        t.diagnostic(`round trip ${result.median} ms of ${typical}, up to ${result.worst} of ${limit}`);
         // Both ends are busy Node programs on the same processors: their turns are in it.
-        assert.ok(result.median < 100, `round trip ${result.median} ms`);
-        assert.ok(result.worst < 1000, `longest round trip ${result.worst} ms`);
+        assert.ok(result.median < typical, `round trip ${result.median} ms of ${typical}`);
+        assert.ok(result.worst < limit, `longest round trip ${result.worst} ms of ${limit}`);
       });
     } finally {
       await source.close();
