@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { until } from './wait.ts';
+import { PATIENCE_MS, until } from './wait.ts';
 
 export interface Received {
   data: Buffer;
@@ -35,7 +35,7 @@ export class DatagramClient implements AsyncDisposable {
   }
 
   /** Wait until `count` datagrams have come in all; their payloads and senders. */
-  async have(count: number, limitMs = 5000): Promise<Received[]> {
+  async have(count: number, limitMs: number = PATIENCE_MS): Promise<Received[]> {
     await until(() => this.received.length >= count, `datagram ${count}`, limitMs);
     return this.received;
   }

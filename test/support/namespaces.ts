@@ -182,7 +182,7 @@ export async function startGuest(...options: string[]): Promise<Guest> {
 async function endGuest(stack: Running): Promise<void> {
   stack.child.stdin?.end();
   try {
-    await stack.end(5000);
+    await stack.end();
   } finally {
     if (stack.running) await stack.stop();
   }

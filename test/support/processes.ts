@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { within } from './wait.ts';
+import { PATIENCE_MS, within } from './wait.ts';
 
 export interface Ended {
   /** Exit status, or −1 after a signal. */
@@ -62,12 +62,12 @@ export class Running {
   }
 
   /** Its end, within a time. */
-  end(limitMs = 5000): Promise<Ended> {
+  end(limitMs: number = PATIENCE_MS): Promise<Ended> {
     return within(this.ended, `the end of ${this.name}`, limitMs);
   }
 
   /** Send a signal and wait for the end. */
-  async stop(signal: NodeJS.Signals = 'SIGKILL', limitMs = 5000): Promise<Ended> {
+  async stop(signal: NodeJS.Signals = 'SIGKILL', limitMs: number = PATIENCE_MS): Promise<Ended> {
     if (this.running) this.child.kill(signal);
     try {
       return await this.end(limitMs);
@@ -77,7 +77,7 @@ export class Running {
   }
 
   /** The first line of its standard output. */
-  async firstLine(limitMs = 5000): Promise<string> {
+  async firstLine(limitMs: number = PATIENCE_MS): Promise<string> {
     while (!this.stdout.includes('\n')) {
       if (!this.running) throw new Error(`${this.name} ended before its first line: ${this.stderr}`);
       const more = once(this.child.stdout as NodeJS.EventEmitter, 'data');

@@ -2,6 +2,8 @@
 
 /** How often a condition is looked at, in milliseconds. */
 const POLL_MS = 5;
+/** When a wait is given up where nobody says otherwise. No test asserts it: a machine with other work takes its time. */
+export const PATIENCE_MS = 20_000;
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => {
@@ -13,7 +15,7 @@ function pause(ms: number): Promise<void> {
 export async function until(
   holds: () => boolean | Promise<boolean>,
   what: string,
-  limitMs = 5000,
+  limitMs: number = PATIENCE_MS,
   everyMs: number = POLL_MS,
 ): Promise<void> {
   const deadline = performance.now() + limitMs;
@@ -24,7 +26,11 @@ export async function until(
 }
 
 /** `promise`, or a rejection that names `what` after `limitMs`. */
-export async function within<T>(promise: Promise<T>, what: string, limitMs = 5000): Promise<T> {
+export async function within<T>(
+  promise: Promise<T>,
+  what: string,
+  limitMs: number = PATIENCE_MS,
+): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: not within ${limitMs} ms`)), limitMs);
