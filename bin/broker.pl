@@ -62,6 +62,9 @@ sub WNOHANG() { 1 }
 sub MESSAGE_MAX() { 65536 }
 sub WATCH_SECONDS() { 0.2 }
 sub FOLLOW_SECONDS() { 1 }
+# At our end we wait so many times and so long, at most, for children: nobody else may be there who collects them.
+sub FAREWELLS() { 50 }
+sub FAREWELL_SECONDS() { 0.002 }
 # Together with the word in front of it, a message.
 sub TEXT_MAX() { MESSAGE_MAX - 16 }
 
@@ -467,6 +470,11 @@ sub finish {
   if (defined $scratch) {
     unlink("$scratch/$_") for qw(resolv.conf hosts);
     rmdir($_) for "$scratch/fs", $scratch;
+  }
+  # Those that open devices end with their channels; of a command the kernel sees to the end.
+  delete $handle{early};
+  for (my $left = FAREWELLS; !$command && $left > 0 && waitpid(-1, WNOHANG) >= 0; $left--) {
+    select(undef, undef, undef, FAREWELL_SECONDS);
   }
   exit 0;
 }

@@ -155,4 +155,21 @@ describe('review ON-4: where the first process collects nobody', () => {
       assert.equal(ended.stdout, '');
     });
   }
+
+  for (const [what, name, words, status] of [
+    ['no arguments', 'slirp4netns', [], 1],
+    ['a process that is not there', 'slirp4netns', ['-c', '4194303', 'tap0'], 1],
+    ['an early device of such a process', 'slirp4netns', ['4194303', 'tap0'], 1],
+    ['a device of another kind', 'slirp4netns', ['1', 'lo'], 1],
+    ['a flag that there is not', 'slirpnetstack', ['-none'], 2],
+    ['a namespace that is not there', 'slirpnetstack', ['-netns', '/nonexistent'], 253],
+  ] as const) {
+    test(`${name}, ${what}: no zombie is left`, async () => {
+      const inside = ['unshare', '--user', '--map-root-user', '--net', '--pid', '--fork', '--mount-proc'];
+      const argv = [programPath(name), ...words];
+      const ended = await run(asOwner(...inside, 'perl', '-e', CARELESS, '--', ...argv));
+      assert.doesNotMatch(ended.stdout, /\) Z /);
+      assert.equal(ended.status, status, ended.stderr);
+    });
+  }
 });

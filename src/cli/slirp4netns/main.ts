@@ -5,6 +5,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import { SocketFileError } from '../../api/socket-file.ts';
+import { dismissBroker } from '../../app/dismiss-broker.ts';
 import type { Voice } from '../../app/guest-process.ts';
 import { isInherited } from '../../app/inherited.ts';
 import { ownProcess } from '../../app/own-process.ts';
@@ -21,9 +22,10 @@ import { ValueError } from './values.ts';
 
 const EXIT_FAILURE = 1;
 
-function refuse(stderr: string): void {
+async function refuse(stderr: string): Promise<void> {
   sayError(stderr);
   process.exitCode = EXIT_FAILURE;
+  await dismissBroker();
 }
 
 /** Opening the namespace is what the original's child begins with. Returns what it says when it fails. */
@@ -60,23 +62,27 @@ async function main(): Promise<void> {
   else sayOut(parsed.stdout);
   sayError(parsed.stderr);
   process.exitCode = parsed.status;
-  if (parsed.options === undefined) return;
+  if (parsed.options === undefined) {
+    await dismissBroker();
+    return;
+  }
 
   let config: Config;
   try {
     config = configuration(parsed.options);
   } catch (error) {
     if (!(error instanceof ValueError)) throw error;
-    refuse(error.message);
+    await refuse(error.message);
     return;
   }
   if (parsed.options.printConfig) {
     (await import('../print-config.ts')).printConfig(config);
+    await dismissBroker();
     return;
   }
   const fault = namespaceFault(config.guest.target);
   if (fault !== '') {
-    refuse(fault);
+    await refuse(fault);
     return;
   }
   // Nobody waits behind a number that is not open; an exit descriptor like that counts as one that has closed.

@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import type { MetricsServer } from '../../api/metrics-server.ts';
+import { dismissBroker } from '../../app/dismiss-broker.ts';
 import { isInherited } from '../../app/inherited.ts';
 import { Ending } from '../../app/lifecycle.ts';
 import { LineOutput } from '../../app/line-output.ts';
@@ -48,11 +49,16 @@ export async function run(signals: EndSignals): Promise<void> {
     if (error.message !== '') say(error.message);
     for (const line of usage(process.argv0).trimEnd().split('\n')) say(line.replaceAll('\t', '    '));
     process.exitCode = ExitStatus.Usage;
+    await dismissBroker();
+    return;
+  }
+  if (!options.version && !options.printConfig) {
+    await new Program(options).start(signals);
     return;
   }
   if (options.version) sayOut(versionText());
-  else if (options.printConfig) await printConfig(options);
-  else await new Program(options).start(signals);
+  else await printConfig(options);
+  await dismissBroker();
 }
 
 /** What would be served, with the names in forwards resolved, and nothing else happens. */
