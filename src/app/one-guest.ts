@@ -44,7 +44,11 @@ export class OneGuest {
       fdEvent: (fd) => {
         if (fd === config.process.exitFd) handlers.exitRequested();
       },
-      broker: hear,
+      broker: (text) => {
+        hear(text);
+        // Nobody watches the namespace, resolv.conf or the files to be removed any more.
+        if (text === '') handlers.failed('the broker has ended');
+      },
       confined: (error) => this.confinement.confined(error),
       failed: (message) => handlers.failed(message),
     });

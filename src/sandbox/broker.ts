@@ -46,12 +46,15 @@ function order(what: string, ...fields: readonly (string | number)[]): void {
 /** By the first word of what the broker says. */
 const listeners = new Map<string, (text: string) => void>();
 
-/** What the broker says: a word, and behind a NUL what belongs to it. Nothing: it has ended. */
+/**
+ * What the broker says: a word, and behind a NUL what belongs to it. Nothing: it has ended, which is told to who waits for
+ * an answer; what it watched for us may still be there.
+ */
 export function hear(message: string): void {
   const [word = ''] = message.split('\0', 1);
   const text = message.slice(word.length + 1);
   if (word !== '') listeners.get(word)?.(text);
-  else for (const end of ['tree', 'gone', 'ended']) listeners.get(end)?.('');
+  else for (const end of ['tree', 'ended']) listeners.get(end)?.('');
 }
 
 let lastOrder = 0;
@@ -125,7 +128,7 @@ function identity({ dev, ino }: Stats): string {
   return `${dev}:${ino}`;
 }
 
-/** Calls back once, as soon as the namespace is gone, or nobody sees any more whether it is there. */
+/** Calls back once, as soon as the namespace is gone. */
 export function watchNamespace({ pid, startTime, netPath }: NamespaceRef, gone: () => void): void {
   const file = pid === 0 ? netPath : processNetwork(pid);
   const found = statSync(file, { throwIfNoEntry: false });

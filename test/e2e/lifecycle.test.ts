@@ -49,6 +49,14 @@ function leftOvers(): string[] {
     .filter((line) => line !== '');
 }
 
+/** The broker of a stack. */
+function brokerOf(stack: Running): number {
+  const children = readFileSync(`/proc/${stack.pid}/task/${stack.pid}/children`, 'latin1').trim().split(' ');
+  const broker = children.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(': broker'));
+  assert.ok(broker !== undefined, children.join());
+  return Number(broker);
+}
+
 async function nothingLeft(limitMs = 1500): Promise<void> {
   try {
     await until(() => leftOvers().length === 0, 'nothing left', limitMs);
@@ -130,6 +138,13 @@ describe('the end of `run`', () => {
     const guest = await startGuest();
     process.kill(guest.namespace.pid, 'SIGKILL');
     assert.equal((await guest.stack.end(2000)).status, 137);
+  });
+
+  test('review TRY-1: kill -9 of the broker is a failure, in one line and with 1', async () => {
+    const { stack } = await startGuest();
+    process.kill(brokerOf(stack), 'SIGKILL');
+    const { status, stderr } = await stack.end(4000);
+    assert.deepEqual([status, stderr], [1, 'tslirp: the broker has ended\n']);
   });
 
   test('the exit descriptor ends the command and us when its other end closes', async () => {
@@ -244,6 +259,15 @@ describe('the end of `attach`', () => {
       await stack.stop('SIGKILL');
       assert.notEqual((await namespace.run(['ip', 'link', 'show', 'tap0'])).status, 0);
     });
+  });
+
+  test('review TRY-1: kill -9 of the broker is a failure, not the end of the namespace', async () => {
+    const { namespace, anchor } = await bareNamespace();
+    const stack = await attach(namespace.pid);
+    process.kill(brokerOf(stack), 'SIGKILL');
+    const { status, stderr } = await stack.end(4000);
+    await anchor.stop();
+    assert.deepEqual([status, stderr], [1, 'tslirp: the broker has ended\n']);
   });
 
   test('the death of the last process in the namespace ends us within a second, with 0', async () => {
