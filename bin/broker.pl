@@ -62,9 +62,8 @@ sub WNOHANG() { 1 }
 sub MESSAGE_MAX() { 65536 }
 sub WATCH_SECONDS() { 0.2 }
 sub FOLLOW_SECONDS() { 1 }
-# At our end we wait so many times and so long, at most, for children: nobody else may be there who collects them.
-sub FAREWELLS() { 50 }
-sub FAREWELL_SECONDS() { 0.002 }
+# At our end we wait so long, at most, for children: nobody else may be there who collects them.
+sub FAREWELL_SECONDS() { 1 }
 # Together with the word in front of it, a message.
 sub TEXT_MAX() { MESSAGE_MAX - 16 }
 
@@ -473,9 +472,9 @@ sub finish {
   }
   # Those that open devices end with their channels; of a command the kernel sees to the end.
   delete $handle{early};
-  for (my $left = FAREWELLS; !$command && $left > 0 && waitpid(-1, WNOHANG) >= 0; $left--) {
-    select(undef, undef, undef, FAREWELL_SECONDS);
-  }
+  $SIG{ALRM} = sub { exit 0 };
+  alarm(FAREWELL_SECONDS);
+  while (!$command && waitpid(-1, 0) > 0) { next }
   exit 0;
 }
 
