@@ -82,6 +82,11 @@ function option({ names, value, choices, text }: OptionModel): string {
   return `.TP\n${head}${shown}\n${plain(`${text}${choice}`)}\n`;
 }
 
+function optionsOfOne(command: CommandModel, other: CommandModel): OptionModel[] {
+  const shared = sameOptions(command, other);
+  return command.options.filter((one) => !shared.includes(one));
+}
+
 function sameOptions(a: CommandModel, b: CommandModel): readonly OptionModel[] {
   return a.options.filter((one) => b.options.some((other) => other.names.join() === one.names.join()));
 }
@@ -105,10 +110,8 @@ function options({ name, commands }: ProgramModel): string {
   return [
     `.SH COMMANDS\n${list}`,
     optionSection('OPTIONS OF RUN AND ATTACH', shared),
-    optionSection(
-      'OPTIONS OF ATTACH',
-      attach.options.filter((one) => !shared.includes(one) && !sameOptions(attach, run).includes(one)),
-    ),
+    optionSection('OPTIONS OF RUN', optionsOfOne(run, attach)),
+    optionSection('OPTIONS OF ATTACH', optionsOfOne(attach, run)),
     optionSection('OPTIONS OF THE OTHER COMMANDS', client?.options ?? []),
     optionSection('OPTIONS BEFORE A COMMAND', program.options),
   ].join('');
