@@ -131,7 +131,7 @@ describe('review OP-15: the ids of a command', () => {
 /** A first process that collects only the one it has started, and then names those that nobody has collected. */
 const CARELESS = `
   my $child = fork;
-  if (!$child) { exec @ARGV }
+  if (!$child) { exec { $ARGV[0] } @ARGV }
   waitpid($child, 0);
   my $status = $? >> 8;
   for my $stat (glob '/proc/[0-9]*/stat') {
