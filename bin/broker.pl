@@ -38,6 +38,7 @@ sub AT_FDCWD() { -100 }
 sub AT_RECURSIVE() { 0x8000 }
 sub CAP_NET_ADMIN() { 12 }
 sub PR_SET_PDEATHSIG() { 1 }
+sub PR_SET_DUMPABLE() { 4 }
 sub PR_CAPBSET_DROP() { 24 }
 sub AF_UNIX() { 1 }
 sub AF_NETLINK() { 16 }
@@ -132,6 +133,10 @@ sub keep_capability {
   # struct __user_cap_header_struct, version 3, and two of __user_cap_data_struct.
   return kernel('capset', pack('L2', 0x20080522, 0), pack('L6', $mask, $mask, $mask, 0, 0, 0));
 }
+
+# For who enters a user namespace and is of the host in other ways: root inside it could else trace us (ptrace(2)) and be there
+# where we are.
+sub hide { return kernel('prctl', PR_SET_DUMPABLE, 0, 0, 0, 0) }
 
 sub identity {
   my ($device, $inode) = @_;
@@ -377,6 +382,7 @@ sub opener {
   beside(sub {
     close($ours);
     close_all_but(fileno($theirs));
+    hide() or return;
     open_device($theirs, @early);
   });
   return $ours;

@@ -132,6 +132,7 @@ sub lost_covers {
 sub cover_again {
   my ($cover) = @_;
   my ($path, $seen) = @$cover{qw(path seen)};
+  hide() or return;
   for (@namespaces) { kernel('setns', fileno($_), 0) or return }
   # The command may have something of its own there.
   return if identity(stat $path) ne $$cover{host};
