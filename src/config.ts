@@ -27,7 +27,10 @@ export interface Limits {
   tcpMaxPendingDialsPerDestination: number;
   /** Handshakes that the guest does not complete; the oldest gives way. */
   tcpMaxHalfOpen: number;
-  /** Most bytes one flow buffers in each direction. */
+  /**
+   * Most bytes one flow buffers in each direction. What the host does not take at once is copied and kept: more would cost
+   * memory and gain nothing on a link without delay.
+   */
   tcpBufferPerFlow: number;
   /** The same where the link has congestion control: 200 Mbit/s need 5 MB at a round trip of 200 ms. */
   tcpBufferPerFarFlow: number;
@@ -264,6 +267,25 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
 
 /** The only guest of a process. */
 export const ONLY_GUEST = 'g0';
+
+/** What a guest is without a word about it; a front end says what there is to it, and what of this is otherwise. */
+export const defaultGuest: Omit<GuestConfig, 'target' | 'interface' | 'policy' | 'behavior'> = {
+  name: ONLY_GUEST,
+  limits: defaultLimits,
+  addresses: defaultAddresses,
+  congestion: 'auto',
+  source4: '',
+  source6: '',
+  outboundInterface: '',
+  dns: true,
+  dnsServers: [],
+  dnsSearch: [],
+  autoconfiguration: true,
+  pcapPath: '',
+  pcapFormat: 'pcap',
+  forwards: [],
+  targetNames: defaultNames,
+};
 
 /** What is the same for all guests. */
 export interface ProcessConfig {

@@ -11,12 +11,10 @@ import {
   type AddressPlan,
   type AttachTarget,
   type Config,
-  defaultLimits,
-  defaultNames,
+  defaultGuest,
   defaultSetup,
   type GuestConfig,
   noFlowLog,
-  ONLY_GUEST,
   processLimits,
 } from '../config.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
@@ -137,7 +135,7 @@ function toInvocation(options: ServeOptions, target: GuestConfig['target']): Inv
       },
     },
     guest: {
-      name: ONLY_GUEST,
+      ...defaultGuest,
       target,
       interface: {
         name: options.interface,
@@ -145,7 +143,6 @@ function toInvocation(options: ServeOptions, target: GuestConfig['target']): Inv
         configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
         setup: defaultSetup,
       },
-      limits: defaultLimits,
       addresses,
       policy: {
         enableRouting: options.enableRouting === true,
@@ -165,11 +162,7 @@ function toInvocation(options: ServeOptions, target: GuestConfig['target']): Inv
       dns: options.dns !== false,
       dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
       dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
-      autoconfiguration: true,
       pcapPath: options.pcap ?? '',
-      pcapFormat: 'pcap',
-      forwards: [],
-      targetNames: defaultNames,
     },
   };
   return {

@@ -19,13 +19,6 @@ import type { IpAddress } from '../stack/wire/address.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 
-/**
- * Largest receive window. The guest can have this much in flight towards us, and every byte beyond what the host
- * takes at once is copied and kept: more would cost memory and gain nothing on a link without delay.
- */
-const RECEIVE_WINDOW = 1024 * 1024;
-/** Host bytes queued towards the guest, at most: a few super-segments more than any window that is drained at once. */
-const SEND_QUEUE = 1024 * 1024;
 /** Of the device's queue, how much one flow's window may fill (T-24); several flows share it. */
 const QUEUE_SHARE = 4;
 
@@ -54,8 +47,8 @@ export class GuestFlows implements IngressHandler {
     const queueBytes = (txQueueLen * mtu) / QUEUE_SHARE;
     const window = far
       ? limits.tcpBufferPerFarFlow
-      : Math.max(65536, Math.min(RECEIVE_WINDOW, limits.tcpBufferPerFlow, queueBytes));
-    const sendQueue = far ? limits.tcpBufferPerFarFlow : Math.min(SEND_QUEUE, limits.tcpBufferPerFlow);
+      : Math.max(65536, Math.min(limits.tcpBufferPerFlow, queueBytes));
+    const sendQueue = far ? limits.tcpBufferPerFarFlow : limits.tcpBufferPerFlow;
     const share = far ? null : new WindowShare(window);
     this.tcp = new TcpFlows(context, window, share, sendQueue, congestionControls[congestion]);
     this.dns = new DnsFlows(context, dnsServerPort);

@@ -131,15 +131,12 @@ export class Guest extends TimerNode implements LinkOwner {
       source6: spec.source6 === '' ? null : parseIpAddress(spec.source6),
       outboundInterface: spec.outboundInterface,
       dnsEnabled: spec.dns,
-      refreshHostRoutes: () => services.refreshHostRoutes(),
       newFlowId: () => {
         this.#opened++;
         return services.newFlowId();
       },
       reports,
       denials,
-      touched: () => services.touched(),
-      log: (level, message, fields) => services.log(level, message, fields),
     };
     const automatic = link.isLocal ? 'none' : 'cubic';
     const congestion = spec.congestion === 'auto' ? automatic : spec.congestion;

@@ -1,19 +1,12 @@
 /** A guest as tests have it that want nothing special of one: everything is open, and its gateway is our loopback. */
-import {
-  defaultAddresses,
-  defaultNames,
-  defaultSetup,
-  type GuestConfig,
-  sharedLimits,
-} from '../../src/config.ts';
+import { defaultGuest, defaultSetup, type GuestConfig, sharedLimits } from '../../src/config.ts';
 import { profiles } from '../../src/profiles.ts';
 
 export const plainGuest: GuestConfig = {
-  name: 'g0',
+  ...defaultGuest,
   target: { kind: 'descriptor', fd: -1 },
   interface: { name: 'tap0', mtu: 1500, configure: 'no', setup: defaultSetup },
   limits: sharedLimits,
-  addresses: defaultAddresses,
   policy: {
     enableRouting: true,
     enableHost: true,
@@ -23,15 +16,5 @@ export const plainGuest: GuestConfig = {
   },
   behavior: { ...profiles.tslirp, gatewayIsLoopback: true },
   congestion: 'none',
-  source4: '',
-  source6: '',
-  outboundInterface: '',
-  dns: true,
   dnsServers: ['127.0.0.1'],
-  dnsSearch: [],
-  autoconfiguration: true,
-  pcapPath: '',
-  pcapFormat: 'pcap',
-  forwards: [],
-  targetNames: defaultNames,
 };

@@ -11,12 +11,10 @@ import {
   type AddressPlan,
   type Config,
   defaultAddresses,
-  defaultLimits,
-  defaultNames,
+  defaultGuest,
   defaultSetup,
   type GuestConfig,
   noFlowLog,
-  ONLY_GUEST,
   processLimits,
 } from '../../config.ts';
 import { type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
@@ -77,7 +75,7 @@ export function configuration(options: Options): Config {
       },
     },
     guest: {
-      name: ONLY_GUEST,
+      ...defaultGuest,
       target: target(options),
       interface: {
         name: options.tapName,
@@ -85,7 +83,6 @@ export function configuration(options: Options): Config {
         configure: options.configure ? 'yes' : 'no',
         setup: { ...defaultSetup, mac, ipv6ByAdvertisement: true, multicast: false, keepMtu: true },
       },
-      limits: defaultLimits,
       addresses,
       policy: {
         enableRouting: true,
@@ -99,18 +96,9 @@ export function configuration(options: Options): Config {
         ...profiles.slirp4netns,
         gatewayIsLoopback: !options.disableHostLoopback,
       },
-      congestion: 'auto',
       source4,
       source6,
-      outboundInterface: '',
       dns: !options.disableDns,
-      dnsServers: [],
-      dnsSearch: [],
-      autoconfiguration: true,
-      pcapPath: '',
-      pcapFormat: 'pcap',
-      forwards: [],
-      targetNames: defaultNames,
     },
   };
 }

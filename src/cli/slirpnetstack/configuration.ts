@@ -8,10 +8,9 @@
 import {
   type Config,
   defaultAddresses,
-  defaultLimits,
+  defaultGuest,
   defaultSetup,
   noFlowLog,
-  ONLY_GUEST,
   processLimits,
 } from '../../config.ts';
 import { profiles } from '../../profiles.ts';
@@ -20,7 +19,6 @@ import type { Options } from './options.ts';
 
 /** Without forwards: their names are resolved and they are opened one after the other. */
 export function configuration(options: Options): Config {
-  const addresses = defaultAddresses;
   const namedTarget = options.remote.some(({ host }) => host.kind === 'name');
   return {
     process: {
@@ -34,7 +32,7 @@ export function configuration(options: Options): Config {
       sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     },
     guest: {
-      name: ONLY_GUEST,
+      ...defaultGuest,
       target: { kind: 'attach', pid: 0, netnsPath: options.netns, usernsPath: '' },
       interface: {
         name: options.interface,
@@ -42,14 +40,12 @@ export function configuration(options: Options): Config {
         configure: 'no',
         setup: { ...defaultSetup, create: false, segmentation: options.pcap === '' },
       },
-      limits: defaultLimits,
-      addresses,
       policy: {
         enableRouting: options.enableRouting,
         enableHost: options.enableHost,
         allow: options.allow,
         deny: options.deny,
-        guestNetworks: guestNetworks(addresses),
+        guestNetworks: guestNetworks(defaultAddresses),
         // The original's list has the NAT64 prefix.
         closed: [{ address: '64:ff9b::', bits: 96 }],
       },
@@ -58,17 +54,12 @@ export function configuration(options: Options): Config {
         // Even a quiet program tells of names that cannot be found.
         flowEvents: !options.quiet || namedTarget,
       },
-      congestion: 'auto',
       source4: options.source4,
       source6: options.source6,
-      outboundInterface: '',
       dns: false,
-      dnsServers: [],
-      dnsSearch: [],
       autoconfiguration: false,
       pcapPath: options.pcap,
       pcapFormat: 'slirpnetstack',
-      forwards: [],
       targetNames: { ttlMs: options.dnsTtlMs, allowReserved: true },
     },
   };
