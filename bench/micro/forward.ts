@@ -145,7 +145,10 @@ export async function forwardCases(): Promise<CaseGroup> {
     limits: defaultLimits,
     counters,
     descriptors: new DescriptorBudget(1000),
-    pages: new PagePool(slab).join(slab.pageCount * PAGE_SIZE, () => undefined),
+    pages: new PagePool(slab).join(
+      () => slab.pageCount * PAGE_SIZE,
+      () => undefined,
+    ),
     link,
     own,
     egress,

@@ -8,6 +8,9 @@ import type { Log } from './log.ts';
 import { Session, type SessionHandlers } from './session.ts';
 import type { Supervisor } from './supervisor.ts';
 
+/** Of names that are fit for a log, a path and a label. */
+const GUEST_NAME = /^[a-z0-9][a-z0-9._-]{0,127}$/;
+
 export interface ServerHandlers {
   /** A descriptor that was to be watched has closed, or has data. */
   fdEvent: (fd: number) => void;
@@ -40,9 +43,16 @@ export class Server {
     });
   }
 
-  /** A guest that is not there yet: its session brings it up. */
+  /** A guest that is not there yet: its session brings it up. Throws with one line when it cannot have that name. */
   add(config: GuestConfig, handlers: SessionHandlers): Session {
     const { supervisor } = this;
+    const { name } = config;
+    if (!GUEST_NAME.test(name))
+      throw new Error(
+        `guest name ${JSON.stringify(name)}: want a-z, 0-9, '.', '_', '-', at most 128 of them`,
+      );
+    for (const { config: other } of this.sessions.values())
+      if (other.name === name) throw new Error(`there is a guest ${name} already`);
     const send: Supervisor['send'] = (command) => supervisor.send(command);
     const session = new Session(config, send, supervisor.numbers, this.log, handlers);
     this.sessions.set(session.client.guest, session);
@@ -68,6 +78,7 @@ export class Server {
   private receive(event: Event): void {
     if ('guest' in event && event.guest !== 0) {
       this.sessions.get(event.guest)?.receive(event);
+      if (event.type === 'guestFailed') this.sessions.delete(event.guest);
       return;
     }
     switch (event.type) {

@@ -115,6 +115,7 @@ export class Session {
         break;
       case 'guestFailed':
         this.settleReady?.reject(new DeviceError(event.step, event.error, event.message));
+        this.close();
         break;
       case 'linkGone':
         this.handlers.linkGone(event.reason);

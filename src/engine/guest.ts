@@ -246,7 +246,7 @@ export class Guest extends TimerNode implements LinkOwner {
     this.#policy.set(spec);
   }
 
-  /** What is opened from now on is held to these; how much memory there is for what is found out at the start stays. */
+  /** What is opened or taken from now on is held to these; what is held already stays. */
   setLimits(limits: Partial<Limits>): void {
     Object.assign(this.#services.limits, limits);
   }

@@ -296,7 +296,10 @@ class Stage {
       frames: new FrameIo(slab, memory),
       limits: defaultLimits,
       descriptors: new DescriptorBudget(DESCRIPTORS),
-      pages: new PagePool(slab).join(defaultLimits.memoryMax, () => undefined),
+      pages: new PagePool(slab).join(
+        () => defaultLimits.memoryMax,
+        () => undefined,
+      ),
       search: new SearchDomains(),
       names: new HostNames(() => undefined, clock, timers, 0),
       hostRoutes: new HostRouteTable(),

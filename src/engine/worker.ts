@@ -419,9 +419,9 @@ class Engine {
       tenant.isTouched = true;
       this.#touched[this.#touchedCount++] = tenant;
     };
-    const pages = this.#pages.join(spec.limits.memoryMax, touched);
-    Object.assign(tenant, { descriptors, pages });
     const limits = { ...spec.limits };
+    const pages = this.#pages.join(() => limits.memoryMax, touched);
+    Object.assign(tenant, { descriptors, pages });
     return {
       ...this.#shared,
       ...{ limits, resolvers, search, descriptors, pages, touched },

@@ -62,6 +62,7 @@ test('review H-1: what is said of a guest, that guest hears, by its name', async
   );
   // What only the main thread needs stays with it.
   assert.equal('forwards' in (sent[0] as { spec: object }).spec, false);
+  say({ type: 'guestWaiting', guest: 1, path: '/p' });
   say({ type: 'guestFailed', guest: 1, step: 'link', error: 22, message: 'no device' });
   await assert.rejects(attaching[0] as Promise<unknown>, (error) => error instanceof DeviceError);
   say({ type: 'guestReady', guest: 2, link, notes: ['it is slow'], networks: ['192.0.2.0/24'] });
@@ -70,7 +71,6 @@ test('review H-1: what is said of a guest, that guest hears, by its name', async
   say({ type: 'log', guest: 2, level: 'info', message: 'seen', fields: { more: 1 } });
   say({ type: 'log', guest: 0, level: 'info', message: 'of all' });
   say({ type: 'report', guest: 2, report: { type: 'flowsLeftOut', flows: 1 } });
-  say({ type: 'guestWaiting', guest: 1, path: '/p' });
   say({ type: 'linkGone', guest: 2, reason: 'deleted' });
   assert.deepEqual(lines[0], ['warn', 'it is slow', { guest: 'two', interface: 'tap0' }]);
   assert.equal(lines[1]?.[2]?.['guest'], 'two');
@@ -80,8 +80,8 @@ test('review H-1: what is said of a guest, that guest hears, by its name', async
     ['info', 'of all', undefined],
   ]);
   assert.deepEqual(heard, [
-    ['two', 'flowsLeftOut'],
     ['one', 'waiting', '/p'],
+    ['two', 'flowsLeftOut'],
     ['two', 'gone', 'deleted'],
   ]);
   const removing = server.remove(two);
@@ -117,4 +117,17 @@ test('when the data plane is gone, nobody waits for it', async () => {
   for (const promise of waiting) await assert.rejects(promise, /the data plane ended: it broke/);
   assert.equal(await judging, false);
   assert.deepEqual(heard, [['failed', 'the data plane ended: it broke']]);
+});
+
+test('review H-1: a guest has a name that is fit for a log, and is the only one of that name', async () => {
+  const { add, say } = make();
+  for (const name of ['', 'Web', '-a', 'a b', 'a/b', 'ä', 'a'.repeat(129)])
+    assert.throws(() => add(name), /^Error: guest name "[^"]*": want a-z, 0-9/);
+  const first = add('a'.repeat(128));
+  assert.throws(() => add('a'.repeat(128)), /there is a guest a+ already/);
+  // One that could not be brought up is none.
+  const attaching = first.attach(device);
+  say({ type: 'guestFailed', guest: first.client.guest, step: 'link', error: 22, message: 'no device' });
+  await assert.rejects(attaching, DeviceError);
+  add('a'.repeat(128));
 });

@@ -27,11 +27,11 @@ export class PagePool {
   }
 
   /**
-   * For one more guest, until it leaves. `limit`: most bytes it may have. `asked`: it is to call `TcpFlows.giveWay` at the end
+   * For one more guest, until it leaves. `limit`: most bytes it may have, as things are. `asked`: it is to call `TcpFlows.giveWay` at the end
    * of the turn.
    */
-  join(limit: number, asked: () => void): GuestPages {
-    const pages = new GuestPages(this, Math.max(GUARANTEED, Math.floor(limit / PAGE_SIZE)), asked);
+  join(limit: () => number, asked: () => void): GuestPages {
+    const pages = new GuestPages(this, limit, asked);
     this.#members.add(pages);
     return pages;
   }
@@ -116,17 +116,22 @@ export class PagePool {
 export class GuestPages implements Pages {
   readonly view: DataView;
   readonly bytes: Uint8Array;
-  readonly limit: number;
   pagesUsed = 0;
   readonly #pool: PagePool;
+  readonly #limit: () => number;
   readonly asked: () => void;
 
-  constructor(pool: PagePool, limit: number, asked: () => void) {
+  constructor(pool: PagePool, limit: () => number, asked: () => void) {
     this.#pool = pool;
     this.view = pool.slab.view;
     this.bytes = pool.slab.bytes;
-    this.limit = limit;
+    this.#limit = limit;
     this.asked = asked;
+  }
+
+  /** Pages that it may have. */
+  get limit(): number {
+    return Math.max(GUARANTEED, Math.floor(this.#limit() / PAGE_SIZE));
   }
 
   get pageCount(): number {

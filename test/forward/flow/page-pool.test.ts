@@ -18,8 +18,9 @@ class Pool {
     this.pool = new PagePool(new Slab(0, (mib * MIB) / PAGE_SIZE));
   }
 
-  join(name: string, limit = 64 * MIB): GuestPages {
-    const pages = this.pool.join(limit, () => this.asked.push(name));
+  join(name: string, limit: number | (() => number) = 64 * MIB): GuestPages {
+    const most = typeof limit === 'number' ? () => limit : limit;
+    const pages = this.pool.join(most, () => this.asked.push(name));
     this.held.set(pages, []);
     return pages;
   }
@@ -56,6 +57,18 @@ describe('a pool of pages', () => {
     assert.deepEqual(p.asked, []);
     second.leave();
     assert.equal(only.pageCount, 8 * CERTAIN, 'alone again');
+  });
+
+  test('review H-1: a limit that changes counts for what is taken from then on', () => {
+    const p = new Pool(8);
+    let limit = 2 * MIB;
+    const [one] = [p.join('one', () => limit), p.join('two')];
+    assert.equal(p.take(one), 2 * CERTAIN);
+    limit = 3 * MIB;
+    assert.equal(p.take(one), 3 * CERTAIN);
+    limit = 0;
+    p.give(one, 2 * CERTAIN + 1);
+    assert.equal(p.take(one), CERTAIN, 'what is certain is no matter of limits');
   });
 
   test('serve S-9: what is certain for one that has begun, no other gets', () => {

@@ -190,7 +190,10 @@ export class Lab {
       hash: new HalfSipHash(rng.u32(), rng.u32()),
       limits,
       descriptors: new DescriptorBudget(options.descriptors ?? 100_000),
-      pages: new PagePool(this.slab).join(options.memory ?? LAB_MEMORY, () => undefined),
+      pages: new PagePool(this.slab).join(
+        () => options.memory ?? LAB_MEMORY,
+        () => undefined,
+      ),
       resolvers,
       search: new SearchDomains(),
       names: new engine.HostNames(
