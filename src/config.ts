@@ -248,6 +248,24 @@ export interface NameOptions {
 
 export const defaultNames: NameOptions = { ttlMs: 5000, allowReserved: false };
 
+/**
+ * How the services of a guest get ports of the host. Plain data, checked by the front end.
+ */
+export interface PublishSpec {
+  /** Where chosen ports are bound, on all of these or on none: literals. */
+  bind: string[];
+  /** The guest's port number or none. */
+  exact: boolean;
+  /** Services that have a port at a time. */
+  max: number;
+}
+
+export const defaultPublish: PublishSpec = {
+  bind: ['127.0.0.1', '::1'],
+  exact: false,
+  max: 256,
+};
+
 /** A guest as whoever wants one describes it. */
 export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   /** What it is called in the log, the flow log and events: `[a-z0-9][a-z0-9._-]{0,127}`. */
