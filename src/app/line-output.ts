@@ -6,13 +6,12 @@
  * reader does not take at once is kept up to a bound, and beyond that lines are lost, whole and from the end.
  *
  * A pipe is opened anew through /proc, which gives a description of our own that can be non-blocking without being so for
- * others; so is a terminal, which may have been stopped. A socket (what Node's child processes have) is made non-blocking by
- * the runtime, as it is for every program in Node. Everything else (files, a pipe of another user's) is written as it is. At the end of the process a reader
- * that is only slow gets a moment more.
+ * others; so is a terminal, which may have been stopped, as every character device. A socket (what Node's child processes
+ * have) is made non-blocking by the runtime, as it is for every program in Node. Everything else (files, a pipe of another
+ * user's) is written as it is. At the end of the process a reader that is only slow gets a moment more.
  */
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
-import { Socket } from 'node:net';
-import { isatty } from 'node:tty';
+import type { Socket } from 'node:net';
 
 /** Bytes kept for a reader that is slow. */
 const BACKLOG_MAX = 4 * 1024 * 1024;
@@ -98,9 +97,13 @@ const opened: Socket[] = [];
 function reopen(fd: number): number {
   try {
     const stat = fstatSync(fd);
-    // Opening it is what makes it non-blocking; it is never written by way of this object.
-    if (stat.isSocket()) opened.push(new Socket({ fd, readable: false, writable: true }).unref());
-    if (!stat.isFIFO() && !isatty(fd)) return fd;
+    if (stat.isSocket()) {
+      // Not loaded for everybody: it takes as long as all of ours that comes before the data plane.
+      const { Socket: NetSocket } = process.getBuiltinModule('node:net');
+      // Opening it is what makes it non-blocking; it is never written by way of this object.
+      opened.push(new NetSocket({ fd, readable: false, writable: true }).unref());
+    }
+    if (!stat.isFIFO() && !stat.isCharacterDevice()) return fd;
     const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
     return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
   } catch {

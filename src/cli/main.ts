@@ -2,7 +2,6 @@
  * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
-import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { foundEnvironment, openDescriptors, restoringLines } from '../app/found.ts';
 import { ownProcess } from '../app/own-process.ts';
@@ -60,7 +59,7 @@ async function settle(invocation: Invocation): Promise<void> {
 
 /** The command of `run` may have words that bin/tslirp took for options: start again as it should have been. */
 function startAgain({ process: { sandbox }, guest: { target } }: Config): void {
-  const { startAgain: start } = createRequire(import.meta.url)(
+  const { startAgain: start } = process.getBuiltinModule('node:module').createRequire(import.meta.url)(
     fileURLToPath(new URL('dist/bundle/again.cjs', packageRoot)),
   ) as typeof import('../app/again.ts');
   start({
