@@ -291,7 +291,7 @@ sub place {
 }
 
 # The new tree of process MAIN: what the lines of the order name, `read PATH` (data), `load PATH` (code), `link PATH` (a
-# symlink as it is), `empty PATH` (a directory with nothing in it), `modules PATH` (code, at /node_modules), `process PID`
+# symlink as it is), `empty PATH` (a directory with nothing in it), `process PID`
 # (what /proc has of it).
 sub close_tree {
   my ($main, @lines) = @_;
@@ -314,7 +314,7 @@ sub close_tree {
     }
     elsif ($how eq 'link') { symlink(readlink($path), "$root$path") }
     elsif ($how eq 'empty') { mkdir("$root$path", oct('755')) }
-    else { place($path, $root . ($how eq 'modules' ? '/node_modules' : $path), $flags) }
+    else { place($path, $root . $path, $flags) }
   }
   mkdir("$root/.old", oct('700'));
   chdir($root) && kernel('pivot_root', '.', '.old') or die "pivot_root: $!\n";

@@ -8,7 +8,7 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { codeOfProgram, codeOfWorker } from './compiled-code.mjs';
+import { codeOfLibrary, codeOfProgram, codeOfWorker } from './compiled-code.mjs';
 
 const source = fileURLToPath(new URL('../dist/src/', import.meta.url));
 const target = fileURLToPath(new URL('../dist/bundle/', import.meta.url));
@@ -19,9 +19,11 @@ const entryPoints = {
   worker: `${source}engine/worker.js`,
   again: `${source}app/again.js`,
 };
+/** What src/app/library.ts loads. */
+const libraries = { log: 'pino', pretty: 'pino-pretty' };
 
 await build({
-  entryPoints,
+  entryPoints: { ...entryPoints, ...libraries },
   outdir: target,
   bundle: true,
   platform: 'node',
@@ -32,7 +34,7 @@ await build({
   minifyWhitespace: true,
   minifySyntax: true,
   lineLimit: 160,
-  external: ['@koromix/*', 'pino', 'pino-pretty', 'prom-client'],
+  external: ['@koromix/*', 'prom-client'],
   define: { 'import.meta.url': 'moduleUrl' },
   banner: {
     js: "(function (exports, require, module, __filename, __dirname) { const moduleUrl = require('node:url').pathToFileURL(__filename).href;",
@@ -61,3 +63,5 @@ for (const name of Object.keys(entryPoints)) {
   writeFileSync(cache, code);
   writeFileSync(`${target}${name}.cjs`, loader);
 }
+for (const name of Object.keys(libraries))
+  writeFileSync(`${target}${name}.cache`, codeOfLibrary(name, `${target}${name}.js`));

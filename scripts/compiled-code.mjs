@@ -3,7 +3,9 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
+import { Script } from 'node:vm';
 import { Worker } from 'node:worker_threads';
 import { processLimits } from '../dist/src/config.js';
 
@@ -48,6 +50,25 @@ export function codeOfProgram(name, filename, target) {
     timeout: 60_000,
   });
   return readFileSync(target);
+}
+
+/** What src/app/logger.ts does with them. */
+const uses = {
+  log: ({ pino }) =>
+    pino({ level: 'info', base: null, timestamp: false }, { write: () => true }).info({ time: 0 }, 'line'),
+  pretty: ({ prettyFactory }) =>
+    prettyFactory({ colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'guest' })(
+      '{"level":30,"time":0,"guest":"g0","reason":"none","msg":"line"}\n',
+    ),
+};
+
+/** Code of the library `name` in `filename`. */
+export function codeOfLibrary(name, filename) {
+  const script = new Script(readFileSync(filename, 'latin1'), { filename });
+  const module = { exports: {} };
+  script.runInThisContext()(module.exports, createRequire(filename), module, filename);
+  uses[name](module.exports);
+  return script.createCachedData();
 }
 
 /** Code of the data plane in `filename`. */

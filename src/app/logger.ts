@@ -6,11 +6,11 @@
  * Loading the logging library costs more than it takes to open a device. So lines are only kept at first; `activate`,
  * called when the network is up, loads the library and writes them. An error or the end of the process does so too.
  */
-import { createRequire } from 'node:module';
 import { isatty } from 'node:tty';
 import type { Logger as Pino } from 'pino';
 import type { ProcessConfig } from '../config.ts';
 import type { Log, LogFields, LogLevel } from '../control/log.ts';
+import { Library } from './library.ts';
 import { standardError } from './say.ts';
 
 /** Lines that wait for a library which cannot be loaded. */
@@ -30,10 +30,15 @@ export class Logger implements Log {
   /** Lines are written at once from now on; the library itself is loaded with the first of them. */
   private active = false;
   private pino: Pino | undefined;
-  private locate: (library: string) => string = (library) => library;
+  private readonly library: Library<typeof import('pino')>;
+  /** For people. */
+  private readonly pretty: Library<typeof import('pino-pretty')> | undefined;
 
-  constructor(level: ProcessConfig['logLevel']) {
+  /** `directory`: where the libraries are; tests have other places. */
+  constructor(level: ProcessConfig['logLevel'], directory?: URL) {
     this.level = level;
+    this.library = new Library('log', directory);
+    if (isatty(2)) this.pretty = new Library('pretty', directory);
     // Opened while everything is in sight.
     standardError();
     process.on('exit', this.flush);
@@ -49,11 +54,15 @@ export class Logger implements Log {
     if (this.active || level === 'error' || level === 'fatal') this.activate();
   }
 
-  /** From now on, what is in the directory `from` is found at `to`. */
-  moveLibraries(from: string, to: string): void {
-    const { resolve } = createRequire(import.meta.url);
-    const places = new Map(['pino', 'pino-pretty'].map((name) => [name, resolve(name).replace(from, to)]));
-    this.locate = (library) => places.get(library) ?? library;
+  /** From now on no files are needed. */
+  readLibraries(): void {
+    if (this.level === 'silent' || this.pino !== undefined) return;
+    try {
+      this.library.read();
+      this.pretty?.read();
+    } catch {
+      // Then the lines wait for ever: no reason to leave files in sight.
+    }
   }
 
   /** Write what was kept, and from now on write at once. */
@@ -61,7 +70,7 @@ export class Logger implements Log {
     this.active = true;
     if (this.kept.length === 0) return;
     try {
-      this.pino ??= open(this.level, this.locate);
+      this.pino ??= this.open();
     } catch {
       // Out of descriptors, for one (R-01): the lines wait, and the next one tries again.
       if (this.kept.length > MOST_KEPT) this.kept.shift();
@@ -69,26 +78,24 @@ export class Logger implements Log {
     }
     for (const { level, message, fields } of this.kept.splice(0)) this.pino[level](fields, message);
   }
-}
 
-function open(level: ProcessConfig['logLevel'], locate: (library: string) => string): Pino {
-  // Both libraries are CommonJS; loaded this way they are there at once, also in an exit handler.
-  const load = createRequire(import.meta.url);
-  const { pino } = load(locate('pino')) as typeof import('pino');
-  // The time is put in by us: of when it happened, not of when it was written.
-  const options = { level, base: null, timestamp: false };
-  if (!isatty(2)) return pino(options, new CountingOutput((line) => line));
-  const { prettyFactory } = load(locate('pino-pretty')) as typeof import('pino-pretty');
-  const { NO_COLOR = '', TERM } = process.env;
-  const format = prettyFactory({
-    // no-color.org
-    colorize: NO_COLOR === '' && TERM !== 'dumb',
-    singleLine: true,
-    translateTime: 'SYS:HH:MM:ss.l',
-    // Who reads along has started the only one.
-    ignore: 'guest',
-  });
-  return pino(options, new CountingOutput(format));
+  private open(): Pino {
+    const { pino } = this.library.load();
+    // The time is put in by us: of when it happened, not of when it was written.
+    const options = { level: this.level, base: null, timestamp: false };
+    if (this.pretty === undefined) return pino(options, new CountingOutput((line) => line));
+    const { prettyFactory } = this.pretty.load();
+    const { NO_COLOR = '', TERM } = process.env;
+    const format = prettyFactory({
+      // no-color.org
+      colorize: NO_COLOR === '' && TERM !== 'dumb',
+      singleLine: true,
+      translateTime: 'SYS:HH:MM:ss.l',
+      // Who reads along has started the only one.
+      ignore: 'guest',
+    });
+    return pino(options, new CountingOutput(format));
+  }
 }
 
 /** Standard error, and how many lines it did not take. */

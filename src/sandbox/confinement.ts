@@ -4,8 +4,7 @@
  * way.
  *
  * What stays in sight is read-only: our own directory in /proc, and no other: by /proc/PID/root the command's files,
- * which are all of the user's, would be back; the log library, which is loaded after ready, at a place of its own; the unix
- * sockets that forwards lead to. Where forwards lead to names, also /etc, the directory in /run that resolv.conf(5) leads
+ * which are all of the user's, would be back; the unix sockets that forwards lead to. Where forwards lead to names, also /etc, the directory in /run that resolv.conf(5) leads
  * to, and the libraries of the system's name service. The guest's queries need none of that: resolv.conf is read for us by
  * the broker, who sees all files as they are now.
  *
@@ -13,7 +12,6 @@
  * there for all threads.
  */
 import { closeSync, type Dirent, existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import type { Config } from '../config.ts';
@@ -25,8 +23,6 @@ import { closeTree, followFile, isConfined, sealBroker, unlinkAtEnd } from './br
 const RESOLV_CONF = '/etc/resolv.conf';
 /** What the original has in its tree, and whoever looks whether there is one looks for; here there is nothing in them. */
 const MINIMAL = ['/etc', '/run'] as const;
-/** Where the packages are in a minimal tree; bin/broker.pl knows it too. */
-const MODULES = '/node_modules';
 /** Where the dynamic linker looks; symlinks into /usr on most systems. */
 const LIBRARIES = ['/usr/lib', '/usr/lib64', '/usr/local/lib', '/lib', '/lib64'] as const;
 
@@ -39,7 +35,7 @@ class Order {
   readonly lines: string[] = [];
   private readonly paths: string[] = [];
 
-  add(how: 'read' | 'load' | 'link' | 'empty' | 'modules', path: string): void {
+  add(how: 'read' | 'load' | 'link' | 'empty', path: string): void {
     // What is not there now will not be seen if it comes; nor is all of it shown for a socket in the root directory.
     if (path === '/' || !existsSync(path) || this.paths.some((known) => isBelow(path, known))) return;
     this.paths.push(path);
@@ -106,9 +102,9 @@ function usesRing(): boolean {
   });
 }
 
-/** A log whose libraries are to be found in another tree from now on. */
+/** A log that can do without files from then on. */
 export interface ConfinementLog extends Log {
-  moveLibraries(from: string, to: string): void;
+  readLibraries(): void;
 }
 
 export class Confinement {
@@ -168,6 +164,7 @@ export class Confinement {
           (reason) => resolvConf.miss(reason),
         );
       }
+      this.log.readLibraries();
       await closeTree(this.order().lines);
       sealBroker();
       this.closeInherited();
@@ -202,10 +199,6 @@ export class Confinement {
       if (forward.direction === 'local' && forward.listen.kind === 'unix' && forward.protocol === 'udp')
         order.add('read', dirname(resolve(forward.listen.path)));
     }
-    const library = createRequire(import.meta.url).resolve('pino');
-    const modules = library.slice(0, library.indexOf('/node_modules/') + '/node_modules'.length);
-    order.add('modules', modules);
-    this.log.moveLibraries(modules, MODULES);
     if (this.config.process.sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
     return order;
   }

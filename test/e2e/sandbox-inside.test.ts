@@ -81,7 +81,7 @@ function withDescriptors(argv: string[], file: string): string[] {
 }
 
 function assertHelpless(inside: Inside, secret: string): void {
-  assert.deepEqual(inside.root.sort(), ['node_modules', 'proc']);
+  assert.deepEqual(inside.root, ['proc']);
   assert.equal(inside.passwords, 'ENOENT');
   assert.equal(inside.processes.length, 2);
   assert.ok(!inside.links.some((link) => link === '/' || link.endsWith(secret)), inside.links.join(' '));
