@@ -5,11 +5,13 @@ import { dnsTarget, ingressTarget } from './packet-targets.ts';
 import type { Target } from './target.ts';
 import { tcpTarget } from './tcp-target.ts';
 import { apiTarget, argumentTarget, proxyTarget, ruleTarget } from './text-targets.ts';
+import { wireguardTarget } from './wireguard-target.ts';
 
 export const targets: readonly Target[] = [
   ingressTarget,
   tcpTarget,
   dnsTarget,
+  wireguardTarget,
   proxyTarget,
   apiTarget,
   ruleTarget,
