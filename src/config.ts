@@ -266,6 +266,25 @@ export const defaultPublish: PublishSpec = {
   max: 256,
 };
 
+/** Both ends belong to it. */
+export interface PortRange {
+  first: number;
+  last: number;
+}
+
+/** Which services of a guest become forwards by themselves. */
+export interface AutoForwardSpec {
+  tcp: boolean;
+  udp: boolean;
+  /** Ports of the guest's that are meant; none: all. */
+  only: PortRange[];
+  except: PortRange[];
+  /** Services on the guest's loopback: they are left out, or connected to inside its namespace. */
+  loopback: 'skip' | 'splice';
+  /** Between two looks, ms. */
+  intervalMs: number;
+}
+
 /** A guest as whoever wants one describes it. */
 export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   /** What it is called in the log, the flow log and events: `[a-z0-9][a-z0-9._-]{0,127}`. */
