@@ -334,13 +334,21 @@ export interface ProcessConfig {
   exitOnData: boolean;
   logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
   api: ApiSpec;
-  flowLog: FlowLogSpec;
+  /** Every flow and refusal. */
+  flowLog: OutputSpec;
+  /** What appears in the guest and on the host because of it; the path may be that of a unix socket, too. */
+  events: OutputSpec;
   sandbox: SandboxSpec;
 }
 
 export interface Config {
   process: ProcessConfig;
   guest: GuestConfig;
+}
+
+/** Descriptors that the process was given for purposes of its own. */
+export function ownDescriptors({ readyFd, exitFd, flowLog, events }: ProcessConfig): number[] {
+  return [readyFd, exitFd, flowLog.fd, events.fd].filter((fd) => fd >= 0);
 }
 
 /** How an interface is obtained and configured, beyond its addresses. */
@@ -368,13 +376,13 @@ export const defaultSetup: InterfaceSetup = {
   keepMtu: false,
 };
 
-/** Where every flow and refusal is told: a file, or an inherited descriptor. Neither: nowhere. */
-export interface FlowLogSpec {
+/** Where lines go: a file, or an inherited descriptor. Neither: nowhere. */
+export interface OutputSpec {
   path: string;
   fd: number;
 }
 
-export const noFlowLog: FlowLogSpec = { path: '', fd: -1 };
+export const noOutput: OutputSpec = { path: '', fd: -1 };
 
 /** The control socket. */
 export interface ApiSpec {

@@ -6,13 +6,12 @@
  * A line is written whole or not at all: a reader that is too slow for its bound (line-output.ts) loses lines, and the next
  * one says how many, as it does where the guest opens more flows than are told of. `seq` counts what was written.
  */
-import { closeSync, constants, openSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { getSystemErrorName } from 'node:util';
 import type { Endpoint } from '../config.ts';
 import type { RefusalText } from '../control/refusal-text.ts';
 import type { FlowEvent, Refusal } from '../engine/messages.ts';
-import { LineOutput } from './line-output.ts';
+import type { LineOutput } from './line-output.ts';
 
 type Fields = Record<string, unknown>;
 
@@ -141,16 +140,4 @@ function side(name: string, { address, port }: Endpoint): Fields {
   if (isIP(address.split('%', 1)[0] ?? '') === 0)
     return { [`${name}.address`]: address, ...(port === 0 ? {} : { [`${name}.port`]: port }) };
   return { [`${name}.ip`]: address, [`${name}.port`]: port };
-}
-
-/** Opens the file, appending; throws the system's error. A named pipe has to have a reader. */
-export function openFlowLog(path: string): LineOutput {
-  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NONBLOCK;
-  const fd = openSync(path, flags, 0o600);
-  try {
-    return new LineOutput(fd);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
 }

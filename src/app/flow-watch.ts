@@ -1,11 +1,11 @@
 /** What the data plane tells of flows and refusals: to the log, and to the flow log if there is one. */
-import type { Config, FlowLogSpec } from '../config.ts';
-import { errnoTextOf } from '../control/errno-text.ts';
+import type { Config } from '../config.ts';
 import { type Log, logOf } from '../control/log.ts';
 import { RefusalText } from '../control/refusal-text.ts';
 import type { FlowReport } from '../engine/messages.ts';
-import { FlowLog, openFlowLog, refusalOf } from './flow-log.ts';
+import { FlowLog, refusalOf } from './flow-log.ts';
 import { LineOutput } from './line-output.ts';
+import { openOutput } from './open-output.ts';
 import { RefusalLog } from './refusal-log.ts';
 
 export class FlowWatch {
@@ -16,7 +16,8 @@ export class FlowWatch {
   constructor({ guest, process: { flowLog } }: Config, logger: Log) {
     const text = new RefusalText(guest);
     this.#refusals = new RefusalLog(logOf(logger, guest.name), text);
-    const output = openOutput(flowLog);
+    const isWanted = flowLog.fd >= 0 || flowLog.path !== '';
+    const output = isWanted ? new LineOutput(openOutput('--flow-log', flowLog)) : null;
     this.#flows = output === null ? null : new FlowLog(output, text, guest.name);
   }
 
@@ -39,19 +40,5 @@ export class FlowWatch {
       default:
         event satisfies never;
     }
-  }
-}
-
-function openOutput({ path, fd }: FlowLogSpec): LineOutput | null {
-  if (fd >= 0) return new LineOutput(fd);
-  if (path === '') return null;
-  try {
-    return openFlowLog(path);
-  } catch (error) {
-    const isUnread = (error as NodeJS.ErrnoException).code === 'ENXIO';
-    throw new Error(
-      `option --flow-log: ${path} cannot be opened: ${isUnread ? 'nobody reads this pipe' : errnoTextOf(error)}`,
-      { cause: error },
-    );
   }
 }

@@ -3,8 +3,10 @@ import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } fr
 import { logOf } from '../control/log.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import type { FlowReport } from '../engine/messages.ts';
+import { EventHub } from '../expose/event-hub.ts';
 import { watchNamespace } from '../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from '../sandbox/namespace.ts';
+import { tellEvents } from './event-outputs.ts';
 import { FlowWatch } from './flow-watch.ts';
 import { forwardLog } from './forward-log.ts';
 import { onSignal } from './found.ts';
@@ -45,37 +47,42 @@ export async function serveAttach(
   voice: Voice = plainVoice,
 ): Promise<void> {
   const ending = new Ending(supervisor);
-  const end = (why: string): void => {
+  let guest: OneGuest | undefined;
+  const end = (why: string, reason = 'stop'): void => {
     if (!ending.started) logger.log('info', why);
+    guest?.gone(reason);
     ending.finish(0);
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     onSignal(signal, () => end(`${signal}: ending`));
   const fail = (error: unknown): void => {
     if (!ending.started) voice.failed(error);
+    guest?.gone('failed');
     ending.finish(1);
   };
   const exitRequested = (): void => {
     if (!ending.started) voice.exitRequested();
     end('exit descriptor closed: ending');
   };
-  const flows = watchFlows(config, logger, fail);
-  if (flows === undefined) return;
-  const guest = new OneGuest(config, supervisor, logger, {
-    flows,
+  const outputs = await openOutputs(config, logger, fail);
+  if (outputs === undefined) return;
+  guest = new OneGuest(config, supervisor, logger, outputs.events, {
+    flows: outputs.flows,
     waiting: (path) => voice.waiting(path),
     exitRequested,
-    linkGone: (reason) => end(`the link is gone (${reason}): ending`),
+    linkGone: (reason) => end(`the link is gone (${reason}): ending`, 'link'),
     failed: (message) => fail(new Error(message)),
     forwardOpen: forwardLog(logOf(logger, config.guest.name), config.guest.forwards),
   });
   try {
     const from = target.kind === 'attach' ? namespaceOf(target) : target;
     const link = await guest.bringUp(from);
-    if (!('kind' in from)) watchNamespace(from, () => end('the network namespace is gone: ending'));
+    if (!('kind' in from))
+      watchNamespace(from, () => end('the network namespace is gone: ending', 'namespace'));
     voice.up();
     await guest.openApi(link);
     await guest.confine();
+    guest.ready();
     signalReady(config.process.readyFd);
     voice.ready(exitRequested);
     logger.activate();
@@ -84,15 +91,17 @@ export async function serveAttach(
   }
 }
 
-/** Who hears of flows; undefined: the flow log cannot be opened. */
-function watchFlows(
+/** Who hears of flows, and of what appears; undefined: not all of it can be opened. */
+async function openOutputs(
   config: Config,
   logger: Logger,
   fail: (error: unknown) => void,
-): ((event: FlowReport) => void) | undefined {
+): Promise<{ flows: (event: FlowReport) => void; events: EventHub } | undefined> {
   try {
     const watch = new FlowWatch(config, logger);
-    return (event) => watch.receive(event);
+    const events = new EventHub();
+    await tellEvents(events, config.process.events);
+    return { flows: (event) => watch.receive(event), events };
   } catch (error) {
     fail(error);
     return undefined;
@@ -111,11 +120,11 @@ export async function serveRun(
   logger: Logger,
 ): Promise<void> {
   const ending = new Ending(supervisor);
-  const flows = watchFlows(config, logger, (error) => {
+  const outputs = await openOutputs(config, logger, (error) => {
     plainVoice.failed(error);
     ending.finish(1);
   });
-  if (flows === undefined) return;
+  if (outputs === undefined) return;
   let command: RunCommand;
   try {
     command = new RunCommand(config, target);
@@ -134,9 +143,12 @@ export async function serveRun(
     // A command without its network must not go on as if nothing had happened.
     command.terminate();
   };
-  void command.ended.then((status) => ending.finish(failed ? 1 : status));
-  const guest = new OneGuest(config, supervisor, logger, {
-    flows,
+  void command.ended.then((status) => {
+    guest.gone(failed ? 'failed' : 'ended');
+    ending.finish(failed ? 1 : status);
+  });
+  const guest = new OneGuest(config, supervisor, logger, outputs.events, {
+    flows: outputs.flows,
     exitRequested: () => command.terminate(),
     linkGone: (reason) =>
       logger.log('error', `the interface is gone (${reason}): the command has no network`),
@@ -150,6 +162,7 @@ export async function serveRun(
     logger.activate();
     await command.prepared;
     await guest.confine();
+    guest.ready();
     signalReady(config.process.readyFd);
     command.go();
   } catch (error) {

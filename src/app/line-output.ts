@@ -23,16 +23,24 @@ const FINISH_POLL_MS = 2;
 export class LineOutput {
   readonly #fd: number;
   readonly #backlogMax: number;
+  readonly #taken: () => void;
   /** What the reader has not taken yet, and where in the first of it we are. */
   #backlog: Buffer[] = [];
   #backlogBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #broken = false;
 
-  constructor(fd = 1, backlogMax: number = BACKLOG_MAX) {
+  /** `taken` is called when the reader has taken all that had to wait for it. */
+  constructor(fd = 1, backlogMax: number = BACKLOG_MAX, taken: () => void = () => undefined) {
     this.#fd = reopen(fd);
     this.#backlogMax = backlogMax;
+    this.#taken = taken;
     process.on('exit', () => this.#finish());
+  }
+
+  /** Bytes that the reader has not taken. */
+  get waiting(): number {
+    return this.#backlogBytes;
   }
 
   /** False: it is lost. */
@@ -68,8 +76,10 @@ export class LineOutput {
       if (written === first.length) this.#backlog.shift();
       else this.#backlog[0] = first.subarray(written);
     }
+    if (this.#timer === undefined) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
+    this.#taken();
   }
 
   #finish(): void {

@@ -14,7 +14,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
-import type { Config, RunTarget } from '../config.ts';
+import { type Config, ownDescriptors, type RunTarget } from '../config.ts';
 import { letCommandGo, orderCommand, removeUnlessBegun, signalCommand } from '../sandbox/broker.ts';
 import { writeGuestFiles } from '../sandbox/guest-files.ts';
 import { processFields } from '../sandbox/namespace.ts';
@@ -182,8 +182,7 @@ export class RunCommand {
       prepared.resolve();
     };
     // Descriptors meant for us must not stay open in the command.
-    const { readyFd, exitFd, flowLog } = config.process;
-    const ours = [readyFd, exitFd, flowLog.fd].filter((fd) => fd >= 3);
+    const ours = ownDescriptors(config.process).filter((fd) => fd >= 3);
     const [goFd, reportFd] = freeDigits(openDescriptors.filter((fd) => !ours.includes(fd)));
     const close = [goFd, reportFd, ...closedStreams].map((fd) => `exec ${fd}>&-`).join('\n');
     const start = [

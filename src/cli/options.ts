@@ -14,7 +14,7 @@ import {
   defaultGuest,
   defaultSetup,
   type GuestConfig,
-  noFlowLog,
+  noOutput,
   processLimits,
 } from '../config.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
@@ -71,13 +71,14 @@ function refuseConflicts(options: ServeOptions): void {
     if (options.given.has(one) && options.given.has(other))
       throw new UsageError(`options ${one} and ${other} exclude each other; accepted: one of them`);
   }
-  const { pcap, flowLog = noFlowLog } = options;
+  const { pcap, flowLog = noOutput, events = noOutput } = options;
   // One stream of bytes for two purposes is of use for neither.
   const uses: [string, string | number | undefined][] = [
     ['--fd', options.fd],
     ['--ready-fd', options.readyFd],
     ['--exit-fd', options.exitFd],
     ['--flow-log', flowLog.fd < 0 ? flowLog.path : flowLog.fd],
+    ['--events', events.fd < 0 ? events.path : events.fd],
     ['--pcap', pcap === STANDARD_OUTPUT ? 1 : pcap],
   ];
   const seen = new Map<string | number, string>();
@@ -126,7 +127,8 @@ function toInvocation(options: ServeOptions, target: GuestConfig['target']): Inv
       exitOnData: true,
       logLevel: options.quiet === true ? 'error' : options.logLevel,
       api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
-      flowLog: options.flowLog ?? noFlowLog,
+      flowLog: options.flowLog ?? noOutput,
+      events: options.events ?? noOutput,
       sandbox: {
         mountTree: options.sandbox !== false,
         minimal: false,
@@ -239,7 +241,7 @@ export function parseArguments(
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return { text };
-    throw new UsageError(explain(error, commandOf(program, args)));
+    throw new UsageError(explain(error, commandOf(program, args), args));
   }
   if (result === undefined) throw new UsageError(noCommand(program));
   return result;
@@ -261,13 +263,19 @@ function path(command: Command): string {
 }
 
 function noCommand(command: Command): string {
-  const names = command.commands.map((sub) => sub.name()).join(', ');
-  return `no command; accepted: ${names} (see ${path(command)} --help)`;
+  return `no command; accepted: ${commandNames(command)} (see ${path(command)} --help)`;
+}
+
+function commandNames(command: Command): string {
+  return command.commands.map((sub) => sub.name()).join(', ');
 }
 
 /** One line out of what the option parser says in two. */
-function explain(error: CommanderError, command: Command): string {
-  if (error.code === 'commander.help') return noCommand(command);
+function explain(error: CommanderError, command: Command, [word, about]: readonly string[]): string {
+  if (error.code === 'commander.help') {
+    if (word !== 'help' || about === undefined) return noCommand(command);
+    return `there is no command ${JSON.stringify(about)}; accepted: ${commandNames(command)}`;
+  }
   const [first = '', hint = ''] = error.message.replace(/^error: /, '').split('\n');
   const see = `(see ${path(command)} --help)`;
   const [, name] = /^unknown option '(--[\w-]+)=/.exec(first) ?? [];

@@ -18,7 +18,7 @@ import {
   type AddressPlan,
   type Congestion,
   defaultAddresses,
-  type FlowLogSpec,
+  type OutputSpec,
   type ProcessConfig,
 } from '../config.ts';
 import { isHostName } from '../control/names/host-name.ts';
@@ -61,15 +61,16 @@ export function parseNumber(text: string): number {
 }
 
 /** An inherited descriptor. What the runtime itself has open (epoll, eventfd) cannot have been meant. */
-export function parseFd(option: string, text: string): number {
+/** `said` is what the user has written. */
+export function parseFd(option: string, text: string, said: string = text): number {
   const fd = decimal(text);
   const accepted = 'the number of an open descriptor';
-  if (fd < 0) throw badValue(option, text, 'is not a descriptor number', accepted);
+  if (fd < 0) throw badValue(option, said, 'is not a descriptor number', accepted);
   try {
     fstatSync(fd);
     if (readlinkSync(`/proc/self/fd/${fd}`).startsWith('anon_inode:[event')) throw new Error('not inherited');
   } catch {
-    throw badValue(option, text, 'is not open', accepted);
+    throw badValue(option, said, 'is not open', accepted);
   }
   return fd;
 }
@@ -172,10 +173,10 @@ function parseOutputPath(option: string, text: string, accepted: string): string
 }
 
 /** `FILE`, `fd:N`, or `-` for standard output. */
-export function parseFlowLog(text: string): FlowLogSpec {
+export function parseOutput(option: string, text: string): OutputSpec {
   if (text === '-' || text === STANDARD_OUTPUT) return { path: '', fd: 1 };
-  if (text.startsWith('fd:')) return { path: '', fd: parseFd('--flow-log', text.slice('fd:'.length)) };
-  return { path: parseOutputPath('--flow-log', text, 'a file that can be written, or fd:N'), fd: -1 };
+  if (text.startsWith('fd:')) return { path: '', fd: parseFd(option, text.slice('fd:'.length), text) };
+  return { path: parseOutputPath(option, text, 'a file that can be written, or fd:N'), fd: -1 };
 }
 
 /** sun_path of unix(7) holds 108 bytes, the final NUL included. */

@@ -14,7 +14,7 @@
 import { closeSync, type Dirent, existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { getSystemErrorName } from 'node:util';
-import type { Config } from '../config.ts';
+import { type Config, ownDescriptors } from '../config.ts';
 import type { Log } from '../control/log.ts';
 import type { ResolvConfFollower } from '../control/resolv-conf.ts';
 import type { Supervisor } from '../control/supervisor.ts';
@@ -175,9 +175,8 @@ export class Confinement {
 
   /** A directory among them would be a way back to all files. */
   private closeInherited(): void {
-    const { readyFd, exitFd, flowLog } = this.config.process;
     const { target } = this.config.guest;
-    const named = [readyFd, exitFd, flowLog.fd, target.kind === 'descriptor' ? target.fd : -1];
+    const named = [...ownDescriptors(this.config.process), target.kind === 'descriptor' ? target.fd : -1];
     for (const fd of this.inherited) {
       try {
         if (!named.includes(fd)) closeSync(fd);

@@ -14,7 +14,7 @@ import {
   defaultGuest,
   defaultSetup,
   type GuestConfig,
-  noFlowLog,
+  noOutput,
   processLimits,
 } from '../../config.ts';
 import { type RuleSpec, toRuleSpec } from '../../firewall/rule.ts';
@@ -66,7 +66,8 @@ export function configuration(options: Options): Config {
       exitOnData: false,
       logLevel: 'warn',
       api: { path: options.apiSocket, requestMax: API_REQUEST_MAX, echo: true },
-      flowLog: noFlowLog,
+      flowLog: noOutput,
+      events: noOutput,
       sandbox: {
         mountTree: options.sandbox,
         minimal: true,

@@ -10,7 +10,7 @@ import {
   defaultAddresses,
   defaultGuest,
   defaultSetup,
-  noFlowLog,
+  noOutput,
   processLimits,
 } from '../../config.ts';
 import { profiles } from '../../profiles.ts';
@@ -28,7 +28,8 @@ export function configuration(options: Options): Config {
       exitOnData: true,
       logLevel: 'error',
       api: { path: '', requestMax: 0, echo: false },
-      flowLog: noFlowLog,
+      flowLog: noOutput,
+      events: noOutput,
       sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     },
     guest: {

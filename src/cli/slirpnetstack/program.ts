@@ -17,6 +17,7 @@ import { Resolver } from '../../control/names/resolver.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { DeviceError } from '../../device-error.ts';
 import type { FlowEvent } from '../../engine/messages.ts';
+import { EventHub } from '../../expose/event-hub.ts';
 import { brokerEnd } from '../../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath } from '../../sandbox/namespace.ts';
 import { formatEndpoint } from '../../stack/wire/address.ts';
@@ -96,7 +97,7 @@ class Program {
     const { limits, logLevel } = config.process;
     this.#supervisor = new Supervisor({ limits, debug: false, broker: brokerEnd });
     this.#ending = new Ending(this.#supervisor);
-    this.#guest = new OneGuest(config, this.#supervisor, new Logger(logLevel), {
+    this.#guest = new OneGuest(config, this.#supervisor, new Logger(logLevel), new EventHub(), {
       exitRequested: () => undefined,
       linkGone: () => this.#close(),
       failed: (message) => {
