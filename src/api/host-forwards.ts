@@ -6,6 +6,9 @@
 import type { ForwardSpec, LocalForwardSpec } from '../config.ts';
 import type { EngineClient, OpenForward } from '../control/engine-client.ts';
 import { ForwardRefused } from '../control/engine-client.ts';
+import type { End, Published } from '../expose/event.ts';
+import type { Present } from '../expose/event-hub.ts';
+import type { RuleForwards } from '../expose/rule-forwards.ts';
 import { ApiError, addressField, field, integerField, type JsonObject } from './fields.ts';
 
 /** One forward as `list_hostfwd` shows it; the order of the keys is part of the interface. */
@@ -16,6 +19,12 @@ export interface HostForward {
   host_port: number;
   guest_addr: string;
   guest_port: number;
+}
+
+/** One forward as `list_forwards` shows it. */
+export interface ListedForward extends Omit<Published, 'hostEnd' | 'source'> {
+  id: number | null;
+  hostEnd: End | { path: string };
 }
 
 export type ForwardEngine = Pick<EngineClient, 'addForward' | 'removeForward' | 'listForwards'>;
@@ -32,16 +41,22 @@ const protocols = ['tcp', 'udp', 'tcp6', 'udp6'] as const;
 export class HostForwards {
   private readonly engine: ForwardEngine;
   private readonly defaults: ForwardDefaults;
-  /** The data plane's number of each of ours. */
-  private readonly numbers = new Map<number, number>();
+  private readonly heard: Pick<RuleForwards, 'added' | 'removed'>;
+  /** Each by its number here. */
+  private readonly open = new Map<number, OpenForward>();
   /** Each that `list_hostfwd` shows, as JSON, by its number and so in order. */
   private readonly shown = new Map<number, string>();
   private listing: Buffer | undefined;
   private nextId = 1;
 
-  constructor(engine: ForwardEngine, defaults: ForwardDefaults) {
+  constructor(
+    engine: ForwardEngine,
+    defaults: ForwardDefaults,
+    heard: Pick<RuleForwards, 'added' | 'removed'>,
+  ) {
     this.engine = engine;
     this.defaults = defaults;
+    this.heard = heard;
     for (const forward of engine.listForwards()) if (forward.spec.direction === 'local') this.enter(forward);
   }
 
@@ -56,6 +71,7 @@ export class HostForwards {
       throw error;
     }
     const id = this.enter(open);
+    this.heard.added(open);
     return anyPort && open.listen.kind === 'ip' ? { id, host_port: open.listen.port } : { id };
   }
 
@@ -73,20 +89,46 @@ export class HostForwards {
 
   async remove(args: JsonObject): Promise<Record<string, never>> {
     const id = integerField(args, 'id', 1, Number.MAX_SAFE_INTEGER) ?? 0;
-    const number = this.numbers.get(id);
-    if (number === undefined) throw new ApiError('remove_hostfwd: bad arguments.id');
+    const forward = this.open.get(id);
+    if (forward === undefined) throw new ApiError('remove_hostfwd: bad arguments.id');
     // Gone from here on: a second request for it is told so.
-    this.numbers.delete(id);
+    this.open.delete(id);
     this.shown.delete(id);
     this.listing = undefined;
-    if (await this.engine.removeForward(number)) return {};
+    const existed = await this.engine.removeForward(forward.id);
+    this.heard.removed(forward.id);
+    if (existed) return {};
     throw new ApiError('remove_hostfwd: slirp_remove_hostfwd failed');
+  }
+
+  /**
+   * Also what `list_hostfwd` has no words for: those that listen on unix sockets, and what is published without a rule, which
+   * has no number.
+   */
+  all(present: readonly Present[]): ListedForward[] {
+    const ruled = [...this.open].map(([id, { spec, listen }]): ListedForward => {
+      const { protocol, target } = spec as LocalForwardSpec;
+      const hostEnd =
+        listen.kind === 'ip'
+          ? { ip: listen.address, port: listen.port }
+          : { path: printablePath(listen.path) };
+      const guestEnd = { ip: target.address, port: target.port };
+      return { id, proto: protocol, guestEnd, hostEnd, reason: 'fixed', process: null };
+    });
+    const keys = new Set(ruled.map(hostKey));
+    const published = present
+      .flatMap(({ forwards }) => forwards)
+      .filter((forward) => !keys.has(hostKey(forward)))
+      .map(({ proto, guestEnd, hostEnd, reason, process }) => {
+        return { id: null, proto, guestEnd, hostEnd, reason, process };
+      });
+    return [...ruled, ...published];
   }
 
   /** Gives it its number. */
   private enter(forward: OpenForward): number {
     const id = this.nextId++;
-    this.numbers.set(id, forward.id);
+    this.open.set(id, forward);
     const entry = describe(forward, id);
     if (entry !== undefined) this.shown.set(id, JSON.stringify(entry));
     this.listing = undefined;
@@ -119,6 +161,15 @@ export class HostForwards {
     };
     return { spec: { direction: 'local', ...local }, anyPort: port === 0 };
   }
+}
+
+function hostKey({ proto, hostEnd }: Pick<ListedForward, 'proto' | 'hostEnd'>): string {
+  return 'path' in hostEnd ? hostEnd.path : `${proto} ${hostEnd.ip} ${hostEnd.port}`;
+}
+
+/** An abstract one begins with a NUL, which is written as @. */
+function printablePath(path: string): string {
+  return path.replace(/^\0/, '@');
 }
 
 function describe({ spec, listen }: OpenForward, id: number): HostForward | undefined {

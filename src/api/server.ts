@@ -5,6 +5,8 @@
  * more for a while; the answer is one write, and then the connection is closed. All of it happens on the main thread, so
  * that no client, however slow or silent, is ever between the data plane and a packet.
  *
+ * A client that subscribes to events is another matter: it stays (subscriptions.ts).
+ *
  * Limits: 32 clients are kept, 256 for a quarter of a second; beyond that, those who have their answer have to go first,
  * then the one that has been silent for longest. Bytes per request; 30 s from the last piece of the request to the answer
  * taken.
@@ -16,6 +18,7 @@ import type { ApiCommands } from './commands.ts';
 import { ApiError } from './fields.ts';
 import { RequestText, TextState } from './request-text.ts';
 import { listenOn } from './socket-file.ts';
+import type { StreamAnswer } from './subscriptions.ts';
 
 const CLIENTS_KEPT = 32;
 /** A burst of clients that come, ask and go is not a crowd: nobody is sent away from it for being slow by this much. */
@@ -225,8 +228,19 @@ class Client {
     this.answering = true;
     this.events.settled();
     const answer = this.answer();
-    if (answer instanceof Promise) void answer.then((text) => this.reply(text));
+    if (typeof answer === 'object' && 'begin' in answer) this.stream(answer);
+    else if (answer instanceof Promise) void answer.then((text) => this.reply(text));
     else this.reply(answer);
+  }
+
+  /** It stays for as long as its client does, and is none of those that are waited for. */
+  private stream(answer: StreamAnswer): void {
+    const { socket } = this;
+    clearTimeout(this.timer);
+    this.leave();
+    const end = answer.begin(socket);
+    socket.once('end', () => socket.end());
+    socket.once('close', end);
   }
 
   private reply(text: string | Buffer): void {
@@ -251,7 +265,7 @@ class Client {
     this.events.gone();
   }
 
-  private answer(): string | Buffer | Promise<string | Buffer> {
+  private answer(): string | Buffer | StreamAnswer | Promise<string | Buffer> {
     const { request } = this;
     this.options.trace?.(`apifd event\napi_handler: got request: ${printable(request.text() ?? '')}\n`);
     if (request.state === TextState.TooLarge) return refusal('too large message');

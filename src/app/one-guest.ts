@@ -12,6 +12,10 @@ import { Server } from '../control/server.ts';
 import type { Session, SessionHandlers } from '../control/session.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import type { LinkInfo } from '../engine/messages.ts';
+import type { EventSink } from '../expose/event.ts';
+import type { EventHub } from '../expose/event-hub.ts';
+import { RuleForwards } from '../expose/rule-forwards.ts';
+import { packageVersion } from '../package-root.ts';
 import { hear, orderDevice } from '../sandbox/broker.ts';
 import { Confinement } from '../sandbox/confinement.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
@@ -34,11 +38,26 @@ export class OneGuest {
   private readonly server: Server;
   private readonly session: Session;
   private readonly confinement: Confinement;
+  private readonly hub: EventHub;
+  private readonly events: EventSink;
+  private readonly ruleForwards: RuleForwards;
+  /** Read while the file is in sight. */
+  private readonly version: string = packageVersion();
+  private isUp = false;
 
-  constructor(config: Config, supervisor: Supervisor, logger: Logger, handlers: OneGuestHandlers) {
+  constructor(
+    config: Config,
+    supervisor: Supervisor,
+    logger: Logger,
+    hub: EventHub,
+    handlers: OneGuestHandlers,
+  ) {
     this.config = config;
     this.supervisor = supervisor;
     this.logger = logger;
+    this.hub = hub;
+    this.events = hub.sink(config.guest.name);
+    this.ruleForwards = new RuleForwards(this.events);
     this.confinement = new Confinement(config, supervisor, logger, openDescriptors);
     this.server = new Server(supervisor, logger, {
       fdEvent: (fd) => {
@@ -52,7 +71,17 @@ export class OneGuest {
       confined: (error) => this.confinement.confined(error),
       failed: (message) => handlers.failed(message),
     });
-    this.session = this.server.add(config.guest, handlers);
+    this.session = this.server.add(config.guest, {
+      ...handlers,
+      forwardOpen: (forward) => {
+        this.ruleForwards.added(forward);
+        handlers.forwardOpen?.(forward);
+      },
+      linkGone: (reason) => {
+        this.events.emit({ type: 'link.down', reason });
+        handlers.linkGone(reason);
+      },
+    });
   }
 
   /** Forwards and flows, for whoever serves requests about them. */
@@ -65,6 +94,8 @@ export class OneGuest {
     const link = await this.attach(from);
     await this.session.openForwards(this.config.process.limits.fdReserve);
     await this.session.tellPolicy();
+    this.isUp = true;
+    this.events.emit({ type: 'guest.up' });
     return link;
   }
 
@@ -75,7 +106,24 @@ export class OneGuest {
     if (exitFd >= 0) this.supervisor.send({ type: 'watchFd', fd: exitFd, name: 'exit-fd', data: exitOnData });
     const link = await this.session.attach(device);
     closeInspector();
+    this.events.emit({ type: 'link.up' });
     return link;
+  }
+
+  /** Whoever started us is told the same now. */
+  ready(): void {
+    const { guest4, guest6, ipv6 } = this.config.guest.addresses;
+    const addresses = ipv6 ? [guest4, guest6] : [guest4];
+    const { pid } = process;
+    this.events.emit({ type: 'ready', pid, version: this.version, method: 'none', addresses });
+  }
+
+  /** Nobody will be served any more. */
+  gone(reason: string): void {
+    if (!this.isUp) return;
+    this.isUp = false;
+    this.ruleForwards.end();
+    this.events.emit({ type: 'guest.down', reason });
   }
 
   /**
@@ -87,7 +135,7 @@ export class OneGuest {
 
   /** Open the control socket, if there is to be one. Rejects with one line. */
   async openApi(link: LinkInfo): Promise<void> {
-    const { config, client, logger } = this;
+    const { config, client, logger, hub, ruleForwards } = this;
     const { api } = config.process;
     const { addresses, interface: wish, target } = config.guest;
     if (api.path === '') return;
@@ -102,7 +150,7 @@ export class OneGuest {
     const defaults = { guest4, guest6: planned6 ? guest6 : guest4 };
     const server = new ApiServer({
       spec: api,
-      commands: new ApiCommands(client, defaults, runInfo(config.guest, link)),
+      commands: new ApiCommands(client, defaults, runInfo(config.guest, link), { hub, ruleForwards }),
       onError: (error) => logger.log('error', 'an API request failed', { reason: String(error) }),
       trace: api.echo ? sayError : undefined,
       admits: target.kind === 'run' ? await this.clientJudge() : undefined,

@@ -5,11 +5,12 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
-import type { HostForward } from '../api/host-forwards.ts';
+import type { ListedForward } from '../api/host-forwards.ts';
 import { sayError, sayOut } from '../app/say.ts';
 import { type AddressPlan, defaultAddresses, type Endpoint, type HostTarget } from '../config.ts';
 import { errnoTextOf } from '../control/errno-text.ts';
 import type { FlowInfo } from '../engine/messages.ts';
+import type { End, Listener } from '../expose/event.ts';
 import { formatEndpoint } from '../stack/wire/address.ts';
 import { ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import type { ClientOptions, ClientQuestion } from './program.ts';
@@ -22,10 +23,16 @@ const EXIT_NO_SERVER = 3;
 
 type Json = Record<string, unknown>;
 
+interface Refusal {
+  desc?: string;
+}
+
 interface Request {
   execute: string;
   arguments?: Json;
 }
+
+const SUBSCRIBE: Request = { execute: 'subscribe' };
 
 /** The tslirp that is asked knows its guest's addresses, we do not: a rule without one has these. */
 const UNKNOWN: AddressPlan = { ...defaultAddresses, guest4: '0.0.0.0', guest6: '::' };
@@ -35,21 +42,57 @@ export async function ask(question: ClientQuestion, options: ClientOptions): Pro
   const { apiSocket = process.env['TSLIRP_API_SOCKET'] ?? '' } = options;
   if (apiSocket === '')
     throw new UsageError('no socket to ask at; accepted: --api-socket PATH, or $TSLIRP_API_SOCKET');
+  if (question.kind === 'events') return follow(apiSocket);
   const show = options.json === true ? asJson : showers[question.kind];
   for (const request of requests(question)) {
     let answer: Json;
     try {
       answer = await exchange(apiSocket, request);
     } catch (error) {
-      sayError(`tslirp: nobody answers at ${apiSocket}: ${errnoTextOf(error)}\n`);
-      return EXIT_NO_SERVER;
+      return nobodyAnswers(apiSocket, error);
     }
     const { error } = answer;
-    if (error !== undefined) {
-      sayError(`tslirp: ${(error as { desc?: string }).desc ?? 'refused'}\n`);
-      return EXIT_REFUSED;
-    }
+    if (error !== undefined) return refused(error as Refusal, request);
     sayOut(show((answer['return'] ?? {}) as Json));
+  }
+  return 0;
+}
+
+function nobodyAnswers(path: string, error: unknown): number {
+  sayError(`tslirp: nobody answers at ${path}: ${errnoTextOf(error)}\n`);
+  return EXIT_NO_SERVER;
+}
+
+/** In the API's words, but for a number that nothing has: that was the user's. */
+function refused({ desc = 'refused' }: Refusal, { arguments: { id } = {} }: Request): number {
+  const [, kind] = /^bad request: (remove_hostfwd|close_flow): bad arguments\.id$/.exec(desc) ?? [];
+  const what = kind === 'close_flow' ? 'flow' : 'forward';
+  const known = `there is no ${what} ${String(id)} (see tslirp ${what} ls)`;
+  sayError(`tslirp: ${kind === undefined ? desc : known}\n`);
+  return EXIT_REFUSED;
+}
+
+/** Every event as it comes, until the other end closes. */
+async function follow(path: string): Promise<number> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+  } catch (error) {
+    return nobodyAnswers(path, error);
+  }
+  // Whoever reads has had enough.
+  process.stdout.on('error', () => socket.destroy());
+  socket.setEncoding('latin1').write(JSON.stringify(SUBSCRIBE));
+  try {
+    for await (const part of socket as AsyncIterable<string>) {
+      if (part.startsWith('{"error"')) {
+        const { error } = JSON.parse(part) as { error: Refusal };
+        return refused(error, SUBSCRIBE);
+      }
+      process.stdout.write(part);
+    }
+  } catch {
+    // It was cut off; what has come is told.
   }
   return 0;
 }
@@ -63,13 +106,17 @@ async function exchange(path: string, request: Request): Promise<Json> {
 
 function requests(question: ClientQuestion): Request[] {
   switch (question.kind) {
+    case 'events':
+      return [SUBSCRIBE];
     case 'info':
     case 'stats':
       return [{ execute: question.kind }];
     case 'flows':
       return [{ execute: 'list_flows' }];
     case 'forwards':
-      return [{ execute: 'list_hostfwd' }];
+      return [{ execute: 'list_forwards' }];
+    case 'listeners':
+      return [{ execute: 'list_listeners' }];
     case 'cutFlows':
       return question.ids.map((id) => ({ execute: 'close_flow', arguments: { id } }));
     case 'removeForwards':
@@ -134,7 +181,16 @@ function end(at: Endpoint): string {
   return at.address === '' ? '-' : formatEndpoint(at);
 }
 
-const showers: Record<ClientQuestion['kind'], (answer: Json) => string> = {
+function eventEnd({ ip, port }: End): string {
+  return formatEndpoint({ address: ip, port });
+}
+
+/** The guest's text: nothing that a terminal would act upon. */
+function plain(name: string): string {
+  return name.replace(/[^ -~]/g, '?');
+}
+
+const showers: Record<Exclude<ClientQuestion['kind'], 'events'>, (answer: Json) => string> = {
   info: asJson,
   stats: ({ counters = {}, gauges = {} }) =>
     table(
@@ -159,14 +215,27 @@ const showers: Record<ClientQuestion['kind'], (answer: Json) => string> = {
         flow.bytesIn,
       ]),
     ),
-  forwards: ({ entries = [] }) =>
+  forwards: ({ forwards = [] }) =>
     table(
-      ['ID', 'PROTO', 'HOST', 'GUEST'],
-      (entries as HostForward[]).map((forward) => [
-        forward.id,
-        forward.proto,
-        end({ address: forward.host_addr, port: forward.host_port }),
-        end({ address: forward.guest_addr, port: forward.guest_port }),
+      ['ID', 'PROTO', 'HOST', 'GUEST', 'REASON', 'PROCESS'],
+      (forwards as ListedForward[]).map(({ id, proto, hostEnd, guestEnd, reason, process: name }) => [
+        id ?? '-',
+        proto,
+        'path' in hostEnd ? `unix:${plain(hostEnd.path)}` : eventEnd(hostEnd),
+        eventEnd(guestEnd),
+        reason,
+        plain(name ?? '-'),
+      ]),
+    ),
+  listeners: ({ listeners = [] }) =>
+    table(
+      ['PROTO', 'ADDRESS', 'PROCESS', 'PID', 'UID'],
+      (listeners as Listener[]).map(({ proto, ip, port, process: name, pid, uid }) => [
+        proto,
+        eventEnd({ ip, port }),
+        plain(name ?? '-'),
+        pid ?? '-',
+        uid,
       ]),
     ),
   addForward: ({ id, host_port: port }) =>

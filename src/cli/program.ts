@@ -3,7 +3,7 @@
  * manual page and completions are all made from this table.
  */
 import { Command, Option, type OutputConfiguration } from 'commander';
-import type { Congestion, FlowLogSpec, ProcessConfig } from '../config.ts';
+import type { Congestion, OutputSpec, ProcessConfig } from '../config.ts';
 import { type ParsedRule, RuleError } from '../firewall/rule.ts';
 import { parseRuleList } from './rule.ts';
 import {
@@ -14,11 +14,11 @@ import {
   parseDomain,
   parseExistingPath,
   parseFd,
-  parseFlowLog,
   parseHostInterface,
   parseInterfaceName,
   parseMtu,
   parseNumber,
+  parseOutput,
   parsePcapPath,
   parseSocketPath,
   parseSourceAddress,
@@ -55,7 +55,8 @@ export interface ServeOptions {
   /** Not given: as far as the system has it. */
   sandbox?: boolean;
   apiSocket?: string;
-  flowLog?: FlowLogSpec;
+  flowLog?: OutputSpec;
+  events?: OutputSpec;
   readyFd?: number;
   exitFd?: number;
   logLevel: ProcessConfig['logLevel'];
@@ -70,9 +71,11 @@ export interface ClientOptions {
   json?: boolean;
 }
 
+type SimpleQuestion = 'info' | 'stats' | 'flows' | 'forwards' | 'listeners' | 'events';
+
 /** What a running tslirp is asked. */
 export type ClientQuestion =
-  | { kind: 'info' | 'stats' | 'flows' | 'forwards' }
+  | { kind: SimpleQuestion }
   | { kind: 'cutFlows' | 'removeForwards'; ids: number[] }
   | { kind: 'addForward'; rule: string };
 
@@ -161,7 +164,12 @@ function addServing(command: Command): Command {
     .option(
       '--flow-log <file>',
       'write a JSON line for each flow and each refusal to a file, or to descriptor fd:N',
-      parseFlowLog,
+      (value) => parseOutput('--flow-log', value),
+    )
+    .option(
+      '--events <file>',
+      'write a JSON line for whatever appears in the guest or goes, to a file, a unix socket, or descriptor fd:N',
+      (value) => parseOutput('--events', value),
     )
     .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
       parseFd('--ready-fd', value),
@@ -232,13 +240,18 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     actions.attach(target, { ...options, given: givenToAttach }),
   );
 
-  const ask = (kind: 'info' | 'stats' | 'flows' | 'forwards') => (options: ClientOptions) =>
-    actions.ask({ kind }, options);
+  const ask = (kind: SimpleQuestion) => (options: ClientOptions) => actions.ask({ kind }, options);
   const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];
   addClient(program.command('info')).description('what a running tslirp is').action(ask('info'));
   addClient(program.command('stats'))
     .description('the counters and gauges of a running tslirp')
     .action(ask('stats'));
+  addClient(program.command('events'))
+    .description('what appears in the guest and on the host, and goes, as it happens: a JSON line each')
+    .action(ask('events'));
+  addClient(program.command('listeners'))
+    .description('the listening sockets of the guest that are known')
+    .action(ask('listeners'));
   const flow = program.command('flow').description('the flows of a running tslirp').helpCommand(false);
   addClient(flow.command('ls')).description('list flows').action(ask('flows'));
   addClient(flow.command('kill'))

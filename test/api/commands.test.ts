@@ -3,6 +3,7 @@ import { beforeEach, describe, test } from 'node:test';
 import { ApiCommands, type ApiEngine } from '../../src/api/commands.ts';
 import type { ForwardSpec } from '../../src/config.ts';
 import { ForwardRefused, type OpenForward } from '../../src/control/engine-client.ts';
+import { exposure, listener, published } from '../support/exposed.ts';
 import { localForward, remoteForward } from '../support/forward-specs.ts';
 
 /** Opens every forward but those on port 1; like the data plane, it counts those that failed too. */
@@ -48,10 +49,51 @@ class FakeEngine implements ApiEngine {
 
 let engine: FakeEngine;
 let commands: ApiCommands;
+let exposed: ReturnType<typeof exposure>;
 
 beforeEach(() => {
   engine = new FakeEngine();
-  commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: 'fd00::100' }, { program: 'tslirp' });
+  exposed = exposure();
+  commands = new ApiCommands(
+    engine,
+    { guest4: '10.0.2.100', guest6: 'fd00::100' },
+    { program: 'tslirp' },
+    exposed,
+  );
+});
+
+test('list_forwards: rules by number, those of unix sockets too, and what is published without a rule', async () => {
+  await engine.addForward(localForward({ listen: { kind: 'ip', address: '127.0.0.1', port: 8080 } }));
+  engine.open.set(9, {
+    id: 9,
+    spec: localForward({}),
+    listen: { kind: 'unix', path: '\0abstract' },
+  });
+  const [rule = assert.fail()] = engine.listForwards();
+  exposed.ruleForwards.added(rule);
+  exposed.hub.sink('g0').emit({ type: 'forward.added', ...published() });
+  exposed.hub.sink('g0').emit({ type: 'listener.added', ...listener() });
+  commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {}, exposed);
+  const { return: answer } = (await ask({ execute: 'list_forwards' })) as {
+    return: { forwards: { id: number | null; hostEnd: object; reason: string }[] };
+  };
+  assert.deepEqual(
+    answer.forwards.map(({ id, hostEnd, reason }) => [id, hostEnd, reason]),
+    [
+      [1, { ip: '127.0.0.1', port: 8080 }, 'fixed'],
+      [2, { path: '@abstract' }, 'fixed'],
+      [null, { ip: '127.0.0.1', port: 1080 }, 'privileged'],
+    ],
+  );
+  assert.deepEqual(await ask({ execute: 'list_listeners' }), { return: { listeners: [listener()] } });
+});
+
+test('forwards of clients are events as they come and go', async () => {
+  const types: string[] = [];
+  exposed.hub.listen(({ type }) => types.push(type));
+  await add();
+  await ask({ execute: 'remove_hostfwd', arguments: { id: 1 } });
+  assert.deepEqual(types, ['forward.added', 'forward.removed']);
 });
 
 /** The answer, or what the error says. */
@@ -227,7 +269,7 @@ describe('add_hostfwd', () => {
         target: { kind: 'ip', address: '127.0.0.1', port: 9 },
       }),
     );
-    commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {});
+    commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {}, exposed);
     assert.deepEqual(await add(), { return: { id: 2 } });
     const { entries } = (await ask({ execute: 'list_hostfwd' })) as {
       entries: { id: number; proto: string }[];

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { ApiCommands } from '../../src/api/commands.ts';
 import { ApiServer } from '../../src/api/server.ts';
+import { exposure, published } from '../support/exposed.ts';
 import { must } from '../support/processes.ts';
 import { until, within } from '../support/wait.ts';
 
@@ -34,7 +35,7 @@ const failures: unknown[] = [];
 function serverAt(path: string): ApiServer {
   return new ApiServer({
     spec: { path, requestMax: 4096, echo: false },
-    commands: new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, { fine: true }),
+    commands: new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, { fine: true }, exposure()),
     onError: (error) => failures.push(error),
   });
 }
@@ -229,5 +230,71 @@ describe('the place of the API socket (X-04)', () => {
 
   test('a directory that does not exist is an error', async () => {
     assert.equal(await refusal(join(directory, 'missing', 'x')), 'No such file or directory');
+  });
+});
+
+describe('a subscriber', () => {
+  const SUBSCRIBE = '{"execute":"subscribe"}';
+  let exposed: ReturnType<typeof exposure>;
+  let at: string;
+  before(async () => {
+    at = join(directory, 'events.sock');
+    exposed = exposure();
+    const api = { path: at, requestMax: 4096, echo: false };
+    const commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {}, exposed);
+    await new ApiServer({ spec: api, commands, onError: (error) => failures.push(error) }).listen();
+  });
+
+  /** Types of the lines that have come so far. */
+  function types(socket: Socket): string[] {
+    const seen: string[] = [];
+    let text = '';
+    socket.setEncoding('utf8').on('data', (part: string) => {
+      text += part;
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) seen.push((JSON.parse(line) as { type: string }).type);
+    });
+    return seen;
+  }
+
+  test('gets what is there, and then what comes, until it leaves', async () => {
+    exposed.hub.sink('g0').emit({ type: 'forward.added', ...published() });
+    const { socket, answer } = connect({ to: at });
+    const seen = types(socket);
+    socket.write(SUBSCRIBE);
+    await until(() => seen.length === 1, 'the snapshot');
+    exposed.hub.sink('g0').emit({ type: 'guest.up' });
+    await until(() => seen.length === 2, 'an event');
+    assert.deepEqual(seen, ['snapshot', 'guest.up']);
+    socket.end();
+    await answer;
+    exposed.hub.sink('g0').emit({ type: 'guest.up' });
+    assert.equal(seen.length, 2);
+  });
+
+  test('that closes its side at once gets what is there', async () => {
+    const { socket, answer } = connect({ to: at });
+    socket.end(SUBSCRIBE);
+    assert.match(await answer, /^\{"v":1,"seq":1,.*"type":"snapshot",.*"more":false\}\n$/);
+  });
+
+  test('beyond the sixteenth is refused, until one of them has gone', async () => {
+    const clients = Array.from({ length: 16 }, () => connect({ to: at }).socket);
+    const seen = clients.map(types);
+    for (const socket of clients) socket.write(SUBSCRIBE);
+    await until(() => seen.every(({ length }) => length > 0), 'sixteen snapshots');
+    const { socket, answer } = connect({ to: at });
+    socket.end(SUBSCRIBE);
+    assert.equal(
+      await answer,
+      '{"error":{"desc":"bad request: subscribe: there are 16 subscribers, which is all"}}',
+    );
+    for (const client of clients) client.destroy();
+    await until(async () => {
+      const next = connect({ to: at });
+      next.socket.end(SUBSCRIBE);
+      return (await next.answer).includes('snapshot');
+    }, 'room for another');
   });
 });

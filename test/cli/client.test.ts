@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
+import { listener } from '../support/exposed.ts';
 import { programPath } from '../support/program-path.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tslirp-test-'));
@@ -99,23 +100,63 @@ test('forward rm and flow kill: one request for each number', async () => {
   assert.deepEqual(cut, [{ execute: 'close_flow', arguments: { id: 5 } }]);
 });
 
+test('what has no such number is told as such', async () => {
+  const refusal = (what: string): string => `{"error":{"desc":"bad request: ${what}: bad arguments.id"}}`;
+  const removed = await tslirp(['forward', 'rm', '99'], refusal('remove_hostfwd'));
+  assert.deepEqual(
+    [removed.status, removed.stderr],
+    [1, 'tslirp: there is no forward 99 (see tslirp forward ls)\n'],
+  );
+  const { stderr } = await tslirp(['flow', 'kill', '1'], refusal('close_flow'));
+  assert.equal(stderr, 'tslirp: there is no flow 1 (see tslirp flow ls)\n');
+});
+
+test('listeners: names are shown without what a terminal would act upon', async () => {
+  const listeners = [listener(), listener({ proto: 'udp', ip: '::', port: 53, process: 'a\nb', pid: null })];
+  const { stdout } = await tslirp(['listeners'], JSON.stringify({ return: { listeners } }));
+  assert.equal(
+    stdout,
+    `PROTO  ADDRESS     PROCESS   PID   UID
+tcp    0.0.0.0:80  nginx    4711  1000
+udp    [::]:53     a?b      -     1000
+`,
+  );
+});
+
 test('lists are tables, numbers to the right; --json is the answer as it comes', async () => {
-  const entries = [
-    { id: 9, proto: 'tcp', host_addr: '127.0.0.1', host_port: 80, guest_addr: '10.0.2.100', guest_port: 81 },
-    { id: 10, proto: 'udp6', host_addr: '::', host_port: 53, guest_addr: 'fd00::100', guest_port: 53 },
+  const rule = { reason: 'fixed', process: null };
+  const forwards = [
+    {
+      ...{ id: 9, proto: 'tcp', ...rule },
+      ...{ hostEnd: { ip: '127.0.0.1', port: 80 }, guestEnd: { ip: '10.0.2.100', port: 81 } },
+    },
+    {
+      ...{ id: 10, proto: 'udp', ...rule },
+      ...{ hostEnd: { ip: '::', port: 53 }, guestEnd: { ip: 'fd00::100', port: 53 } },
+    },
+    {
+      ...{ id: 11, proto: 'tcp', ...rule },
+      ...{ hostEnd: { path: '/run/web' }, guestEnd: { ip: '10.0.2.100', port: 80 } },
+    },
+    {
+      ...{ id: null, proto: 'tcp', reason: 'privileged', process: 'x\u001b[2J' },
+      ...{ hostEnd: { ip: '127.0.0.1', port: 1080 }, guestEnd: { ip: '0.0.0.0', port: 80 } },
+    },
   ];
-  const answer = JSON.stringify({ return: { entries }, entries });
+  const answer = JSON.stringify({ return: { forwards } });
   const shown = await tslirp(['forward', 'ls'], answer);
   assert.equal(
     shown.stdout,
-    `ID  PROTO  HOST          GUEST
- 9  tcp    127.0.0.1:80  10.0.2.100:81
-10  udp6   [::]:53       [fd00::100]:53
+    `ID  PROTO  HOST            GUEST           REASON      PROCESS
+ 9  tcp    127.0.0.1:80    10.0.2.100:81   fixed       -
+10  udp    [::]:53         [fd00::100]:53  fixed       -
+11  tcp    unix:/run/web   10.0.2.100:80   fixed       -
+-   tcp    127.0.0.1:1080  0.0.0.0:80      privileged  x?[2J
 `,
   );
-  assert.deepEqual(shown.asked, [{ execute: 'list_hostfwd' }]);
+  assert.deepEqual(shown.asked, [{ execute: 'list_forwards' }]);
   const { stdout } = await tslirp(['forward', 'ls', '--json'], answer);
-  assert.deepEqual(JSON.parse(stdout), { entries });
+  assert.deepEqual(JSON.parse(stdout), { forwards });
 });
 
 test('flow ls and stats', async () => {

@@ -10,6 +10,7 @@ import { defaultAddresses } from '../../src/config.ts';
 import { MAX_SERVERS, parseResolvConf } from '../../src/control/resolv-conf.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
 import { PROXY_MAX, ProxyHeader, parseProxyHeader } from '../../src/forward/tcp/proxy-protocol.ts';
+import { exposure } from '../support/exposed.ts';
 import { type Change, changes, mutate, type Target } from './target.ts';
 
 /** Text made of the pieces that mean something here, joined without mercy. */
@@ -135,7 +136,12 @@ function api(): ApiCommands {
     closeFlow: async () => false,
     snapshot: async () => ({}),
   };
-  return new ApiCommands(engine as unknown as ApiEngine, { guest4: '10.0.2.100', guest6: 'fd00::100' }, {});
+  return new ApiCommands(
+    engine as unknown as ApiEngine,
+    { guest4: '10.0.2.100', guest6: 'fd00::100' },
+    {},
+    exposure(),
+  );
 }
 
 export const apiTarget: Target<ApiCase> = {
