@@ -22,7 +22,7 @@ const words: Record<string, Words> = {
       ],
       [
         'ENVIRONMENT',
-        '*SHELL* is what *run* without a command runs; *TMPDIR* where it keeps files for a moment; *TSLIRP_API_SOCKET* whom *info*, *stats*, *flow* and *forward* ask.',
+        '*SHELL* is what *run* without a command runs; *TMPDIR* where it keeps files for a moment; *TSLIRP_API_SOCKET* whom *events*, *listeners*, *info*, *stats*, *flow* and *forward* ask.',
       ],
       [
         'EXAMPLES',

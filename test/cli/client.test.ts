@@ -116,7 +116,7 @@ test('listeners: names are shown without what a terminal would act upon', async 
   const { stdout } = await tslirp(['listeners'], JSON.stringify({ return: { listeners } }));
   assert.equal(
     stdout,
-    `PROTO  ADDRESS     PROCESS   PID   UID
+    `PROTO  ADDRESS     PROCESS  PID   UID
 tcp    0.0.0.0:80  nginx    4711  1000
 udp    [::]:53     a?b      -     1000
 `,

@@ -161,6 +161,17 @@ describe('a command line that cannot be used: one line that names the argument, 
       /option --pcap: "" is empty; accepted:/,
     ],
     [
+      'a flow log into a descriptor that is not open',
+      ['run', '--flow-log', 'fd:99', '--', 'true'],
+      /option --flow-log: "fd:99" is not open; accepted:/,
+    ],
+    [
+      'events into a descriptor that is none',
+      ['run', '--events', 'fd:x', '--', 'true'],
+      /option --events: "fd:x" is not a descriptor number; accepted:/,
+    ],
+    ['help about nothing', ['help', 'nope'], /there is no command "nope"; accepted: run, attach/],
+    [
       'review ON-8: a flow log in no directory',
       ['run', '--flow-log', '/nonexistent/a', '--', 'true'],
       /option --flow-log: .* is in a directory that does not exist; accepted:/,
