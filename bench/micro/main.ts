@@ -18,6 +18,7 @@ import { queueCases } from './queue.ts';
 import { machine, table } from './report.ts';
 import { tcpCases } from './tcp.ts';
 import { wireCases } from './wire.ts';
+import { wireguardCases } from './wireguard.ts';
 
 const USAGE = `usage: node --expose-gc dist/bench/micro/main.js [options]
   --only TEXT,…  cases whose group/name contains one of the texts
@@ -36,6 +37,7 @@ const builders: readonly (() => CaseGroup | Promise<CaseGroup>)[] = [
   tcpCases,
   pathCases,
   forwardCases,
+  wireguardCases,
 ];
 
 class UsageError extends Error {}

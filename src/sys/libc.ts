@@ -18,6 +18,15 @@ export function libcFunction(name: string, result: string, args: readonly string
   return library.func(name, result, args as string[]) as unknown as LibcFunction;
 }
 
+/**
+ * As `libcFunction`, of functions that may not be there: of those of the running program, or of the library with this name.
+ * Throws when there is no such library.
+ */
+export function functionsOf(library: string | null): typeof libcFunction {
+  const loaded = koffi.load(library);
+  return (name, result, args) => loaded.func(name, result, args as string[]) as unknown as LibcFunction;
+}
+
 /** The calling thread's `errno` as the last foreign call left it. */
 export function errno(): number {
   return koffi.errno();
