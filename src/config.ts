@@ -2,6 +2,7 @@
  * The one validated configuration. Every front end turns its arguments into a `Config`; nothing past this point reads
  * command lines. Plain data throughout: what the data-plane thread needs of it is posted as it is.
  */
+import type { PrefixSpec } from './firewall/prefix.ts';
 import type { PolicySpec } from './firewall/verdict.ts';
 import type { GuestBehavior } from './profiles.ts';
 import type { AddressPlan } from './stack/ip/own-addresses.ts';
@@ -144,6 +145,31 @@ export interface BessDevice {
   path: string;
   mtu: number;
 }
+
+/** A peer of WireGuard. Keys are 32 bytes. */
+export interface WireGuardPeer {
+  publicKey: Uint8Array<ArrayBuffer>;
+  presharedKey: Uint8Array<ArrayBuffer> | null;
+  /** Inner addresses that are its own; `bits` counts in the 128-bit form. */
+  allowedIps: PrefixSpec[];
+  /** Where it is to be found; null: it comes to us. */
+  endpoint: Endpoint | null;
+  /** 0 = none. */
+  keepaliveSeconds: number;
+}
+
+/** One peer of a WireGuard interface; the others are guests too. */
+export interface WireGuardTarget {
+  kind: 'wireguard';
+  /** What the interface is known by: guests with the same share it. */
+  interface: string;
+  privateKey: Uint8Array<ArrayBuffer>;
+  /** 0 = the system's choice. */
+  listenPort: number;
+  peer: WireGuardPeer;
+}
+
+export type WireGuardDevice = WireGuardTarget & { mtu: number };
 
 /** Where the data plane gets the guest's packets. */
 export type DeviceSpec = InterfaceDevice | DescriptorDevice | BessDevice;

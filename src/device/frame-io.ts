@@ -25,6 +25,8 @@ export class FrameIo {
   /** Offset of `scratchSize` bytes. */
   readonly scratch: number;
   readonly scratchSize: number = SCRATCH_BYTES;
+  /** Bytes of a slot. */
+  readonly slotSize: number = SLOT_SIZE;
   readonly #memory: Memory;
   readonly #slots: number;
   readonly #iovec: number;

@@ -24,6 +24,11 @@ export class AllowedIps<T> {
     this.#entries.splice(at < 0 ? this.#entries.length : at, 0, { prefix, owner });
   }
 
+  remove(owner: T): void {
+    for (let i = this.#entries.length - 1; i >= 0; i--)
+      if (this.#entries[i]!.owner === owner) this.#entries.splice(i, 1);
+  }
+
   find(address: IpAddress): T | null {
     for (let i = 0; i < this.#entries.length; i++) {
       const { prefix, owner } = this.#entries[i]!;

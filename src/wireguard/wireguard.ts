@@ -133,6 +133,13 @@ export class WireGuard {
     return peer;
   }
 
+  /** Forget a peer and its keys. */
+  removePeer(peer: Peer): void {
+    if (!this.#peers.delete(nameOf(peer.publicKey))) return;
+    this.#allowed.remove(peer);
+    peer.close();
+  }
+
   /** Whether `address` is the inner one of `peer`. */
   isAllowed(peer: Peer, address: IpAddress): boolean {
     if (address.equals(peer.lastAllowed)) return true;
