@@ -22,8 +22,8 @@
 # A child has no descriptor of ours but its channel, and no capability that it has no use for.
 use strict;
 
-sub CLONE_NEWNS() { 0x20000 }
-sub CLONE_NEWUSER() { 0x10000000 }
+BEGIN { require(__FILE__ =~ s{[^/]*$}{kernel.pl}r) }
+
 sub CLONE_NEWNET() { 0x40000000 }
 sub MS_RDONLY() { 1 }
 sub MS_NOSUID() { 2 }
@@ -31,19 +31,14 @@ sub MS_NODEV() { 4 }
 sub MS_NOEXEC() { 8 }
 sub MS_REMOUNT() { 0x20 }
 sub MS_BIND() { 0x1000 }
-sub MS_REC() { 0x4000 }
-sub MS_SLAVE() { 0x80000 }
 sub MNT_DETACH() { 2 }
 sub AT_FDCWD() { -100 }
 sub AT_RECURSIVE() { 0x8000 }
 sub CAP_NET_ADMIN() { 12 }
 sub PR_SET_PDEATHSIG() { 1 }
 sub PR_SET_DUMPABLE() { 4 }
-sub PR_CAPBSET_DROP() { 24 }
-sub AF_UNIX() { 1 }
 sub AF_NETLINK() { 16 }
 sub SOCK_RAW() { 3 }
-sub SOCK_SEQPACKET() { 5 }
 sub SOL_SOCKET() { 1 }
 sub SCM_RIGHTS() { 1 }
 sub MSG_NOSIGNAL() { 0x4000 }
@@ -57,8 +52,6 @@ sub NS_GET_NSTYPE() { 0xb703 }
 sub ENOENT() { 2 }
 sub ENOTDIR() { 20 }
 sub EINVAL() { 22 }
-sub F_DUPFD() { 0 }
-sub SIGKILL() { 9 }
 sub WNOHANG() { 1 }
 sub MESSAGE_MAX() { 65536 }
 sub WATCH_SECONDS() { 0.2 }
@@ -68,70 +61,12 @@ sub FAREWELL_SECONDS() { 1 }
 # Together with the word in front of it, a message.
 sub TEXT_MAX() { MESSAGE_MAX - 16 }
 
-# Numbers of x86-64, and of arm64 and riscv64.
-my %number = (
-  mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
-  setns => [308, 268], capset => [126, 91], close => [3, 57], dup3 => [292, 24], mount_setattr => [442, 442],
-  sendmsg => [46, 211], write => [1, 64], pidfd_open => [434, 434], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
-  inotify_init1 => [294, 26], inotify_add_watch => [254, 27],
-);
-my %column = (62 => 0, 183 => 1, 243 => 1);
-my $column;
-
-# A system call by name: its result, and whether it succeeded.
-sub result_of {
-  my ($name, @arguments) = @_;
-  return syscall($number{$name}[$column], @arguments);
-}
-
-sub kernel { return result_of(@_) >= 0 }
-
-# From e_machine of the program that we are; not defined: not one of the processors above.
-sub find_processor {
-  open(my $exe, '<', '/proc/self/exe') or return;
-  read($exe, my $header, 20) == 20 or return;
-  $column = $column{unpack('x18 v', $header)};
-  return defined $column;
-}
-
-sub put {
-  my ($path, $text) = @_;
-  open(my $file, '>', $path) or return 0;
-  my $written = defined(syswrite($file, $text));
-  return close($file) && $written;
-}
-
-# Beyond the standard ones.
-sub descriptors {
-  opendir(my $directory, '/proc/self/fd') or return;
-  return grep { /^\d+$/ && $_ > 2 && $_ != fileno($directory) } readdir($directory);
-}
-
 sub close_all_but {
   my (@kept) = @_;
   for my $fd (descriptors()) {
     kernel('close', $fd) if !grep { $_ == $fd } @kept;
   }
   return;
-}
-
-# A user namespace in which we are root and nobody else is anybody.
-sub enter_user_namespace {
-  my ($uid, $gid) = ($> + 0, $) + 0);
-  return kernel('unshare', CLONE_NEWUSER) && put('/proc/self/setgroups', 'deny')
-    && put('/proc/self/uid_map', "0 $uid 1") && put('/proc/self/gid_map', "0 $gid 1");
-}
-
-# What stays is one: permitted, effective after exec(2) as root, in the bounding set.
-sub keep_capability {
-  my ($kept) = @_;
-  for my $capability (0 .. 63) {
-    next if $capability == $kept;
-    last if !kernel('prctl', PR_CAPBSET_DROP, $capability, 0, 0, 0);
-  }
-  my $mask = 1 << $kept;
-  # struct __user_cap_header_struct, version 3, and two of __user_cap_data_struct.
-  return kernel('capset', pack('L2', 0x20080522, 0), pack('L6', $mask, $mask, $mask, 0, 0, 0));
 }
 
 # For who enters a user namespace and is of the host in other ways: root inside it could else trace us (ptrace(2)) and be there
@@ -532,8 +467,16 @@ sub look {
   return;
 }
 
+# Process PID's broker, which is called NAME, at the end LINK of a socket. KEEPS: it has what our caller has given us until there
+# is a command, who is to have it. EARLY is as in launch.pl.
 sub serve {
-  $SIG{$_} = 'IGNORE' for qw(INT QUIT HUP TERM PIPE);
+  (my ($link, $name, $keeps, $early), $main, @ignored) = @_;
+  $handle{link} = $link;
+  # In ps(1), and as far as there is room, in top(1) and pgrep(1).
+  $0 = "$name: broker";
+  $handle{early} = opener(split / /, $early) if $early ne '';
+  if ($keeps) { require(__FILE__ =~ s{[^/]*$}{command.pl}r) }
+  else { let_go() }
   $SIG{CHLD} = sub { };
   chdir('/');
   for (;;) {
@@ -551,27 +494,6 @@ sub serve {
     report();
     obey() if vec($bits, fileno($handle{link}), 1);
   }
-}
-
-# Puts it beside us: our end of the socket and its PID. KEEPS: it has what our caller has given us until there is a command,
-# who is to have it.
-sub start_broker {
-  my ($name, $keeps, $early, @signals) = @_;
-  find_processor() or return;
-  require(__FILE__ =~ s{[^/]*$}{command.pl}r) if $keeps;
-  socketpair(my $ours, $handle{link}, AF_UNIX, SOCK_SEQPACKET, 0) or return;
-  ($main, @ignored) = ($$, @signals);
-  my $child = fork;
-  if (defined $child && $child == 0) {
-    close($ours);
-    # In ps(1), and as far as there is room, in top(1) and pgrep(1).
-    $0 = "$name: broker";
-    $handle{early} = opener(split / /, $early) if $early ne '';
-    let_go() if !$keeps;
-    serve();
-  }
-  close(delete $handle{link});
-  return ($ours, $child);
 }
 
 1;

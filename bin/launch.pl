@@ -26,7 +26,7 @@
 # modules, to keep it so.
 use strict;
 
-BEGIN { require(__FILE__ =~ s{[^/]*$}{broker.pl}r) }
+BEGIN { require(__FILE__ =~ s{[^/]*$}{kernel.pl}r) }
 
 sub CLONE_NEWIPC() { 0x08000000 }
 sub CAP_NET_BIND_SERVICE() { 10 }
@@ -35,7 +35,6 @@ sub PR_SET_NO_NEW_PRIVS() { 38 }
 sub PR_SET_SECCOMP() { 22 }
 sub SECCOMP_MODE_FILTER() { 2 }
 sub IO_URING_SETUP() { 425 }
-sub F_DUPFD() { 0 }
 sub O_CLOEXEC() { 0x80000 }
 sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
 sub LANDLOCK_SCOPE_SIGNAL() { 2 }
@@ -147,6 +146,23 @@ sub confine {
   kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   keep_to_ourselves(@arguments);
   return 1;
+}
+
+# Puts a broker beside us, while we go on: our end of the socket and its PID. KEEPS: see there.
+sub start_broker {
+  my ($name, $keeps, $early, @signals) = @_;
+  find_processor() or return;
+  socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, 0) or return;
+  my $main = $$;
+  my $child = fork;
+  if (defined $child && $child == 0) {
+    close($ours);
+    # It ends when we do, and no sooner.
+    $SIG{$_} = 'IGNORE' for qw(INT QUIT HUP TERM PIPE);
+    require(__FILE__ =~ s{[^/]*$}{broker.pl}r);
+    serve($theirs, $name, $keeps, $early, $main, @signals);
+  }
+  return ($ours, $child);
 }
 
 sub launch {

@@ -23,7 +23,7 @@ export class TestBroker {
 
   /** `args` are the words that the main process was started with. */
   static async start(args: readonly string[] = [], prefix: readonly string[] = []): Promise<TestBroker> {
-    const program = `$| = 1; require "${programPath('broker.pl')}"; my ($end, $pid) = start_broker('test', 1, '');
+    const program = `$| = 1; require "${programPath('launch.pl')}"; my ($end, $pid) = start_broker('test', 1, '');
       print fileno($end), " $pid\\n"; <STDIN>`;
     const [file = '', ...words] = [...prefix, 'perl', '-e', program, '--', ...args];
     const main = spawn(file, words, { stdio: ['pipe', 'pipe', 'inherit'] });
