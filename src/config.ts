@@ -172,7 +172,7 @@ export interface WireGuardTarget {
 export type WireGuardDevice = WireGuardTarget & { mtu: number };
 
 /** Where the data plane gets the guest's packets. */
-export type DeviceSpec = InterfaceDevice | DescriptorDevice | BessDevice;
+export type DeviceSpec = InterfaceDevice | DescriptorDevice | BessDevice | WireGuardDevice;
 
 /** An IP address as literal text (no names, no brackets) and a port. */
 export interface Endpoint {

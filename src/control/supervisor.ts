@@ -62,6 +62,7 @@ export class Supervisor {
     const workerData: EngineOptions = {
       limits: options.limits,
       debug: options.debug,
+      wireguard: options.wireguard === true,
       flowBlocks: this.numbers.flowBlocks,
       broker: options.broker,
       stop: this.shared.buffer as SharedArrayBuffer,

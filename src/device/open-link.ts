@@ -22,6 +22,7 @@ import type { DeviceOpenings } from './device-openings.ts';
 import { attachedTap } from './open-interface.ts';
 import { SocketLink } from './socket-link.ts';
 import { TapLink } from './tap-link.ts';
+import type { WireGuardInterfaces } from './wireguard-interfaces.ts';
 
 /** MTU of a descriptor for which none was given. */
 const DEFAULT_MTU = 1500;
@@ -61,6 +62,13 @@ export interface LinkOrder {
   onFailure(error: DeviceError): void;
 }
 
+/** Those who have what several links of a data plane are opened with. */
+export interface LinkOpeners {
+  readonly interfaces: DeviceOpenings;
+  /** Null where none was expected. */
+  readonly wireguard: WireGuardInterfaces | null;
+}
+
 /** What waits for a link to be there. */
 export interface PendingLink {
   /** Wait no longer. May be called at any time. */
@@ -72,16 +80,23 @@ export function openLink(
   spec: DeviceSpec,
   plan: AddressPlan,
   services: LinkServices,
-  openings: DeviceOpenings,
+  openers: LinkOpeners,
   order: LinkOrder,
 ): PendingLink | null {
   if (spec.kind === 'interface') {
-    return openings.open(spec, plan, (opened) =>
+    return openers.interfaces.open(spec, plan, (opened) =>
       settle(order, () => {
         if (opened instanceof Error) throw opened;
         return interfaceLink(opened, services);
       }),
     );
+  }
+  if (spec.kind === 'wireguard') {
+    settle(order, () => {
+      if (openers.wireguard === null) throw new DeviceError('link', EINVAL, 'WireGuard was not loaded');
+      return openers.wireguard.open(spec, services);
+    });
+    return null;
   }
   if (spec.kind === 'descriptor') {
     settle(order, () => openDescriptor(spec, services));

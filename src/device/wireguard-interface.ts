@@ -2,6 +2,7 @@
  * What the peers of one WireGuard interface share: the UDP socket, and the end of the protocol that seals and opens. Each peer
  * is a guest with a link of its own.
  */
+import { randomBytes } from 'node:crypto';
 import type { WireGuardDevice } from '../config.ts';
 import type { IoHandler, Poller, Timers } from '../loop.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
@@ -12,7 +13,6 @@ import { nodeCiphers } from '../wireguard/node-cipher.ts';
 import { NO_PRESHARED_KEY } from '../wireguard/noise.ts';
 import { OuterAddress } from '../wireguard/outer-address.ts';
 import type { Peer } from '../wireguard/peer.ts';
-import type { Bytes } from '../wireguard/primitives.ts';
 import { PACKET_ROOM, WireGuard, type WireGuardCounters } from '../wireguard/wireguard.ts';
 import { BATCH_FRAMES, type LinkServices } from './device-link.ts';
 import { OuterSocket } from './outer-socket.ts';
@@ -26,7 +26,6 @@ export interface WireGuardServices extends Pick<LinkServices, 'memory' | 'frames
   readonly timers: Timers;
   readonly poller: Poller;
   readonly clock: { readonly nowMs: number };
-  randomBytes(size: number): Bytes;
 }
 
 export class WireGuardInterface implements IoHandler {
@@ -60,7 +59,7 @@ export class WireGuardInterface implements IoHandler {
       ...{ bytes: slab.bytes, view: slab.view, timers, mtu },
       scratch: slab.region(PACKET_ROOM + AROUND_PACKET),
       newCipher: evpCiphers(memory) ?? nodeCiphers(slab.bytes),
-      random: (size) => services.randomBytes(size),
+      random: (size) => Uint8Array.from(randomBytes(size)),
       unixMs: () => Date.now(),
       send: (at, length, to) => this.#send(at, length, to),
     });

@@ -28,6 +28,8 @@ export interface EngineOptions {
   flowBlocks: SharedArrayBuffer;
   /** Post `log` events of level debug and below. */
   debug: boolean;
+  /** A guest may be a peer of WireGuard: what that takes is loaded. */
+  wireguard?: boolean;
   /** Rehearse (rehearsed-guest.ts) and end: what that compiles, the build keeps (scripts/bundle.mjs). */
   rehearseOnly?: boolean;
   /** Our end of the socket to the broker, which is a child of ours; null where there is none. */

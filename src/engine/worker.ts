@@ -10,8 +10,9 @@ import type { GuestSpec, ProcessLimits } from '../config.ts';
 import { withCapture } from '../device/capture.ts';
 import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
-import { type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
+import { type LinkOpeners, type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { PcapBuffer } from '../device/pcap-writer.ts';
+import type { WireGuardInterfaces } from '../device/wireguard-interfaces.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { type DescriptorBudget, DescriptorPool } from '../forward/flow/descriptor-budget.ts';
@@ -116,7 +117,7 @@ class Engine {
   #touched: Tenant[] = [];
   #settling: Tenant[] = [];
   #touchedCount = 0;
-  readonly #openings: DeviceOpenings;
+  readonly #openers: LinkOpeners;
   readonly #broker: BrokerLink | null;
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
@@ -126,7 +127,7 @@ class Engine {
   #peers: UnixPeers | undefined;
   readonly #seenErrors = new Set<string>();
 
-  constructor(limits: ProcessLimits) {
+  constructor(limits: ProcessLimits, wireguard: typeof WireGuardInterfaces | null) {
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE), firstPage);
     this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
@@ -161,16 +162,19 @@ class Engine {
       newFlowId: () => flowNumbers.next(),
     };
     this.#captures = new PcapBuffer(this.#slab);
-    this.#openings = new DeviceOpenings(this.#shared);
+    this.#openers = {
+      interfaces: new DeviceOpenings(this.#shared),
+      wireguard: wireguard === null ? null : new wireguard(this.#shared),
+    };
     const { broker } = options;
     this.#broker =
       broker === null
         ? null
         : new BrokerLink(broker, this.#loop, {
-            channel: (id, fd) => this.#openings.channel(id, fd),
+            channel: (id, fd) => this.#openers.interfaces.channel(id, fd),
             said: (text) => post({ type: 'broker', text }),
             gone: () => {
-              this.#openings.none();
+              this.#openers.interfaces.none();
               post({ type: 'broker', text: '' });
             },
           });
@@ -211,7 +215,7 @@ class Engine {
       guest?.close();
       pending?.close();
     }
-    this.#openings.close();
+    this.#openers.interfaces.close();
     this.#broker?.finish();
   }
 
@@ -320,7 +324,7 @@ class Engine {
   #addGuest({ guest: number, spec }: Extract<Command, { type: 'addGuest' }>): void {
     const tenant = this.#tenant(number);
     const services = this.#servicesOf(tenant, spec);
-    tenant.pending = openLink(spec.device, spec.addresses, services, this.#openings, {
+    tenant.pending = openLink(spec.device, spec.addresses, services, this.#openers, {
       onWaiting: (path) => post({ type: 'guestWaiting', guest: number, path }),
       onOpen: (opened) => {
         tenant.pending = null;
@@ -505,10 +509,22 @@ class Engine {
   }
 }
 
-try {
-  const engine = new Engine(options.limits);
+function start(wireguard: typeof WireGuardInterfaces | null): void {
+  const engine = new Engine(options.limits, wireguard);
   if (options.rehearseOnly === true) engine.rehearse();
   else engine.run();
-} catch (error) {
+}
+
+function fail(error: unknown): void {
   post({ type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+}
+
+if (options.wireguard === true) {
+  import('../device/wireguard-interfaces.ts').then((room) => start(room.WireGuardInterfaces)).catch(fail);
+} else {
+  try {
+    start(null);
+  } catch (error) {
+    fail(error);
+  }
 }

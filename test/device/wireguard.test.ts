@@ -1,6 +1,5 @@
 /** Two WireGuard interfaces on real sockets of the loopback interface, in one loop. */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { afterEach, test } from 'node:test';
 import type { WireGuardDevice } from '../../src/config.ts';
 import { BATCH_FRAMES, type LinkOwner, type LinkServices, RxFrame } from '../../src/device/device-link.ts';
@@ -83,10 +82,7 @@ class Side implements LinkOwner {
       },
     };
     this.interface = new WireGuardInterface(
-      {
-        ...{ memory, frames, poller: loop, timers: loop.timers, clock: loop.clock },
-        randomBytes: (size) => Uint8Array.from(randomBytes(size)),
-      },
+      { memory, frames, poller: loop, timers: loop.timers, clock: loop.clock },
       device,
       () => {
         this.isEmpty = true;
