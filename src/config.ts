@@ -410,6 +410,10 @@ export interface OutputSpec {
 
 export const noOutput: OutputSpec = { path: '', fd: -1 };
 
+export function isWanted({ path, fd }: OutputSpec): boolean {
+  return path !== '' || fd >= 0;
+}
+
 /** The control socket. */
 export interface ApiSpec {
   /** Empty = none. */

@@ -1,5 +1,5 @@
 /** Where the events of the process are told (`--events`); SIGUSR1 asks for what is there. */
-import type { OutputSpec } from '../config.ts';
+import { isWanted, type OutputSpec } from '../config.ts';
 import type { EventHub } from '../expose/event-hub.ts';
 import { EventStream } from '../expose/event-stream.ts';
 import { SocketOutput } from '../expose/socket-output.ts';
@@ -8,7 +8,7 @@ import { isSocketFile, openOutput, openSocket } from './open-output.ts';
 
 /** Rejects with one line. */
 export async function tellEvents(hub: EventHub, output: OutputSpec): Promise<void> {
-  if (output.fd < 0 && output.path === '') return;
+  if (!isWanted(output)) return;
   const stream = isSocketFile(output.path)
     ? await toSocket(hub, output.path)
     : toDescriptor(hub, openOutput('--events', output));

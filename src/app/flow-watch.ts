@@ -1,5 +1,5 @@
 /** What the data plane tells of flows and refusals: to the log, and to the flow log if there is one. */
-import type { Config } from '../config.ts';
+import { type Config, isWanted } from '../config.ts';
 import { type Log, logOf } from '../control/log.ts';
 import { RefusalText } from '../control/refusal-text.ts';
 import type { FlowReport } from '../engine/messages.ts';
@@ -16,8 +16,7 @@ export class FlowWatch {
   constructor({ guest, process: { flowLog } }: Config, logger: Log) {
     const text = new RefusalText(guest);
     this.#refusals = new RefusalLog(logOf(logger, guest.name), text);
-    const isWanted = flowLog.fd >= 0 || flowLog.path !== '';
-    const output = isWanted ? new LineOutput(openOutput('--flow-log', flowLog)) : null;
+    const output = isWanted(flowLog) ? new LineOutput(openOutput('--flow-log', flowLog)) : null;
     this.#flows = output === null ? null : new FlowLog(output, text, guest.name);
   }
 

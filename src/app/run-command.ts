@@ -14,7 +14,7 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
-import { type Config, ownDescriptors, type RunTarget } from '../config.ts';
+import { type Config, isWanted, ownDescriptors, type RunTarget } from '../config.ts';
 import { letCommandGo, orderCommand, removeUnlessBegun, signalCommand } from '../sandbox/broker.ts';
 import { writeGuestFiles } from '../sandbox/guest-files.ts';
 import { processFields } from '../sandbox/namespace.ts';
@@ -212,7 +212,11 @@ export class RunCommand {
       },
     );
     removeUnlessBegun(files.directory);
-    for (const signal of SIGNALS) onSignal(signal, () => this.passOn(signal));
+    for (const signal of SIGNALS) {
+      // By which a snapshot is asked for.
+      if (signal === 'SIGUSR1' && isWanted(config.process.events)) continue;
+      onSignal(signal, () => this.passOn(signal));
+    }
   }
 
   /** Let the command begin. */

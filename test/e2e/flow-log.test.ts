@@ -144,8 +144,8 @@ describe('the flow log', () => {
     for (const [value, status, text] of [
       ['/nonexistent/x', 2, /^tslirp: option --flow-log: .* is in a directory that does not exist; .*\n$/],
       ['/', 2, /^tslirp: option --flow-log: .*is a directory; accepted: .*fd:N.*\n$/],
-      ['fd:99', 2, /^tslirp: option --flow-log: "99" is not open; .*\n$/],
-      ['fd:x', 2, /^tslirp: option --flow-log: "x" is not a descriptor number; .*\n$/],
+      ['fd:99', 2, /^tslirp: option --flow-log: "fd:99" is not open; .*\n$/],
+      ['fd:x', 2, /^tslirp: option --flow-log: "fd:x" is not a descriptor number; .*\n$/],
     ] as const) {
       const ended = await run(tslirpCommand('run', '--flow-log', value, '--', 'true'));
       assert.equal(ended.status, status, ended.stderr);
