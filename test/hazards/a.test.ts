@@ -152,7 +152,7 @@ describe('hazards A: addresses and policy', () => {
       assert.equal(lab.kernel.reached.length, 2);
       // The news are in the netlink socket, and nobody has looked yet.
       let news = true;
-      (lab.services as { refreshHostRoutes: () => boolean }).refreshHostRoutes = () => {
+      lab.askHost = () => {
         if (news) lab.services.hostRoutes.addLocal(parseIpAddress(late));
         news = false;
         return true;
@@ -202,7 +202,7 @@ describe('hazards A: addresses and policy', () => {
 
   test('A-03: nothing is opened while the host cannot be asked for its addresses', () => {
     const lab = new Lab({ policy: { enableRouting: true } });
-    (lab.services as { refreshHostRoutes: () => boolean }).refreshHostRoutes = () => false;
+    lab.askHost = () => false;
     attempt(lab, '192.0.2.1');
     assert.deepEqual(lab.kernel.reached, []);
   });

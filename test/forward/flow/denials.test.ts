@@ -88,7 +88,7 @@ describe('review ON-3: what is refused is told', () => {
 
   test('while the host’s addresses cannot be read, nothing is said about rules', () => {
     const lab = newLab();
-    lab.services.refreshHostRoutes = () => false;
+    lab.askHost = () => false;
     lab.send(tcp({ dst: ALLOWED4, srcPort: 4000, dstPort: 80 }));
     assert.deepEqual(told(lab), [`unsure tcp ${GUEST4}:4000 ${ALLOWED4}:80 0 +0`]);
   });

@@ -154,6 +154,8 @@ export class Lab {
   framesIn = 0;
   bytesIn = 0;
   bytesOut = 0;
+  /** Asks the host for its addresses and routes: whether they are known. */
+  askHost: () => boolean = () => true;
   /** What the kernel may be asked for besides the resolver: by default what the policy of the catalogue allows. */
   mayReach: (address: Ip) => boolean = (address) => allowed.check(address, isV6(address) ? 'ipv6' : 'ipv4');
   readonly #heapBefore: number;
@@ -210,7 +212,7 @@ export class Lab {
         else this.refusalsLeftOut.push(event);
       },
       hostRoutes: new HostRouteTable(),
-      refreshHostRoutes: () => true,
+      refreshHostRoutes: () => this.askHost(),
       log: (level, message) => this.logs.push({ level, message }),
       onError: (error) => this.errors.push(error),
       touched: () => undefined,
