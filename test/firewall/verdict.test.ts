@@ -7,6 +7,7 @@ import { reservedRanges } from '../../src/firewall/reserved.ts';
 import { toRuleSpec } from '../../src/firewall/rule.ts';
 import { describePolicy, Policy, type PolicySpec, Protocol, Verdict } from '../../src/firewall/verdict.ts';
 import { IpAddress, parseIpAddress } from '../../src/stack/wire/address.ts';
+import { cpuOf } from '../support/cpu-time.ts';
 
 const { Tcp, Udp, Icmp } = Protocol;
 const { Permit, Deny, DenyReserved, DenyGroup, DenyHost } = Verdict;
@@ -405,14 +406,14 @@ describe('allow rules and reserved ranges (A-07)', () => {
     dst.setV4(0x14000000);
     for (let port = 1; port < 20_000; port++)
       assert.equal(p.verdict(Udp, dst, port), port % 4 === 1 ? Deny : Permit, `${port}`);
-    const start = process.hrtime.bigint();
     let permitted = 0;
-    for (let i = 0; i < 200_000; i++)
-      if (p.verdict(Tcp, dst.setV4(0x14000000 + (i % 30_000)), 2) === Permit) permitted++;
-    const each = Number(process.hrtime.bigint() - start) / 200_000;
+    const ms = cpuOf(() => {
+      for (let i = 0; i < 200_000; i++)
+        if (p.verdict(Tcp, dst.setV4(0x14000000 + (i % 30_000)), 2) === Permit) permitted++;
+    });
     assert.ok(permitted > 0);
-    // About 1 µs; a search through 20 000 rules takes tens of microseconds.
-    assert.ok(each < 10_000, `${each} ns`);
+    // About 1 µs each; a search through 20 000 rules takes tens of microseconds.
+    assert.ok(ms < 2000, `${ms} ms`);
   });
 });
 

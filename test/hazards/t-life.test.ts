@@ -1,6 +1,7 @@
 /** Hazards T, second half: windows, timers, floods; connections over their whole life. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { cpuOf } from '../support/cpu-time.ts';
 import { EAGAIN, ECONNREFUSED, ENOBUFS, type StreamFile } from '../support/lab/fake-kernel.ts';
 import { Lab, type Peer, summary } from '../support/lab/lab.ts';
 import {
@@ -29,12 +30,6 @@ const MINUTE = 60 * SECOND;
 
 function mine(peer: Peer, frames: Decoded[]): Decoded[] {
   return frames.filter((d) => peer.isMine(d));
-}
-
-/** CPU time of this process: what else the machine does is not in it. */
-function cpuMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
 }
 
 function seqOff(a: number, b: number): number {
@@ -166,18 +161,18 @@ describe('hazards T: windows and loss', () => {
     const peer = lab.connect(ALLOWED4, 80, { options: tcpOptions({ mss: 1400, sack: true, scale: 7 }) });
     const at = peer.seq;
     const packets = order.map((o) => frame(peer.packet({ seq: (at + o) >>> 0 }, data.subarray(o, o + 1))));
-    const from = cpuMs();
-    for (let i = 0; i < packets.length; i += 500) lab.inject(...packets.slice(i, i + 500));
-    const shuffled = cpuMs() - from;
+    const shuffled = cpuOf(() => {
+      for (let i = 0; i < packets.length; i += 500) lab.inject(...packets.slice(i, i + 500));
+    });
     assert.ok(lab.counter('tcp.not_kept') > 0, 'ranges beyond the limit are not kept');
     assert.ok(lab.slab.pagesUsed <= 20, `${lab.slab.pagesUsed} pages for 200 KB`);
     const control = lab.connect(ALLOWED4);
     const plain = Array.from({ length: packets.length }, (_, i) =>
       frame(control.packet({ seq: (control.seq + i) >>> 0 }, data.subarray(i, i + 1))),
     );
-    const begin = cpuMs();
-    for (let i = 0; i < plain.length; i += 500) lab.inject(...plain.slice(i, i + 500));
-    const inOrder = cpuMs() - begin;
+    const inOrder = cpuOf(() => {
+      for (let i = 0; i < plain.length; i += 500) lab.inject(...plain.slice(i, i + 500));
+    });
     assert.ok(shuffled < 5 * inOrder + 300, `${shuffled} ms beside ${inOrder} ms in order`);
     // The whole once more, in order: everything arrives.
     peer.sendData(data);
