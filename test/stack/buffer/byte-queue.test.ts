@@ -6,13 +6,13 @@ import { seededRng } from '../../support/seeded-rng.ts';
 
 const POISON = 0xa5;
 
-function read(slab: Slab, parts: Parts): number[] {
-  const out: number[] = [];
+function read(slab: Slab, parts: Parts): Buffer {
+  const out: Uint8Array[] = [];
   for (let i = 0; i < parts.count; i++) {
     const from = parts.offset[i] as number;
-    out.push(...slab.bytes.subarray(from, from + (parts.length[i] as number)));
+    out.push(slab.bytes.subarray(from, from + (parts.length[i] as number)));
   }
-  return out;
+  return Buffer.concat(out);
 }
 
 describe('ByteQueue against an array', () => {
@@ -24,7 +24,7 @@ describe('ByteQueue against an array', () => {
       slab.bytes.fill(POISON);
       const queue = new ByteQueue(slab);
       const parts = new Parts(1 + below(6));
-      let model: number[] = [];
+      let model = Buffer.alloc(0);
       for (let step = 0; step < 80; step++) {
         const action = below(10);
         if (action < 5) {
@@ -32,31 +32,32 @@ describe('ByteQueue against an array', () => {
           const room = queue.reserve(want, parts);
           assert.ok(room <= want);
           let filled = below(4) === 0 ? below(room + 1) : room;
-          const bytes = Array.from({ length: filled }, () => below(POISON));
+          const bytes = Buffer.from({ length: filled }).map(() => below(POISON));
           let at = 0;
           for (let i = 0; i < parts.count; i++) {
             const size = Math.min(parts.length[i] as number, filled);
-            slab.bytes.set(bytes.slice(at, at + size), parts.offset[i] as number);
+            slab.bytes.set(bytes.subarray(at, at + size), parts.offset[i] as number);
             at += size;
             filled -= size;
           }
           queue.commit(bytes.length);
-          model = model.concat(bytes);
+          model = Buffer.concat([model, bytes]);
         } else if (action < 9) {
           const size = below(3) === 0 ? model.length : below(model.length + 1);
           // What leaves is poisoned by its next owner, not by us: the pages must really be gone.
           queue.drop(size);
-          model = model.slice(size);
+          model = model.subarray(size);
         } else {
           queue.clear();
-          model = [];
+          model = Buffer.alloc(0);
         }
         assert.equal(queue.length, model.length, `seed ${seed} step ${step}`);
         const from = below(model.length + 1);
         const size = Math.min(below(60_000), model.length - from);
         const wide = new Parts(16);
         queue.slice(from, size, wide);
-        assert.deepEqual(read(slab, wide), model.slice(from, from + size), `seed ${seed} step ${step}`);
+        const expected = model.subarray(from, from + size);
+        assert.ok(read(slab, wide).equals(expected), `seed ${seed} step ${step}`);
         assert.ok(slab.pagesUsed * PAGE_SIZE < model.length + 2 * PAGE_SIZE, 'no page without bytes');
         if (model.length === 0) assert.equal(slab.pagesUsed, 0, 'an empty queue holds no page');
       }
