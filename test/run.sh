@@ -34,6 +34,8 @@ compiled() {
 }
 
 failed=0
+# Of a test and of a file, in ms: whoever takes longer hangs. No test is that slow, but a machine may be.
+patience=400000
 # The test runner with OPTION… FILE…; its totals, and what failed and why, are kept for the last lines.
 runner=(node --test --test-reporter=spec --test-reporter-destination=stdout
   --test-reporter=./dist/test/support/failures.js)
@@ -72,7 +74,7 @@ in_lab() {
   name=e2e-$mode-$(basename "$file" .test.js)
   mkdir "$work/$name"
   (exec test/lab.sh enter "$mode" "$work/$name" "$user" "${runner[@]}" \
-    --test-reporter-destination="$(report "$name")" --test-timeout=240000 "$file" \
+    --test-reporter-destination="$(report "$name")" --test-timeout="$patience" "$file" \
     </dev/null >"$work/$name.out" 2>&1) &
   running[$!]=$name
 }
@@ -96,7 +98,9 @@ case $layer in
   unit)
     mapfile -t files < <(compiled "$@" | grep -v '^dist/test/e2e/')
     echo '== unit'
-    "${runner[@]}" --test-reporter-destination="$(report unit)" --test-timeout=120000 "${files[@]}" </dev/null || ended unit $? /dev/null
+    # One file for each processor; by itself the runner leaves one of them idle.
+    "${runner[@]}" --test-reporter-destination="$(report unit)" --test-timeout="$patience" \
+      --test-concurrency="$(nproc)" "${files[@]}" </dev/null || ended unit $? /dev/null
     ;;
   e2e)
     mapfile -t files < <(compiled "$@" | grep '^dist/test/e2e/')
