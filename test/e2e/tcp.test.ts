@@ -3,12 +3,14 @@ import type { Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { type Guest, HOST4, HOST6, OPEN, startGuest } from '../support/namespaces.ts';
 import { digest, echo, listen, sampleBytes, sha256, type TestServer } from '../support/tcp-servers.ts';
-import { until } from '../support/wait.ts';
+import { least, until } from '../support/wait.ts';
 
 const FAMILIES = [
   ['IPv4', HOST4],
   ['IPv6', HOST6],
 ] as const;
+/** A SYN that is lost is sent again after a second. */
+const AT_ONCE_MS = 1000;
 /** Around the sizes of segments, windows and super-segments. */
 const SIZES = [
   0,
@@ -95,6 +97,16 @@ async function connectResult(
   });
 }
 
+/** A connect fails in one of these ways before its SYN would be sent a second time. */
+async function endsAtOnce(guest: Guest, host: string, port: number, codes: readonly string[]): Promise<void> {
+  const soonest = await least(AT_ONCE_MS, async () => {
+    const { code, ms } = await guest.namespace.evaluate(connectResult, [host, port, 5000]);
+    assert.ok(codes.includes(code), `${host}: ${code} after ${ms} ms`);
+    return ms;
+  });
+  assert.ok(soonest < AT_ONCE_MS, `${host}: after ${soonest} ms`);
+}
+
 const bodies = SIZES.map(sampleBytes);
 
 for (const mtu of [1500, 65520]) {
@@ -156,9 +168,7 @@ describe('TCP as a connection', () => {
     test(`${family}: a closed port is refused at once`, async () => {
       const server = await listen(() => undefined);
       await server.close();
-      const { code, ms } = await guest.namespace.evaluate(connectResult, [host, server.port, 5000]);
-      assert.equal(code, 'ECONNREFUSED');
-      assert.ok(ms < 1000, `after ${ms} ms`);
+      await endsAtOnce(guest, host, server.port, ['ECONNREFUSED']);
     });
 
     test(`${family}: the guest may end its direction and still read what comes after`, async () => {
@@ -289,9 +299,7 @@ describe('TCP as a connection', () => {
       ['2001:db8:ffff::1', ['ENETUNREACH', 'EHOSTUNREACH']],
       ['2001:db8:bad::1', ['EHOSTUNREACH', 'ENETUNREACH']],
     ] as const) {
-      const { code, ms } = await guest.namespace.evaluate(connectResult, [address, 80, 5000]);
-      assert.ok((expected as readonly string[]).includes(code), `${address}: ${code} after ${ms} ms`);
-      assert.ok(ms < 1500, `${address}: after ${ms} ms`);
+      await endsAtOnce(guest, address, 80, expected);
     }
   });
 

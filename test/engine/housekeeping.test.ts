@@ -6,6 +6,7 @@ import { TimerHeap } from '../../src/engine/timer-heap.ts';
 import { PAGE_SIZE, Slab } from '../../src/stack/buffer/slab.ts';
 import { discard } from '../../src/sys/io.ts';
 import { firstPage, Memory } from '../../src/sys/memory.ts';
+import { ownMemory } from '../support/stack-size.ts';
 
 const PAGES = 8192;
 const MIB = 1024 * 1024;
@@ -48,12 +49,12 @@ describe('housekeeping', () => {
         (offset, length) => discard(memory, offset, length),
         (result) => failures.push(result),
       );
-      const before = process.memoryUsage.rss();
+      const before = ownMemory();
       burst(slab, keep);
-      const full = process.memoryUsage.rss();
+      const full = ownMemory();
       assert.ok(full - before > 100 * MIB, 'it was there');
       housekeeping.onTimer(0);
-      const after = process.memoryUsage.rss();
+      const after = ownMemory();
       assert.deepEqual(failures, []);
       assert.ok(after < before + 16 * MIB, `${before / MIB} MiB, ${full / MIB}, ${after / MIB} at the end`);
       assert.equal(slab.pagesResident, slab.pagesUsed);

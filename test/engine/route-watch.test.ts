@@ -13,11 +13,9 @@ import { Slab } from '../../src/stack/buffer/slab.ts';
 import { parseIpAddress } from '../../src/stack/wire/address.ts';
 import { libcFunction } from '../../src/sys/libc.ts';
 import { Memory } from '../../src/sys/memory.ts';
+import { PATIENCE_MS } from '../support/wait.ts';
 
 const INSIDE = 'TSLIRP_TEST_INSIDE_NAMESPACE';
-/** Time for a repair that had to wait for its share. */
-const SETTLE_MS = 5000;
-
 function ip(...args: string[]): void {
   execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'inherit'] });
 }
@@ -33,7 +31,7 @@ interface World {
   memory: Memory;
   /** Whether the table has the address after a refresh that must have worked. */
   knows(address: string): boolean;
-  /** Refresh until the table no longer has the address. */
+  /** Refresh until the table no longer has the address: a repair may have to wait for its share. */
   forgets(address: string): boolean;
 }
 
@@ -49,7 +47,7 @@ function makeWorld(): World {
     return table.contains(parseIpAddress(address));
   };
   const forgets = (address: string): boolean => {
-    const deadline = performance.now() + SETTLE_MS;
+    const deadline = performance.now() + PATIENCE_MS;
     while (knows(address)) if (performance.now() > deadline) return false;
     return true;
   };
@@ -400,7 +398,7 @@ if (process.env[INSIDE] !== undefined) {
     const { status, stdout, stderr, error } = spawnSync(
       'unshare',
       [...kind, process.execPath, ...process.execArgv, fileURLToPath(import.meta.url)],
-      { env: { ...env, [INSIDE]: '1' }, encoding: 'utf8', timeout: 120_000 },
+      { env: { ...env, [INSIDE]: '1' }, encoding: 'utf8', timeout: 5 * PATIENCE_MS },
     );
     assert.equal(error, undefined);
     assert.equal(status, 0, `${stdout}\n${stderr}`);

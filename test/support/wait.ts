@@ -3,7 +3,7 @@
 /** How often a condition is looked at, in milliseconds. */
 const POLL_MS = 5;
 /** When a wait is given up where nobody says otherwise. No test asserts it: a machine with other work takes its time. */
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => {
@@ -40,4 +40,18 @@ export async function within<T>(
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * The least of what `measure` gives in up to `tries`, of which the first that is not beyond `bound` is the last: a fault
+ * is there each time, what else the machine does is not.
+ */
+export async function least(
+  bound: number,
+  measure: () => number | Promise<number>,
+  tries = 3,
+): Promise<number> {
+  let result = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < tries && result > bound; i++) result = Math.min(result, await measure());
+  return result;
 }
