@@ -52,15 +52,15 @@ describe('LineOutput', () => {
           said += part;
         });
         // Nobody has read a byte of ten megabytes.
-        await until(() => said === 'done', 'the end of writing', 10_000);
+        await until(() => said === 'done', 'the end of writing');
         if (kind === 'a pipe') (child.stdio[3] as NodeJS.WritableStream).write('go\n');
         let text = '';
         child.stdout?.setEncoding('latin1').on('data', (part: string) => {
           text += part;
         });
-        await until(() => text.length >= 4_000_000, 'what was kept', 10_000);
+        await until(() => text.length >= 4_000_000, 'what was kept');
         child.stdin?.end();
-        await until(() => child.exitCode === 0, 'the end', 10_000);
+        await until(() => child.exitCode === 0, 'the end');
         const lines = text.split('\n');
         assert.equal(lines.pop(), '');
         assert.ok(lines.length < 4700, `${lines.length} lines`);
@@ -81,8 +81,8 @@ describe('LineOutput', () => {
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       said += text;
     });
-    await until(() => said === 'done', 'the end of writing', 10_000);
+    await until(() => said === 'done', 'the end of writing');
     child.stdin.end();
-    await until(() => child.exitCode === 0, 'the end', 10_000);
+    await until(() => child.exitCode === 0, 'the end');
   });
 });

@@ -11,6 +11,7 @@ import {
   type ResolvConf,
   ResolvConfFollower,
 } from '../../src/control/resolv-conf.ts';
+import { PATIENCE_MS } from '../support/wait.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tslirp-test-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -119,7 +120,7 @@ describe('ResolvConfFollower', () => {
       while (this.lists.length === 0) {
         // The follower's own timer does not keep a process alive; this one does, and fails a test that waits in vain.
         await new Promise<void>((resolve, reject) => {
-          const timer = setTimeout(() => reject(new Error('no change was noticed')), 5000);
+          const timer = setTimeout(() => reject(new Error('no change was noticed')), PATIENCE_MS);
           this.wake = () => {
             clearTimeout(timer);
             resolve();

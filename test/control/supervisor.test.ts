@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { PATIENCE_MS } from '../support/wait.ts';
 
 interface Outcome {
   code: number | null;
@@ -35,7 +36,7 @@ function run(args: string[], signal?: NodeJS.Signals): Promise<Outcome> {
     const timer = setTimeout(() => {
       hung = true;
       child.kill('SIGKILL');
-    }, 10_000);
+    }, PATIENCE_MS);
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       output += text;
       if (signal !== undefined && output === 'waiting') child.kill(signal);

@@ -141,7 +141,7 @@ describe('openInterface', () => {
         for (const setting of ['accept_ra', 'autoconf'])
           assert.equal(namespace.run('cat', `/proc/sys/net/ipv6/conf/tap0/${setting}`).trim(), '0');
       });
-      await until(() => namespace.links('tap0') === undefined, 'the interface vanishes', 5000);
+      await until(() => namespace.links('tap0') === undefined, 'the interface vanishes');
     });
   });
 
@@ -202,7 +202,7 @@ describe('openInterface', () => {
           assert.equal(notes.length, 2, notes.join('\n'));
           assert.match(notes[0] ?? '', /^there is a default route besides that by 10\.0\.2\.2/);
         });
-        await until(() => isDeepStrictEqual(defaults(), before), 'only the others are left', 5000);
+        await until(() => isDeepStrictEqual(defaults(), before), 'only the others are left');
       }
     });
   });

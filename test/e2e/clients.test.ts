@@ -109,7 +109,7 @@ describe('real programs', () => {
       test(`TCP, ${what}: data flows in every interval`, async () => {
         const server = start(['iperf3', '-s', '-1', '-p', '5201', '-B', host, '--forceflush']);
         try {
-          await until(() => /listening/.test(server.stdout), 'iperf3', 5000);
+          await until(() => /listening/.test(server.stdout), 'iperf3');
           const out = await guest.namespace.must([
             'iperf3',
             '-c',
@@ -143,7 +143,7 @@ describe('real programs', () => {
       test(`UDP, 20 Mbit/s ${what}: hardly anything is lost`, async () => {
         const server = start(['iperf3', '-s', '-1', '-p', '5201', '-B', HOST4, '--forceflush']);
         try {
-          await until(() => /listening/.test(server.stdout), 'iperf3', 5000);
+          await until(() => /listening/.test(server.stdout), 'iperf3');
           const out = await guest.namespace.must([
             ...[
               'iperf3',

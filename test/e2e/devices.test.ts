@@ -207,10 +207,8 @@ describe('attach', () => {
     await withBare(async ({ namespace }) => {
       await namespace.ip('tuntap add dev tap0 mode tap', 'link set tap0 mtu 1500 up');
       await attached(namespace.pid, ['--no-configure'], async () => {
-        const out = await namespace.must(
-          ['udhcpc', '-f', '-q', '-n', '-t', '5', '-T', '1', '-i', 'tap0', '-s', script],
-          { limitMs: 15_000 },
-        );
+        const options = ['-f', '-q', '-n', '-t', '5', '-T', '1', '-i', 'tap0', '-s', script];
+        const out = await namespace.must(['udhcpc', ...options]);
         const bound = out.split('\n').find((line) => line.startsWith('bound')) ?? out;
         assert.match(bound, /ip=10\.0\.2\.100 subnet=255\.255\.255\.0/);
         assert.match(bound, new RegExp(`router=${GATEWAY4} `));
@@ -259,7 +257,7 @@ describe('attach', () => {
       const stack = await attach(namespace.pid);
       try {
         await namespace.ip('link delete tap0');
-        assert.equal((await stack.end(2000)).status, 0);
+        assert.equal((await stack.end()).status, 0);
       } finally {
         await stack.stop();
       }

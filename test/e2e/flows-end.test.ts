@@ -56,10 +56,10 @@ describe('flows that have ended', () => {
         const program = `for (let i = 0; i < 4; i++) require('net').connect(${server.port}, '${HOST4}').on('error', () => 0).resume();`;
         const downloads = namespace.start([process.execPath, '-e', program]);
         try {
-          await until(() => server.sockets.size === 4, 'four downloads', 10_000);
+          await until(() => server.sockets.size === 4, 'four downloads');
           await namespace.ip('link delete tap0');
-          await until(() => server.sockets.size === 0, 'the host is told', 10_000);
-          await until(() => descriptors(stack.pid) < idle, 'flows and device are closed', 10_000);
+          await until(() => server.sockets.size === 0, 'the host is told');
+          await until(() => descriptors(stack.pid) < idle, 'flows and device are closed');
           assert.ok(stack.running);
         } finally {
           await downloads.stop();
@@ -82,7 +82,7 @@ describe('flows that have ended', () => {
         // Some before, for what comes with the first ones and stays: compiled code, and the parts of the program, of its
         // libraries and of the fixed regions that nobody had touched.
         await namespace.evaluate(echoAll, [HOST4, server.port, 1000, bytes], 200_000);
-        await until(() => server.sockets.size === 0, 'the first ones closed', 10_000);
+        await until(() => server.sockets.size === 0, 'the first ones closed');
         const before = memory(stack.pid);
         assert.equal(await namespace.evaluate(echoAll, [HOST4, server.port, count, bytes], 200_000), count);
         const after = memory(stack.pid);

@@ -116,7 +116,7 @@ describe('a link over a descriptor', () => {
       const program = asOwner(programPath('slirp4netns'), '-r', '3', '--target-type=bess', path);
       const stack = start(program, { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
       await during([stack], async () => {
-        await until(() => stack.stderr.includes(`Waiting for connection to ${path}`), 'waiting', 10_000);
+        await until(() => stack.stderr.includes(`Waiting for connection to ${path}`), 'waiting');
         assert.equal(statSync(path).mode & 0o777, 0o600);
         const bridge = start(connecting(SOCK_SEQPACKET, path, bridgeCommand(namespace, 'LINK')));
         await during([bridge], async () => {
@@ -128,7 +128,7 @@ describe('a link over a descriptor', () => {
           bridge.child.stdin?.write('empty\n');
           await namespace.must(['ping', '-n', '-c', '3', '-i', '0.2', '-W', '2', GATEWAY4]);
           await bridge.stop();
-          assert.equal((await stack.end(2000)).status, 0);
+          assert.equal((await stack.end()).status, 0);
         });
       });
     });

@@ -60,8 +60,8 @@ describe('many connections', () => {
         const result = await namespace.evaluate(openAll, [HOST4, server.port, 2000], 60_000);
         assert.deepEqual(result, { open: 2000, echoed: 2000 });
         assert.equal(most, 2000);
-        await until(() => server.sockets.size === 0, 'all closed', 10_000);
-        await until(() => descriptors(stack.pid) <= fds + 8, 'descriptors back', 10_000);
+        await until(() => server.sockets.size === 0, 'all closed');
+        await until(() => descriptors(stack.pid) <= fds + 8, 'descriptors back');
         const grown = memory(stack.pid) - mib;
         // Twice more: memory that is kept is used again.
         for (const host of [HOST6, HOST4])

@@ -108,7 +108,7 @@ async function serve(pid: number, argv: readonly string[], bareInterface = ''): 
   const service = start(asOwner(...argv), { stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
   try {
     if (argv.includes('3')) await ready(service);
-    else await until(() => service.stderr.includes('started') || !service.running, 'slirpnetstack', 10_000);
+    else await until(() => service.stderr.includes('started') || !service.running, 'slirpnetstack');
     const setup = `link set ${bareInterface} up\naddress replace 10.0.2.100/24 dev ${bareInterface}\n`;
     if (bareInterface !== '') await must(inside(pid, 'ip', '-batch', '-'), { input: setup });
     await must(inside(pid, 'ping', '-n', '-c', '1', '-W', '5', GATEWAY4));

@@ -106,13 +106,13 @@ if (mode === 'user') {
           await podman(['run', '--detach', '--network', network, ...publish, IMAGE, ...HTTPD])
         ).trim();
         const answers = async (): Promise<boolean> => (await page(HOST4_OTHER, port)) !== '';
-        await until(answers, 'the published port', 10_000);
+        await until(answers, 'the published port');
         assert.ok(serving() > 0);
         if (client !== undefined) assert.equal(await page(HOST4_OTHER, port), client);
         await podman(['stop', '--time=0', id]);
         assert.equal(await page(HOST4_OTHER, port), '');
         await podman(['start', id]);
-        await until(answers, 'the published port again', 10_000);
+        await until(answers, 'the published port again');
         await podman(['rm', '--force', '--time=0', id]);
         await until(() => serving() === 0, 'no process of ours');
         assert.deepEqual(
@@ -141,12 +141,12 @@ if (mode === 'user') {
         ]);
         try {
           assert.equal(await kit.firstLine(20_000), HOST4);
-          await until(async () => (await page(HOST4_OTHER, port)) !== '', 'the published port', 10_000);
+          await until(async () => (await page(HOST4_OTHER, port)) !== '', 'the published port');
           if (driver === 'slirp4netns') assert.equal(await page(HOST4_OTHER, port), HOST4_OTHER);
         } catch (error) {
           throw new Error(`${(error as Error).message}: ${kit.stderr}`, { cause: error });
         } finally {
-          await kit.stop('SIGTERM', 10_000);
+          await kit.stop('SIGTERM');
         }
         await until(() => serving() === 0, 'no process of ours');
       });
@@ -165,7 +165,7 @@ if (mode === 'user') {
       } catch (error) {
         throw new Error(`${(error as Error).message}: ${kit.stderr}`, { cause: error });
       } finally {
-        await kit.stop('SIGTERM', 10_000);
+        await kit.stop('SIGTERM');
         far.close();
       }
       await until(() => serving() === 0, 'no process of ours');

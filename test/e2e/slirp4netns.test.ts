@@ -596,7 +596,7 @@ describe('beginning and end of slirp4netns', () => {
     const stack = start(asOwner(...argv), { stdio });
     closeSync(fd);
     try {
-      await until(() => readFileSync(file, 'utf8') === '1', 'the byte in the file', 10_000);
+      await until(() => readFileSync(file, 'utf8') === '1', 'the byte in the file');
     } finally {
       await stack.stop('SIGTERM');
     }
@@ -648,7 +648,7 @@ describe('beginning and end of slirp4netns', () => {
     const other = await bareNamespace();
     const service = await startSlirp4netns(['-c', String(other.namespace.pid), 'tap0']);
     await other.anchor.stop();
-    assert.equal((await service.process.end(3000)).status, 0);
+    assert.equal((await service.process.end()).status, 0);
     assert.ok(!existsSync(service.api));
   });
 

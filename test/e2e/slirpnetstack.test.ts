@@ -144,7 +144,7 @@ describe('a start', () => {
     const command = [programPath('slirpnetstack'), ...inGuest(), '-exit-with-parent'];
     const shell = start(asOwner('sh', '-c', script, 'sh', ...command));
     try {
-      await until(() => shell.stderr.includes('winch'), 'SIGWINCH', 10_000);
+      await until(() => shell.stderr.includes('winch'), 'SIGWINCH');
       assert.match(shell.stderr, /Slirpnetstack started\nwinch\n$/);
     } finally {
       await shell.stop();
@@ -192,7 +192,7 @@ describe('a start', () => {
       const shell = start(['sh', '-c', '"$@" & echo $!; wait', 'sh', ...command]);
       const pid = Number(await shell.firstLine());
       try {
-        await until(() => shell.stderr.includes('started'), 'the start', 10_000);
+        await until(() => shell.stderr.includes('started'), 'the start');
         shell.child.kill('SIGKILL');
         await once(shell.child, 'exit');
         if (ends) await until(() => !existsSync(`/proc/${pid}`), 'the end');
@@ -212,7 +212,7 @@ describe('a start', () => {
     program.child.stdout?.pause();
     program.child.stdout?.removeAllListeners('data');
     program.child.stdout?.pause();
-    await until(() => program.stderr.includes('started'), 'the start', 10_000);
+    await until(() => program.stderr.includes('started'), 'the start');
     const port = await guest.agent.call('serveTcp');
     for (let i = 0; i < 400; i++) await guest.agent.call('talkTcp', HOST4, 9, []);
     await guest.agent.call('stopServer', 'tcp', port);
@@ -417,7 +417,7 @@ describe('-fd', () => {
     const command = [programPath('slirpnetstack'), '-fd', 'FD', '-mtu', '1400'];
     const peer = start(asOwner('perl', '-e', PEER, '--', ...command));
     try {
-      const arp = await peer.firstLine(10_000);
+      const arp = await peer.firstLine();
       assert.equal(
         arp,
         'ffffffffffff7071aa4b29aa0806' + '0001080006040001' + '7071aa4b29aa0a000202' + '0000000000000a000264',

@@ -28,7 +28,7 @@ function program(): void {
 export async function guestDatagrams(guest: Namespace, host: string, port: number): Promise<GuestDatagrams> {
   const running = guest.start([process.execPath, '-e', `(${program.toString()})()`, host, String(port)]);
   try {
-    await running.firstLine(10_000);
+    await running.firstLine();
   } catch (error) {
     await running.stop();
     throw error;

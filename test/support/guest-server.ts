@@ -69,7 +69,7 @@ export async function guestServer(
     String(count),
   ]);
   try {
-    const bound = Number(await running.firstLine(10_000));
+    const bound = Number(await running.firstLine());
     return {
       port: bound,
       process: running,

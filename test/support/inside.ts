@@ -70,7 +70,7 @@ export function probing(
 /** What the probe has said. */
 export async function probed<T>(stack: Running): Promise<T> {
   const said = (): string | undefined => /^PROBE (.*)$/m.exec(stack.stderr + stack.stdout)?.[1];
-  await until(() => said() !== undefined || !stack.running, 'the probe', 10_000);
+  await until(() => said() !== undefined || !stack.running, 'the probe');
   const text = said();
   if (text === undefined) throw new Error(`the probe has said nothing: ${stack.stderr}`);
   const result = JSON.parse(text) as T | string;

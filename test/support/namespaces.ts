@@ -9,7 +9,7 @@ import { existsSync, readlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Ended, must, type Running, type RunOptions, run, start } from './processes.ts';
-import { until } from './wait.ts';
+import { PATIENCE_MS, until } from './wait.ts';
 
 const { TSLIRP_E2E_MODE, TSLIRP_E2E_USER = '', TSLIRP_E2E_DIRECTORY } = process.env;
 if (TSLIRP_E2E_MODE === undefined || TSLIRP_E2E_DIRECTORY === undefined) {
@@ -111,7 +111,7 @@ export class Namespace {
   async evaluate<A extends unknown[], R>(
     body: (...args: A) => Promise<R>,
     args: A,
-    limitMs = 20_000,
+    limitMs: number = PATIENCE_MS,
   ): Promise<R> {
     const program = `(${body.toString()})(...${JSON.stringify(args)}).then((result) => {
       process.stdout.write('\\n' + JSON.stringify(result ?? null), () => process.exit(0));

@@ -8,6 +8,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileS
 import { dirname, join } from 'node:path';
 import { asOwner, programPath } from './namespaces.ts';
 import { type Ended, must, type Running, type RunOptions, run, start } from './processes.ts';
+import { PATIENCE_MS } from './wait.ts';
 
 const BASE = '/mnt';
 const home = join(BASE, 'home');
@@ -78,7 +79,7 @@ function asUser(argv: readonly string[]): string[] {
 }
 
 /** Run Podman; a status other than 0 is an error. */
-export function podman(args: readonly string[], limitMs = 30_000): Promise<string> {
+export function podman(args: readonly string[], limitMs: number = PATIENCE_MS): Promise<string> {
   return must(asUser(['podman', ...args]), { limitMs });
 }
 

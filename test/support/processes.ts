@@ -98,7 +98,7 @@ export function start(
 /** Run something to its end; rejects only when it takes longer than it may. */
 export async function run(
   argv: readonly string[],
-  { input = '', limitMs = 20_000, env = process.env }: RunOptions = {},
+  { input = '', limitMs = PATIENCE_MS, env = process.env }: RunOptions = {},
 ): Promise<Ended> {
   const running = start(argv, { env });
   running.child.stdin?.end(input);

@@ -65,7 +65,7 @@ export async function askText(api: string, request: string | Buffer): Promise<st
     text += part;
   });
   socket.end(request);
-  await within(once(socket, 'end'), 'the answer of the API', 5000);
+  await within(once(socket, 'end'), 'the answer of the API');
   return text;
 }
 

@@ -2,7 +2,7 @@
 import { GuestAgent } from './guest-agent.ts';
 import { asOwner, bareNamespace, type Namespace, programPath } from './namespaces.ts';
 import { type Ended, type Running, type RunOptions, run, start } from './processes.ts';
-import { until } from './wait.ts';
+import { PATIENCE_MS, until } from './wait.ts';
 
 /** The guest's side, made once for many runs of the program: the interface stays. */
 export interface SlirpnetstackGuest {
@@ -71,7 +71,7 @@ export class Slirpnetstack implements AsyncDisposable {
   }
 
   /** The first line that matches, when it has come. */
-  async line(pattern: RegExp, limitMs = 5000): Promise<string> {
+  async line(pattern: RegExp, limitMs: number = PATIENCE_MS): Promise<string> {
     await until(
       () => this.lines(pattern).length > 0,
       `a line like ${pattern} in ${this.running.stdout}`,
@@ -104,7 +104,6 @@ export async function startWith(command: string[]): Promise<Slirpnetstack> {
   await until(
     () => running.stderr.includes('Slirpnetstack started') || !running.running,
     'the start of slirpnetstack',
-    10_000,
   );
   if (!running.running) throw new Error(`slirpnetstack has not started: ${running.stderr}`);
   return new Slirpnetstack(running);

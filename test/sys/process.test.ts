@@ -40,7 +40,7 @@ describe('process', () => {
     shell.stdout.setEncoding('utf8').on('data', (text: string) => {
       out += text;
     });
-    await until(() => out.includes('\n'), 'the answer of prctl', 10_000);
+    await until(() => out.includes('\n'), 'the answer of prctl');
     const [pid = 0, result] = out.trim().split(' ').map(Number);
     assert.equal(result, 0);
     assert.ok(isAlive(pid));

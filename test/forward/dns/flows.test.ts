@@ -30,6 +30,7 @@ import { close } from '../../../src/sys/io.ts';
 import { Memory } from '../../../src/sys/memory.ts';
 import { naiveSum } from '../../support/naive-sum.ts';
 import { seededRng } from '../../support/seeded-rng.ts';
+import { PATIENCE_MS } from '../../support/wait.ts';
 
 const MAX_EVENTS = 64;
 const GUEST_PORT = 40001;
@@ -207,7 +208,7 @@ class Harness {
 
   /** Turn until `condition` holds. */
   async until(condition: () => boolean, what: string): Promise<void> {
-    const patience = performance.now() + 5000;
+    const patience = performance.now() + PATIENCE_MS;
     for (;;) {
       this.turn();
       if (condition()) return;

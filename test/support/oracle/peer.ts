@@ -26,7 +26,7 @@ import {
   tcpOptions,
   URG,
 } from '../lab/packets.ts';
-import { until } from '../wait.ts';
+import { PATIENCE_MS, until } from '../wait.ts';
 import type { Wire } from './wire.ts';
 
 /** Letters of S F R P A U, in any order. */
@@ -180,7 +180,7 @@ export class Peer {
 
   until(holds: () => boolean, what: string): Promise<void> {
     const stand = (): string => `(port ${this.port}: ${this.#replies.join('; ') || 'nothing'})`;
-    return until(holds, what, 10_000, 1).catch((error: Error) => {
+    return until(holds, what, PATIENCE_MS, 1).catch((error: Error) => {
       throw new Error(`${error.message} ${stand()}`, { cause: error });
     });
   }
