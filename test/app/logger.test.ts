@@ -20,7 +20,7 @@ describe('Logger', () => {
       const logger = new Logger('info');
       logger.activate();
       for (let i = 0; i < 2000; i++) logger.log('info', String(i).padEnd(1000, '.'));
-      process.on('SIGUSR2', () => logger.log('info', 'after'));
+      process.on('SIGHUP', () => logger.log('info', 'after'));
       process.on('SIGTERM', () => process.exit(7));
       console.log('here');
       setInterval(() => undefined, 1000);
@@ -45,7 +45,7 @@ describe('Logger', () => {
       pid = Number.parseInt(said, 10);
       go?.write('go\n');
       await until(() => text.length > 200_000, 'what was kept');
-      process.kill(pid, 'SIGUSR2');
+      process.kill(pid, 'SIGHUP');
       await until(() => /\d+ log lines are missing here/.test(text) && text.includes('"after"'), 'the count');
       const lost = [...text.matchAll(/(\d+) log lines are missing/g)].reduce(
         (sum, [, count]) => sum + Number(count),
