@@ -40,10 +40,13 @@ sub LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET() { 1 }
 sub LANDLOCK_SCOPE_SIGNAL() { 2 }
 # Bytes, reserved and not used for the most part: below that V8 ends the process in its own words, with some versions.
 sub ADDRESS_SPACE() { 3 << 30 }
-# Beside ourselves: seven threads of Node, and the broker or its child; a command, and a program that prepares for it. With fewer,
+# Beside ourselves: four threads of Node (one of V8's helpers), and the broker or its child; a command, and a program that prepares for it. With fewer,
 # Node waits for ever or ends in its own words.
-sub TASKS() { 8 }
+sub TASKS() { 5 }
 sub TASKS_OF_COMMAND() { 2 }
+# Of the threads with which V8 compiles and collects beside ours; Node's own number is four. More take processor time from the
+# data plane's, and every start waits for them.
+sub FOR_V8() { '--v8-pool-size=1' }
 # Only below that it is looked whether there are so many left: it takes as many milliseconds.
 sub FEW_PROCESSES() { 1024 }
 # Which perl itself ignores.
@@ -207,7 +210,7 @@ sub launch {
   $ENV{TSLIRP_FOUND} = join(' ', map { "$_=$found{$_}" } sort keys %found);
   $ENV{"TSLIRP_KEPT_$_"} = delete $ENV{$_} for grep { $_ =~ FOR_NODE } keys %ENV;
   # Under the name that we were called by.
-  exec { $node } $name, $main, @arguments
+  exec { $node } $name, FOR_V8, $main, @arguments
     or print STDERR "$name: node cannot be started: $!; Node.js 20.19 or newer has to be in PATH\n";
   exit 127;
 }

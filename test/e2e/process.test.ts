@@ -238,16 +238,16 @@ test('review OP-14: a limit of processes that leaves too few for Node is one lin
   const user =
     mode === 'root' ? ['setpriv', '--reuid', '65533', '--regid', '65533', '--clear-groups', '--'] : [];
   for (const [name, words, count] of [
-    ['tslirp', ['run', '-q', '--', 'true'], 11],
-    ['slirp4netns', ['-c', '1', 'tap0'], 9],
-    ['slirpnetstack', [], 9],
+    ['tslirp', ['run', '-q', '--', 'true'], 8],
+    ['slirp4netns', ['-c', '1', 'tap0'], 6],
+    ['slirpnetstack', [], 6],
   ] as const) {
-    const argv = ['prlimit', '--nproc=8:8', programPath(name), ...words];
+    const argv = ['prlimit', '--nproc=5:5', programPath(name), ...words];
     const ended = await run(asOwner(...user, ...argv));
     assert.deepEqual([ended.status, ended.stdout], [1, ''], name);
     assert.equal(
       ended.stderr,
-      `${name}: the limit of processes, 8, leaves too few for Node and its threads: ${count} beside those of this user (ulimit -u)\n`,
+      `${name}: the limit of processes, 5, leaves too few for Node and its threads: ${count} beside those of this user (ulimit -u)\n`,
     );
   }
 });
