@@ -69,12 +69,16 @@ export class BrokerLink implements IoHandler {
     }
   }
 
+  /** Our own end has come, and there is something to do for both at that. */
+  dismiss(): void {
+    this.#socket.send(new TextEncoder().encode('end'));
+  }
+
   /**
-   * Our own end has come: what the broker does at that is done when this returns, and the process is collected, which
-   * nobody else may do where the first process does not. It has nothing to wait for.
+   * After `dismiss`: what the broker does at our end is done when this returns, and the process is collected, which nobody
+   * else may do where the first process does not.
    */
   finish(): void {
-    this.#socket.send(new TextEncoder().encode('end'));
     while (this.#open && this.#socket.receive(true) > 0) this.#socket.drop();
     waitForChild(this.#end.pid);
   }

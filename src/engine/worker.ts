@@ -210,6 +210,7 @@ class Engine {
       if (this.#touchedCount > 0) this.#endTurns();
       if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
     }
+    this.#broker?.dismiss();
     this.#rehearsal.close();
     for (const { guest, pending } of this.#tenants.values()) {
       guest?.close();
