@@ -110,10 +110,10 @@ sub can_have {
 }
 
 # Landlock reaches only who comes after us, and so has to come before the threads. Clients of a unix datagram socket may
-# have abstract names: those are to be answered.
+# have abstract names, as peers of a link may: those are to be answered.
 sub keep_to_ourselves {
   my $scopes = LANDLOCK_SCOPE_SIGNAL;
-  $scopes |= LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET if !grep { /unix:/ } @_;
+  $scopes |= LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET if !grep { /unix:|vfkit:/ } @_;
   # struct landlock_ruleset_attr: no right to files or ports is looked after.
   my $rules = result_of('landlock_create_ruleset', pack('Q3', 0, 0, $scopes), 24, 0);
   return if $rules < 0;

@@ -129,21 +129,77 @@ export interface InterfaceDevice extends InterfaceWish {
   order: number;
 }
 
+/** What comes by a link: frames with an Ethernet header, or bare IP packets. */
+export type Medium = 'ethernet' | 'ip';
+
 /**
- * A descriptor of this process, found out what it is: an attached TAP or TUN, or a unix datagram or seqpacket socket that
- * carries one Ethernet frame per packet. `mtu` in bytes of IP packet.
+ * How frames are kept apart: one a packet; or on a stream, each behind its length, in 32 bits big-endian or 16 bits
+ * little-endian.
  */
-export interface DescriptorDevice {
-  kind: 'descriptor';
-  fd: number;
-  mtu: number;
+export type Framing = 'bare' | 'be32' | 'le16';
+
+/** Where a socket of a link is. */
+export type SocketPlace =
+  | { family: 'unix'; path: string }
+  | ({ family: 'ip' } & Endpoint)
+  | { family: 'vsock'; cid: number; port: number };
+
+/** What passes on a stream before the first frame. */
+export type Greeting =
+  | { kind: 'none' }
+  /** Of hyperkit: hello, command, and what the network is like. */
+  | { kind: 'vpnkit' }
+  /** Of gvisor-tap-vsock: an HTTP request may come first. */
+  | { kind: 'post' }
+  /** To the port of a guest behind a virtual machine's unix socket. */
+  | { kind: 'connect'; port: number };
+
+/** What all links have whose other end comes and goes. */
+interface PeerTarget {
+  medium: Medium;
+  framing: Framing;
+  /** The guest ends with the first peer, and no other is waited for. */
+  oneOff: boolean;
 }
 
-/** The first connection to a SOCK_SEQPACKET socket that we listen on, one Ethernet frame per packet. */
-export interface BessDevice {
-  kind: 'bess';
-  path: string;
-  mtu: number;
+/** A descriptor of this process, found out what it is: an attached TAP or TUN, or a socket. */
+export interface DescriptorTarget {
+  kind: 'descriptor';
+  fd: number;
+  /** Where frames for the guest are written to, if elsewhere (pipes). */
+  output?: number;
+  /** If not as is usual for what it is. */
+  medium?: Medium;
+  framing?: Framing;
+  /** The other end of a datagram socket is asked now and then whether it is there. */
+  probe?: boolean;
+}
+
+/** A socket that we listen on, for one peer at a time. */
+export interface ListenTarget extends PeerTarget {
+  kind: 'listen';
+  type: 'stream' | 'seqpacket';
+  at: SocketPlace;
+  greeting: Greeting;
+  /** Whose programs may connect to a unix socket, besides ours and root's. */
+  allowUids: number[];
+  /** The guest is not there before its first peer is. */
+  awaited: boolean;
+}
+
+/** A socket that we connect to, until it is there. */
+export interface DialTarget extends PeerTarget {
+  kind: 'dial';
+  type: 'stream' | 'seqpacket';
+  at: SocketPlace;
+  greeting: Greeting;
+}
+
+/** A datagram socket. `remote`: its peer; null: whoever sends first. */
+export interface DatagramTarget extends PeerTarget {
+  kind: 'datagram';
+  local: SocketPlace;
+  remote: SocketPlace | null;
 }
 
 /** A peer of WireGuard. Keys are 32 bytes. */
@@ -171,8 +227,17 @@ export interface WireGuardTarget {
 
 export type WireGuardDevice = WireGuardTarget & { mtu: number };
 
+/** A descriptor that is there, or a socket whose other end comes and goes. */
+export type SocketTarget = DescriptorTarget | ListenTarget | DialTarget | DatagramTarget;
+
+/** All but interfaces. */
+export type LinkTarget = SocketTarget | WireGuardTarget;
+
+/** `mtu` in bytes of IP packet; 0: as usual. */
+export type LinkDevice = LinkTarget & { mtu: number };
+
 /** Where the data plane gets the guest's packets. */
-export type DeviceSpec = InterfaceDevice | DescriptorDevice | BessDevice | WireGuardDevice;
+export type DeviceSpec = InterfaceDevice | LinkDevice;
 
 /** An IP address as literal text (no names, no brackets) and a port. */
 export interface Endpoint {
@@ -316,7 +381,7 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   /** What it is called in the log, the flow log and events: `[a-z0-9][a-z0-9._-]{0,127}`. */
   name: string;
   /** Where it is. */
-  target: RunTarget | AttachTarget | DescriptorTarget | BessTarget;
+  target: RunTarget | AttachTarget | LinkTarget;
   interface: InterfaceWish;
   /** In the order of the command line, which is the order in which they are opened and announced. */
   forwards: ForwardSpec[];
@@ -381,6 +446,8 @@ export function ownDescriptors({ readyFd, exitFd, flowLog, events }: ProcessConf
 export interface InterfaceSetup {
   /** Make the interface when it is missing; otherwise that is an error. */
   create: boolean;
+  /** What is made: a TAP or a TUN. */
+  medium: Medium;
   /** MAC address as text; empty = the kernel's choice. */
   mac: string;
   /** IPv6 address and route come from router advertisements; otherwise we set them and turn advertisements off. */
@@ -395,6 +462,7 @@ export interface InterfaceSetup {
 
 export const defaultSetup: InterfaceSetup = {
   create: true,
+  medium: 'ethernet',
   mac: '',
   ipv6ByAdvertisement: false,
   multicast: true,
@@ -450,16 +518,4 @@ export interface AttachTarget {
   netnsPath: string;
   /** User namespace beside it, or empty: the one that the network belongs to is found without. */
   usernsPath: string;
-}
-
-/** An open TAP or TUN device, inherited. */
-export interface DescriptorTarget {
-  kind: 'descriptor';
-  fd: number;
-}
-
-/** One connection to a SOCK_SEQPACKET socket that we listen on; a packet is a frame (User Mode Linux "bess"). */
-export interface BessTarget {
-  kind: 'bess';
-  path: string;
 }

@@ -131,11 +131,13 @@ export function pathCases(): CaseGroup {
   // The device: /dev/null takes everything, and gives nothing.
   const fd = openSync('/dev/null', 'r+');
   const memory = new Memory(slab.buffer);
+  const loop = new EventLoop(memory, slab, (error) => {
+    throw error;
+  });
   const services: LinkServices = {
     memory,
-    poller: new EventLoop(memory, slab, (error) => {
-      throw error;
-    }),
+    poller: loop,
+    timers: loop.timers,
     clock,
     frames: new FrameIo(slab, memory),
     touched: () => {},

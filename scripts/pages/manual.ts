@@ -14,11 +14,11 @@ const words: Record<string, Words> = {
     summary: 'the network of its host for a network namespace, without root',
     description: `*tslirp* gives a network namespace the network of its host. It reads the packets of the namespace from a TAP device, ends the connections itself, and speaks for the guest through ordinary sockets of the host. No rights on the host are needed, nothing is configured there, and what the guest may reach is closed until it is opened.
 
-*tslirp run* makes a namespace for a command and exits as that does. *tslirp attach* serves a namespace that exists. The other commands ask a running tslirp over its API socket.`,
+*tslirp run* makes a namespace for a command and exits as that does. *tslirp attach* serves a namespace that exists, *tslirp serve* virtual machines and whatever else sends packets. The other commands ask a running tslirp over its API socket.`,
     sections: [
       [
         'EXIT STATUS',
-        'That of the command under *run*, 128 and the number of the signal where one has ended it; 0 when *attach* was told to end, or when its namespace is gone; 1 when there is no network, or none any more, or a request was refused; 2 when the command line cannot be used; 3 when nobody answers at the API socket; 126 and 127 when the command cannot be executed or is not there.',
+        'That of the command under *run*, 128 and the number of the signal where one has ended it; 0 when *attach* or *serve* was told to end, or when its namespace or last link is gone; 1 when there is no network, or none any more, or a request was refused; 2 when the command line cannot be used; 3 when nobody answers at the API socket; 126 and 127 when the command cannot be executed or is not there.',
       ],
       [
         'ENVIRONMENT',
@@ -95,23 +95,29 @@ function optionSection(title: string, options: readonly OptionModel[]): string {
   return options.length === 0 ? '' : `.SH ${title}\n${options.map(option).join('')}`;
 }
 
-/** Options of `run` and `attach` are told once, with those that one of them has alone behind. */
+/** Options of `run`, `attach` and `serve` are told once, with those that not all of them have behind. */
 function options({ name, commands }: ProgramModel): string {
   const [program, ...rest] = commands;
   const run = rest.find(({ operand }) => operand === 'command');
   const attach = rest.find(({ operand }) => operand === 'namespace');
-  if (program === undefined || run === undefined || attach === undefined)
+  const serve = rest.find(({ words: path }) => path[0] === 'serve');
+  if (program === undefined || run === undefined || attach === undefined || serve === undefined)
     return optionSection('OPTIONS', program?.options ?? []);
-  const shared = sameOptions(run, attach);
+  const shared = sameOptions(run, serve);
   const list = rest
     .map((command) => `.TP\n\\fB${plain(`${name} ${command.words.join(' ')}`)}\\fR\n${plain(command.text)}\n`)
     .join('');
-  const client = rest.find((command) => command !== run && command !== attach);
+  const client = rest.find((command) => ![run, attach, serve].includes(command));
   return [
     `.SH COMMANDS\n${list}`,
-    optionSection('OPTIONS OF RUN AND ATTACH', shared),
+    optionSection('OPTIONS OF RUN, ATTACH AND SERVE', shared),
+    optionSection(
+      'OPTIONS OF RUN AND ATTACH',
+      optionsOfOne(run, serve).filter((one) => sameOptions(run, attach).includes(one)),
+    ),
     optionSection('OPTIONS OF RUN', optionsOfOne(run, attach)),
     optionSection('OPTIONS OF ATTACH', optionsOfOne(attach, run)),
+    optionSection('OPTIONS OF SERVE', optionsOfOne(serve, run)),
     optionSection('OPTIONS OF THE OTHER COMMANDS', client?.options ?? []),
     optionSection('OPTIONS BEFORE A COMMAND', program.options),
   ].join('');

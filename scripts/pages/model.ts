@@ -64,7 +64,7 @@ function commandsOf(command: Command, words: readonly string[]): CommandModel[] 
 }
 
 function tslirp(): ProgramModel {
-  const program = buildProgram('', {}, { run: unused, attach: unused, ask: unused });
+  const program = buildProgram('', {}, { run: unused, attach: unused, serve: unused, ask: unused });
   return { name: 'tslirp', commands: commandsOf(program, []) };
 }
 

@@ -1,5 +1,5 @@
-/** What the data plane tells of flows and refusals: to the log, and to the flow log if there is one. */
-import { type Config, isWanted } from '../config.ts';
+/** What the data plane tells of one guest's flows and refusals: to the log, and to the flow log if there is one. */
+import { type GuestConfig, isWanted, type OutputSpec } from '../config.ts';
 import { type Log, logOf } from '../control/log.ts';
 import { RefusalText } from '../control/refusal-text.ts';
 import type { FlowReport } from '../engine/messages.ts';
@@ -12,11 +12,10 @@ export class FlowWatch {
   readonly #refusals: RefusalLog;
   readonly #flows: FlowLog | null;
 
-  /** Opens the flow log. @throws Error with one line */
-  constructor({ guest, process: { flowLog } }: Config, logger: Log) {
+  /** `output`: of the flow log. */
+  constructor(guest: GuestConfig, logger: Log, output: LineOutput | null) {
     const text = new RefusalText(guest);
     this.#refusals = new RefusalLog(logOf(logger, guest.name), text);
-    const output = isWanted(flowLog) ? new LineOutput(openOutput('--flow-log', flowLog)) : null;
     this.#flows = output === null ? null : new FlowLog(output, text, guest.name);
   }
 
@@ -40,4 +39,9 @@ export class FlowWatch {
         event satisfies never;
     }
   }
+}
+
+/** Where the flow log goes; null: nowhere. @throws Error with one line */
+export function flowLogOutput(flowLog: OutputSpec): LineOutput | null {
+  return isWanted(flowLog) ? new LineOutput(openOutput('--flow-log', flowLog)) : null;
 }

@@ -1,20 +1,22 @@
-/** The two things tslirp does, from a finished configuration to the end of the process. */
-import type { AttachTarget, BessTarget, Config, DescriptorTarget, RunTarget } from '../config.ts';
+/** What tslirp does, from a finished configuration to the end of the process: serve guests that are there, or make one. */
+import type { AttachTarget, Config, GuestConfig, ProcessConfig, RunTarget } from '../config.ts';
 import { logOf } from '../control/log.ts';
 import type { Supervisor } from '../control/supervisor.ts';
-import type { FlowReport } from '../engine/messages.ts';
+import { DeviceError } from '../device-error.ts';
 import { EventHub } from '../expose/event-hub.ts';
 import { watchNamespace } from '../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from '../sandbox/namespace.ts';
 import { tellEvents } from './event-outputs.ts';
-import { FlowWatch } from './flow-watch.ts';
+import { FlowWatch, flowLogOutput } from './flow-watch.ts';
 import { forwardLog } from './forward-log.ts';
 import { onSignal } from './found.ts';
 import { Ending, signalReady } from './lifecycle.ts';
+import type { LineOutput } from './line-output.ts';
 import type { Logger } from './logger.ts';
-import { OneGuest } from './one-guest.ts';
 import { CommandError, RunCommand } from './run-command.ts';
 import { sayError } from './say.ts';
+import type { ServedGuest } from './served-guest.ts';
+import { Serving } from './serving.ts';
 
 /** How a front end speaks of what happens; each has its own words. */
 export interface Voice {
@@ -25,9 +27,12 @@ export interface Voice {
   /** Whoever started us has been told that we are ready. */
   ready: (end: () => void) => void;
   exitRequested: () => void;
-  /** Why there is no network, or none any more; not silenced by the log level. */
-  failed: (error: unknown) => void;
+  /** Why there is no network, or none any more; not silenced by the log level. The exit status. */
+  failed: (error: unknown) => number;
 }
+
+/** A descriptor was named that is none, or of no use. */
+const EXIT_USAGE = 2;
 
 /** `tslirp` itself says what goes wrong in one line. */
 export const plainVoice: Voice = {
@@ -35,55 +40,82 @@ export const plainVoice: Voice = {
   up: () => undefined,
   ready: () => undefined,
   exitRequested: () => undefined,
-  failed: (error) => sayError(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`),
+  failed: (error) => {
+    sayError(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`);
+    return error instanceof DeviceError && error.step === 'descriptor' ? EXIT_USAGE : 1;
+  },
 };
 
-/** `tslirp attach`: serve a namespace or a link until it is gone or we are told to end; both are a clean end. */
-export async function serveAttach(
-  config: Config,
-  target: AttachTarget | DescriptorTarget | BessTarget,
+/** `tslirp attach` and `serve`: serve guests until they are gone or we are told to end; both are a clean end. */
+export async function serveGuests(
+  config: ProcessConfig,
+  guests: readonly GuestConfig[],
   supervisor: Supervisor,
   logger: Logger,
   voice: Voice = plainVoice,
 ): Promise<void> {
   const ending = new Ending(supervisor);
-  let guest: OneGuest | undefined;
+  let serving: Serving | undefined;
   const end = (why: string, reason = 'stop'): void => {
     if (!ending.started) logger.log('info', why);
-    guest?.gone(reason);
+    serving?.gone(reason);
     ending.finish(0);
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     onSignal(signal, () => end(`${signal}: ending`));
   const fail = (error: unknown): void => {
-    if (!ending.started) voice.failed(error);
-    guest?.gone('failed');
-    ending.finish(1);
+    const status = ending.started ? 1 : voice.failed(error);
+    serving?.gone('failed');
+    ending.finish(status);
   };
   const exitRequested = (): void => {
     if (!ending.started) voice.exitRequested();
     end('exit descriptor closed: ending');
   };
-  const outputs = await openOutputs(config, logger, fail);
+  const outputs = await openOutputs(config, fail);
   if (outputs === undefined) return;
-  guest = new OneGuest(config, supervisor, logger, outputs.events, {
-    flows: outputs.flows,
-    waiting: (path) => voice.waiting(path),
+  const { events, output } = outputs;
+  serving = new Serving(config, supervisor, logger, events, {
     exitRequested,
-    linkGone: (reason) => end(`the link is gone (${reason}): ending`, 'link'),
     failed: (message) => fail(new Error(message)),
-    forwardOpen: forwardLog(logOf(logger, config.guest.name), config.guest.forwards),
   });
+  const all = serving;
+  const serve = (guest: GuestConfig): ServedGuest => {
+    const log = logOf(logger, guest.name);
+    const watch = new FlowWatch(guest, logger, output);
+    const served = all.add(guest, {
+      flows: (event) => watch.receive(event),
+      waiting: (path) => voice.waiting(path),
+      linkGone: (text) => {
+        void all.remove(served).then((left) => {
+          if (left === 0) end(`the link is gone (${text}): ending`, 'link');
+          else log.log('warn', `the link is gone (${text}): the guest ends`);
+        });
+      },
+      forwardOpen: forwardLog(log, guest.forwards),
+    });
+    return served;
+  };
   try {
-    const from = target.kind === 'attach' ? namespaceOf(target) : target;
-    const link = await guest.bringUp(from);
-    if (!('kind' in from))
-      watchNamespace(from, () => end('the network namespace is gone: ending', 'namespace'));
+    const served = guests.map(serve);
+    const links = await Promise.all(
+      served.map((guest) => {
+        const { target } = guest.config;
+        if (target.kind === 'run') throw new Error('a command cannot be served beside others');
+        return guest.bringUp(target.kind === 'attach' ? namespaceOf(target) : target);
+      }),
+    );
+    for (const { target } of guests) {
+      if (target.kind === 'attach')
+        watchNamespace(namespaceOf(target), () => end('the network namespace is gone: ending', 'namespace'));
+    }
     voice.up();
-    await guest.openApi(link);
-    await guest.confine();
-    guest.ready();
-    signalReady(config.process.readyFd);
+    const [first] = served;
+    const [link] = links;
+    if (first !== undefined && link !== undefined) await first.openApi(link);
+    await all.confine();
+    all.ready();
+    signalReady(config.readyFd);
     voice.ready(exitRequested);
     logger.activate();
   } catch (error) {
@@ -91,17 +123,16 @@ export async function serveAttach(
   }
 }
 
-/** Who hears of flows, and of what appears; undefined: not all of it can be opened. */
+/** Where flows are told, and who hears of what appears; undefined: not all of it can be opened. */
 async function openOutputs(
-  config: Config,
-  logger: Logger,
+  config: ProcessConfig,
   fail: (error: unknown) => void,
-): Promise<{ flows: (event: FlowReport) => void; events: EventHub } | undefined> {
+): Promise<{ output: LineOutput | null; events: EventHub } | undefined> {
   try {
-    const watch = new FlowWatch(config, logger);
+    const output = flowLogOutput(config.flowLog);
     const events = new EventHub();
-    await tellEvents(events, config.process.events);
-    return { flows: (event) => watch.receive(event), events };
+    await tellEvents(events, config.events);
+    return { output, events };
   } catch (error) {
     fail(error);
     return undefined;
@@ -120,11 +151,9 @@ export async function serveRun(
   logger: Logger,
 ): Promise<void> {
   const ending = new Ending(supervisor);
-  const outputs = await openOutputs(config, logger, (error) => {
-    plainVoice.failed(error);
-    ending.finish(1);
-  });
+  const outputs = await openOutputs(config.process, (error) => ending.finish(plainVoice.failed(error)));
   if (outputs === undefined) return;
+  const watch = new FlowWatch(config.guest, logger, outputs.output);
   let command: RunCommand;
   try {
     command = new RunCommand(config, target);
@@ -144,15 +173,16 @@ export async function serveRun(
     command.terminate();
   };
   void command.ended.then((status) => {
-    guest.gone(failed ? 'failed' : 'ended');
+    serving.gone(failed ? 'failed' : 'ended');
     ending.finish(failed ? 1 : status);
   });
-  const guest = new OneGuest(config, supervisor, logger, outputs.events, {
-    flows: outputs.flows,
+  const serving = new Serving(config.process, supervisor, logger, outputs.events, {
     exitRequested: () => command.terminate(),
-    linkGone: (reason) =>
-      logger.log('error', `the interface is gone (${reason}): the command has no network`),
     failed: (message) => fail(new Error(message)),
+  });
+  const guest = serving.add(config.guest, {
+    flows: (event) => watch.receive(event),
+    linkGone: (text) => logger.log('error', `the interface is gone (${text}): the command has no network`),
     forwardOpen: forwardLog(logOf(logger, config.guest.name), config.guest.forwards),
   });
   try {
@@ -161,8 +191,8 @@ export async function serveRun(
     // Meanwhile the command prepares: the log library is loaded now, and what it has to say comes before the command.
     logger.activate();
     await command.prepared;
-    await guest.confine();
-    guest.ready();
+    await serving.confine();
+    serving.ready();
     signalReady(config.process.readyFd);
     command.go();
   } catch (error) {

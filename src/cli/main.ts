@@ -27,22 +27,24 @@ function refuse(error: unknown): void {
 }
 
 /** Names in rules become addresses. Rejects with one line. */
-async function resolveNames({ config, allow, deny, forwards }: Invocation): Promise<void> {
+async function resolveNames({ config, allow, deny, forwards, more }: Invocation): Promise<void> {
   if (allow.length > 0 || deny.length > 0) {
     const { policy } = config.guest;
     const { resolveAllow, resolveRules } = await import('../control/names/rule-names.ts');
     [policy.allow, policy.deny] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
   }
-  if (forwards.length > 0) {
-    const [{ Resolver }, { toForwardSpec }] = await Promise.all([
-      import('../control/names/resolver.ts'),
-      import('./forward-spec.ts'),
-    ]);
-    const resolver = new Resolver();
-    const specs = forwards.map((rule) =>
+  const guests = [{ guest: config.guest, forwards }, ...more].filter((each) => each.forwards.length > 0);
+  if (guests.length === 0) return;
+  const [{ Resolver }, { toForwardSpec }] = await Promise.all([
+    import('../control/names/resolver.ts'),
+    import('./forward-spec.ts'),
+  ]);
+  const resolver = new Resolver();
+  for (const each of guests) {
+    const specs = each.forwards.map((rule) =>
       toForwardSpec(rule, (label, port) => resolver.resolve(label, port), { dualStackWildcards: false }),
     );
-    config.guest.forwards = await Promise.all(specs);
+    each.guest.forwards = await Promise.all(specs);
   }
 }
 
@@ -76,22 +78,25 @@ function startAgain({ process: { sandbox }, guest: { target } }: Config): void {
   });
 }
 
-async function serve(config: Config, supervisor: Supervisor): Promise<void> {
+async function serve({ config, more }: Invocation, supervisor: Supervisor): Promise<void> {
   if (isBadGuess(config.process.sandbox.mountTree)) startAgain(config);
-  const [{ serveAttach, serveRun }, { Logger }] = await Promise.all([
+  const [{ serveGuests, serveRun }, { Logger }] = await Promise.all([
     import('../app/guest-process.ts'),
     import('../app/logger.ts'),
   ]);
   const logger = new Logger(config.process.logLevel);
   const { target } = config.guest;
   if (target.kind === 'run') await serveRun(config, target, supervisor, logger);
-  else await serveAttach(config, target, supervisor, logger);
+  else {
+    const guests = [config.guest, ...more.map(({ guest }) => guest)];
+    await serveGuests(config.process, guests, supervisor, logger);
+  }
 }
 
 /** The thread for what looks like a command that needs it. */
 function startEngine(args: readonly string[]): Supervisor | undefined {
   const [command = ''] = args;
-  if (!['run', 'attach'].includes(command)) return;
+  if (!['run', 'attach', 'serve'].includes(command)) return;
   if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
   return new Supervisor({ limits: processLimits, debug, broker: brokerEnd });
@@ -130,16 +135,20 @@ async function main(): Promise<void> {
   const started = startEngine(args);
   const invocation = await read(args);
   if (invocation !== undefined && 'config' in invocation && !invocation.printsConfig) {
-    const { config } = invocation;
     // The command of `run` may have had an option like --help.
-    const { limits } = config.process;
-    await serve(config, started ?? new Supervisor({ limits, debug: false, broker: brokerEnd }));
+    const { limits } = invocation.config.process;
+    await serve(invocation, started ?? new Supervisor({ limits, debug: false, broker: brokerEnd }));
     return;
   }
   if (invocation !== undefined) {
     if ('text' in invocation) sayOut(invocation.text);
-    else if ('config' in invocation) (await import('./print-config.ts')).printConfig(invocation.config);
-    else await request(invocation);
+    else if ('config' in invocation) {
+      const { printConfig } = await import('./print-config.ts');
+      printConfig(
+        invocation.config,
+        invocation.more.map(({ guest }) => guest),
+      );
+    } else await request(invocation);
   }
   await started?.stop();
 }

@@ -4,7 +4,7 @@
  * Everything is checked here, before anything is started. The one thing left open are host names in rules, which take a
  * look-up: the rules come back beside the configuration.
  */
-import { accessSync, constants, existsSync, lstatSync } from 'node:fs';
+import { accessSync, constants, existsSync, fstatSync, lstatSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { type Command, CommanderError } from 'commander';
 import {
@@ -14,18 +14,31 @@ import {
   defaultGuest,
   defaultSetup,
   type GuestConfig,
+  type InterfaceSetup,
   noOutput,
   processLimits,
+  type SocketTarget,
+  sharedLimits,
 } from '../config.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
 import { profiles } from '../profiles.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import { guestNetworks } from './guest-networks.ts';
+import { type LinkSpec, linkForms, parseLinkSpec } from './link-spec.ts';
 import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
-import { addressPlan, badValue, decimal, MTU_MIN_IPV6, STANDARD_OUTPUT, UsageError } from './values.ts';
+import {
+  addressPlan,
+  badValue,
+  decimal,
+  MTU_MIN_IPV6,
+  parseInterfaceName,
+  STANDARD_OUTPUT,
+  UsageError,
+} from './values.ts';
 
 /** Where ip-netns(8) has the namespaces that it names. */
 const NETNS_DIRECTORY = '/run/netns';
+const DEFAULT_INTERFACE = 'tap0';
 const TARGETS = 'PID, NAME or NETNS-PATH';
 
 /** Of each two, one makes the other meaningless. */
@@ -39,6 +52,8 @@ const CONFLICTS: readonly (readonly [string, string])[] = [
   ['--fd', '--configure'],
   ['--fd', '--interface'],
   ['--fd', '--userns'],
+  ['--fd', '--link'],
+  ['--link', '--interface'],
 ];
 
 /** A request of this many bytes is refused: 1 MiB is the most. */
@@ -51,6 +66,8 @@ export interface Invocation {
   allow: ParsedRule[];
   deny: ParsedRule[];
   forwards: ForwardRule[];
+  /** The guests of `serve` besides the first, who share its policy. */
+  more: { guest: GuestConfig; forwards: ForwardRule[] }[];
   /** Nothing is to be served: `config` is what is asked for. */
   printsConfig: boolean;
 }
@@ -95,7 +112,10 @@ function refuseConflicts(options: ServeOptions): void {
   }
 }
 
-function forwardRules(options: ServeOptions, addresses: AddressPlan): ForwardRule[] {
+function forwardRules(
+  { localForward, remoteForward }: Pick<ServeOptions, 'localForward' | 'remoteForward'>,
+  addresses: AddressPlan,
+): ForwardRule[] {
   const read = (texts: string[], option: string, direction: Direction): ForwardRule[] =>
     texts.flatMap((text) => {
       try {
@@ -106,12 +126,16 @@ function forwardRules(options: ServeOptions, addresses: AddressPlan): ForwardRul
       }
     });
   return [
-    ...read(options.localForward ?? [], '--local-forward', 'local'),
-    ...read(options.remoteForward ?? [], '--remote-forward', 'remote'),
+    ...read(localForward ?? [], '--local-forward', 'local'),
+    ...read(remoteForward ?? [], '--remote-forward', 'remote'),
   ];
 }
 
-function toInvocation(options: ServeOptions, target: GuestConfig['target']): Invocation {
+function toInvocation(
+  options: ServeOptions,
+  target: GuestConfig['target'],
+  setup: InterfaceSetup = defaultSetup,
+): Invocation {
   refuseConflicts(options);
   const ipv6 = options.ipv6;
   const mtu = options.mtu ?? 0;
@@ -140,10 +164,10 @@ function toInvocation(options: ServeOptions, target: GuestConfig['target']): Inv
       ...defaultGuest,
       target,
       interface: {
-        name: options.interface,
+        name: options.interface ?? DEFAULT_INTERFACE,
         mtu,
         configure: options.configure === undefined ? 'auto' : options.configure ? 'yes' : 'no',
-        setup: defaultSetup,
+        setup,
       },
       addresses,
       policy: {
@@ -173,7 +197,85 @@ function toInvocation(options: ServeOptions, target: GuestConfig['target']): Inv
     deny: options.deny ?? [],
     printsConfig: options.printConfig === true,
     forwards: forwardRules(options, addresses),
+    more: [],
   };
+}
+
+/** Which guest a rule is for, by what may stand behind it: `,guest=NAME`. */
+function byGuest(
+  rules: readonly string[] | undefined,
+  option: string,
+  names: readonly string[],
+): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const rule of rules ?? []) {
+    const [, text = rule, name = names[0] ?? ''] = /^(.*),guest=([^,]*)$/.exec(rule) ?? [];
+    if (!names.includes(name)) throw badValue(option, rule, `has guest=${name}`, names.join(', '));
+    found.set(name, [...(found.get(name) ?? []), text]);
+  }
+  return found;
+}
+
+function guestNames(specs: readonly LinkSpec[]): string[] {
+  const names = specs.map(({ guest }, index) => (guest === '' ? `g${index}` : guest));
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined)
+    throw badValue('--link', `guest=${twice}`, 'is there twice', 'another name for each');
+  return names;
+}
+
+/** `serve`: a guest for each link. */
+function serveInvocation(options: ServeOptions): Invocation {
+  const specs = (options.link ?? []).map(parseLinkSpec);
+  const [first] = specs;
+  if (first === undefined) throw new UsageError(`serve needs --link SPEC; accepted: ${linkForms}`);
+  for (const { target } of specs) checkLinkDescriptors(target);
+  if (specs.length > 1) {
+    for (const option of ['--pcap', '--api-socket'])
+      if (options.given.has(option))
+        throw new UsageError(`option ${option} is for one guest; accepted: with one --link`);
+  }
+  const names = guestNames(specs);
+  const locals = byGuest(options.localForward, '--local-forward', names);
+  const remotes = byGuest(options.remoteForward, '--remote-forward', names);
+  const { localForward: _l, remoteForward: _r, ...rest } = options;
+  const invocation = toInvocation(rest, first.target);
+  const { config } = invocation;
+  const guests = specs.map(({ target, mtu }, index) => {
+    const name = names[index] as string;
+    const link = target.kind === 'descriptor' ? target : { ...target, oneOff: options.oneOff === true };
+    const guest: GuestConfig = {
+      ...{ ...config.guest, name, target: link },
+      interface: { ...config.guest.interface, mtu: mtu === 0 ? config.guest.interface.mtu : mtu },
+      limits: specs.length > 1 ? sharedLimits : config.guest.limits,
+    };
+    const rules = { localForward: locals.get(name) ?? [], remoteForward: remotes.get(name) ?? [] };
+    return { guest, forwards: forwardRules(rules, guest.addresses) };
+  });
+  const [{ guest, forwards } = { guest: config.guest, forwards: [] }, ...more] = guests;
+  return { ...invocation, config: { ...config, guest }, forwards, more };
+}
+
+/** `attach --link tun:NAME`. */
+function tunInvocation(options: ServeOptions, target: AttachTarget): Invocation {
+  const [spec = '', ...others] = options.link ?? [];
+  const accepted = 'tun:NAME, once; serve takes all others';
+  const name = spec.startsWith('tun:') ? spec.slice('tun:'.length) : '';
+  if (name === '' || others.length > 0) throw badValue('--link', spec, 'is of no use here', accepted);
+  const setup = { ...defaultSetup, medium: 'ip' } as const;
+  return toInvocation({ ...options, interface: parseInterfaceName(name) }, target, setup);
+}
+
+/** Of a command line that names one that is not open nothing is started. */
+function checkLinkDescriptors(target: SocketTarget): void {
+  if (target.kind !== 'descriptor') return;
+  for (const fd of [target.fd, target.output ?? target.fd]) {
+    try {
+      fstatSync(fd);
+    } catch {
+      throw new UsageError(`option --link: descriptor ${fd} is not open (EBADF)`);
+    }
+  }
 }
 
 /** A text without a slash may be a name that `ip netns` has given: that is where it says that it is. */
@@ -227,10 +329,15 @@ export function parseArguments(
         throw new UsageError(
           `attach takes either a target (${TARGETS}) or --fd N (see tslirp attach --help)`,
         );
-      result = toInvocation(
-        options,
-        fd !== undefined ? { kind: 'descriptor', fd } : attachTarget(target ?? '', options.userns ?? ''),
-      );
+      if (fd !== undefined) result = toInvocation(options, { kind: 'descriptor', fd });
+      else {
+        const namespace = attachTarget(target ?? '', options.userns ?? '');
+        result =
+          options.link === undefined ? toInvocation(options, namespace) : tunInvocation(options, namespace);
+      }
+    },
+    serve: (options) => {
+      result = serveInvocation(options);
     },
     ask: (question, options) => {
       result = { question, options };

@@ -1,9 +1,13 @@
 import { sayOut } from '../app/say.ts';
-import type { Config } from '../config.ts';
+import type { GuestConfig, ProcessConfig } from '../config.ts';
 import { shownPolicy } from '../firewall/verdict.ts';
 
-/** What `--print-config` is for: the configuration as JSON on standard output. */
-export function printConfig({ process, guest }: Config): void {
-  const shown = { process, guest: { ...guest, policy: shownPolicy(guest.policy) } };
-  sayOut(`${JSON.stringify(shown, null, 2)}\n`);
+/** What `--print-config` is for: the configuration as JSON on standard output. `more`: guests besides the first. */
+export function printConfig(
+  { process, guest }: { process: ProcessConfig; guest: GuestConfig },
+  more: readonly GuestConfig[] = [],
+): void {
+  const shown = (one: GuestConfig): object => ({ ...one, policy: shownPolicy(one.policy) });
+  const guests = more.length === 0 ? { guest: shown(guest) } : { guests: [guest, ...more].map(shown) };
+  sayOut(`${JSON.stringify({ process, ...guests }, null, 2)}\n`);
 }

@@ -5,6 +5,7 @@
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Congestion, OutputSpec, ProcessConfig } from '../config.ts';
 import { type ParsedRule, RuleError } from '../firewall/rule.ts';
+import { linkForms } from './link-spec.ts';
 import { parseRuleList } from './rule.ts';
 import {
   CONGESTIONS,
@@ -25,7 +26,7 @@ import {
   UsageError,
 } from './values.ts';
 
-/** Options of `run` and `attach`, as they were read. */
+/** Options of `run`, `attach` and `serve`, as they were read. */
 export interface ServeOptions {
   /** The long names of those that were given. */
   given: ReadonlySet<string>;
@@ -45,11 +46,13 @@ export interface ServeOptions {
   /** A list, false for --no-dns, or not given. */
   dns?: string[] | false;
   dnsSearch?: string[];
-  interface: string;
+  interface?: string;
   configure?: boolean;
   userns?: string;
   mapAuto?: boolean;
   fd?: number;
+  link?: string[];
+  oneOff?: boolean;
   congestion: Congestion;
   pcap?: string;
   /** Not given: as far as the system has it. */
@@ -83,6 +86,7 @@ export type ClientQuestion =
 export interface Actions {
   run: (command: string[], options: ServeOptions) => void;
   attach: (target: string | undefined, options: ServeOptions) => void;
+  serve: (options: ServeOptions) => void;
   ask: (question: ClientQuestion, options: ClientOptions) => void;
 }
 
@@ -139,7 +143,11 @@ function addServing(command: Command): Command {
     .option('--outbound-interface <name>', 'interface that host sockets use, whatever routes say', (value) =>
       parseHostInterface('--outbound-interface', value),
     )
-    .option('--mtu <n>', 'MTU in bytes (default: 65520; an existing interface keeps its own)', parseMtu)
+    .option(
+      '--mtu <n>',
+      'MTU in bytes (default: 65520; an existing interface keeps its own; of a link that is none, 1500)',
+      parseMtu,
+    )
     .option('--cidr <net/prefix>', 'IPv4 network: gateway +2, DNS +3, guest +100 (default: 10.0.2.0/24)')
     .option('--cidr6 <net/64>', 'IPv6 network: gateway ::2, DNS ::3, guest ::100 (default: fd00::/64)')
     .option('--ipv6', 'IPv6 as well as IPv4', true)
@@ -155,7 +163,6 @@ function addServing(command: Command): Command {
       each((value) => parseDomain(value)),
     )
     .option('--no-dns', 'no DNS service at the DNS addresses')
-    .option('--interface <name>', 'interface inside the namespace', parseInterfaceName, 'tap0')
     .addOption(choice('--congestion <name>', 'congestion control towards the guest', CONGESTIONS, 'auto'))
     .option('--pcap <file>', 'write a capture of all packets (- = standard output)', parsePcapPath)
     .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
@@ -180,6 +187,15 @@ function addServing(command: Command): Command {
     .addOption(choice('--log-level <level>', 'how much is told', LOG_LEVELS, 'info'))
     .option('-q, --quiet', 'tell nothing but what goes wrong, as --log-level error')
     .option('--print-config', 'print what the options make, as JSON, and end');
+}
+
+/** Of the commands whose guest is a namespace. */
+function addInterface(command: Command): Command {
+  return command.option(
+    '--interface <name>',
+    'interface inside the namespace (default: tap0)',
+    parseInterfaceName,
+  );
 }
 
 /** The long names of the options that come, as they come. */
@@ -211,7 +227,7 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     .helpCommand('help [command]', 'show the help of a command')
     .enablePositionalOptions();
 
-  const run = addServing(program.command('run'))
+  const run = addInterface(addServing(program.command('run')))
     .description('run a command in a new namespace with a network inside; exits as the command does')
     .usage('[options] [--] [COMMAND…]')
     .argument('[command...]', 'the command and its arguments (default: a shell)')
@@ -222,13 +238,14 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     actions.run(command, { ...options, given: givenToRun }),
   );
 
-  const attach = addServing(program.command('attach'))
+  const attach = addInterface(addServing(program.command('attach')))
     .description('give a network to a namespace that exists')
     .usage('[options] PID|NAME|NETNS-PATH | --fd N')
     .argument('[target]', 'a process number, a name of `ip netns`, or the file of a network namespace')
     .option('--fd <n>', 'instead of a namespace: an attached TAP, or a unix packet socket', (value) =>
       parseFd('--fd', value),
     )
+    .option('--link <spec>', 'tun:NAME: a TUN device of this name instead of a TAP', each())
     .option('--configure', 'set addresses, routes and MTU (default: when the interface is missing)')
     .option('--no-configure', 'leave the interface as it is')
     .option('--userns <path>', 'user namespace to enter first', (value) =>
@@ -239,6 +256,19 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
   attach.action((target: string | undefined, options: Omit<ServeOptions, 'given'>) =>
     actions.attach(target, { ...options, given: givenToAttach }),
   );
+
+  const serve = addServing(program.command('serve'))
+    .description('give a network to virtual machines and whatever else sends packets')
+    .usage('[options] --link SPEC…')
+    .option(
+      '--link <spec>',
+      `where packets come from, each a guest of its own (repeatable): ${linkForms}`,
+      each(),
+    )
+    .option('--one-off', "end with the first link's peer, and wait for no other")
+    .allowExcessArguments(false);
+  const givenToServe = noteGiven(serve);
+  serve.action((options: Omit<ServeOptions, 'given'>) => actions.serve({ ...options, given: givenToServe }));
 
   const ask = (kind: SimpleQuestion) => (options: ClientOptions) => actions.ask({ kind }, options);
   const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];

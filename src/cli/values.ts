@@ -180,7 +180,7 @@ export function parseOutput(option: string, text: string): OutputSpec {
 }
 
 /** sun_path of unix(7) holds 108 bytes, the final NUL included. */
-const SOCKET_PATH_MAX = 107;
+export const SOCKET_PATH_MAX = 107;
 
 export function parseSocketPath(text: string): string {
   const path = resolve(text);

@@ -6,7 +6,7 @@
  */
 import type { DeviceSpec, GuestConfig, HostEnd } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
-import type { Command, Event, FlowReport, LinkInfo } from '../engine/messages.ts';
+import type { Command, EndReason, Event, FlowReport, LinkInfo } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
@@ -24,8 +24,11 @@ export type GuestEvent = Extract<Event, { guest: number }>;
 export interface SessionHandlers {
   /** A socket is there for the guest's peer to connect to. */
   waiting?: (path: string) => void;
-  /** The interface is gone for good. */
-  linkGone: (reason: string) => void;
+  /** The interface is gone for good; one line. */
+  linkGone: (text: string) => void;
+  /** The link's other end has gone, and is waited for; has come. */
+  linkDown?: (reason: EndReason) => void;
+  linkUp?: (peer: string) => void;
   /** A forward of the configuration is open. */
   forwardOpen?: (forward: OpenForward) => void;
   /** What becomes of flows, as `GuestBehavior.flowEvents` and `denials` say. */
@@ -118,7 +121,15 @@ export class Session {
         this.close();
         break;
       case 'linkGone':
-        this.handlers.linkGone(event.reason);
+        this.handlers.linkGone(event.text);
+        break;
+      case 'linkDown':
+        this.log.log('warn', `the link is down: ${event.text}`, { event: 'link.down', reason: event.reason });
+        this.handlers.linkDown?.(event.reason);
+        break;
+      case 'linkUp':
+        this.log.log('info', 'the link is up', { event: 'link.up', peer: event.peer });
+        this.handlers.linkUp?.(event.peer);
         break;
       case 'log':
         this.log.log(event.level, event.message, event.fields);

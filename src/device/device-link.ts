@@ -5,7 +5,7 @@
  * The link says that frames have come; the guest then takes a batch of them, one `receive` each. Where they lie is valid
  * until the next batch, so that datagrams of one batch can be gathered into one system call.
  */
-import type { Clock, Poller } from '../loop.ts';
+import type { Clock, Poller, Timers } from '../loop.ts';
 import type { Link } from '../stack/link/link.ts';
 import { VnetHeader } from '../stack/wire/vnet-header.ts';
 import type { Memory } from '../sys/memory.ts';
@@ -22,14 +22,24 @@ export class RxFrame {
   readonly offload: VnetHeader = new VnetHeader();
 }
 
+/**
+ * Why a link's other end is there no more: it has closed, between two frames or within one; what it sent can be no frame; it
+ * does not answer; or something else.
+ */
+export type EndReason = 'closed' | 'truncated' | 'oversized' | 'timeout' | 'error';
+
 /** Whoever has the link. Frames and the end are told by the loop, never from within one of the link's own functions. */
 export interface LinkOwner {
   /** Frames have come. What is left of them is told of again. */
   onFrames(): void;
   /** `mtu` is another one from now on. */
   onMtu(): void;
-  /** No frame comes any more, for good; all that had come were taken. The link is still to be closed. */
-  onGone(reason: string): void;
+  /** No frame comes any more, for good; all that had come were taken. The link is still to be closed. `text` says why. */
+  onGone(reason: EndReason, text: string): void;
+  /** Of a link whose other end comes and goes: it has gone, and there is none; `full` until the next one has come. */
+  onDown(reason: EndReason, text: string): void;
+  /** It has come; `peer` says who. Whatever was known of whoever was there before may be otherwise now. */
+  onUp(peer: string): void;
 }
 
 export interface DeviceLink extends Link {
@@ -52,7 +62,8 @@ export interface DeviceLink extends Link {
 export interface LinkServices {
   readonly memory: Memory;
   readonly poller: Poller;
-  readonly clock: Pick<Clock, 'turn' | 'batchFrames'>;
+  readonly timers: Timers;
+  readonly clock: Pick<Clock, 'turn' | 'batchFrames' | 'nowMs'>;
   readonly frames: FrameIo;
   /** Call `flush` at the end of the turn. */
   touched(): void;

@@ -24,6 +24,11 @@ export class FrameReader {
     this.#descriptor = descriptor;
   }
 
+  /** Frames of the last batch. */
+  get count(): number {
+    return this.#count;
+  }
+
   /** Let `owner` take a batch. What the read said that came after its last frame, if there was one: 0 or `-errno`; else 1. */
   run(owner: LinkOwner): number {
     const { turn, batchFrames } = this.#services.clock;

@@ -6,7 +6,7 @@
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceDevice } from '../config.ts';
+import type { AddressPlan, InterfaceDevice, Medium } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS } from '../sys/errno.ts';
@@ -61,6 +61,7 @@ function* attach(
   tun: TunDevice,
   name: string,
   found: InterfaceInfo | null,
+  medium: Medium,
   notes: string[],
 ): Exchange<number> {
   const before = tun.flags();
@@ -68,7 +69,7 @@ function* attach(
   const queues = found?.tunMultiQueue === true ? IFF_MULTI_QUEUE : 0;
   const types =
     found === null
-      ? [IFF_TAP]
+      ? [medium === 'ip' ? IFF_TUN : IFF_TAP]
       : found.tunType !== 0
         ? [found.tunType]
         : found.hardwareType === ARPHRD_NONE
@@ -208,10 +209,14 @@ export function attachedTap(fd: number, mtu: number): TapProperties & { name: st
   const tun = new TunDevice(fd);
   const flags = tun.flags();
   if (flags < 0) {
-    throw new DeviceError('link', -flags, `descriptor ${fd} is attached to no interface`);
+    throw new DeviceError('descriptor', -flags, `descriptor ${fd} is attached to no interface`);
   }
   if ((flags & IFF_NO_PI) === 0) {
-    throw new DeviceError('link', EINVAL, `descriptor ${fd}: a device without IFF_NO_PI cannot be used`);
+    throw new DeviceError(
+      'descriptor',
+      EINVAL,
+      `descriptor ${fd}: a device without IFF_NO_PI cannot be used`,
+    );
   }
   return { name: tun.name, mtu, notes, ...properties(flags, setOffloads(tun, flags, true, notes)) };
 }
@@ -246,7 +251,7 @@ export function* openInterface(
     throw new DeviceError('attach', EINVAL, `interface ${name} exists but is no TAP or TUN device${kind}`);
   }
   const tun = new TunDevice(tunFd);
-  const flags = yield* attach(tun, name, before, notes);
+  const flags = yield* attach(tun, name, before, setup.medium, notes);
   const offloads = setOffloads(tun, flags, setup.segmentation, notes);
 
   const created = before ?? mustExist(yield* lookUp(netlink, name), name, 'vanished');

@@ -1,39 +1,40 @@
 /** From what the control plane says about a device to a link that carries frames. */
-import { fstatSync } from 'node:fs';
-import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, DescriptorDevice, DeviceSpec } from '../config.ts';
+import type {
+  AddressPlan,
+  DescriptorTarget,
+  DeviceSpec,
+  Greeting,
+  ListenTarget,
+  SocketTarget,
+} from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import { EINVAL } from '../sys/errno.ts';
-import { close, setNonBlocking } from '../sys/io.ts';
-import {
-  AF_UNIX,
-  getsockoptInt,
-  SO_ACCEPTCONN,
-  SO_DOMAIN,
-  SO_TYPE,
-  SOCK_DGRAM,
-  SOCK_SEQPACKET,
-  SOL_SOCKET,
-} from '../sys/socket.ts';
-import { BessListener } from './bess-listener.ts';
+import { close } from '../sys/io.ts';
+import { DatagramPeers } from './datagram-peers.ts';
 import type { DeviceLink, LinkServices } from './device-link.ts';
 import type { OpenInterface } from './device-opening.ts';
 import type { DeviceOpenings } from './device-openings.ts';
+import { DialedPeers } from './dialed-peers.ts';
+import { lookAtDescriptor } from './found-descriptor.ts';
+import { connectGreeting, type GreetingSteps, postGreeting, vpnkitGreeting } from './greetings.ts';
+import { ListeningPeers } from './listening-peers.ts';
 import { attachedTap } from './open-interface.ts';
+import { PeerLink } from './peer-link.ts';
+import type { PeerSource } from './peer-source.ts';
 import { SocketLink } from './socket-link.ts';
+import { placeText } from './socket-place.ts';
+import { StreamLink } from './stream-link.ts';
 import { TapLink } from './tap-link.ts';
 import type { WireGuardInterfaces } from './wireguard-interfaces.ts';
 
-/** MTU of a descriptor for which none was given. */
+/** MTU of a link for which none was given. */
 const DEFAULT_MTU = 1500;
 /**
- * Packets that a descriptor's other end may have on their way to us: the kernel's own queue of a TAP that nobody changed,
- * or what fits into a unix socket's default buffer.
+ * Packets that the other end may have on their way to us: the kernel's own queue of a TAP that nobody changed, or what fits
+ * into a unix socket's default buffer.
  */
 const TAP_QUEUE = 500;
 const SOCKET_QUEUE = 90;
-/** Character device 10:200 as stat(2) packs it. */
-const TUN_DEVICE = (10 << 8) | 200;
 
 /** What the link turned out to be. */
 export interface LinkInfo {
@@ -98,17 +99,27 @@ export function openLink(
     });
     return null;
   }
-  if (spec.kind === 'descriptor') {
-    settle(order, () => openDescriptor(spec, services));
-    return null;
-  }
-  const { path, mtu } = spec;
+  if (spec.kind === 'listen' && spec.awaited) return awaitPeer(spec, services, order);
+  settle(order, () =>
+    spec.kind === 'descriptor' ? descriptorLink(spec, services) : peerLink(spec, services),
+  );
+  return null;
+}
+
+/** The guest comes with its peer, and its socket goes then. */
+function awaitPeer(
+  spec: ListenTarget & { mtu: number },
+  services: LinkServices,
+  order: LinkOrder,
+): PendingLink | null {
   try {
-    const listener = new BessListener(services, path, (fd) =>
-      settle(order, () => openDescriptor({ fd, mtu }, services)),
-    );
-    order.onWaiting(path);
-    return listener;
+    const peers = new ListeningPeers(services, spec);
+    peers.start((fd) => {
+      peers.close();
+      settle(order, () => opened(linkOn(fd, spec, services), ''));
+    });
+    order.onWaiting(placeText(spec.at).replace(/^unix:/, ''));
+    return peers;
   } catch (error) {
     order.onFailure(asDeviceError(error));
     return null;
@@ -139,34 +150,77 @@ function interfaceLink(opened: OpenInterface, services: LinkServices): OpenLink 
   return { link, info: { name, medium: link.medium, mtu, txQueueLen }, notes };
 }
 
-/** Look what the descriptor is, and take it. @throws DeviceError */
-function openDescriptor(
-  { fd, mtu: asked }: Omit<DescriptorDevice, 'kind'>,
-  services: LinkServices,
-): OpenLink {
-  const mtu = asked === 0 ? DEFAULT_MTU : asked;
-  const result = setNonBlocking(fd);
-  if (result < 0) throw new DeviceError('link', -result, `descriptor ${fd}: ${getSystemErrorName(result)}`);
-  const { memory, frames } = services;
-  const option = (name: number): number => {
-    const failed = getsockoptInt(memory, fd, SOL_SOCKET, name, frames.scratch);
-    return failed < 0 ? failed : memory.view.getInt32(frames.scratch, true);
-  };
-  const found = fstatSync(fd);
-  if (found.isSocket()) {
-    const type = option(SO_TYPE);
-    const usable = (type === SOCK_DGRAM || type === SOCK_SEQPACKET) && option(SO_DOMAIN) === AF_UNIX;
-    if (!usable || option(SO_ACCEPTCONN) !== 0) throw notALink(fd, 'is a socket of another kind');
-    const link = new SocketLink(fd, mtu, type === SOCK_SEQPACKET, services);
-    return { link, info: { name: '', medium: link.medium, mtu, txQueueLen: SOCKET_QUEUE }, notes: [] };
-  }
-  if (!found.isCharacterDevice() || found.rdev !== TUN_DEVICE) throw notALink(fd, 'is something else');
-  const { notes, name, ...properties } = attachedTap(fd, mtu);
-  const link = new TapLink(fd, properties, services);
-  return { link, info: { name, medium: link.medium, mtu: link.mtu, txQueueLen: TAP_QUEUE }, notes };
+type PeerDevice = Exclude<SocketTarget, DescriptorTarget> & { mtu: number };
+
+function mtuOf({ mtu }: { mtu: number }): number {
+  return mtu === 0 ? DEFAULT_MTU : mtu;
 }
 
-function notALink(fd: number, what: string): DeviceError {
-  const accepted = 'an attached TAP or TUN, or a unix datagram or seqpacket socket';
-  return new DeviceError('link', EINVAL, `descriptor ${fd} ${what}; accepted: ${accepted}`);
+function opened(link: DeviceLink, name: string): OpenLink {
+  return { link, info: { name, medium: link.medium, mtu: link.mtu, txQueueLen: SOCKET_QUEUE }, notes: [] };
+}
+
+/** What a socket that a peer is connected to makes. */
+function linkOn(fd: number, spec: PeerDevice, services: LinkServices): DeviceLink {
+  const { medium, framing } = spec;
+  const mtu = mtuOf(spec);
+  if (framing !== 'bare')
+    return new StreamLink({ input: fd, output: fd }, { medium, mtu, framing }, services);
+  const isDatagram = spec.kind === 'datagram';
+  return new SocketLink(fd, { medium, mtu, endsWithPeer: !isDatagram, probe: isDatagram }, services);
+}
+
+/** @throws DeviceError */
+function peerLink(spec: PeerDevice, services: LinkServices): OpenLink {
+  const mtu = mtuOf(spec);
+  const name = placeText(spec.kind === 'datagram' ? spec.local : spec.at);
+  const link = new PeerLink(services, sourceOf(spec, services), {
+    ...{ name, mtu, medium: spec.medium, oneOff: spec.oneOff },
+    greeting: spec.kind === 'datagram' ? null : greetingOf(spec.greeting, mtu),
+    connect: (fd) => linkOn(fd, spec, services),
+  });
+  return opened(link, name);
+}
+
+function sourceOf(spec: PeerDevice, services: LinkServices): PeerSource {
+  if (spec.kind === 'datagram') return new DatagramPeers(services, spec);
+  return spec.kind === 'dial' ? new DialedPeers(services, spec) : new ListeningPeers(services, spec);
+}
+
+function greetingOf(greeting: Greeting, mtu: number): (() => GreetingSteps) | null {
+  switch (greeting.kind) {
+    case 'none':
+      return null;
+    case 'vpnkit':
+      return () => vpnkitGreeting(mtu);
+    case 'post':
+      return postGreeting;
+    case 'connect':
+      return () => connectGreeting(greeting.port);
+  }
+}
+
+/** Look what the descriptor is, and take it. @throws DeviceError */
+function descriptorLink(spec: DescriptorTarget & { mtu: number }, services: LinkServices): OpenLink {
+  const { fd, output = fd, probe = false } = spec;
+  const mtu = mtuOf(spec);
+  const found = lookAtDescriptor(spec, services);
+  switch (found.kind) {
+    case 'tap': {
+      const { notes, name, ...properties } = attachedTap(fd, mtu);
+      const link = new TapLink(fd, properties, services);
+      return { link, info: { name, medium: link.medium, mtu: link.mtu, txQueueLen: TAP_QUEUE }, notes };
+    }
+    case 'packets': {
+      const { medium, endsWithPeer } = found;
+      return opened(
+        new SocketLink(fd, { medium, mtu, endsWithPeer, probe: probe && !endsWithPeer }, services),
+        '',
+      );
+    }
+    case 'stream': {
+      const { medium, framing } = found;
+      return opened(new StreamLink({ input: fd, output }, { medium, mtu, framing }, services), '');
+    }
+  }
 }

@@ -2,28 +2,28 @@
  * Frames that a link could not take yet, in order and each behind its length (32 bits, big-endian), in pages that are
  * taken when there is something to keep and given back with it. Bounded in bytes.
  */
-import { ByteQueue, Parts } from '../stack/buffer/byte-queue.ts';
+import { ByteQueue, type Parts } from '../stack/buffer/byte-queue.ts';
 import { PAGE_SIZE, type Slab } from '../stack/buffer/slab.ts';
 import type { TxFrame } from '../stack/link/link.ts';
+import { MOST_FRAME } from './framing.ts';
+import { RoomWriter } from './room-writer.ts';
 
 const LENGTH_BYTES = 4;
 /** The largest frame with its length, and the rest of a page in front of it. */
-const MAX_PIECES: number = Math.ceil((65549 + LENGTH_BYTES) / PAGE_SIZE) + 1;
+const MAX_PIECES: number = Math.ceil((MOST_FRAME + LENGTH_BYTES) / PAGE_SIZE) + 1;
 
 export class SendQueue {
   readonly #slab: Slab;
   readonly #limit: number;
   readonly #bytes: ByteQueue;
-  /** Where a new frame goes, and how much of that is filled: whole pieces, and bytes of the next one. */
-  readonly #room = new Parts(MAX_PIECES);
-  #piece = 0;
-  #within = 0;
+  readonly #writer: RoomWriter;
 
   /** `limit` in bytes. */
   constructor(slab: Slab, limit: number) {
     this.#slab = slab;
     this.#limit = limit;
     this.#bytes = new ByteQueue(slab);
+    this.#writer = new RoomWriter(slab, MAX_PIECES);
   }
 
   /** Bytes kept, lengths included. */
@@ -36,18 +36,16 @@ export class SendQueue {
     const length = frame.headLength + frame.payloadLength;
     const need = LENGTH_BYTES + length;
     if (this.#bytes.length + need > this.#limit) return false;
-    if (this.#bytes.reserve(need, this.#room) < need) {
+    const writer = this.#writer;
+    if (this.#bytes.reserve(need, writer.room) < need) {
       this.#bytes.commit(0);
       return false;
     }
-    this.#piece = 0;
-    this.#within = 0;
-    for (let shift = 24; shift >= 0; shift -= 8) {
-      this.#slab.bytes[this.#take(1)] = length >>> shift;
-    }
-    this.#copy(frame.headOffset, frame.headLength);
+    writer.begin();
+    for (let shift = 24; shift >= 0; shift -= 8) writer.putByte(length >>> shift);
+    writer.copy(frame.headOffset, frame.headLength);
     const { parts } = frame;
-    for (let i = 0; i < parts.count; i++) this.#copy(parts.offset[i] as number, parts.length[i] as number);
+    for (let i = 0; i < parts.count; i++) writer.copy(parts.offset[i] as number, parts.length[i] as number);
     this.#bytes.commit(need);
     return true;
   }
@@ -73,26 +71,5 @@ export class SendQueue {
 
   clear(): void {
     this.#bytes.clear();
-  }
-
-  #copy(from: number, length: number): void {
-    let done = 0;
-    while (done < length) {
-      const left = (this.#room.length[this.#piece] as number) - this.#within;
-      const size = Math.min(left, length - done);
-      this.#slab.bytes.copyWithin(this.#take(size), from + done, from + done + size);
-      done += size;
-    }
-  }
-
-  /** Where the next `size` bytes go, which are within one piece. */
-  #take(size: number): number {
-    const at = (this.#room.offset[this.#piece] as number) + this.#within;
-    this.#within += size;
-    if (this.#within === this.#room.length[this.#piece]) {
-      this.#piece++;
-      this.#within = 0;
-    }
-    return at;
   }
 }

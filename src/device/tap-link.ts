@@ -86,7 +86,7 @@ export class TapLink implements DeviceLink, IoHandler {
     if (this.#owner === null) return;
     const result = this.#reader.run(this.#owner);
     if (result >= 0 || result === -EAGAIN || result === -EINTR) return;
-    if (result === -EBADFD || result === -ENODEV) this.#owner?.onGone('the device was deleted');
+    if (result === -EBADFD || result === -ENODEV) this.#owner?.onGone('error', 'the device was deleted');
     else this.#services.log('debug', `reading the device failed: ${errnoText(result)}`);
   }
 

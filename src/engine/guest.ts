@@ -3,7 +3,13 @@
  * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
 import type { GuestSpec, HostEnd, Limits } from '../config.ts';
-import { type DeviceLink, type LinkOwner, type LinkServices, RxFrame } from '../device/device-link.ts';
+import {
+  type DeviceLink,
+  type EndReason,
+  type LinkOwner,
+  type LinkServices,
+  RxFrame,
+} from '../device/device-link.ts';
 import type { OpenLink } from '../device/open-link.ts';
 import { DeviceError } from '../device-error.ts';
 import type { HostRouteTable } from '../firewall/host-routes.ts';
@@ -37,6 +43,8 @@ import { GuestFlows } from './guest-flows.ts';
 const FRAME_BYTES = 8192;
 /** Flows that a batch may open: each is five to ten system calls, 70 us, or 250 where the processor is shared (G-7). */
 const BATCH_FLOWS = 16;
+/** Connections outlive the end of their link for so long: who comes back goes on (L-6). */
+const LINK_DOWN_MS = 30_000;
 
 /** Echo requests that the stack answers by itself for all addresses, per second and at once, as slirpnetstack does. */
 const ECHO_RATE = 1000;
@@ -74,7 +82,10 @@ export interface EngineServices
   readonly dnsServerPort?: number;
   report(event: FlowReport): void;
   /** The device is gone for good. */
-  linkGone(reason: string): void;
+  linkGone(reason: EndReason, text: string): void;
+  /** The other end of the link has gone, and may come back; has come. */
+  linkDown(reason: EndReason, text: string): void;
+  linkUp(peer: string): void;
 }
 
 export class Guest extends TimerNode implements LinkOwner {
@@ -93,6 +104,9 @@ export class Guest extends TimerNode implements LinkOwner {
   /** There is a network in between: congestion control lives by when frames arrive. */
   readonly #isFar: boolean;
   #gone = false;
+  readonly #askForGuest: () => void;
+  /** The link is down, and connections end then. */
+  #cutAt: number = Number.POSITIVE_INFINITY;
   /** Flows opened since the batch began. */
   #opened = 0;
 
@@ -177,7 +191,12 @@ export class Guest extends TimerNode implements LinkOwner {
     });
     const result = link.open(this);
     if (result < 0) throw new DeviceError('link', -result, `cannot watch the device: ${errnoText(result)}`);
-    if (spec.behavior.askForGuest) context.solicitor.solicit(own.guest4);
+    const { solicitor } = context;
+    if (spec.behavior.askForGuest) solicitor.solicit(own.guest4);
+    this.#askForGuest = () => {
+      solicitor.ask(own.guest4);
+      if (own.ipv6) solicitor.ask(own.guest6);
+    };
     link.flush();
     this.#schedule();
   }
@@ -223,14 +242,33 @@ export class Guest extends TimerNode implements LinkOwner {
     this.#ra?.changeMtu(this.#link.mtu);
   }
 
-  onGone(reason: string): void {
+  onGone(reason: EndReason, text: string): void {
     this.close();
-    this.#services.linkGone(reason);
+    this.#services.linkGone(reason, text);
+  }
+
+  onDown(reason: EndReason, text: string): void {
+    this.#cutAt = this.#services.clock.nowMs + LINK_DOWN_MS;
+    this.#schedule();
+    this.#services.linkDown(reason, text);
+  }
+
+  onUp(peer: string): void {
+    this.#cutAt = Number.POSITIVE_INFINITY;
+    // Whoever has come may have other link addresses.
+    this.#askForGuest();
+    // What has waited for the link goes on at the end of the turn.
+    this.#services.touched();
+    this.#services.linkUp(peer);
   }
 
   onTimer(nowMs: number): void {
     if (this.#gone) return;
     this.#ingress.onTimeout(nowMs);
+    if (nowMs >= this.#cutAt) {
+      this.#cutAt = Number.POSITIVE_INFINITY;
+      this.flows.tcp.cutAll();
+    }
     this.#schedule();
   }
 
@@ -277,6 +315,7 @@ export class Guest extends TimerNode implements LinkOwner {
     this.deadline = Math.min(
       this.#reassembler.nextTimeoutMs(),
       this.#ra?.nextTimeoutMs() ?? Number.POSITIVE_INFINITY,
+      this.#cutAt,
     );
     this.#services.timers.update(this);
   }

@@ -7,11 +7,13 @@
  * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ProcessLimits, ResolverOptions } from '../config.ts';
+import type { EndReason } from '../device/device-link.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
 import type { FlowInfo, FlowReport } from '../forward/flow/info.ts';
 
+export type { EndReason } from '../device/device-link.ts';
 export type { LinkInfo } from '../device/open-link.ts';
 export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '../forward/flow/info.ts';
 
@@ -50,9 +52,9 @@ export type Command =
   /** Have the kernel send this process a signal when its parent ends. Not answered; in force before the next command. */
   | { type: 'parentDeathSignal'; signal: number }
   /**
-   * Put the system call filter in force, for all threads and for good. `unixSockets`: such are still made.
+   * Put the system call filter in force, for all threads and for good. `unixSockets`, `vsockets`: such are still made.
    */
-  | { type: 'confine'; unixSockets: boolean }
+  | { type: 'confine'; unixSockets: boolean; vsockets: boolean }
   /** Open a forward; `forward` is its number from now on. */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */
@@ -81,7 +83,10 @@ export type Event =
   | { type: 'guestUpdated'; guest: number; reason: string }
   | { type: 'guestRemoved'; guest: number; existed: boolean }
   /** The link is gone for good (device deleted, namespace destroyed). */
-  | { type: 'linkGone'; guest: number; reason: string }
+  | { type: 'linkGone'; guest: number; reason: EndReason; text: string }
+  /** Its other end has gone, and is waited for; and has come. */
+  | { type: 'linkDown'; guest: number; reason: EndReason; text: string }
+  | { type: 'linkUp'; guest: number; peer: string }
   | { type: 'fdEvent'; fd: number; name: string }
   /** What the broker says, in its words (bin/broker.pl); none: it has ended. */
   | { type: 'broker'; text: string }

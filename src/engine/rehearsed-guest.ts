@@ -311,6 +311,8 @@ class Stage {
       onError: fail,
       touched: () => undefined,
       linkGone: () => undefined,
+      linkDown: () => undefined,
+      linkUp: () => undefined,
     };
     const interfaceIs = { medium: 'ethernet', mtu: MTU } as const;
     const offloads = { vnetHeader: true, checksumOffload: true, tso: true, uso: true };

@@ -71,6 +71,8 @@ type SharedServices = Omit<
   | 'log'
   | 'onError'
   | 'linkGone'
+  | 'linkDown'
+  | 'linkUp'
 >;
 
 /** All that is kept of a guest: what it has been told before it is there, and itself when it is. */
@@ -441,7 +443,9 @@ class Engine {
       report: (report) => post({ type: 'report', guest, report }),
       log: (level, message, fields) => log(level, message, fields, guest),
       onError: (error) => this.#onError(error, guest),
-      linkGone: (reason) => post({ type: 'linkGone', guest, reason }),
+      linkGone: (reason, text) => post({ type: 'linkGone', guest, reason, text }),
+      linkDown: (reason, text) => post({ type: 'linkDown', guest, reason, text }),
+      linkUp: (peer) => post({ type: 'linkUp', guest, peer }),
     };
   }
 

@@ -14,7 +14,7 @@
 import { closeSync, type Dirent, existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { getSystemErrorName } from 'node:util';
-import { type Config, ownDescriptors } from '../config.ts';
+import { type GuestConfig, type LinkTarget, ownDescriptors, type ProcessConfig } from '../config.ts';
 import type { Log } from '../control/log.ts';
 import type { ResolvConfFollower } from '../control/resolv-conf.ts';
 import type { Supervisor } from '../control/supervisor.ts';
@@ -108,7 +108,8 @@ export interface ConfinementLog extends Log {
 }
 
 export class Confinement {
-  private readonly config: Config;
+  private readonly config: ProcessConfig;
+  private guests: readonly GuestConfig[] = [];
   private readonly supervisor: Supervisor;
   private readonly log: ConfinementLog;
   private readonly inherited: readonly number[];
@@ -116,7 +117,12 @@ export class Confinement {
   private settle: ((error: number) => void) | undefined;
 
   /** @param inherited descriptors beyond the standard streams that the process was started with */
-  constructor(config: Config, supervisor: Supervisor, log: ConfinementLog, inherited: readonly number[]) {
+  constructor(
+    config: ProcessConfig,
+    supervisor: Supervisor,
+    log: ConfinementLog,
+    inherited: readonly number[],
+  ) {
     this.config = config;
     this.supervisor = supervisor;
     this.log = log;
@@ -132,36 +138,45 @@ export class Confinement {
   }
 
   /**
-   * Rejects with one line when something that is required cannot be had. `resolvConf` will hear from outside what is in the
-   * file.
+   * Rejects with one line when something that is required cannot be had. `resolvConfs` will hear from outside what is in
+   * the file.
    */
-  async enter(resolvConf: ResolvConfFollower | undefined): Promise<void> {
-    const { sandbox } = this.config.process;
+  async enter(guests: readonly GuestConfig[], resolvConfs: readonly ResolvConfFollower[]): Promise<void> {
+    this.guests = guests;
+    const { sandbox } = this.config;
     const hasRing = usesRing();
-    if (sandbox.mountTree) await this.closeFileSystem(resolvConf);
+    if (sandbox.mountTree) await this.closeFileSystem(resolvConfs);
     if (!sandbox.seccomp) return;
     if (hasRing) {
       this.missing('no system call filter', 'the runtime uses io_uring, which would be a way around it');
       return;
     }
-    this.supervisor.send({ type: 'confine', unixSockets: this.socketTargets().length > 0 });
+    this.supervisor.send({
+      type: 'confine',
+      unixSockets: this.socketTargets().length > 0,
+      vsockets: this.links().some((link) => link.kind === 'dial' && link.at.family === 'vsock'),
+    });
     const error = await this.answer;
     if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
   }
 
-  private async closeFileSystem(resolvConf: ResolvConfFollower | undefined): Promise<void> {
+  private async closeFileSystem(resolvConfs: readonly ResolvConfFollower[]): Promise<void> {
     if (!isConfined) {
       this.missing('no file system of our own', 'a mount namespace cannot be had, or bin/ was passed by');
       return;
     }
     try {
       for (const path of this.socketFiles()) unlinkAtEnd(path);
-      if (resolvConf !== undefined) {
-        resolvConf.leaveToOthers();
+      for (const resolvConf of resolvConfs) resolvConf.leaveToOthers();
+      if (resolvConfs.length > 0) {
         followFile(
           RESOLV_CONF,
-          (text) => resolvConf.take(text),
-          (reason) => resolvConf.miss(reason),
+          (text) => {
+            for (const resolvConf of resolvConfs) resolvConf.take(text);
+          },
+          (reason) => {
+            for (const resolvConf of resolvConfs) resolvConf.miss(reason);
+          },
         );
       }
       this.log.readLibraries();
@@ -175,8 +190,9 @@ export class Confinement {
 
   /** A directory among them would be a way back to all files. */
   private closeInherited(): void {
-    const { target } = this.config.guest;
-    const named = [...ownDescriptors(this.config.process), target.kind === 'descriptor' ? target.fd : -1];
+    const named = ownDescriptors(this.config);
+    for (const link of this.links())
+      if (link.kind === 'descriptor') named.push(link.fd, link.output ?? link.fd);
     for (const fd of this.inherited) {
       try {
         if (!named.includes(fd)) closeSync(fd);
@@ -187,7 +203,7 @@ export class Confinement {
   }
 
   private order(): Order {
-    const { forwards } = this.config.guest;
+    const forwards = this.forwards();
     const order = new Order();
     order.lines.push(`process ${process.pid}`);
     if (forwards.some((forward) => forward.direction === 'remote' && forward.target.kind === 'name'))
@@ -198,24 +214,47 @@ export class Confinement {
       if (forward.direction === 'local' && forward.listen.kind === 'unix' && forward.protocol === 'udp')
         order.add('read', dirname(resolve(forward.listen.path)));
     }
-    if (this.config.process.sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
+    for (const link of this.links()) {
+      if (link.kind !== 'datagram') continue;
+      // A peer whose path we are not told has it next to ours.
+      const { family, ...at } = link.remote ?? link.local;
+      if (family === 'unix' && 'path' in at) order.add('read', dirname(resolve(at.path)));
+    }
+    if (this.config.sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
     return order;
   }
 
-  /** Unix sockets that forwards lead to. */
+  /** Unix sockets that forwards and links lead to. */
   private socketTargets(): string[] {
-    return this.config.guest.forwards.flatMap((forward) =>
+    const targets = this.forwards().flatMap((forward) =>
       forward.direction === 'remote' && forward.target.kind === 'unix' ? [forward.target.path] : [],
+    );
+    const dialed = this.links().flatMap((link) =>
+      link.kind === 'dial' && link.at.family === 'unix' ? [link.at.path] : [],
+    );
+    return [...targets, ...dialed];
+  }
+
+  private forwards(): GuestConfig['forwards'] {
+    return this.guests.flatMap(({ forwards }) => forwards);
+  }
+
+  private links(): LinkTarget[] {
+    return this.guests.flatMap(({ target }) =>
+      target.kind === 'run' || target.kind === 'attach' ? [] : [target],
     );
   }
 
   /** Files of sockets that we listen on. */
   private socketFiles(): string[] {
-    const { api } = this.config.process;
-    const { forwards } = this.config.guest;
+    const { api } = this.config;
     const paths = api.path === '' ? [] : [api.path];
-    for (const forward of forwards) {
+    for (const forward of this.forwards()) {
       if (forward.direction === 'local' && forward.listen.kind === 'unix') paths.push(forward.listen.path);
+    }
+    for (const link of this.links()) {
+      if (link.kind === 'listen' && !link.awaited && link.at.family === 'unix') paths.push(link.at.path);
+      if (link.kind === 'datagram' && link.local.family === 'unix') paths.push(link.local.path);
     }
     return paths
       .filter((path) => !path.startsWith('\0') && !path.startsWith('@'))
@@ -223,7 +262,7 @@ export class Confinement {
   }
 
   private missing(what: string, why: string): void {
-    if (this.config.process.sandbox.required) throw new Error(`${what}: ${why}`);
+    if (this.config.sandbox.required) throw new Error(`${what}: ${why}`);
     this.log.log('debug', what, { reason: why });
   }
 }

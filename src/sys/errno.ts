@@ -32,6 +32,7 @@ export const ENETUNREACH = 101;
 const ECONNABORTED = 103;
 export const ECONNRESET = 104;
 export const ENOBUFS = 105;
+export const ENOTCONN = 107;
 export const ETIMEDOUT = 110;
 export const ECONNREFUSED = 111;
 export const EHOSTUNREACH = 113;
@@ -65,6 +66,7 @@ const texts: Record<number, string> = {
   [ECONNABORTED]: 'Software caused connection abort',
   [ECONNRESET]: 'Connection reset by peer',
   [ENOBUFS]: 'No buffer space available',
+  [ENOTCONN]: 'Transport endpoint is not connected',
   [ETIMEDOUT]: 'Connection timed out',
   [ECONNREFUSED]: 'Connection refused',
   [EHOSTUNREACH]: 'No route to host',

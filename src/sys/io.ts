@@ -16,6 +16,7 @@ const SYSTEM_PAGE = libcFunction('getpagesize', 'int', [])();
 const EFD_NONBLOCK = 0x800;
 const EFD_CLOEXEC = 0x80000;
 const MADV_DONTNEED = 4;
+const F_DUPFD_CLOEXEC = 1030;
 const F_SETFD = 2;
 const F_GETFL = 3;
 const F_SETFL = 4;
@@ -51,6 +52,12 @@ export function close(fd: number): number {
 export function eventfd(): number {
   const fd = cEventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   return fd < 0 ? -errno() : fd;
+}
+
+/** Another descriptor for the same, or `-errno`. */
+export function duplicate(fd: number): number {
+  const copy = cFcntl(fd, F_DUPFD_CLOEXEC, 0);
+  return copy < 0 ? -errno() : copy;
 }
 
 /** Set O_NONBLOCK and FD_CLOEXEC. */

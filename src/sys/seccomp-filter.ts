@@ -12,8 +12,8 @@
  * Judged by their arguments, because they are still made:
  *  - prctl may name the calling thread or a piece of memory (newer runtimes and C libraries do), nothing else;
  *  - clone makes threads, but no namespaces;
- *  - socket makes those of IP and NETLINK_ROUTE (name look-ups ask it for addresses), and unix sockets if a forward leads
- *    to one; socketpair makes stream sockets, which cannot be connected anew;
+ *  - socket makes those of IP and NETLINK_ROUTE (name look-ups ask it for addresses), and unix sockets or
+ *    those of vsock(7) if a forward or a link leads to one; socketpair makes stream sockets, which cannot be connected anew;
  *  - kill, tgkill and prlimit64 are for ourselves; fcntl and ioctl name nobody else who would get a signal;
  *  - ioctl puts nothing into a terminal's input: the terminal may be the user's, and what is read from it his shell's.
  *
@@ -132,6 +132,7 @@ const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const AF_NETLINK = 16;
+const AF_VSOCK = 40;
 const NETLINK_ROUTE = 0;
 /** SOCK_STREAM, alone and with SOCK_NONBLOCK and SOCK_CLOEXEC. */
 const STREAM_TYPES = [0x1, 0x80001, 0x801, 0x80801] as const;
@@ -229,6 +230,8 @@ export interface FilterOptions {
   self: number;
   /** Unix sockets are made. */
   unixSockets: boolean;
+  /** Sockets between virtual machines are (vsock(7)). */
+  vsockets: boolean;
 }
 
 /** The program as an array of struct sock_filter; undefined for a processor whose numbers are not known here. */
@@ -264,7 +267,7 @@ export function seccompProgram(arch: string, options: FilterOptions): Uint8Array
 }
 
 /** One block for each call that is judged; it ends in a verdict or jumps to one. */
-function judgeArguments(program: Assembler, { self, unixSockets }: FilterOptions): void {
+function judgeArguments(program: Assembler, { self, unixSockets, vsockets }: FilterOptions): void {
   const among = (
     call: Label,
     argument: number,
@@ -284,6 +287,7 @@ function judgeArguments(program: Assembler, { self, unixSockets }: FilterOptions
   program.load(DATA_ARG0);
   for (const family of [AF_INET, AF_INET6]) program.jump(BPF_JUMP_EQUAL, family, 'allow');
   if (unixSockets) program.jump(BPF_JUMP_EQUAL, AF_UNIX, 'allow');
+  if (vsockets) program.jump(BPF_JUMP_EQUAL, AF_VSOCK, 'allow');
   program.jump(BPF_JUMP_EQUAL, AF_NETLINK, 'netlink');
   program.end(noFamily);
   among('netlink', DATA_ARG2, [NETLINK_ROUTE], 'allow', noFamily);

@@ -10,6 +10,7 @@ export const AF_UNIX = 1;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
+export const AF_VSOCK = 40;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
@@ -30,6 +31,7 @@ export const SO_RCVBUF = 8;
 export const SO_KEEPALIVE = 9;
 export const SO_OOBINLINE = 10;
 export const SO_LINGER = 13;
+const SO_PEERCRED = 17;
 const SO_BINDTODEVICE = 25;
 export const SO_ACCEPTCONN = 30;
 export const SO_DOMAIN = 39;
@@ -91,6 +93,14 @@ const cGetsockopt = libcFunction('getsockopt', 'int', ['int', 'int', 'int', 'uin
 const cSetsockopt = libcFunction('setsockopt', 'int', ['int', 'int', 'int', 'uintptr_t', 'uint']);
 const cSend = libcFunction('send', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
 const cRecv = libcFunction('recv', 'intptr_t', ['int', 'uintptr_t', 'size_t', 'int']);
+const cRecvfrom = libcFunction('recvfrom', 'intptr_t', [
+  'int',
+  'uintptr_t',
+  'size_t',
+  'int',
+  'uintptr_t',
+  'uintptr_t',
+]);
 const cSendto = libcFunction('sendto', 'intptr_t', [
   'int',
   'uintptr_t',
@@ -160,6 +170,23 @@ export function putSockaddrUnix(memory: Memory, at: number, path: Uint8Array): n
   return 2 + path.length + 1;
 }
 
+/** Write a struct sockaddr_vm (vsock(7)), in host order, at `at`; its length. */
+export function putSockaddrVsock(memory: Memory, at: number, cid: number, port: number): number {
+  const { view } = memory;
+  view.setUint16(at, AF_VSOCK, true);
+  view.setUint16(at + 2, 0, true);
+  view.setUint32(at + 4, port, true);
+  view.setUint32(at + 8, cid, true);
+  view.setUint32(at + 12, 0, true);
+  return 16;
+}
+
+/** Write the socket address with which connect(2) ends what a datagram socket is connected to; its length. */
+export function putSockaddrNone(memory: Memory, at: number): number {
+  memory.view.setUint16(at, 0, true);
+  return 2;
+}
+
 /** Write the socket address that lets bind(2) choose an abstract unix name that nobody else has; its length. */
 export function putSockaddrAutobind(memory: Memory, at: number): number {
   memory.view.setUint16(at, AF_UNIX, true);
@@ -187,6 +214,42 @@ export function accept(memory: Memory, fd: number, at: number): number {
   const flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
   const client = cAccept4(fd, memory.address(at, SOCKADDR_UN_SIZE), memory.address(lengthAt, 4), flags);
   return client < 0 ? -errno() : client;
+}
+
+/** What the peer of a unix socket was when it connected, at `at` (16 bytes): process and user, 32 bits each. 0 or `-errno`. */
+export function peerCredentials(memory: Memory, fd: number, at: number): number {
+  memory.view.setUint32(at + 12, 12, true);
+  const result = cGetsockopt(fd, SOL_SOCKET, SO_PEERCRED, memory.address(at, 12), memory.address(at + 12, 4));
+  return result < 0 ? -errno() : 0;
+}
+
+/**
+ * As `peek`, with the sender's address as `getpeername` puts it at `sockaddr`; how many bytes that has is left behind it, see
+ * `senderLength`.
+ */
+export function peekFrom(
+  memory: Memory,
+  fd: number,
+  offset: number,
+  length: number,
+  sockaddr: number,
+): number {
+  const lengthAt = sockaddr + SOCKADDR_UN_SIZE + 2;
+  memory.view.setUint32(lengthAt, SOCKADDR_UN_SIZE, true);
+  const n = cRecvfrom(
+    fd,
+    memory.address(offset, length),
+    length,
+    MSG_DONTWAIT | MSG_PEEK,
+    memory.address(sockaddr, SOCKADDR_UN_SIZE),
+    memory.address(lengthAt, 4),
+  );
+  return n < 0 ? -errno() : n;
+}
+
+/** Bytes of the address that `peekFrom` has put at `sockaddr`. */
+export function senderLength(memory: Memory, sockaddr: number): number {
+  return Math.min(memory.view.getUint32(sockaddr + SOCKADDR_UN_SIZE + 2, true), SOCKADDR_UN_SIZE);
 }
 
 export function listen(fd: number, backlog: number): number {

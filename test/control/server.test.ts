@@ -71,7 +71,7 @@ test('review H-1: what is said of a guest, that guest hears, by its name', async
   say({ type: 'log', guest: 2, level: 'info', message: 'seen', fields: { more: 1 } });
   say({ type: 'log', guest: 0, level: 'info', message: 'of all' });
   say({ type: 'report', guest: 2, report: { type: 'flowsLeftOut', flows: 1 } });
-  say({ type: 'linkGone', guest: 2, reason: 'deleted' });
+  say({ type: 'linkGone', guest: 2, reason: 'error', text: 'deleted' });
   assert.deepEqual(lines[0], ['warn', 'it is slow', { guest: 'two', interface: 'tap0' }]);
   assert.equal(lines[1]?.[2]?.['guest'], 'two');
   assert.match(lines[1]?.[1] ?? '', /its own network is 10.0.2.0/);

@@ -402,7 +402,10 @@ describe('CaptureLink', () => {
     assert.equal(b.capture.transmit(frame), -11);
     b.result = 0;
     assert.equal(b.capture.transmit(frame), 0);
-    const owner: LinkOwner = { onFrames: () => {}, onMtu: () => {}, onGone: () => {} };
+    const nothing = (): void => {};
+    const owner: LinkOwner = {
+      ...{ onFrames: nothing, onMtu: nothing, onGone: nothing, onDown: nothing, onUp: nothing },
+    };
     assert.equal(b.capture.open(owner), 0);
     assert.equal(b.owner, owner);
     assert.equal(b.capture.isLocal, true);

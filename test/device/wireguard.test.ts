@@ -89,7 +89,7 @@ class Side implements LinkOwner {
       },
     );
     const services: LinkServices = {
-      ...{ memory, frames, poller: loop, clock: loop.clock },
+      ...{ memory, frames, poller: loop, timers: loop.timers, clock: loop.clock },
       touched: () => undefined,
       log: () => undefined,
     };

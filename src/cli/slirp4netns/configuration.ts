@@ -113,6 +113,10 @@ function target({ target: given, usernsPath }: Options): GuestConfig['target'] {
     case 'tapfd':
       return { kind: 'descriptor', fd: given.fd };
     case 'bess':
-      return { kind: 'bess', path: given.path };
+      return {
+        ...{ kind: 'listen', type: 'seqpacket', at: { family: 'unix', path: given.path } },
+        ...{ medium: 'ethernet', framing: 'bare', greeting: { kind: 'none' } },
+        ...{ allowUids: [], oneOff: true, awaited: true },
+      };
   }
 }

@@ -98,15 +98,17 @@ async function main(): Promise<void> {
       if (exitAtOnce) end();
     },
     exitRequested: () => sayError('exitfd event\ndo_slirp is exiting\n'),
-    failed: (error) => sayError(failure(error)),
+    failed: (error) => {
+      sayError(failure(error));
+      return 1;
+    },
   };
   const supervisor = new Supervisor({ limits: own.limits, debug: false, broker: brokerEnd });
-  const [{ serveAttach }, { Logger }] = await Promise.all([
+  const [{ serveGuests }, { Logger }] = await Promise.all([
     import('../../app/guest-process.ts'),
     import('../../app/logger.ts'),
   ]);
-  const { target } = config.guest;
-  if (target.kind !== 'run') await serveAttach(config, target, supervisor, new Logger(own.logLevel), voice);
+  await serveGuests(own, [config.guest], supervisor, new Logger(own.logLevel), voice);
 }
 
 ownProcess();

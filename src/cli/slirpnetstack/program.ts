@@ -9,8 +9,9 @@ import { isInherited } from '../../app/inherited.ts';
 import { Ending } from '../../app/lifecycle.ts';
 import { LineOutput } from '../../app/line-output.ts';
 import { Logger } from '../../app/logger.ts';
-import { OneGuest } from '../../app/one-guest.ts';
 import { sayError, sayOut } from '../../app/say.ts';
+import type { ServedGuest } from '../../app/served-guest.ts';
+import { Serving } from '../../app/serving.ts';
 import type { ForwardSpec } from '../../config.ts';
 import type { OpenForward } from '../../control/engine-client.ts';
 import { Resolver } from '../../control/names/resolver.ts';
@@ -84,7 +85,7 @@ class Program {
   readonly #output = new LineOutput();
   readonly #supervisor: Supervisor;
   readonly #ending: Ending;
-  readonly #guest: OneGuest;
+  readonly #guest: ServedGuest;
   readonly #forwards = new Map<number, ForwardSpec>();
   /** Asked before anything of ours opens descriptors. */
   readonly #fdIsOpen: boolean;
@@ -97,13 +98,15 @@ class Program {
     const { limits, logLevel } = config.process;
     this.#supervisor = new Supervisor({ limits, debug: false, broker: brokerEnd });
     this.#ending = new Ending(this.#supervisor);
-    this.#guest = new OneGuest(config, this.#supervisor, new Logger(logLevel), new EventHub(), {
+    const serving = new Serving(config.process, this.#supervisor, new Logger(logLevel), new EventHub(), {
       exitRequested: () => undefined,
-      linkGone: () => this.#close(),
       failed: (message) => {
         if (!this.#ending.started) say(`[!] ${message}`);
         this.#ending.finish(EXIT_BROKEN);
       },
+    });
+    this.#guest = serving.add(config.guest, {
+      linkGone: () => this.#close(),
       flows: (event) => {
         if (event.type === 'flow') this.#tell(event);
         else if (event.type === 'flowsLeftOut' && !options.quiet) this.#output.line(leftOutLine(event.flows));

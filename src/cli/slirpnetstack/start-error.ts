@@ -65,6 +65,7 @@ export function linkError(error: unknown, options: Options): StartError {
         `[!] open(${name}) = ${cause}`,
         `Failed to open TUN/TAP: ${cause}`,
       );
+    case 'descriptor':
     case 'link':
       return new StartError(
         ExitStatus.Link,

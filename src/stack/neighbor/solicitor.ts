@@ -40,13 +40,15 @@ export class Solicitor {
     const own = this.#own;
     if (this.#link.medium !== 'ethernet') return;
     if (this.#neighbors.route(target, this.#neighbor)) return;
-    this.#ask(target);
+    this.ask(target);
     if (own.onLink(target)) return;
-    this.#ask(own.guestFor(target));
-    if (!target.isV4) this.#ask(own.guest4);
+    this.ask(own.guestFor(target));
+    if (!target.isV4) this.ask(own.guest4);
   }
 
-  #ask(target: IpAddress): void {
+  /** Ask, known or not. */
+  ask(target: IpAddress): void {
+    if (this.#link.medium !== 'ethernet') return;
     if (target.isV4) this.#sendArp(target);
     else this.#sendSolicitation(target);
   }

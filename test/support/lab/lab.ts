@@ -216,7 +216,9 @@ export class Lab {
       log: (level, message) => this.logs.push({ level, message }),
       onError: (error) => this.errors.push(error),
       touched: () => undefined,
-      linkGone: (reason) => {
+      linkDown: () => undefined,
+      linkUp: () => undefined,
+      linkGone: (_, reason) => {
         this.linkGone = reason;
       },
     };

@@ -62,7 +62,7 @@ async function main(): Promise<void> {
 if (isMainThread) await main();
 else if (workerData === 'filter') {
   const memory = new Memory(new ArrayBuffer(SECCOMP_SCRATCH_BYTES));
-  parentPort?.postMessage(enterSeccomp(memory, 0, { unixSockets: false }));
+  parentPort?.postMessage(enterSeccomp(memory, 0, { unixSockets: false, vsockets: false }));
   // Stays: a thread that ends takes nothing back, but the count of threads is then the same in every run.
   parentPort?.once('message', () => undefined);
 } else {

@@ -1,43 +1,25 @@
-/**
- * A process that serves one guest: the order in which the data plane, the device, the forwards, the control socket and the
- * sandbox come together, for `run` and `attach` alike.
- *
- *     supervisor starts the thread ─────────────┐
- *     the broker's child enters the namespace   ┴─ the session: addGuest, forwards
- *                                                  → control socket → sandbox
- */
-import type { BessTarget, Config, DescriptorTarget, DeviceSpec } from '../config.ts';
+/** A guest of this process, from its configuration to its packets and what may be asked of it. */
+import type { DeviceSpec, GuestConfig, LinkTarget, ProcessConfig } from '../config.ts';
 import type { EngineClient } from '../control/engine-client.ts';
-import { Server } from '../control/server.ts';
+import type { Server } from '../control/server.ts';
 import type { Session, SessionHandlers } from '../control/session.ts';
-import type { Supervisor } from '../control/supervisor.ts';
 import type { LinkInfo } from '../engine/messages.ts';
 import type { EventSink } from '../expose/event.ts';
 import type { EventHub } from '../expose/event-hub.ts';
 import { RuleForwards } from '../expose/rule-forwards.ts';
 import { packageVersion } from '../package-root.ts';
-import { hear, orderDevice } from '../sandbox/broker.ts';
-import { Confinement } from '../sandbox/confinement.ts';
+import { orderDevice } from '../sandbox/broker.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
-import { openDescriptors } from './found.ts';
 import type { Logger } from './logger.ts';
 import { closeInspector } from './own-process.ts';
 import { sayError } from './say.ts';
 
-export interface OneGuestHandlers extends SessionHandlers {
-  /** The descriptor given with --exit-fd has closed. */
-  exitRequested: () => void;
-  /** The data plane cannot go on. */
-  failed: (message: string) => void;
-}
-
-export class OneGuest {
-  private readonly config: Config;
-  private readonly supervisor: Supervisor;
-  private readonly logger: Logger;
+export class ServedGuest {
+  readonly config: GuestConfig;
+  readonly session: Session;
+  private readonly process: ProcessConfig;
   private readonly server: Server;
-  private readonly session: Session;
-  private readonly confinement: Confinement;
+  private readonly logger: Logger;
   private readonly hub: EventHub;
   private readonly events: EventSink;
   private readonly ruleForwards: RuleForwards;
@@ -46,41 +28,32 @@ export class OneGuest {
   private isUp = false;
 
   constructor(
-    config: Config,
-    supervisor: Supervisor,
+    config: GuestConfig,
+    process: ProcessConfig,
+    server: Server,
     logger: Logger,
     hub: EventHub,
-    handlers: OneGuestHandlers,
+    handlers: SessionHandlers,
   ) {
     this.config = config;
-    this.supervisor = supervisor;
+    this.process = process;
+    this.server = server;
     this.logger = logger;
     this.hub = hub;
-    this.events = hub.sink(config.guest.name);
+    this.events = hub.sink(config.name);
     this.ruleForwards = new RuleForwards(this.events);
-    this.confinement = new Confinement(config, supervisor, logger, openDescriptors);
-    this.server = new Server(supervisor, logger, {
-      fdEvent: (fd) => {
-        if (fd === config.process.exitFd) handlers.exitRequested();
-      },
-      broker: (text) => {
-        hear(text);
-        // Nobody watches the namespace, resolv.conf or the files to be removed any more.
-        if (text === '') handlers.failed('the broker has ended');
-      },
-      confined: (error) => this.confinement.confined(error),
-      failed: (message) => handlers.failed(message),
-    });
-    this.session = this.server.add(config.guest, {
+    this.session = server.add(config, {
       ...handlers,
       forwardOpen: (forward) => {
         this.ruleForwards.added(forward);
         handlers.forwardOpen?.(forward);
       },
-      linkGone: (reason) => {
-        this.events.emit({ type: 'link.down', reason });
-        handlers.linkGone(reason);
+      linkGone: (text) => {
+        this.events.emit({ type: 'link.down', reason: text });
+        handlers.linkGone(text);
       },
+      linkDown: (reason) => this.events.emit({ type: 'link.down', reason }),
+      linkUp: () => this.events.emit({ type: 'link.up' }),
     });
   }
 
@@ -90,9 +63,9 @@ export class OneGuest {
   }
 
   /** Resolves when the guest's packets flow and every forward is open; rejects with one line, see `attach`. */
-  async bringUp(from: NamespaceRef | DescriptorTarget | BessTarget): Promise<LinkInfo> {
+  async bringUp(from: NamespaceRef | LinkTarget): Promise<LinkInfo> {
     const link = await this.attach(from);
-    await this.session.openForwards(this.config.process.limits.fdReserve);
+    await this.session.openForwards(this.process.limits.fdReserve);
     await this.session.tellPolicy();
     this.isUp = true;
     this.events.emit({ type: 'guest.up' });
@@ -100,25 +73,23 @@ export class OneGuest {
   }
 
   /** The first half: resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
-  async attach(from: NamespaceRef | DescriptorTarget | BessTarget): Promise<LinkInfo> {
-    const device = this.deviceOf(from);
-    const { exitFd, exitOnData } = this.config.process;
-    if (exitFd >= 0) this.supervisor.send({ type: 'watchFd', fd: exitFd, name: 'exit-fd', data: exitOnData });
-    const link = await this.session.attach(device);
+  async attach(from: NamespaceRef | LinkTarget): Promise<LinkInfo> {
+    const link = await this.session.attach(this.deviceOf(from));
     closeInspector();
-    this.events.emit({ type: 'link.up' });
+    // Others tell when their peer has come.
+    if (!hasPeers(from)) this.events.emit({ type: 'link.up' });
     return link;
   }
 
   /** Whoever started us is told the same now. */
   ready(): void {
-    const { guest4, guest6, ipv6 } = this.config.guest.addresses;
+    const { guest4, guest6, ipv6 } = this.config.addresses;
     const addresses = ipv6 ? [guest4, guest6] : [guest4];
     const { pid } = process;
     this.events.emit({ type: 'ready', pid, version: this.version, method: 'none', addresses });
   }
 
-  /** Nobody will be served any more. */
+  /** It will be served no more. */
   gone(reason: string): void {
     if (!this.isUp) return;
     this.isUp = false;
@@ -126,18 +97,11 @@ export class OneGuest {
     this.events.emit({ type: 'guest.down', reason });
   }
 
-  /**
-   * Resolves when what the process can do without is given up; nothing may be opened or started after that.
-   */
-  confine(): Promise<void> {
-    return this.confinement.enter(this.session.resolvConf);
-  }
-
   /** Open the control socket, if there is to be one. Rejects with one line. */
   async openApi(link: LinkInfo): Promise<void> {
     const { config, client, logger, hub, ruleForwards } = this;
-    const { api } = config.process;
-    const { addresses, interface: wish, target } = config.guest;
+    const { api } = this.process;
+    const { addresses, interface: wish, target } = config;
     if (api.path === '') return;
     const [{ ApiCommands }, { ApiServer }, { runInfo }] = await Promise.all([
       import('../api/commands.ts'),
@@ -150,7 +114,7 @@ export class OneGuest {
     const defaults = { guest4, guest6: planned6 ? guest6 : guest4 };
     const server = new ApiServer({
       spec: api,
-      commands: new ApiCommands(client, defaults, runInfo(config.guest, link), { hub, ruleForwards }),
+      commands: new ApiCommands(client, defaults, runInfo(config, link), { hub, ruleForwards }),
       onError: (error) => logger.log('error', 'an API request failed', { reason: String(error) }),
       trace: api.echo ? sayError : undefined,
       admits: target.kind === 'run' ? await this.clientJudge() : undefined,
@@ -158,8 +122,8 @@ export class OneGuest {
     await server.listen();
   }
 
-  private deviceOf(from: NamespaceRef | DescriptorTarget | BessTarget): DeviceSpec {
-    const { interface: wish } = this.config.guest;
+  private deviceOf(from: NamespaceRef | LinkTarget): DeviceSpec {
+    const { interface: wish } = this.config;
     if ('kind' in from) return { ...from, mtu: wish.mtu };
     return { kind: 'interface', order: orderDevice(from), ...wish };
   }
@@ -173,4 +137,10 @@ export class OneGuest {
     );
     return undefined;
   }
+}
+
+/** The other end comes and goes: the data plane says when. */
+function hasPeers(from: NamespaceRef | LinkTarget): boolean {
+  if (!('kind' in from)) return false;
+  return from.kind === 'dial' || from.kind === 'datagram' || (from.kind === 'listen' && !from.awaited);
 }

@@ -1,0 +1,98 @@
+/**
+ * A process that serves guests: the order in which the data plane, devices, forwards, control socket and sandbox come
+ * together, for all front ends and any number of guests alike.
+ *
+ *     supervisor starts the thread ─────────────┐
+ *     the broker's child enters the namespace   ┴─ each guest's session: addGuest, forwards
+ *                                                  → control socket → sandbox
+ */
+import type { GuestConfig, ProcessConfig } from '../config.ts';
+import { Server } from '../control/server.ts';
+import type { SessionHandlers } from '../control/session.ts';
+import type { Supervisor } from '../control/supervisor.ts';
+import type { EventHub } from '../expose/event-hub.ts';
+import { hear } from '../sandbox/broker.ts';
+import { Confinement } from '../sandbox/confinement.ts';
+import { openDescriptors } from './found.ts';
+import type { Logger } from './logger.ts';
+import { ServedGuest } from './served-guest.ts';
+
+export interface ServingHandlers {
+  /** The descriptor given with --exit-fd has closed. */
+  exitRequested: () => void;
+  /** The data plane cannot go on. */
+  failed: (message: string) => void;
+}
+
+export class Serving {
+  private readonly config: ProcessConfig;
+  private readonly logger: Logger;
+  private readonly server: Server;
+  private readonly confinement: Confinement;
+  private readonly hub: EventHub;
+  private readonly guests = new Set<ServedGuest>();
+
+  constructor(
+    config: ProcessConfig,
+    supervisor: Supervisor,
+    logger: Logger,
+    hub: EventHub,
+    handlers: ServingHandlers,
+  ) {
+    this.config = config;
+    this.logger = logger;
+    this.hub = hub;
+    this.confinement = new Confinement(config, supervisor, logger, openDescriptors);
+    const { exitFd, exitOnData } = config;
+    this.server = new Server(supervisor, logger, {
+      fdEvent: (fd) => {
+        if (fd === exitFd) handlers.exitRequested();
+      },
+      broker: (text) => {
+        hear(text);
+        // Nobody watches the namespace, resolv.conf or the files to be removed any more.
+        if (text === '') handlers.failed('the broker has ended');
+      },
+      confined: (error) => this.confinement.confined(error),
+      failed: (message) => handlers.failed(message),
+    });
+    if (exitFd >= 0) supervisor.send({ type: 'watchFd', fd: exitFd, name: 'exit-fd', data: exitOnData });
+  }
+
+  /** A guest that is not there yet. */
+  add(config: GuestConfig, handlers: SessionHandlers): ServedGuest {
+    const { server, logger, hub } = this;
+    const guest = new ServedGuest(config, this.config, server, logger, hub, handlers);
+    this.guests.add(guest);
+    return guest;
+  }
+
+  /** End a guest; how many are left. */
+  async remove(guest: ServedGuest): Promise<number> {
+    this.guests.delete(guest);
+    guest.gone('link');
+    await this.server.remove(guest.session);
+    return this.guests.size;
+  }
+
+  /** Whoever started us is told the same now. */
+  ready(): void {
+    for (const guest of this.guests) guest.ready();
+  }
+
+  /** Nobody will be served any more. */
+  gone(reason: string): void {
+    for (const guest of this.guests) guest.gone(reason);
+  }
+
+  /**
+   * Resolves when what the process can do without is given up; nothing may be opened or started after that.
+   */
+  confine(): Promise<void> {
+    const guests = [...this.guests];
+    return this.confinement.enter(
+      guests.map(({ config }) => config),
+      guests.flatMap(({ session }) => session.resolvConf ?? []),
+    );
+  }
+}

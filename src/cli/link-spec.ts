@@ -1,0 +1,312 @@
+/**
+ * Links as users write them (`--link`): `KIND:ADDRESS[,KEY=VALUE|,FLAG]…`. What kinds there are is a table, of which help and
+ * messages are made too. Pure: nothing is looked at but the text.
+ */
+import { isIP } from 'node:net';
+import { resolve } from 'node:path';
+import type { Framing, Greeting, ListenTarget, SocketPlace, SocketTarget } from '../config.ts';
+import { badValue, decimal, MTU_MAX, MTU_MIN, SOCKET_PATH_MAX, type UsageError } from './values.ts';
+
+/** A link, and whose it is. */
+export interface LinkSpec {
+  target: SocketTarget;
+  /** As it was written. */
+  text: string;
+  /** Empty: it has none of its own. */
+  guest: string;
+  /** 0: as usual. */
+  mtu: number;
+}
+
+interface Kind {
+  name: string;
+  /** What it looks like. */
+  form: string;
+  /** Those of its own. */
+  options: readonly string[];
+  read: (address: string, options: Options) => SocketTarget;
+}
+
+const COMMON = ['guest', 'mtu'];
+const GUEST_NAME = /^[a-z0-9][a-z0-9._-]{0,127}$/;
+/** A length of 16 bits has room for so much behind an Ethernet header. */
+const SHORT_MTU_MAX = 65521;
+const ANY_CID = 0xffffffff;
+
+/** The keys and flags of one SPEC. */
+class Options {
+  readonly text: string;
+  readonly #values = new Map<string, string[]>();
+
+  constructor(text: string, words: readonly string[], kind: Kind) {
+    this.text = text;
+    const known = [...kind.options, ...COMMON];
+    for (const word of words) {
+      const [key = '', ...rest] = word.split('=');
+      if (!known.includes(key) || (rest.length === 0) !== isFlag(key)) {
+        const hint = word.includes('/') ? '; a path with a comma needs a symbolic link without one' : '';
+        throw this.error(`has ${JSON.stringify(word)}`, `${kind.form}, ${shown(known)}${hint}`);
+      }
+      const values = this.#values.get(key) ?? [];
+      this.#values.set(key, [...values, rest.join('=')]);
+    }
+  }
+
+  has(key: string): boolean {
+    return this.#values.has(key);
+  }
+
+  /** The only one. */
+  get(key: string): string | undefined {
+    const values = this.#values.get(key) ?? [];
+    if (values.length > 1) throw this.error(`has ${key} more than once`, 'one');
+    return values[0];
+  }
+
+  all(key: string): string[] {
+    return this.#values.get(key) ?? [];
+  }
+
+  need(key: string): string {
+    const value = this.get(key);
+    if (value === undefined) throw this.error(`has no ${key}=`, `${key}=…`);
+    return value;
+  }
+
+  oneOf<W extends string>(key: string, words: readonly W[]): W | undefined {
+    const value = this.get(key);
+    const word = words.find((each) => each === value);
+    if (value !== undefined && word === undefined)
+      throw this.error(`has ${key}=${value}`, `${key}=${words.join(` or ${key}=`)}`);
+    return word;
+  }
+
+  error(fault: string, accepted: string): UsageError {
+    return badValue('--link', this.text, fault, accepted);
+  }
+}
+
+function isFlag(key: string): boolean {
+  return ['connect', 'listen'].includes(key);
+}
+
+function shown(keys: readonly string[]): string {
+  return keys.map((key) => (isFlag(key) ? key : `${key}=`)).join(', ');
+}
+
+function unixPlace(path: string, options: Options): SocketPlace {
+  if (path === '') throw options.error('has no path', `a path of at most ${SOCKET_PATH_MAX} bytes`);
+  const full = resolve(path);
+  const length = Buffer.byteLength(full);
+  if (length > SOCKET_PATH_MAX)
+    throw options.error(`has a path of ${length} bytes`, `at most ${SOCKET_PATH_MAX}`);
+  return { family: 'unix', path: full };
+}
+
+function ipPlace(text: string, options: Options): SocketPlace {
+  const accepted = 'ADDRESS:PORT, an IPv6 address in brackets, port 1 to 65535';
+  const [, bracketed, plain, digits = ''] = /^(?:\[([^\]]*)\]|([^:]*)):(\d+)$/.exec(text) ?? [];
+  const address = bracketed ?? plain ?? '';
+  const port = decimal(digits);
+  const isRight = isIP(address) === (bracketed === undefined ? 4 : 6) && !address.includes('%');
+  if (!isRight || port < 1 || port > 65535) throw options.error(`has ${JSON.stringify(text)}`, accepted);
+  return { family: 'ip', address, port };
+}
+
+/** `unix:/p` or `tcp:H:P`. */
+function streamPlace(text: string, options: Options): SocketPlace {
+  if (text.startsWith('unix:')) return unixPlace(text.slice('unix:'.length), options);
+  if (text.startsWith('tcp:')) return ipPlace(text.slice('tcp:'.length), options);
+  throw options.error('has neither unix: nor tcp:', 'qemu:unix:/PATH or qemu:tcp:ADDRESS:PORT');
+}
+
+/** A path with a number behind the last colon. */
+function pathAndPort(text: string, options: Options): [path: string, port: number] {
+  const colon = text.lastIndexOf(':');
+  const port = decimal(text.slice(colon + 1));
+  if (colon < 0 || port < 0 || port >= ANY_CID) throw options.error('has no port', '/PATH:PORT');
+  return [text.slice(0, colon), port];
+}
+
+function uids(options: Options): number[] {
+  return options.all('allow-uid').map((text) => {
+    const uid = decimal(text);
+    if (uid < 0 || uid >= ANY_CID) throw options.error(`has allow-uid=${text}`, 'the number of a user');
+    return uid;
+  });
+}
+
+const ethernet = { medium: 'ethernet', oneOff: false } as const;
+const greetNone: Greeting = { kind: 'none' };
+const STREAMS = ['be32', 'le16'] as const;
+
+function listening(at: SocketPlace, options: Options, framing: Framing): ListenTarget {
+  return {
+    ...{ kind: 'listen', type: framing === 'bare' ? 'seqpacket' : 'stream', at, framing, ...ethernet },
+    ...{ greeting: greetNone, allowUids: uids(options), awaited: false },
+  };
+}
+
+const kinds: readonly Kind[] = [
+  {
+    name: 'fd',
+    form: 'fd:N or fd:R,W',
+    options: ['framing', 'medium'],
+    read: (address, options) => {
+      const [fd = -1, output, ...more] = address.split(',').map(decimal);
+      if (fd < 0 || (output ?? 0) < 0 || more.length > 0)
+        throw options.error('has no descriptor number', 'fd:N, or fd:R,W with framing=');
+      const medium = options.oneOf('medium', ['ethernet', 'ip']);
+      const framing = options.oneOf('framing', ['bare', ...STREAMS]);
+      return {
+        ...({ kind: 'descriptor', fd, probe: true } as const),
+        ...(output === undefined ? {} : { output }),
+        ...(medium === undefined ? {} : { medium }),
+        ...(framing === undefined ? {} : { framing }),
+      };
+    },
+  },
+  {
+    name: 'qemu',
+    form: 'qemu:unix:/PATH or qemu:tcp:ADDRESS:PORT',
+    options: ['connect', 'allow-uid'],
+    read: (address, options) => {
+      const at = streamPlace(address, options);
+      if (!options.has('connect')) return listening(at, options, 'be32');
+      return { kind: 'dial', type: 'stream', at, framing: 'be32', ...ethernet, greeting: greetNone };
+    },
+  },
+  {
+    name: 'passt',
+    form: 'passt:/PATH',
+    options: ['allow-uid'],
+    read: (address, options) => listening(unixPlace(address, options), options, 'be32'),
+  },
+  {
+    name: 'bess',
+    form: 'bess:/PATH',
+    options: ['allow-uid'],
+    read: (address, options) => listening(unixPlace(address, options), options, 'bare'),
+  },
+  {
+    name: 'vpnkit',
+    form: 'vpnkit:/PATH',
+    options: ['allow-uid'],
+    read: (address, options) => ({
+      ...listening(unixPlace(address, options), options, 'le16'),
+      greeting: { kind: 'vpnkit' } as const,
+    }),
+  },
+  {
+    name: 'vfkit',
+    form: 'vfkit:/PATH',
+    options: [],
+    read: (address, options) => ({
+      ...{ kind: 'datagram', local: unixPlace(address, options), remote: null, framing: 'bare', ...ethernet },
+    }),
+  },
+  {
+    name: 'dgram',
+    form: 'dgram:local=/PATH,remote=/PATH',
+    options: ['local', 'remote'],
+    read: (address, options) => {
+      const [local, remote] = ends(address, options).map((path) => unixPlace(path, options));
+      return datagram(local, remote);
+    },
+  },
+  {
+    name: 'udp',
+    form: 'udp:local=ADDRESS:PORT,remote=ADDRESS:PORT',
+    options: ['local', 'remote'],
+    read: (address, options) => {
+      const [local, remote] = ends(address, options).map((text) => ipPlace(text, options));
+      return datagram(local, remote);
+    },
+  },
+  {
+    name: 'stdio',
+    form: 'stdio:',
+    options: ['framing'],
+    read: (address, options) => {
+      if (address !== '') throw options.error('has an address', 'stdio:');
+      return { kind: 'descriptor', fd: 0, output: 1, framing: options.oneOf('framing', STREAMS) ?? 'le16' };
+    },
+  },
+  {
+    name: 'vsock',
+    form: 'vsock:CID:PORT',
+    options: ['listen', 'framing'],
+    read: (address, options) => {
+      const [cidText = '', portText = '', ...more] = address.split(':');
+      const cid = cidText === 'any' ? ANY_CID : decimal(cidText);
+      const port = decimal(portText);
+      if (cid < 0 || cid > ANY_CID || port < 0 || port >= ANY_CID || more.length > 0)
+        throw options.error('has no CID and port', 'vsock:CID:PORT, CID any, 2 (host), or a number');
+      return vsockStream({ family: 'vsock', cid, port }, options, greetNone);
+    },
+  },
+  {
+    name: 'vsock-uds',
+    form: 'vsock-uds:/PATH:PORT',
+    options: ['listen', 'framing', 'allow-uid'],
+    read: (address, options) => {
+      const [path, port] = pathAndPort(address, options);
+      if (options.has('listen'))
+        return vsockStream(unixPlace(`${path}_${port}`, options), options, greetNone);
+      return vsockStream(unixPlace(path, options), options, { kind: 'connect', port });
+    },
+  },
+];
+
+function vsockStream(at: SocketPlace, options: Options, greeting: Greeting): SocketTarget {
+  const framing = options.oneOf('framing', STREAMS) ?? 'le16';
+  if (!options.has('listen')) return { kind: 'dial', type: 'stream', at, framing, ...ethernet, greeting };
+  return { ...listening(at, options, framing), greeting: { kind: 'post' } as const };
+}
+
+function datagram(local: SocketPlace | undefined, remote: SocketPlace | undefined): SocketTarget {
+  return {
+    ...{ kind: 'datagram', local: local as SocketPlace, remote: remote as SocketPlace },
+    ...{ framing: 'bare', ...ethernet },
+  };
+}
+
+function ends(address: string, options: Options): string[] {
+  if (address !== '') throw options.error(`has ${JSON.stringify(address)}`, 'local=… and remote=…');
+  return [options.need('local'), options.need('remote')];
+}
+
+/** One after the other, as help has them. */
+export const linkForms: string = kinds.map(({ form }) => form).join(', ');
+
+/** Where the options of a SPEC begin: behind an address, which some kinds have none of; and both numbers of fd:R,W are one. */
+function splitSpec(name: string, rest: string): [address: string, words: string[]] {
+  const words = rest === '' ? [] : rest.split(',');
+  const [first = ''] = words;
+  if (/^(local|remote)=/.test(first)) return ['', words];
+  if (name === 'fd' && /^\d+$/.test(words[1] ?? '')) return [words.slice(0, 2).join(','), words.slice(2)];
+  return [first, words.slice(1)];
+}
+
+function mtuOf(options: Options, framing: Framing | undefined): number {
+  const text = options.get('mtu');
+  if (text === undefined) return 0;
+  const mtu = decimal(text);
+  const most = framing === 'le16' ? SHORT_MTU_MAX : MTU_MAX;
+  if (mtu < MTU_MIN || mtu > most) throw options.error(`has mtu=${text}`, `${MTU_MIN} to ${most}`);
+  return mtu;
+}
+
+/** @throws UsageError */
+export function parseLinkSpec(text: string): LinkSpec {
+  const colon = text.indexOf(':');
+  const kind = kinds.find(({ name }) => name === text.slice(0, Math.max(colon, 0)));
+  if (kind === undefined) throw badValue('--link', text, 'is of no known kind', linkForms);
+  const [address, words] = splitSpec(kind.name, text.slice(colon + 1));
+  const options = new Options(text, words, kind);
+  const target = kind.read(address, options);
+  const guest = options.get('guest') ?? '';
+  if (guest !== '' && !GUEST_NAME.test(guest))
+    throw options.error(`has guest=${guest}`, 'a name of small letters, digits, ".", "_" and "-"');
+  return { target, text, guest, mtu: mtuOf(options, target.framing) };
+}
