@@ -16,7 +16,11 @@
 #   watch KIND IDENTITY …            `gone` when a namespace is (is_there)
 #   follow PATH                      `text TEXT` or `unreadable REASON` now and whenever it is different
 #   unlink IDENTITY PATH             a socket that is removed at our end, if it is still this very one
-#   seal                             nothing from now on but `go`, `signal` and `end`, whoever asks
+#   inside ID NETWORK USER PID START `inside ID` with a descriptor: a channel to a child that is in that namespace as long as
+#                                    the channel is open (be_inside); `sockets ID` from it
+#   owners INODE…                    `owners`, and `INODE PID NAME` of each that was found: whose sockets they are among the
+#                                    processes in the namespace of that child
+#   seal                             nothing from now on but `go`, `signal`, `owners` and `end`, whoever asks
 #   end                              as the end of the socket: the last of it
 #
 # A child has no descriptor of ours but its channel, and no capability that it has no use for.
@@ -39,6 +43,8 @@ sub PR_SET_PDEATHSIG() { 1 }
 sub PR_SET_DUMPABLE() { 4 }
 sub AF_NETLINK() { 16 }
 sub SOCK_RAW() { 3 }
+sub SOCK_NONBLOCK() { 2048 }
+sub NETLINK_SOCK_DIAG() { 4 }
 sub SOL_SOCKET() { 1 }
 sub SCM_RIGHTS() { 1 }
 sub MSG_NOSIGNAL() { 0x4000 }
@@ -58,6 +64,9 @@ sub WATCH_SECONDS() { 0.2 }
 sub FOLLOW_SECONDS() { 1 }
 # At our end we wait so long, at most, for children: nobody else may be there who collects them.
 sub FAREWELL_SECONDS() { 1 }
+# Looking for the owners of sockets: so many descriptors at most, and so much time.
+sub OWNED_MAX() { 2000 }
+sub OWNERS_SECONDS() { 0.02 }
 # Together with the word in front of it, a message.
 sub TEXT_MAX() { MESSAGE_MAX - 16 }
 
@@ -202,6 +211,50 @@ sub open_device {
   return;
 }
 
+# Tells what is in the network namespace: sends a socket by which its sockets are asked for to LINK as the answer `sockets ID`,
+# or why there is none. Then it stays, to be known by, until CHANNEL ends.
+sub be_inside {
+  my ($link, $channel, $id, @namespaces) = @_;
+  my $diag = eval {
+    enter(@namespaces);
+    socket(my $socket, AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_SOCK_DIAG) or fail('namespace', '%m', $! + 0);
+    $socket;
+  };
+  if (!$diag) {
+    syswrite($link, join("\0", 'sockets', $id, @{$@}{qw(errno what)}));
+    return;
+  }
+  send_descriptor($link, "sockets\0$id", fileno($diag));
+  keep_capability(CAP_NET_ADMIN);
+  close($link);
+  close($diag);
+  sysread($channel, my $end, 1);
+  return;
+}
+
+# `INODE PID NAME` of the sockets that processes in the network namespace of MEMBER have open. Those that came last are looked
+# at first.
+sub owners {
+  my ($member, @inodes) = @_;
+  my %wanted = map { $_ => 1 } @inodes;
+  my $network = identity(stat "/proc/$member/net/dev");
+  my ($looked, @found) = (0);
+  opendir(my $processes, '/proc') or return;
+  for my $pid (sort { $b <=> $a } grep { /^\d+$/ } readdir($processes)) {
+    next if $pid == $member || identity(stat "/proc/$pid/net/dev") ne $network;
+    opendir(my $directory, "/proc/$pid/fd") or next;
+    for my $fd (readdir($directory)) {
+      # Of our own time: we began with this.
+      return @found if !%wanted || ++$looked > OWNED_MAX || (times)[0] + (times)[1] > OWNERS_SECONDS;
+      my ($inode) = (readlink("/proc/$pid/fd/$fd") // '') =~ /^socket:\[(\d+)\]$/ or next;
+      next if !delete $wanted{$inode};
+      open(my $file, '<', "/proc/$pid/comm") or next;
+      push(@found, "$inode $pid " . (<$file> // '') =~ s/\n\z//r);
+    }
+  }
+  return @found;
+}
+
 # struct mount_attr: what to set, what to clear, propagation, a user namespace.
 sub restrict {
   my ($path, $flags) = @_;
@@ -260,11 +313,12 @@ sub close_tree {
   return;
 }
 
-# Whether a process, but not our main one, is still in the network namespace that this FILE of /proc/PID stands for.
+# Whether a process that is not among OURS is still in the network namespace that this FILE of /proc/PID stands for.
 sub is_inhabited {
-  my ($identity, $file, $main) = @_;
+  my ($identity, $file, @ours) = @_;
+  my %is_ours = map { $_ => 1 } @ours, $$;
   opendir(my $directory, '/proc') or return 0;
-  for my $other (grep { /^\d+$/ && $_ != $main && $_ != $$ } readdir($directory)) {
+  for my $other (grep { /^\d+$/ && !$is_ours{$_} } readdir($directory)) {
     return 1 if identity(stat "/proc/$other/$file") eq $identity && start_time($other) ne '';
   }
   return 0;
@@ -272,10 +326,10 @@ sub is_inhabited {
 
 # `process IDENTITY PID START` or `file IDENTITY PATH`. The name may go while there are processes.
 sub is_there {
-  my ($main, $kind, $identity, $name, $start) = @_;
+  my ($ours, $kind, $identity, $name, $start) = @_;
   return $kind eq 'process'
-    ? start_time($name) eq $start || is_inhabited($identity, 'net/dev', $main)
-    : identity(stat $name) eq $identity || is_inhabited($identity, 'ns/net', $main);
+    ? start_time($name) eq $start || is_inhabited($identity, 'net/dev', @$ours)
+    : identity(stat $name) eq $identity || is_inhabited($identity, 'ns/net', @$ours);
 }
 
 # What is to be said of the text of a file: its beginning as it is now, nothing if it is missing, or why it cannot be read.
@@ -295,7 +349,7 @@ sub text_of {
 # must not have.
 my ($main, @ignored);
 my %handle;
-my ($command, $sealed, $followed, $scratch, @watched, @sockets) = (0, 0);
+my ($command, $inside, $sealed, $followed, $scratch, @watched, @sockets) = (0, 0, 0);
 my $told = '';
 
 # A child that does BODY, with those of our handles only that are named.
@@ -321,6 +375,20 @@ sub opener {
     open_device($theirs, @early);
   });
   return $ours;
+}
+
+# A child in a network namespace, as the socket that leads to it.
+sub start_inside {
+  my ($id, @namespaces) = @_;
+  socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, 0) or return;
+  $inside = beside(sub {
+    close($ours);
+    close_all_but(fileno($theirs), fileno($handle{link}));
+    hide() or return;
+    be_inside($handle{link}, $theirs, $id, @namespaces);
+  }, 'link') // 0;
+  send_descriptor($handle{link}, "inside\0$id", fileno($ours));
+  return;
 }
 
 # What we have of our caller's, whoever waits for its end.
@@ -384,6 +452,11 @@ my %order = (
   watch => \&watch,
   follow => sub { ($followed) = @_ },
   unlink => sub { push(@sockets, [@_]) },
+  inside => \&start_inside,
+  owners => sub {
+    my (@inodes) = @_;
+    beside(sub { syswrite($handle{link}, join("\0", 'owners', $inside ? owners($inside, @inodes) : ())) }, 'link');
+  },
   seal => sub { $sealed = 1 },
   end => \&finish,
 );
@@ -422,7 +495,7 @@ sub finish {
 sub obey {
   sysread($handle{link}, my $message, MESSAGE_MAX) or finish();
   my ($name, @fields) = split /\0/, $message, -1;
-  return if !exists $order{$name} || $sealed && $name !~ /^(go|signal|end)$/;
+  return if !exists $order{$name} || $sealed && $name !~ /^(go|signal|owners|end)$/;
   $order{$name}->(@fields);
   return;
 }
@@ -442,6 +515,7 @@ sub report {
 # Children that have ended; the command's end is told.
 sub collect {
   while ((my $child = waitpid(-1, WNOHANG)) > 0) {
+    $inside = 0 if $child == $inside;
     next if $child != $command;
     my $status = $?;
     $command = 0;
@@ -453,7 +527,7 @@ sub collect {
 }
 
 sub look {
-  if (@watched && !$handle{watched} && !is_there($main, @watched)) {
+  if (@watched && !$handle{watched} && !is_there([$main, $inside], @watched)) {
     syswrite($handle{link}, 'gone');
     @watched = ();
   }

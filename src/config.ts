@@ -370,8 +370,6 @@ export interface AutoForwardSpec {
   /** Ports of the guest's that are meant; none: all. */
   only: PortRange[];
   except: PortRange[];
-  /** Services on the guest's loopback: they are left out, or connected to inside its namespace. */
-  loopback: 'skip' | 'splice';
   /** Between two looks, ms. */
   intervalMs: number;
 }
@@ -385,6 +383,10 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   interface: InterfaceWish;
   /** In the order of the command line, which is the order in which they are opened and announced. */
   forwards: ForwardSpec[];
+  /** Ports of the host for services as they come; null: none. */
+  publish: PublishSpec | null;
+  /** Services are looked for in the guest's namespace, and published; null: they are not. */
+  autoForward: AutoForwardSpec | null;
   /** How remote forwards find targets that are given by name. */
   targetNames: NameOptions;
   /** DNS servers by configuration; empty = follow the host's resolv.conf. */
@@ -412,6 +414,8 @@ export const defaultGuest: Omit<GuestConfig, 'target' | 'interface' | 'policy' |
   pcapPath: '',
   pcapFormat: 'pcap',
   forwards: [],
+  publish: null,
+  autoForward: null,
   targetNames: defaultNames,
 };
 

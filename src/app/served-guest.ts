@@ -1,6 +1,7 @@
 /** A guest of this process, from its configuration to its packets and what may be asked of it. */
 import type { DeviceSpec, GuestConfig, LinkTarget, ProcessConfig } from '../config.ts';
 import type { EngineClient } from '../control/engine-client.ts';
+import { logOf } from '../control/log.ts';
 import type { Server } from '../control/server.ts';
 import type { Session, SessionHandlers } from '../control/session.ts';
 import type { LinkInfo } from '../engine/messages.ts';
@@ -10,6 +11,7 @@ import { RuleForwards } from '../expose/rule-forwards.ts';
 import { packageVersion } from '../package-root.ts';
 import { orderDevice } from '../sandbox/broker.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
+import type { AutoForward } from './auto-forward.ts';
 import type { Logger } from './logger.ts';
 import { closeInspector } from './own-process.ts';
 import { sayError } from './say.ts';
@@ -25,6 +27,7 @@ export class ServedGuest {
   private readonly ruleForwards: RuleForwards;
   /** Read while the file is in sight. */
   private readonly version: string = packageVersion();
+  private services: AutoForward | undefined;
   private isUp = false;
 
   constructor(
@@ -69,6 +72,7 @@ export class ServedGuest {
     await this.session.tellPolicy();
     this.isUp = true;
     this.events.emit({ type: 'guest.up' });
+    if (!('kind' in from)) await this.followServices(from);
     return link;
   }
 
@@ -86,13 +90,15 @@ export class ServedGuest {
     const { guest4, guest6, ipv6 } = this.config.addresses;
     const addresses = ipv6 ? [guest4, guest6] : [guest4];
     const { pid } = process;
-    this.events.emit({ type: 'ready', pid, version: this.version, method: 'none', addresses });
+    const method = this.services?.method ?? 'none';
+    this.events.emit({ type: 'ready', pid, version: this.version, method, addresses });
   }
 
   /** It will be served no more. */
   gone(reason: string): void {
     if (!this.isUp) return;
     this.isUp = false;
+    this.services?.stop();
     this.ruleForwards.end();
     this.events.emit({ type: 'guest.down', reason });
   }
@@ -120,6 +126,22 @@ export class ServedGuest {
       admits: target.kind === 'run' ? await this.clientJudge() : undefined,
     });
     await server.listen();
+  }
+
+  /** Services of the guest are published as they come. */
+  private async followServices(from: NamespaceRef): Promise<void> {
+    const { addresses, autoForward, name, publish } = this.config;
+    if (autoForward === null || publish === null) return;
+    const [{ AutoForward }, { Publisher }, { lowestPort }] = await Promise.all([
+      import('./auto-forward.ts'),
+      import('../expose/publisher.ts'),
+      import('../expose/host-ports.ts'),
+    ]);
+    const { client: engine, events, logger } = this;
+    const publisher = new Publisher({
+      ...{ engine, events, spec: publish, plan: addresses, minPort: lowestPort() },
+    });
+    this.services = await AutoForward.start(from, autoForward, events, publisher, logOf(logger, name));
   }
 
   private deviceOf(from: NamespaceRef | LinkTarget): DeviceSpec {

@@ -54,6 +54,7 @@ const CONFLICTS: readonly (readonly [string, string])[] = [
   ['--fd', '--userns'],
   ['--fd', '--link'],
   ['--link', '--interface'],
+  ['--fd', '--auto-forward'],
 ];
 
 /** A request of this many bytes is refused: 1 MiB is the most. */
@@ -189,6 +190,7 @@ function toInvocation(
       dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
       dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
       pcapPath: options.pcap ?? '',
+      ...(options.autoForward === undefined ? {} : options.autoForward),
     },
   };
   return {
@@ -305,6 +307,19 @@ function shell(): string {
   }
 }
 
+const AUTO_FORWARD = '--auto-forward';
+/** No word that anybody can write. */
+const NO_VALUE = `${AUTO_FORWARD}=\0`;
+
+/** An option whose value may be left out must not take the word that follows it. */
+function withValue(word: string): string {
+  return word === AUTO_FORWARD ? NO_VALUE : word;
+}
+
+function withoutValue(word: string): string {
+  return word === NO_VALUE ? AUTO_FORWARD : word;
+}
+
 /** Reads the arguments after the program's name. @throws UsageError */
 export function parseArguments(
   args: readonly string[],
@@ -320,7 +335,7 @@ export function parseArguments(
   };
   const program = buildProgram(version, output, {
     run: (command, options) => {
-      const words = command.length === 0 ? [shell()] : command;
+      const words = command.length === 0 ? [shell()] : command.map(withoutValue);
       result = toInvocation(options, { kind: 'run', command: words, mapAuto: options.mapAuto === true });
     },
     attach: (target, options) => {
@@ -344,7 +359,7 @@ export function parseArguments(
     },
   });
   try {
-    program.parse(args as string[], { from: 'user' });
+    program.parse(args.map(withValue), { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return { text };

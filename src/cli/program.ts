@@ -5,6 +5,7 @@
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Congestion, OutputSpec, ProcessConfig } from '../config.ts';
 import { type ParsedRule, RuleError } from '../firewall/rule.ts';
+import { type AutoForward, parseAutoForward } from './auto-forward.ts';
 import { linkForms } from './link-spec.ts';
 import { parseRuleList } from './rule.ts';
 import {
@@ -34,6 +35,7 @@ export interface ServeOptions {
   deny?: ParsedRule[];
   localForward?: string[];
   remoteForward?: string[];
+  autoForward?: AutoForward;
   sourceIpv4?: string;
   sourceIpv6?: string;
   outboundInterface?: string;
@@ -191,11 +193,13 @@ function addServing(command: Command): Command {
 
 /** Of the commands whose guest is a namespace. */
 function addInterface(command: Command): Command {
-  return command.option(
-    '--interface <name>',
-    'interface inside the namespace (default: tap0)',
-    parseInterfaceName,
-  );
+  return command
+    .option('--interface <name>', 'interface inside the namespace (default: tap0)', parseInterfaceName)
+    .option(
+      '--auto-forward [spec]',
+      'publish services of the guest as they come (after =: tcp, udp, ports, !ports, bind=ADDRESS, exact, max=N, interval=MS)',
+      (value) => parseAutoForward(value === '\0' ? '' : value),
+    );
 }
 
 /** The long names of the options that come, as they come. */

@@ -72,7 +72,8 @@ export class Session {
 
   /** Resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
   async attach(device: DeviceSpec): Promise<LinkInfo> {
-    const { interface: _, target, forwards, targetNames, dnsServers, dnsSearch, name, ...spec } = this.config;
+    const { interface: _, target, forwards, publish, autoForward, targetNames, ...rest } = this.config;
+    const { dnsServers, dnsSearch, name, ...spec } = rest;
     this.followResolvers();
     this.send({ type: 'addGuest', guest: this.client.guest, spec: { ...spec, device } });
     const { link, notes } = await this.ready;

@@ -6,7 +6,6 @@
 import type { IoHandler, Poller } from '../loop.ts';
 import { EPOLLIN } from '../sys/epoll.ts';
 import { EAGAIN, EINTR } from '../sys/errno.ts';
-import { close } from '../sys/io.ts';
 import { MessageSocket } from '../sys/pass-descriptor.ts';
 import { waitForChild } from '../sys/process.ts';
 
@@ -21,6 +20,7 @@ export interface BrokerEnd {
 export interface BrokerHandlers {
   /** Answer to order `id`: a channel, which is the receiver's. */
   channel: (id: number, fd: number) => void;
+  /** A descriptor that came with it is the last field. */
   said: (text: string) => void;
   /** The broker has ended. */
   gone: () => void;
@@ -63,10 +63,7 @@ export class BrokerLink implements IoHandler {
     const [, id] = /^open\0(\d+)$/.exec(text) ?? [];
     const fd = this.#socket.take();
     if (id !== undefined && fd >= 0) this.#handlers.channel(Number(id), fd);
-    else {
-      if (fd >= 0) close(fd);
-      this.#handlers.said(text);
-    }
+    else this.#handlers.said(fd < 0 ? text : `${text}\0${fd}`);
   }
 
   /** Our own end has come, and there is something to do for both at that. */

@@ -16,7 +16,7 @@ export const UDP_CONFIRM_MS = 500;
 /** A service that is started again is back by then. */
 export const ABSENCE_MS = 2000;
 /** So many of those make it unstable. */
-const UNSTABLE_FLAPS = 3;
+export const UNSTABLE_FLAPS = 3;
 /** Of one guest. Sockets beyond that are overlooked until others have gone. */
 export const SERVICES_MAX = 4096;
 
@@ -49,6 +49,8 @@ export class Settling {
   readonly #services = new Map<string, Settled>();
   /** There were more than `SERVICES_MAX`. */
   isFull = false;
+  /** When another look can change something although the sockets stay the same; Infinity: never. */
+  due: number = Number.POSITIVE_INFINITY;
 
   /** `sockets`: all that there are now. */
   look(sockets: readonly OpenSocket[], now: number): Changes {
@@ -77,26 +79,22 @@ export class Settling {
         changes.pending.push(newcomer);
       }
     }
+    this.due = this.#nextDue();
     return changes;
   }
 
-  /** When another look can change something although the sockets stay the same; Infinity: never. */
-  get due(): number {
+  /** Whether it has not gone. */
+  has(service: Settled): boolean {
+    return this.#services.get(service.key) === service;
+  }
+
+  #nextDue(): number {
     let due = Number.POSITIVE_INFINITY;
     for (const { isPresent, awaySince, firstSeen, socket } of this.#services.values()) {
       if (awaySince > 0) due = Math.min(due, awaySince + ABSENCE_MS);
       else if (!isPresent) due = Math.min(due, firstSeen + confirmMs(socket));
     }
     return due;
-  }
-
-  /** Those that were told of and have not gone. */
-  get present(): Settled[] {
-    return [...this.#services.values()].filter(({ isPresent }) => isPresent);
-  }
-
-  static isUnstable({ flaps }: Settled): boolean {
-    return flaps >= UNSTABLE_FLAPS;
   }
 
   #miss(service: Settled, now: number, { removed }: Changes): void {

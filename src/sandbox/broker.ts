@@ -5,8 +5,9 @@
  * Orders are written here; answers are read by the data plane, as it also gets descriptors with them, and come as its
  * events. What is asked before that thread is there is answered when it is.
  */
-import { lstatSync, type Stats, statSync, writeSync } from 'node:fs';
+import { closeSync, lstatSync, type Stats, statSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { getSystemErrorName } from 'node:util';
 import { DeviceError } from '../device-error.ts';
 import { type NamespaceRef, processNetwork } from './namespace.ts';
 
@@ -54,7 +55,7 @@ export function hear(message: string): void {
   const [word = ''] = message.split('\0', 1);
   const text = message.slice(word.length + 1);
   if (word !== '') listeners.get(word)?.(text);
-  else for (const end of ['tree', 'ended']) listeners.get(end)?.('');
+  else for (const end of ['tree', 'ended', 'inside', 'sockets', 'owners']) listeners.get(end)?.('');
 }
 
 let lastOrder = 0;
@@ -76,6 +77,50 @@ export function orderDevice({ netPath, userPath, pid, startTime }: NamespaceRef)
     throw new DeviceError('namespace', 0, (error as Error).message);
   }
   return lastOrder;
+}
+
+/** Somebody of ours in a network namespace. */
+export interface Inside {
+  /** Leads there; he goes when it is closed. */
+  channel: number;
+  /** A NETLINK_SOCK_DIAG socket of that namespace. */
+  sockets: number;
+}
+
+/** What the broker says next under that word: its fields. */
+function answer(word: string): Promise<string[]> {
+  return new Promise((resolve) => listeners.set(word, (text) => resolve(text.split('\0'))));
+}
+
+/** For the one namespace whose sockets `orderOwners` is about. Rejects with one line; the descriptors are the caller's. */
+export async function orderInside({ netPath, userPath, pid, startTime }: NamespaceRef): Promise<Inside> {
+  lastOrder += 1;
+  const [entered, told] = [answer('inside'), answer('sockets')];
+  order(
+    'entering a network namespace',
+    ...['inside', lastOrder, outside(netPath), outside(userPath), pid, startTime],
+  );
+  const [, channel] = await entered;
+  const [, first, reason] = await told;
+  if (channel !== undefined && first !== undefined && reason === undefined)
+    return { channel: Number(channel), sockets: Number(first) };
+  if (channel !== undefined) closeSync(Number(channel));
+  const errno = getSystemErrorName(-Number(first ?? 0) || -1);
+  throw new Error(reason?.replace(/%m$/, () => errno) ?? 'the broker has ended');
+}
+
+let owners: Promise<unknown> = Promise.resolve();
+
+/** Whose sockets those with these inodes are, as far as that can be found out: `INODE PID NAME` of each. */
+export function orderOwners(inodes: readonly number[]): Promise<string[]> {
+  // One after the other: answers have no numbers.
+  const next = owners.then(() => {
+    const told = answer('owners');
+    order('looking for processes', 'owners', ...inodes);
+    return told;
+  });
+  owners = next.catch(() => undefined);
+  return next;
 }
 
 /** A command in namespaces of its own; what its first words are told and tell is for whoever has written them. */
@@ -165,11 +210,9 @@ export function unlinkAtEnd(path: string): void {
 export async function closeTree(lines: readonly string[]): Promise<void> {
   // The working directory would stay where it is, in the old tree.
   process.chdir('/');
-  const answer = new Promise<string>((settle) => {
-    listeners.set('tree', settle);
-  });
+  const closed = answer('tree');
   order('closing the file system', 'tree', ...lines);
-  const reason = await answer;
+  const [reason = ''] = await closed;
   if (reason !== 'closed') throw new Error(reason.trim() || 'the broker has ended');
 }
 

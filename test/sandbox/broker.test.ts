@@ -20,7 +20,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { after, afterEach, describe, type TestContext, test } from 'node:test';
+import { NetlinkSource } from '../../src/expose/netlink-source.ts';
 import { processStartTime } from '../../src/sandbox/namespace.ts';
+import { close } from '../../src/sys/io.ts';
+import { SHUT_WR, shutdown } from '../../src/sys/socket.ts';
 import { TestBroker } from '../support/test-broker.ts';
 import { until } from '../support/wait.ts';
 
@@ -131,6 +134,78 @@ describe('watch', () => {
     writeFileSync(`${path}.new`, '');
     renameSync(`${path}.new`, path);
     assert.equal(await broker.next(), 'gone');
+  });
+});
+
+function childrenOf(pid: number): string {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim();
+}
+
+const LISTEN =
+  '$| = 1; my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 1) or die; print "up"; <STDIN>';
+
+describe('inside', () => {
+  /** A namespace in which somebody listens, and a broker's child that is in it. */
+  async function enterTarget(
+    t: TestContext,
+  ): Promise<{ broker: TestBroker; child: ChildProcess; fd: number }> {
+    const broker = await startBroker();
+    const child = await startTarget(t, `exec perl -MIO::Socket::INET -e '${LISTEN}'`);
+    broker.order('inside', 7, `/proc/${child.pid}/ns/net`, '', 0, '');
+    assert.equal(await broker.next(), 'inside|7');
+    const fd = broker.socket.take();
+    t.after(() => close(fd));
+    return { broker, child, fd };
+  }
+
+  test('tells by a socket who listens there, and whose that is, also when it is sealed', async (t) => {
+    const { broker, child } = await enterTarget(t);
+    assert.equal(await broker.next(), 'sockets|7');
+    const source = new NetlinkSource(broker.socket.take());
+    t.after(() => source.close());
+    const [listener] = source.look();
+    assert.equal(listener?.port, 80);
+    broker.order('seal');
+    broker.order('owners', 4711, listener?.inode ?? 0);
+    const answer = await broker.next();
+    assert.equal(answer, `owners|${listener?.inode} ${child.pid} perl`);
+    broker.order('owners', 4711);
+    assert.equal(await broker.next(), 'owners');
+  });
+
+  test('A-9: whoever is inside for us is nobody whose namespace it is', async (t) => {
+    const { broker, child } = await enterTarget(t);
+    await broker.next();
+    broker.socket.drop();
+    watchProcess(broker, child);
+    child.stdin?.end();
+    assert.equal(await broker.next(), 'gone');
+  });
+
+  test('the child ends with its channel', async (t) => {
+    const { broker, fd } = await enterTarget(t);
+    await broker.next();
+    broker.socket.drop();
+    assert.match(childrenOf(broker.pid), /^\d+$/);
+    shutdown(fd, SHUT_WR);
+    await until(() => childrenOf(broker.pid) === '', 'the child has ended');
+  });
+
+  test('a namespace that is not there: why', async () => {
+    const broker = await startBroker();
+    broker.order('inside', 8, join(directory, 'none'), '', 0, '');
+
+    const answers: string[] = [];
+    for (let i = 0; i < 2; i++) {
+      answers.push(await broker.next());
+      broker.socket.drop();
+    }
+    // In either sequence.
+    answers.sort();
+    assert.equal(answers[0], 'inside|8');
+    assert.match(answers[1] ?? '', /^sockets\|8\|2\|the network namespace .* cannot be opened: %m$/);
+    broker.order('owners', 1);
+    assert.equal(await broker.next(), 'owners');
   });
 });
 
