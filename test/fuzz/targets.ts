@@ -1,6 +1,7 @@
 /** All fuzz targets, and running one: on its corpus, on random inputs, for a number of runs or a time. */
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
+import { greetingTarget, streamTarget } from './link-target.ts';
 import { dnsTarget, ingressTarget } from './packet-targets.ts';
 import type { Target } from './target.ts';
 import { tcpTarget } from './tcp-target.ts';
@@ -12,6 +13,8 @@ export const targets: readonly Target[] = [
   tcpTarget,
   dnsTarget,
   wireguardTarget,
+  streamTarget,
+  greetingTarget,
   proxyTarget,
   apiTarget,
   ruleTarget,

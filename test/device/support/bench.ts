@@ -179,6 +179,11 @@ export class Bench implements LinkOwner {
     assert.fail(`${what}: not after 1000 turns`);
   }
 
+  /** For those who have many. */
+  closeLoop(): void {
+    this.loop.close();
+  }
+
   end(): void {
     this.link?.close();
     close(this.peer);
