@@ -278,7 +278,7 @@ sub place {
   return;
 }
 
-# The new tree of process MAIN: what the lines of the order name, `read PATH` (data), `load PATH` (code), `link PATH` (a
+# The new tree of process MAIN: what the lines of the order name, `read PATH` (data), `write DIRECTORY`, `load PATH` (code), `link PATH` (a
 # symlink as it is), `empty PATH` (a directory with nothing in it), `process PID`
 # (what /proc has of it).
 sub close_tree {
@@ -294,7 +294,7 @@ sub close_tree {
   kernel('mount', 'tmpfs', $root, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, 'mode=0755') or die "tmpfs: $!\n";
   for (@lines) {
     my ($how, $path) = split / /, $_, 2;
-    my $flags = MS_RDONLY | MS_NOSUID | MS_NODEV | ($how eq 'read' ? MS_NOEXEC : 0);
+    my $flags = MS_NOSUID | MS_NODEV | ($how eq 'write' ? 0 : MS_RDONLY) | ($how =~ /^(?:read|write)$/ ? MS_NOEXEC : 0);
     if ($how eq 'process') {
       # Not all of /proc: other processes have a root directory too.
       place("/proc/$path", "$root/proc/$path", $flags | MS_NOEXEC);

@@ -433,6 +433,8 @@ export interface ProcessConfig {
   flowLog: OutputSpec;
   /** What appears in the guest and on the host because of it; the path may be that of a unix socket, too. */
   events: OutputSpec;
+  /** Directory for the files of expose/out-files.ts; empty = none. */
+  outDirectory: string;
   sandbox: SandboxSpec;
 }
 

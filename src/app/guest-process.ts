@@ -6,7 +6,7 @@ import { DeviceError } from '../device-error.ts';
 import { EventHub } from '../expose/event-hub.ts';
 import { watchNamespace } from '../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from '../sandbox/namespace.ts';
-import { tellEvents } from './event-outputs.ts';
+import { keepFiles, tellEvents } from './event-outputs.ts';
 import { FlowWatch, flowLogOutput } from './flow-watch.ts';
 import { forwardLog } from './forward-log.ts';
 import { onSignal } from './found.ts';
@@ -72,7 +72,7 @@ export async function serveGuests(
     if (!ending.started) voice.exitRequested();
     end('exit descriptor closed: ending');
   };
-  const outputs = await openOutputs(config, fail);
+  const outputs = await openOutputs(config, logger, fail);
   if (outputs === undefined) return;
   const { events, output } = outputs;
   serving = new Serving(config, supervisor, logger, events, {
@@ -126,12 +126,14 @@ export async function serveGuests(
 /** Where flows are told, and who hears of what appears; undefined: not all of it can be opened. */
 async function openOutputs(
   config: ProcessConfig,
+  logger: Logger,
   fail: (error: unknown) => void,
 ): Promise<{ output: LineOutput | null; events: EventHub } | undefined> {
   try {
     const output = flowLogOutput(config.flowLog);
     const events = new EventHub();
     await tellEvents(events, config.events);
+    keepFiles(events, config.outDirectory, logger);
     return { output, events };
   } catch (error) {
     fail(error);
@@ -151,7 +153,9 @@ export async function serveRun(
   logger: Logger,
 ): Promise<void> {
   const ending = new Ending(supervisor);
-  const outputs = await openOutputs(config.process, (error) => ending.finish(plainVoice.failed(error)));
+  const outputs = await openOutputs(config.process, logger, (error) =>
+    ending.finish(plainVoice.failed(error)),
+  );
   if (outputs === undefined) return;
   const watch = new FlowWatch(config.guest, logger, outputs.output);
   let command: RunCommand;

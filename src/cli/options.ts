@@ -154,6 +154,7 @@ function toInvocation(
       api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
       flowLog: options.flowLog ?? noOutput,
       events: options.events ?? noOutput,
+      outDirectory: options.outDir ?? '',
       sandbox: {
         mountTree: options.sandbox !== false,
         minimal: false,

@@ -12,6 +12,7 @@ import {
   CONGESTIONS,
   LOG_LEVELS,
   parseChoice,
+  parseDirectory,
   parseDnsServer,
   parseDomain,
   parseExistingPath,
@@ -62,6 +63,7 @@ export interface ServeOptions {
   apiSocket?: string;
   flowLog?: OutputSpec;
   events?: OutputSpec;
+  outDir?: string;
   readyFd?: number;
   exitFd?: number;
   logLevel: ProcessConfig['logLevel'];
@@ -179,6 +181,11 @@ function addServing(command: Command): Command {
       '--events <file>',
       'write a JSON line for whatever appears in the guest or goes, to a file, a unix socket, or descriptor fd:N',
       (value) => parseOutput('--events', value),
+    )
+    .option(
+      '--out-dir <directory>',
+      'keep files there of what is published: vpn_bridges.csv, endpoints.txt, netbinds.csv, ipaddr.txt, guest_ip',
+      parseDirectory,
     )
     .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
       parseFd('--ready-fd', value),

@@ -179,6 +179,21 @@ export function parseOutput(option: string, text: string): OutputSpec {
   return { path: parseOutputPath(option, text, 'a file that can be written, or fd:N'), fd: -1 };
 }
 
+/** A directory of `--out-dir`. */
+export function parseDirectory(text: string): string {
+  const refuse = (fault: string): UsageError =>
+    badValue('--out-dir', text, fault, 'a directory that is there and can be written to');
+  if (text === '' || !existsSync(text)) throw refuse('does not exist');
+  if (!statSync(text).isDirectory()) throw refuse('is no directory');
+  if (resolve(text) === '/') throw refuse('is the root directory');
+  try {
+    accessSync(text, constants.W_OK | constants.X_OK);
+  } catch {
+    throw refuse('cannot be written to');
+  }
+  return resolve(text);
+}
+
 /** sun_path of unix(7) holds 108 bytes, the final NUL included. */
 export const SOCKET_PATH_MAX = 107;
 

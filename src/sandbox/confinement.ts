@@ -35,6 +35,11 @@ class Order {
   readonly lines: string[] = [];
   private readonly paths: string[] = [];
 
+  /** Of our own: what was to be written there before can be afterwards. */
+  addWritable(directory: string): void {
+    this.lines.push(`write ${directory}`);
+  }
+
   add(how: 'read' | 'load' | 'link' | 'empty', path: string): void {
     // What is not there now will not be seen if it comes; nor is all of it shown for a socket in the root directory.
     if (path === '/' || !existsSync(path) || this.paths.some((known) => isBelow(path, known))) return;
@@ -220,6 +225,8 @@ export class Confinement {
       const { family, ...at } = link.remote ?? link.local;
       if (family === 'unix' && 'path' in at) order.add('read', dirname(resolve(at.path)));
     }
+    const { outDirectory } = this.config;
+    if (outDirectory !== '') order.addWritable(outDirectory);
     if (this.config.sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
     return order;
   }

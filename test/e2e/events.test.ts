@@ -182,3 +182,34 @@ describe('--events', () => {
     ]);
   });
 });
+
+describe('--out-dir', () => {
+  test('E-8: its files are whole however tslirp ends, in the sandbox too', async () => {
+    const out = join(directory, `out-${mode}`);
+    rmSync(out, { recursive: true, force: true });
+    await must(asOwner('mkdir', '-m', '700', out));
+    const api = place('out.sock');
+    const guest = await startGuest('--out-dir', out, '--api-socket', api, '-L', '127.0.0.1:0:80');
+    const file = async (name: string): Promise<string> => must(asOwner('cat', join(out, name)));
+    try {
+      const change = { proto: 'udp', host_addr: '127.0.0.1', host_port: 0, guest_port: 53 };
+      const { return: added } = await apiRequest(api, 'add_hostfwd', change);
+      const { host_port: port } = added as { host_port: number };
+      const line = `udp 127.0.0.1:${port} -> 10.0.2.100:53 (unknown)\n`;
+      await until(async () => (await file('endpoints.txt')).endsWith(line), 'the new port');
+      await guest.stack.stop('SIGKILL');
+      assert.match(
+        await file('endpoints.txt'),
+        /^tcp 127\.0\.0\.1:\d+ -> 10\.0\.2\.100:80 \(unknown\)\nudp .*\n$/,
+      );
+      assert.match(
+        await file('vpn_bridges.csv'),
+        /^procname,ipvn,domain,guest_ip,guest_port,host_port\n,ipv4,tcp,10\.0\.2\.100,80,\d+\n,ipv4,udp,10\.0\.2\.100,53,\d+\n$/,
+      );
+      assert.equal(await file('ipaddr.txt'), '127.0.0.1\n');
+      assert.equal(await must(asOwner('stat', '-c', '%a', join(out, 'guest_ip'))), '600\n');
+    } finally {
+      if (guest.stack.running) await guest.stack.stop();
+    }
+  });
+});
