@@ -291,8 +291,17 @@ export type Congestion = 'auto' | 'none' | 'newReno' | 'cubic';
 /** As every tool expects it, or as slirpnetstack writes it. */
 export type CaptureFormat = 'pcap' | 'slirpnetstack';
 
+/** An Ethernet that several guests share. */
+export interface NetworkSpec {
+  name: string;
+  /** The guest has no neighbours there, only its gateway. */
+  isolated: boolean;
+}
+
 export interface GuestSpec {
   device: DeviceSpec;
+  /** Not given: its link is its own. */
+  network?: NetworkSpec;
   limits: Limits;
   addresses: AddressPlan;
   policy: PolicySpec;

@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
-import type { Framing, Greeting, ListenTarget, SocketPlace, SocketTarget } from '../config.ts';
+import type { Framing, Greeting, ListenTarget, NetworkSpec, SocketPlace, SocketTarget } from '../config.ts';
 import { badValue, decimal, MTU_MAX, MTU_MIN, SOCKET_PATH_MAX, type UsageError } from './values.ts';
 
 /** A link, and whose it is. */
@@ -16,6 +16,8 @@ export interface LinkSpec {
   guest: string;
   /** 0: as usual. */
   mtu: number;
+  /** The Ethernet that it shares with others. */
+  network?: NetworkSpec;
 }
 
 interface Kind {
@@ -27,8 +29,8 @@ interface Kind {
   read: (address: string, options: Options) => SocketTarget;
 }
 
-const COMMON = ['guest', 'mtu'];
-const GUEST_NAME = /^[a-z0-9][a-z0-9._-]{0,127}$/;
+const COMMON = ['guest', 'mtu', 'switch', 'isolate'];
+const NAME = /^[a-z0-9][a-z0-9._-]{0,127}$/;
 /** A length of 16 bits has room for so much behind an Ethernet header. */
 const SHORT_MTU_MAX = 65521;
 const ANY_CID = 0xffffffff;
@@ -87,7 +89,7 @@ class Options {
 }
 
 function isFlag(key: string): boolean {
-  return ['connect', 'listen'].includes(key);
+  return ['connect', 'listen', 'isolate'].includes(key);
 }
 
 function shown(keys: readonly string[]): string {
@@ -306,7 +308,20 @@ export function parseLinkSpec(text: string): LinkSpec {
   const options = new Options(text, words, kind);
   const target = kind.read(address, options);
   const guest = options.get('guest') ?? '';
-  if (guest !== '' && !GUEST_NAME.test(guest))
-    throw options.error(`has guest=${guest}`, 'a name of small letters, digits, ".", "_" and "-"');
-  return { target, text, guest, mtu: mtuOf(options, target.framing) };
+  const network = networkOf(options);
+  const accepted = 'a name of small letters, digits, ".", "_" and "-"';
+  for (const name of [guest, network?.name ?? ''])
+    if (name !== '' && !NAME.test(name))
+      throw options.error(`has the name ${JSON.stringify(name)}`, accepted);
+  return {
+    ...{ target, text, guest, mtu: mtuOf(options, target.framing) },
+    ...(network === undefined ? {} : { network }),
+  };
+}
+
+function networkOf(options: Options): NetworkSpec | undefined {
+  const name = options.get('switch');
+  const isolated = options.has('isolate');
+  if (name === undefined && isolated) throw options.error('has isolate and no switch=', 'both');
+  return name === undefined ? undefined : { name, isolated };
 }

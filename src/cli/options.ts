@@ -31,6 +31,7 @@ import {
   badValue,
   decimal,
   MTU_MIN_IPV6,
+  neighborPlan,
   parseInterfaceName,
   STANDARD_OUTPUT,
   UsageError,
@@ -39,6 +40,8 @@ import {
 /** Where ip-netns(8) has the namespaces that it names. */
 const NETNS_DIRECTORY = '/run/netns';
 const DEFAULT_INTERFACE = 'tap0';
+/** Of a guest on a switch: the smallest network has so many addresses behind the first guest's. */
+const NEIGHBORS_MAX = 20;
 const TARGETS = 'PID, NAME or NETNS-PATH';
 
 /** Of each two, one makes the other meaningless. */
@@ -244,11 +247,24 @@ function serveInvocation(options: ServeOptions): Invocation {
   const { localForward: _l, remoteForward: _r, ...rest } = options;
   const invocation = toInvocation(rest, first.target);
   const { config } = invocation;
-  const guests = specs.map(({ target, mtu }, index) => {
+  /** How many have a place on each network. */
+  const places = new Map<string, number>();
+  const guests = specs.map(({ target, mtu, network }, index) => {
     const name = names[index] as string;
+    const place = network === undefined ? 0 : (places.get(network.name) ?? 0);
+    if (network !== undefined) places.set(network.name, place + 1);
+    if (place > NEIGHBORS_MAX)
+      throw badValue(
+        '--link',
+        network?.name ?? '',
+        'has too many guests',
+        `${NEIGHBORS_MAX + 1} on a switch`,
+      );
     const link = target.kind === 'descriptor' ? target : { ...target, oneOff: options.oneOff === true };
     const guest: GuestConfig = {
       ...{ ...config.guest, name, target: link },
+      addresses: neighborPlan(config.guest.addresses, place),
+      ...(network === undefined ? {} : { network }),
       interface: { ...config.guest.interface, mtu: mtu === 0 ? config.guest.interface.mtu : mtu },
       limits: specs.length > 1 ? sharedLimits : config.guest.limits,
     };

@@ -268,6 +268,17 @@ export function parseCidr6(text: string): Pick<AddressPlan, 'guest6' | 'prefix6'
   return { guest6: host(0x100), prefix6: 64, gateway6: host(2), dns6: host(3) };
 }
 
+/** The plan of the guest that comes `index` places behind the first on the same network. */
+export function neighborPlan(plan: AddressPlan, index: number): AddressPlan {
+  const guest4 = formatIpv4(parseIpAddress(plan.guest4).w3 + index);
+  const { w0, w1, w2, w3 } = parseIpAddress(plan.guest6);
+  const guest6 = parseIpAddress(plan.guest6)
+    .clone()
+    .set(w0, w1, w2, w3 + index)
+    .toString();
+  return { ...plan, guest4, lease4: guest4, guest6 };
+}
+
 /** `cidr` and `cidr6` as texts, or not given. */
 export function addressPlan(cidr: string | undefined, cidr6: string | undefined, ipv6: boolean): AddressPlan {
   if (cidr6 !== undefined && !ipv6) {

@@ -1,7 +1,7 @@
 /** A greeting (greetings.ts) on a real stream, within 5 s of its first byte, or of its beginning where we speak first. */
 import { type IoHandler, TimerNode } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
-import { EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
+import { EPOLLET, EPOLLIN, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EINTR, errnoText } from '../sys/errno.ts';
 import { peek, recv, send } from '../sys/socket.ts';
 import type { GreetingSteps, Step } from './greetings.ts';
@@ -39,7 +39,8 @@ export class StreamGreeting extends TimerNode implements IoHandler {
 
   start(): void {
     const { poller } = this.#services;
-    this.#token = poller.add(this.#descriptor.fd, EPOLLIN | EPOLLRDHUP, this);
+    // What was looked at and not taken is no news.
+    this.#token = poller.add(this.#descriptor.fd, EPOLLIN | EPOLLRDHUP | EPOLLET, this);
     if (this.#token < 0) {
       this.#fail(errnoText(this.#token));
       return;

@@ -10,7 +10,8 @@ import { getuid } from 'node:process';
 import type { ListenTarget } from '../config.ts';
 import type { IoHandler } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
-import { EPOLLIN } from '../sys/epoll.ts';
+import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';
+import { ECONNABORTED, EINTR } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import {
   accept,
@@ -67,7 +68,7 @@ export class ListeningPeers implements PeerSource, IoHandler {
   start(found: PeerFound): void {
     this.#found = found;
     // Refused only where there is no memory for it: then nobody is heard of.
-    this.#token = this.#services.poller.add(this.#descriptor.fd, EPOLLIN, this);
+    this.#token = this.#services.poller.add(this.#descriptor.fd, EPOLLIN | EPOLLET, this);
   }
 
   again(): void {
@@ -79,7 +80,8 @@ export class ListeningPeers implements PeerSource, IoHandler {
     for (let i = 0; i < PEERS_PER_TURN; i++) {
       if (this.#descriptor.fd < 0) return;
       const fd = accept(memory, this.#descriptor.fd, frames.scratch);
-      // One that has gone again, or no descriptor for it; the next one may stay.
+      if (fd === -ECONNABORTED || fd === -EINTR) continue;
+      // Nobody, or no descriptor for it: it waits, and is looked at when another one comes.
       if (fd < 0) return;
       const who = this.#admit(fd);
       if (who === '') close(fd);

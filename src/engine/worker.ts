@@ -12,6 +12,7 @@ import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { type LinkOpeners, type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { PcapBuffer } from '../device/pcap-writer.ts';
+import { Switches } from '../device/switch.ts';
 import type { WireGuardInterfaces } from '../device/wireguard-interfaces.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
@@ -113,6 +114,7 @@ class Engine {
   readonly #pages: PagePool;
   readonly #shared: SharedServices;
   readonly #captures: PcapBuffer;
+  readonly #switches: Switches;
   /** By number. */
   readonly #tenants = new Map<number, Tenant>();
   /** Those that have something to settle at the end of the turn. Counts instead of lengths, as in the loop. */
@@ -164,6 +166,7 @@ class Engine {
       newFlowId: () => flowNumbers.next(),
     };
     this.#captures = new PcapBuffer(this.#slab);
+    this.#switches = new Switches(this.#slab);
     this.#openers = {
       interfaces: new DeviceOpenings(this.#shared),
       wireguard: wireguard === null ? null : new wireguard(this.#shared),
@@ -401,6 +404,7 @@ class Engine {
     const { number } = tenant;
     let { link } = opened;
     try {
+      link = this.#switches.join(link, spec, services);
       link = withCapture(link, spec, this.#captures, services);
       tenant.guest = new Guest(services, spec, { ...opened, link });
     } catch (error) {

@@ -35,7 +35,9 @@ export const TEXTS: readonly Text[] = [
   ['vsock:host:3', /has no CID and port/],
   ['vsock-uds:/p', /has no port; accepted: \/PATH:PORT/],
   ['vsock-uds:/p:x', /has no port/],
-  ['bess:/p,guest=Big', /has guest=Big; accepted: a name of small letters/],
+  ['bess:/p,guest=Big', /has the name "Big"; accepted: a name of small letters/],
+  ['bess:/p,isolate', /has isolate and no switch=/],
+  ['bess:/p,switch=A', /has the name "A"/],
   ['bess:/p,mtu=575', /has mtu=575; accepted: 576 to 65521/],
   ['vpnkit:/p,mtu=65522', /has mtu=65522/],
 ];
