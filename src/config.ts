@@ -251,6 +251,13 @@ export type HostEnd = ({ kind: 'ip' } & Endpoint) | { kind: 'unix'; path: string
 /** A host end that a remote forward connects to. A name is resolved for each flow, by the control plane. */
 export type HostTarget = HostEnd | { kind: 'name'; label: string; port: number };
 
+/**
+ * Whom the guest sees as the client of a local forward. `client`: the real one, with the port that it has. An address: that
+ * one, whoever it is. Empty: the real client's address with a port of ours. Where a client's own address cannot be shown, the
+ * gateway's.
+ */
+export type ForwardSource = string;
+
 /** A service of the guest, published on the host. Plain data, checked by the front end. */
 export interface LocalForwardSpec {
   protocol: 'tcp' | 'udp';
@@ -264,6 +271,9 @@ export interface LocalForwardSpec {
   proxyHeader: boolean;
   /** UDP: the flow ends with the first answer. */
   rpc: boolean;
+  source: ForwardSource;
+  /** The service is not there yet: clients are reset, datagrams dropped. */
+  isIdle: boolean;
 }
 
 /** A service of the host, at an address and port on the guest's side. */
@@ -348,22 +358,57 @@ export interface NameOptions {
 
 export const defaultNames: NameOptions = { ttlMs: 5000, allowReserved: false };
 
+/** A port of the host that is kept for a service of the guest. */
+export interface PortMap {
+  protocol: 'tcp' | 'udp';
+  /** Where the host listens; empty: everywhere. */
+  host: string;
+  /** 0: chosen. */
+  hostPort: number;
+  /** Where the service listens, or `*`: anywhere. */
+  guest: string;
+  guestPort: number;
+  source: ForwardSource;
+  /** As it was written. */
+  text: string;
+}
+
 /**
  * How the services of a guest get ports of the host. Plain data, checked by the front end.
  */
 export interface PublishSpec {
+  /** Bound from the start. */
+  maps: PortMap[];
+  /** What they were read from; empty: there are none. */
+  mapsFrom: string;
+  /** A port of a map that is in use is waited for; otherwise that is an error. */
+  waitsForMaps: boolean;
+  /** Somebody finds services, and a map leads nowhere until its service is there; otherwise that counts as there. */
+  findsServices: boolean;
+  source: ForwardSource;
   /** Where chosen ports are bound, on all of these or on none: literals. */
   bind: string[];
   /** The guest's port number or none. */
   exact: boolean;
-  /** Services that have a port at a time. */
+  /** Services that have a port at a time, besides those of maps. */
   max: number;
+  /** A wildcard service gets a port for each address of the guest's that is known, as with Penguin. */
+  perAddress: boolean;
+  /** File that keeps which port a service had; empty: none. */
+  statePath: string;
 }
 
 export const defaultPublish: PublishSpec = {
+  maps: [],
+  mapsFrom: '',
+  waitsForMaps: false,
+  findsServices: false,
+  source: '',
   bind: ['127.0.0.1', '::1'],
   exact: false,
   max: 256,
+  perAddress: false,
+  statePath: '',
 };
 
 /** Both ends belong to it. */

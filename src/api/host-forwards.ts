@@ -158,6 +158,8 @@ export class HostForwards {
       target: { address: guestAddress, port: guestPort },
       proxyHeader: false,
       rpc: false,
+      source: '',
+      isIdle: false,
     };
     return { spec: { direction: 'local', ...local }, anyPort: port === 0 };
   }

@@ -18,6 +18,9 @@ import { sayError } from './say.ts';
 import type { ServedGuest } from './served-guest.ts';
 import { Serving } from './serving.ts';
 
+/** Time for connections to published services after a signal. */
+const GRACE_MS = 2000;
+
 /** How a front end speaks of what happens; each has its own words. */
 export interface Voice {
   /** The socket at `path` waits for the guest's peer to connect. */
@@ -56,13 +59,20 @@ export async function serveGuests(
 ): Promise<void> {
   const ending = new Ending(supervisor);
   let serving: Serving | undefined;
-  const end = (why: string, reason = 'stop'): void => {
+  let isLeaving = false;
+  const end = (why: string, reason = 'stop', graceMs = 0): void => {
     if (!ending.started) logger.log('info', why);
-    serving?.gone(reason);
-    ending.finish(0);
+    const finish = (): void => {
+      serving?.gone(reason);
+      ending.finish(0);
+    };
+    // Who says it twice does not want to wait.
+    if (serving === undefined || isLeaving) finish();
+    else void serving.unpublish(graceMs).then(finish);
+    isLeaving = true;
   };
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    onSignal(signal, () => end(`${signal}: ending`));
+    onSignal(signal, () => end(`${signal}: ending`, 'stop', GRACE_MS));
   const fail = (error: unknown): void => {
     const status = ending.started ? 1 : voice.failed(error);
     serving?.gone('failed');
@@ -176,7 +186,8 @@ export async function serveRun(
     // A command without its network must not go on as if nothing had happened.
     command.terminate();
   };
-  void command.ended.then((status) => {
+  void command.ended.then(async (status) => {
+    await serving.unpublish(0);
     serving.gone(failed ? 'failed' : 'ended');
     ending.finish(failed ? 1 : status);
   });

@@ -5,7 +5,7 @@ import { logOf } from '../control/log.ts';
 import type { Server } from '../control/server.ts';
 import type { Session, SessionHandlers } from '../control/session.ts';
 import type { LinkInfo } from '../engine/messages.ts';
-import type { EventSink } from '../expose/event.ts';
+import type { EventSink, GuestEvent } from '../expose/event.ts';
 import type { EventHub } from '../expose/event-hub.ts';
 import { RuleForwards } from '../expose/rule-forwards.ts';
 import { packageVersion } from '../package-root.ts';
@@ -14,7 +14,11 @@ import type { NamespaceRef } from '../sandbox/namespace.ts';
 import type { AutoForward } from './auto-forward.ts';
 import type { Logger } from './logger.ts';
 import { closeInspector } from './own-process.ts';
+import type { Publishing } from './publishing.ts';
 import { sayError } from './say.ts';
+
+/** How long the data plane may take to close its listeners. */
+const UNPUBLISH_MS = 1000;
 
 export class ServedGuest {
   readonly config: GuestConfig;
@@ -29,6 +33,7 @@ export class ServedGuest {
   private readonly version: string = packageVersion();
   private services: AutoForward | undefined;
   private isUp = false;
+  private publishing: Publishing | undefined;
 
   constructor(
     config: GuestConfig,
@@ -69,6 +74,7 @@ export class ServedGuest {
   async bringUp(from: NamespaceRef | LinkTarget): Promise<LinkInfo> {
     const link = await this.attach(from);
     await this.session.openForwards(this.process.limits.fdReserve);
+    await this.publish();
     await this.session.tellPolicy();
     this.isUp = true;
     this.events.emit({ type: 'guest.up' });
@@ -128,20 +134,41 @@ export class ServedGuest {
     await server.listen();
   }
 
+  /** Services of the guest have ports of the host from now on. Rejects with one line. */
+  private async publish(): Promise<void> {
+    const { name, publish: spec } = this.config;
+    if (spec === null) return;
+    const [{ Publishing: Made }, { publishLog }] = await Promise.all([
+      import('./publishing.ts'),
+      import('./publish-log.ts'),
+    ]);
+    const tell = publishLog(logOf(this.logger, name));
+    const emit = (event: GuestEvent): void => {
+      tell(event);
+      this.events.emit(event);
+    };
+    this.publishing = new Made(this.client, this.config, spec, { emit });
+    await this.publishing.publisher.start();
+  }
+
+  /** New clients of published services are refused; resolves when those that are there have ended, or had their time. */
+  async unpublish(graceMs: number): Promise<void> {
+    const { publishing } = this;
+    this.publishing = undefined;
+    if (publishing === undefined) return;
+    const tooLong = new Promise((resolve) => setTimeout(resolve, graceMs + UNPUBLISH_MS).unref());
+    // A data plane that has failed closes everything by itself.
+    await Promise.race([publishing.stop(graceMs).catch(() => undefined), tooLong]);
+  }
+
   /** Services of the guest are published as they come. */
   private async followServices(from: NamespaceRef): Promise<void> {
-    const { addresses, autoForward, name, publish } = this.config;
-    if (autoForward === null || publish === null) return;
-    const [{ AutoForward }, { Publisher }, { lowestPort }] = await Promise.all([
-      import('./auto-forward.ts'),
-      import('../expose/publisher.ts'),
-      import('../expose/host-ports.ts'),
-    ]);
-    const { client: engine, events, logger } = this;
-    const publisher = new Publisher({
-      ...{ engine, events, spec: publish, plan: addresses, minPort: lowestPort() },
-    });
-    this.services = await AutoForward.start(from, autoForward, events, publisher, logOf(logger, name));
+    const { autoForward, name } = this.config;
+    const { events, logger, publishing } = this;
+    if (autoForward === null || publishing === undefined) return;
+    const { AutoForward } = await import('./auto-forward.ts');
+    const log = logOf(logger, name);
+    this.services = await AutoForward.start(from, autoForward, events, publishing.publisher, log);
   }
 
   private deviceOf(from: NamespaceRef | LinkTarget): DeviceSpec {

@@ -80,6 +80,11 @@ export class Serving {
     for (const guest of this.guests) guest.ready();
   }
 
+  /** New clients of published services are refused, those that are there have so many ms. */
+  async unpublish(graceMs: number): Promise<void> {
+    await Promise.all([...this.guests].map((guest) => guest.unpublish(graceMs)));
+  }
+
   /** Nobody will be served any more. */
   gone(reason: string): void {
     for (const guest of this.guests) guest.gone(reason);

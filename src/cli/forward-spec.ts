@@ -2,7 +2,7 @@
  * From a forward rule to what the data plane is given: names resolved where the rule needs them at start (both ends of
  * a local forward, the guest's side of a remote one), the rest left as it is.
  */
-import type { Endpoint, ForwardSpec, HostEnd, HostTarget } from '../config.ts';
+import type { Endpoint, ForwardSource, ForwardSpec, HostEnd, HostTarget } from '../config.ts';
 import type { ForwardRule } from './forward-rule.ts';
 
 /** Gives the address and port that a label stands for; rejects with one line. */
@@ -11,6 +11,8 @@ export type ResolveEnd = (label: string, port: number) => Promise<Endpoint>;
 export interface ForwardOptions {
   /** A wildcard listener takes clients of both families, however it is written. */
   dualStackWildcards: boolean;
+  /** Whom the guest sees as the client of a local forward. */
+  source: ForwardSource;
 }
 
 /** @throws whatever `resolve` rejects with */
@@ -41,6 +43,8 @@ export async function toForwardSpec(
     target: await endpoint(rule.host, resolve),
     proxyHeader: rule.proxyIn,
     rpc,
+    source: options.source,
+    isIdle: false,
   };
 }
 

@@ -27,7 +27,7 @@ function refuse(error: unknown): void {
 }
 
 /** Names in rules become addresses. Rejects with one line. */
-async function resolveNames({ config, allow, deny, forwards, more }: Invocation): Promise<void> {
+async function resolveNames({ config, allow, deny, forwards, source, more }: Invocation): Promise<void> {
   if (allow.length > 0 || deny.length > 0) {
     const { policy } = config.guest;
     const { resolveAllow, resolveRules } = await import('../control/names/rule-names.ts');
@@ -42,7 +42,10 @@ async function resolveNames({ config, allow, deny, forwards, more }: Invocation)
   const resolver = new Resolver();
   for (const each of guests) {
     const specs = each.forwards.map((rule) =>
-      toForwardSpec(rule, (label, port) => resolver.resolve(label, port), { dualStackWildcards: false }),
+      toForwardSpec(rule, (label, port) => resolver.resolve(label, port), {
+        dualStackWildcards: false,
+        source,
+      }),
     );
     each.guest.forwards = await Promise.all(specs);
   }

@@ -13,6 +13,7 @@ import {
   type Config,
   defaultGuest,
   defaultSetup,
+  type ForwardSource,
   type GuestConfig,
   type InterfaceSetup,
   noOutput,
@@ -26,6 +27,7 @@ import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } 
 import { guestNetworks } from './guest-networks.ts';
 import { type LinkSpec, linkForms, parseLinkSpec } from './link-spec.ts';
 import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
+import { forwardSource, publishSpec } from './publishing.ts';
 import {
   addressPlan,
   badValue,
@@ -72,6 +74,8 @@ export interface Invocation {
   forwards: ForwardRule[];
   /** The guests of `serve` besides the first, who share its policy. */
   more: { guest: GuestConfig; forwards: ForwardRule[] }[];
+  /** Whom the guest sees as the client of a published service. */
+  source: ForwardSource;
   /** Nothing is to be served: `config` is what is asked for. */
   printsConfig: boolean;
 }
@@ -194,7 +198,8 @@ function toInvocation(
       dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
       dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
       pcapPath: options.pcap ?? '',
-      ...(options.autoForward === undefined ? {} : options.autoForward),
+      autoForward: options.autoForward?.autoForward ?? null,
+      publish: publishSpec(options, addresses),
     },
   };
   return {
@@ -203,6 +208,7 @@ function toInvocation(
     deny: options.deny ?? [],
     printsConfig: options.printConfig === true,
     forwards: forwardRules(options, addresses),
+    source: forwardSource(options, addresses),
     more: [],
   };
 }
@@ -237,7 +243,7 @@ function serveInvocation(options: ServeOptions): Invocation {
   if (first === undefined) throw new UsageError(`serve needs --link SPEC; accepted: ${linkForms}`);
   for (const { target } of specs) checkLinkDescriptors(target);
   if (specs.length > 1) {
-    for (const option of ['--pcap', '--api-socket'])
+    for (const option of ['--pcap', '--api-socket', '--port-map', '--state'])
       if (options.given.has(option))
         throw new UsageError(`option ${option} is for one guest; accepted: with one --link`);
   }
@@ -267,6 +273,8 @@ function serveInvocation(options: ServeOptions): Invocation {
       ...(network === undefined ? {} : { network }),
       interface: { ...config.guest.interface, mtu: mtu === 0 ? config.guest.interface.mtu : mtu },
       limits: specs.length > 1 ? sharedLimits : config.guest.limits,
+      // A port of the host is for one of them.
+      publish: specs.length > 1 ? null : config.guest.publish,
     };
     const rules = { localForward: locals.get(name) ?? [], remoteForward: remotes.get(name) ?? [] };
     return { guest, forwards: forwardRules(rules, guest.addresses) };

@@ -5,8 +5,9 @@
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Congestion, OutputSpec, ProcessConfig } from '../config.ts';
 import { type ParsedRule, RuleError } from '../firewall/rule.ts';
-import { type AutoForward, parseAutoForward } from './auto-forward.ts';
+import { parseAutoForward } from './auto-forward.ts';
 import { linkForms } from './link-spec.ts';
+import type { PublishOptions } from './publishing.ts';
 import { parseRuleList } from './rule.ts';
 import {
   CONGESTIONS,
@@ -29,14 +30,13 @@ import {
 } from './values.ts';
 
 /** Options of `run`, `attach` and `serve`, as they were read. */
-export interface ServeOptions {
+export interface ServeOptions extends PublishOptions {
   /** The long names of those that were given. */
   given: ReadonlySet<string>;
   allow?: ParsedRule[];
   deny?: ParsedRule[];
   localForward?: string[];
   remoteForward?: string[];
-  autoForward?: AutoForward;
   sourceIpv4?: string;
   sourceIpv6?: string;
   outboundInterface?: string;
@@ -209,6 +209,23 @@ function addInterface(command: Command): Command {
     );
 }
 
+/** Which services of a guest get ports of the host. */
+function addPublishing(command: Command): Command {
+  return command
+    .option(
+      '--port-map <maps>',
+      'keep ports of the host for services of the guest (repeatable), as tcp|udp:[HOST/]PORT:GUEST:PORT[,source=SOURCE],…',
+      each(),
+    )
+    .option('--port-map-wait', 'wait for a port of a map that is in use, instead of ending')
+    .option('--forward-per-address', 'a port of the host for each address of a service that listens on all')
+    .option(
+      '--forward-source <who>',
+      'whom published services see as their client: gateway, client, or an address',
+    )
+    .option('--state <file>', 'keep which service had which port of the host, for the next start');
+}
+
 /** The long names of the options that come, as they come. */
 function noteGiven(command: Command): ReadonlySet<string> {
   const given = new Set<string>();
@@ -238,7 +255,7 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     .helpCommand('help [command]', 'show the help of a command')
     .enablePositionalOptions();
 
-  const run = addInterface(addServing(program.command('run')))
+  const run = addInterface(addPublishing(addServing(program.command('run'))))
     .description('run a command in a new namespace with a network inside; exits as the command does')
     .usage('[options] [--] [COMMAND…]')
     .argument('[command...]', 'the command and its arguments (default: a shell)')
@@ -249,7 +266,7 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     actions.run(command, { ...options, given: givenToRun }),
   );
 
-  const attach = addInterface(addServing(program.command('attach')))
+  const attach = addInterface(addPublishing(addServing(program.command('attach'))))
     .description('give a network to a namespace that exists')
     .usage('[options] PID|NAME|NETNS-PATH | --fd N')
     .argument('[target]', 'a process number, a name of `ip netns`, or the file of a network namespace')
@@ -268,7 +285,7 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     actions.attach(target, { ...options, given: givenToAttach }),
   );
 
-  const serve = addServing(program.command('serve'))
+  const serve = addPublishing(addServing(program.command('serve')))
     .description('give a network to virtual machines and whatever else sends packets')
     .usage('[options] --link SPEC…')
     .option(

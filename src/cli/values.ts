@@ -156,7 +156,7 @@ export function parsePcapPath(text: string): string {
 }
 
 /** A file that is there, or may be made where it is to be. */
-function parseOutputPath(option: string, text: string, accepted: string): string {
+export function parseOutputPath(option: string, text: string, accepted: string): string {
   if (text === '') throw badValue(option, text, 'is empty', accepted);
   const path = resolve(text);
   const isThere = existsSync(path);

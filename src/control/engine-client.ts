@@ -2,7 +2,7 @@
  * Commands about one guest that the data plane answers, as promises: forwards, the list of flows, and cutting one. Answers
  * find their question by number; numbers are never used again (numbers.ts).
  */
-import type { ForwardSpec, HostEnd, Limits } from '../config.ts';
+import type { ForwardSpec, HostEnd, Limits, LocalForwardSpec } from '../config.ts';
 import type { Command, Event, FlowInfo } from '../engine/messages.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
 import type { Numbers } from './numbers.ts';
@@ -74,6 +74,15 @@ export class EngineClient {
   addForward(spec: ForwardSpec): Promise<OpenForward> {
     const forward = this.numbers.nextForward();
     return this.ask(forward, { type: 'addForward', guest: this.guest, forward, spec });
+  }
+
+  /** Have a local forward that is open lead elsewhere. Rejects with `ForwardRefused`, and nothing has changed. */
+  aimForward(
+    { id: forward, spec }: OpenForward,
+    aim: Pick<LocalForwardSpec, 'target' | 'source' | 'isIdle'>,
+  ): Promise<OpenForward> {
+    if (spec.direction !== 'local') throw new Error('a remote forward is not aimed');
+    return this.ask(forward, { type: 'addForward', guest: this.guest, forward, spec: { ...spec, ...aim } });
   }
 
   /** False: there was no such forward. */

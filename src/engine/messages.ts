@@ -55,7 +55,10 @@ export type Command =
    * Put the system call filter in force, for all threads and for good. `unixSockets`, `vsockets`: such are still made.
    */
   | { type: 'confine'; unixSockets: boolean; vsockets: boolean }
-  /** Open a forward; `forward` is its number from now on. */
+  /**
+   * Open a forward; `forward` is its number from now on. With the number of a local one that is open: lead where `spec` says
+   * from now on. It goes on listening where it does, connections stay, flows of datagrams end.
+   */
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */
   | { type: 'removeForward'; guest: number; forward: number }

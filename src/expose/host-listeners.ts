@@ -5,14 +5,36 @@
 import { constants } from 'node:os';
 import type { HostEnd, LocalForwardSpec } from '../config.ts';
 import { type EngineClient, ForwardRefused, type OpenForward } from '../control/engine-client.ts';
+import type { PortReason, Protocol } from './event.ts';
+import { candidates } from './host-ports.ts';
 
-export type ForwardEngine = Pick<EngineClient, 'addForward' | 'removeForward'>;
+export type ForwardEngine = Pick<EngineClient, 'addForward' | 'aimForward' | 'removeForward'>;
 
 /** Where the kernel chooses a port on one address, another one may be in use on the next. */
 const CHOICES = 16;
 
-/** What a forward needs besides the place where it listens. */
+/** A port to be chosen for a service. */
+export interface PortWish {
+  /** All of these, or none. */
+  addresses: readonly string[];
+  /** That of the service. */
+  port: number;
+  /** That it had before. */
+  kept: number | undefined;
+  /** The lowest that may be bound, see `lowestPort`. */
+  minPort: number;
+  /** Kept for others, whether they have it already or not. */
+  isReserved: (proto: Protocol, port: number) => boolean;
+  /** What the forward needs besides the place where it listens. */
+  rest: ForwardRest;
+}
+
 export type ForwardRest = Omit<LocalForwardSpec, 'listen' | 'dualStack'>;
+
+export interface Opened {
+  open: readonly OpenForward[];
+  reason: PortReason;
+}
 
 export function isRefused(error: unknown, ...names: ('EADDRINUSE' | 'EACCES')[]): error is ForwardRefused {
   return error instanceof ForwardRefused && names.some((name) => constants.errno[name] === error.errno);
@@ -27,15 +49,14 @@ export async function openHostListeners(
   addresses: readonly string[],
   port: number,
   rest: ForwardRest,
-): Promise<OpenForward[]> {
+): Promise<readonly OpenForward[]> {
   for (let choice = 1; ; choice++) {
     const open: OpenForward[] = [];
     try {
       for (const address of addresses) {
         const [first] = open;
         const listen: HostEnd = {
-          kind: 'ip',
-          address,
+          ...{ kind: 'ip', address },
           port: first === undefined ? port : portOf(first.listen),
         };
         open.push(await engine.addForward({ direction: 'local', ...rest, listen, dualStack: false }));
@@ -48,10 +69,33 @@ export async function openHostListeners(
   }
 }
 
+/** Listens at the first port that can be had: the kept one, the candidates, any. @throws ForwardRefused */
+export async function openSomewhere(engine: ForwardEngine, wish: PortWish): Promise<Opened> {
+  const { addresses, port: wanted, minPort, rest } = wish;
+  let isPrivileged = wanted < minPort;
+  for (const port of inOrder(wish)) {
+    if (wish.isReserved(rest.protocol, port)) continue;
+    try {
+      const open = await openHostListeners(engine, addresses, port, rest);
+      if (port === wanted) return { open, reason: 'same' };
+      return { open, reason: isPrivileged ? 'privileged' : 'busy' };
+    } catch (error) {
+      if (!isRefused(error, 'EADDRINUSE', 'EACCES')) throw error;
+      if (port === wanted && isRefused(error, 'EACCES')) isPrivileged = true;
+    }
+  }
+  return { open: await openHostListeners(engine, addresses, 0, rest), reason: 'random' };
+}
+
+function* inOrder({ kept, port, minPort }: PortWish): Generator<number, void, undefined> {
+  if (kept !== undefined) yield kept;
+  yield* candidates(port, minPort);
+}
+
 export async function closeHostListeners(engine: ForwardEngine, open: readonly OpenForward[]): Promise<void> {
   await Promise.all(open.map(({ id }) => engine.removeForward(id)));
 }
 
-export function portOf(end: HostEnd): number {
+function portOf(end: HostEnd): number {
   return end.kind === 'ip' ? end.port : 0;
 }

@@ -5,19 +5,31 @@
  * that the ports come out the same each time. A service that goes and comes back before its turn changes nothing. A service
  * that was here before gets the port that it had, if that is still free.
  *
- * Limits: `PublishSpec.max` services at a time, the others wait; `KEPT_MAX` ports are remembered.
+ * A service that listens on all addresses is one, and reached at the guest's own. It is one more for each address that a port
+ * map names, and with `perAddress` for each that any service was seen at.
+ *
+ * Limits: `PublishSpec.max` services at a time besides those of maps, the others wait; `ADDRESSES_MAX` addresses.
  */
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, Endpoint, PublishSpec } from '../config.ts';
+import type { AddressPlan, Endpoint, PortMap, PublishSpec } from '../config.ts';
 import { ForwardRefused, type OpenForward } from '../control/engine-client.ts';
-import type { End, EventSink, PortReason, Protocol } from './event.ts';
-import { closeHostListeners, type ForwardEngine, isRefused, openHostListeners } from './host-listeners.ts';
-import { candidates } from './host-ports.ts';
+import type { End, EventSink, Protocol } from './event.ts';
+import {
+  closeHostListeners,
+  type ForwardEngine,
+  isRefused,
+  type Opened,
+  openHostListeners,
+  openSomewhere,
+} from './host-listeners.ts';
+import { KeptPorts } from './kept-ports.ts';
+import { endAddress, MappedPorts, serviceOf } from './mapped-ports.ts';
 import type { Service, ServiceSink } from './service.ts';
 
-const KEPT_MAX = 4096;
 /** How often a port that has to be the one is tried again. */
 const RETRY_MS = 5000;
+/** Of the guest's, that count with `perAddress`. */
+const ADDRESSES_MAX = 256;
 
 export interface PublisherOptions {
   engine: ForwardEngine;
@@ -27,16 +39,21 @@ export interface PublisherOptions {
   plan: Pick<AddressPlan, 'guest4' | 'guest6'>;
   /** See `lowestPort`. */
   minPort: number;
+  /** The host has IPv6. */
+  hasIpv6: boolean;
 }
 
 /** One end of the guest's that is to be reached. */
 interface Publication {
   readonly key: string;
   readonly proto: Protocol;
-  readonly guestEnd: End;
-  readonly target: Endpoint;
-  /** Those that have this end; none: it is to be closed. */
-  readonly services: Set<Service>;
+  /** Whose port it has; null: one of its own. */
+  readonly map: PortMap | null;
+  /** Those that have this end, and how each has it; none: it is to be closed. */
+  readonly services: Map<Service, End>;
+  /** The one that is reached. */
+  served: Service | undefined;
+  guestEnd: End;
   /** Why it was closed. */
   cause: 'closed' | 'policy' | 'stop';
   /** The host's end; empty = there is none. */
@@ -45,36 +62,65 @@ interface Publication {
   isRetried: boolean;
 }
 
-interface Opened {
-  open: readonly OpenForward[];
-  reason: PortReason;
+function isWildcard(ip: string): boolean {
+  return ip === '0.0.0.0' || ip === '::';
+}
+
+/** Whether a client at the address of family `ip` reaches a service that listens on all. */
+function covers({ guestEnd, dualStack }: Service, ip: string): boolean {
+  return dualStack || ip.includes(':') === guestEnd.ip.includes(':');
 }
 
 export class Publisher implements ServiceSink {
   readonly #options: PublisherOptions;
+  readonly #mapped: MappedPorts;
+  readonly #kept: KeptPorts;
   readonly #publications = new Map<string, Publication>();
-  readonly #ofService = new Map<Service, Publication[]>();
+  readonly #ofService = new Map<Service, Set<Publication>>();
+  /** Addresses of the guest's that count, in the order of their coming. */
+  readonly #addresses = new Set<string>();
   /** Whose turn is to come, in order. */
   readonly #changed = new Set<Publication>();
-  /** Those that are open, or tried again. */
+  /** Those that have a place: open, or tried again. */
   readonly #placed = new Set<Publication>();
   /** Those for which there was no place, in order. */
   readonly #waiting = new Set<Publication>();
-  /** Ports that were given, by key; the oldest are forgotten. */
-  readonly #kept = new Map<string, number>();
   #work: Promise<void> | undefined;
+  #isStopped = false;
 
+  /** @throws Error with one line */
   constructor(options: PublisherOptions) {
+    const { engine, events, spec, plan, minPort, hasIpv6 } = options;
+    const { maps, waitsForMaps: waits } = spec;
     this.#options = options;
+    this.#mapped = new MappedPorts({ engine, events, maps, waits, plan, minPort, hasIpv6 });
+    this.#kept = new KeptPorts(spec.statePath);
+    if (!spec.perAddress) return;
+    for (const map of maps) if (!isWildcard(endAddress(map))) this.#addresses.add(map.guest);
+  }
+
+  /** Binds the ports of the maps. Rejects with one line. */
+  async start(): Promise<void> {
+    const { spec } = this.#options;
+    await this.#mapped.bind((map) => {
+      for (const publication of this.#publications.values())
+        if (publication.map === map) this.#change(publication);
+    });
+    if (!spec.findsServices) for (const map of spec.maps) this.appear(serviceOf(map));
+    await this.settled();
   }
 
   appear(service: Service): void {
-    const publications = [this.#publicationOf(service, service.guestEnd)];
-    this.#ofService.set(service, publications);
-    for (const publication of publications) {
-      publication.services.add(service);
-      this.#change(publication);
+    if (this.#isStopped) return;
+    const { guestEnd } = service;
+    this.#ofService.set(service, new Set());
+    if (isWildcard(guestEnd.ip)) {
+      this.#publish(service, guestEnd);
+      for (const ip of this.#addressesFor(service)) this.#publish(service, { ip, port: guestEnd.port });
+      return;
     }
+    this.#noteAddress(guestEnd.ip);
+    this.#publish(service, guestEnd);
   }
 
   vanish(service: Service, cause: 'closed' | 'policy'): void {
@@ -93,6 +139,7 @@ export class Publisher implements ServiceSink {
 
   /** Closes everything, for good. */
   async stop(): Promise<void> {
+    this.#isStopped = true;
     this.#ofService.clear();
     for (const publication of this.#publications.values()) {
       publication.services.clear();
@@ -100,21 +147,56 @@ export class Publisher implements ServiceSink {
       this.#change(publication);
     }
     await this.settled();
+    await this.#mapped.close();
   }
 
-  #publicationOf(service: Service, guestEnd: End): Publication {
+  /** The addresses, besides the guest's own, at which a service that listens on all is published. */
+  #addressesFor(service: Service): string[] {
+    const { proto, guestEnd } = service;
+    const named = this.#options.spec.perAddress
+      ? [...this.#addresses]
+      : this.#mapped.addresses(proto, guestEnd.port);
+    return named.filter((ip) => !isWildcard(ip) && covers(service, ip));
+  }
+
+  /** Those that listen on all addresses listen on this one too. */
+  #noteAddress(ip: string): void {
+    const addresses = this.#addresses;
+    if (!this.#options.spec.perAddress || addresses.has(ip) || addresses.size >= ADDRESSES_MAX) return;
+    addresses.add(ip);
+    for (const service of this.#ofService.keys()) {
+      const { guestEnd } = service;
+      if (isWildcard(guestEnd.ip) && covers(service, ip)) this.#publish(service, { ip, port: guestEnd.port });
+    }
+  }
+
+  /** Has `service` published at one of its ends: at the ports that maps keep for that, else at one of its own. */
+  #publish(service: Service, end: End): void {
+    const maps = this.#mapped.find(service.proto, end);
+    for (const map of maps) this.#want(service, end, map);
+    // Where a map leads to the address at which it is reached anyway, that is enough.
+    const isMapped =
+      isWildcard(end.ip) &&
+      !this.#options.spec.perAddress &&
+      this.#mapped.find(service.proto, { ip: this.#addressOf(service, end.ip), port: end.port }).length > 0;
+    if (maps.length === 0 && !isMapped) this.#want(service, end, null);
+  }
+
+  #want(service: Service, end: End, map: PortMap | null): void {
     const { proto } = service;
-    const key = `${proto} ${guestEnd.ip} ${guestEnd.port}`;
+    const key = map === null ? `${proto} ${end.ip} ${end.port}` : `map ${map.text}`;
     let publication = this.#publications.get(key);
     if (publication === undefined) {
-      const target = { address: this.#addressOf(service, guestEnd.ip), port: guestEnd.port };
       publication = {
-        ...{ key, proto, guestEnd, target, services: new Set<Service>() },
+        ...{ key, proto, map, guestEnd: end, served: undefined },
+        services: new Map<Service, End>(),
         ...{ cause: 'closed', open: [], isRetried: false },
       };
       this.#publications.set(key, publication);
     }
-    return publication;
+    if (!publication.services.has(service)) publication.services.set(service, end);
+    this.#ofService.get(service)?.add(publication);
+    this.#change(publication);
   }
 
   /** Where `service`, which listens at `ip`, is reached. */
@@ -135,32 +217,39 @@ export class Publisher implements ServiceSink {
     await Promise.resolve();
     for (const publication of this.#changed) {
       this.#changed.delete(publication);
-      const isOpen = publication.open.length > 0;
-      if (publication.services.size > 0) {
-        if (!isOpen) await this.#open(publication);
-        continue;
+      const { services, guestEnd } = publication;
+      const [[, end] = []] = services;
+      // A map for any address leads on to where its service is now.
+      const isRight = end !== undefined && end.ip === guestEnd.ip;
+      if (publication.open.length > 0) {
+        if (isRight) continue;
+        await this.#close(publication);
       }
-      if (isOpen) await this.#close(publication);
+      if (services.size > 0) await this.#open(publication);
       // It may be wanted again by now.
-      if (publication.services.size === 0) this.#forget(publication);
+      else this.#forget(publication);
     }
     this.#work = undefined;
   }
 
   async #open(publication: Publication): Promise<void> {
-    const { events } = this.#options;
-    const { proto, guestEnd, services } = publication;
-    const [service] = services;
-    if (service === undefined || !this.#hasPlace(publication)) return;
+    const { events, spec } = this.#options;
+    const { proto, services } = publication;
+    const [[service, guestEnd] = []] = services;
+    if (service === undefined || guestEnd === undefined || !this.#hasPlace(publication)) return;
+    publication.guestEnd = guestEnd;
+    const source = service.source || publication.map?.source || spec.source;
     try {
-      const { open, reason } = await this.#bind(publication, service);
-      publication.open = open;
+      const opened = await this.#bind(publication, service, source);
+      publication.open = opened.open;
       publication.isRetried = false;
-      const hostEnd = hostEndOf(open);
-      this.#keep(publication.key, hostEnd.port);
+      // It waits for the port of its map.
+      if (opened.open.length === 0) return;
+      const { reason } = opened;
+      const hostEnd = hostEndOf(opened.open);
       const { process } = service;
-      const source = service.source || 'client';
-      events.emit({ type: 'forward.added', proto, guestEnd, hostEnd, reason, process, source });
+      const told = { proto, guestEnd, hostEnd, reason, process, source: source || 'client' };
+      events.emit({ type: 'forward.added', ...told });
     } catch (error) {
       this.#failed(publication, error);
     }
@@ -168,9 +257,10 @@ export class Publisher implements ServiceSink {
 
   async #close(publication: Publication): Promise<void> {
     const { engine, events } = this.#options;
-    const { proto, guestEnd, open, cause } = publication;
+    const { proto, map, guestEnd, open, cause } = publication;
     publication.open = [];
-    await closeHostListeners(engine, open);
+    if (map === null) await closeHostListeners(engine, open);
+    else await this.#mapped.aim(map, { target: this.#mapped.idleTarget(map), source: '', isIdle: true });
     const counts = { connections: 0, bytesIn: 0, bytesOut: 0 };
     events.emit({ type: 'forward.removed', proto, guestEnd, hostEnd: hostEndOf(open), cause, ...counts });
   }
@@ -187,10 +277,10 @@ export class Publisher implements ServiceSink {
     else this.#giveUpPlace(publication);
   }
 
-  /** Whether `publication` may have one of the places; otherwise it waits. */
+  /** Whether `publication` may have one of the places; otherwise it waits. Maps have their own. */
   #hasPlace(publication: Publication): boolean {
     const { spec, events } = this.#options;
-    if (this.#placed.has(publication)) return true;
+    if (publication.map !== null || this.#placed.has(publication)) return true;
     if (this.#placed.size < spec.max) {
       this.#placed.add(publication);
       return true;
@@ -215,45 +305,38 @@ export class Publisher implements ServiceSink {
     if (this.#publications.get(publication.key) === publication) this.#publications.delete(publication.key);
   }
 
-  /** Listens for it at the first port that can be had. */
-  async #bind(publication: Publication, service: Service): Promise<Opened> {
-    const { spec, minPort } = this.#options;
-    const { key, guestEnd } = publication;
-    const addresses = service.hostAddress === '' ? spec.bind : [service.hostAddress];
-    const rest = {
-      ...{ protocol: publication.proto, target: publication.target },
-      ...{ proxyHeader: false, rpc: false },
-    };
-    const listen = (port: number): Promise<readonly OpenForward[]> =>
-      openHostListeners(this.#options.engine, addresses, port, rest);
-
-    if (service.hostPort !== 0) return { open: await listen(service.hostPort), reason: 'fixed' };
-    if (spec.exact) return { open: await listen(guestEnd.port), reason: 'same' };
-    let isPrivileged = guestEnd.port < minPort;
-    for (const port of inOrder(this.#kept.get(key), candidates(guestEnd.port, minPort))) {
-      try {
-        const open = await listen(port);
-        if (port === guestEnd.port) return { open, reason: 'same' };
-        return { open, reason: isPrivileged ? 'privileged' : 'busy' };
-      } catch (error) {
-        if (!isRefused(error, 'EADDRINUSE', 'EACCES')) throw error;
-        if (port === guestEnd.port && isRefused(error, 'EACCES')) isPrivileged = true;
-      }
+  /** Has a port of the host lead to it. @throws ForwardRefused */
+  async #bind({ proto, map, guestEnd }: Publication, service: Service, source: string): Promise<Opened> {
+    const { engine, spec, minPort } = this.#options;
+    const { port } = guestEnd;
+    const aim = { target: this.#targetOf(service, guestEnd), source, isIdle: false };
+    if (map !== null) {
+      await this.#mapped.aim(map, aim);
+      return { open: this.#mapped.listeners(map), reason: 'fixed' };
     }
-    return { open: await listen(0), reason: 'random' };
+    const addresses = this.#hostAddresses(service);
+    const rest = { protocol: proto, proxyHeader: false, rpc: false, ...aim };
+    const { hostPort } = service;
+    if (hostPort !== 0)
+      return { open: await openHostListeners(engine, addresses, hostPort, rest), reason: 'fixed' };
+    if (spec.exact) return { open: await openHostListeners(engine, addresses, port, rest), reason: 'same' };
+    const kept = this.#kept.get(proto, guestEnd);
+    const isReserved = (of: Protocol, host: number): boolean => this.#mapped.isReserved(of, host);
+    const opened = await openSomewhere(engine, { addresses, port, kept, minPort, isReserved, rest });
+    this.#kept.set(proto, guestEnd, hostEndOf(opened.open).port);
+    return opened;
   }
 
-  #keep(key: string, port: number): void {
-    this.#kept.delete(key);
-    this.#kept.set(key, port);
-    if (this.#kept.size > KEPT_MAX) this.#kept.delete(this.#kept.keys().next().value as string);
+  #targetOf(service: Service, { ip, port }: End): Endpoint {
+    return { address: this.#addressOf(service, ip), port };
   }
-}
 
-/** The port that it had first. */
-function* inOrder(kept: number | undefined, others: Iterable<number>): Generator<number, void, undefined> {
-  if (kept !== undefined) yield kept;
-  yield* others;
+  #hostAddresses({ hostAddress }: Service): string[] {
+    const { spec, hasIpv6 } = this.#options;
+    const wanted =
+      hostAddress === '' ? spec.bind : isWildcard(hostAddress) ? ['0.0.0.0', '::'] : [hostAddress];
+    return wanted.filter((address, _, all) => hasIpv6 || all.length === 1 || !address.includes(':'));
+  }
 }
 
 /** As it is told: the first of several addresses. */

@@ -249,7 +249,7 @@ describe('toForwardSpec', () => {
 
   test('resolves both ends of a local forward and the guest side of a remote one, not its target', async () => {
     const local = parseSlirpnetstackForward('a.example:80:srv:81', 'local');
-    assert.deepEqual(await toForwardSpec(local, resolve, { dualStackWildcards: true }), {
+    assert.deepEqual(await toForwardSpec(local, resolve, { dualStackWildcards: true, source: '' }), {
       direction: 'local',
       protocol: 'tcp',
       listen: { kind: 'ip', address: '192.0.2.1', port: 80 },
@@ -257,9 +257,11 @@ describe('toForwardSpec', () => {
       target: { address: '192.0.2.9', port: 999 },
       proxyHeader: false,
       rpc: false,
+      source: '',
+      isIdle: false,
     });
     const remote = parseSlirpnetstackForward('a.example:80:b.example:81', 'remote');
-    assert.deepEqual(await toForwardSpec(remote, resolve, { dualStackWildcards: true }), {
+    assert.deepEqual(await toForwardSpec(remote, resolve, { dualStackWildcards: true, source: '' }), {
       direction: 'remote',
       protocol: 'tcp',
       bind: { address: '192.0.2.1', port: 80 },
@@ -272,7 +274,7 @@ describe('toForwardSpec', () => {
   test('a wildcard listener takes the family asked for, or both where the program does', async () => {
     const rule = parseSlirpnetstackForward('0.0.0.0:80', 'local');
     const listen = async (dualStackWildcards: boolean): Promise<unknown> => {
-      const spec = await toForwardSpec(rule, resolve, { dualStackWildcards });
+      const spec = await toForwardSpec(rule, resolve, { dualStackWildcards, source: '' });
       return spec.direction === 'local' ? [spec.listen, spec.dualStack] : null;
     };
     assert.deepEqual(await listen(true), [{ kind: 'ip', address: '::', port: 80 }, true]);

@@ -9,7 +9,9 @@ import { checkDescriptors } from '../../src/control/descriptor-check.ts';
 async function forwards(text: string, direction: 'local' | 'remote'): Promise<ForwardSpec[]> {
   const rules = parseForwardRule(text, direction, { strict: true, addresses: defaultAddresses });
   const nobody = (): never => assert.fail('nothing to resolve');
-  return Promise.all(rules.map((rule) => toForwardSpec(rule, nobody, { dualStackWildcards: false })));
+  return Promise.all(
+    rules.map((rule) => toForwardSpec(rule, nobody, { dualStackWildcards: false, source: '' })),
+  );
 }
 
 const limit = Number(/^Max open files\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'latin1'))?.[1]);

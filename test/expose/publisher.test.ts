@@ -1,34 +1,7 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
-import { defaultAddresses, defaultPublish, type PublishSpec } from '../../src/config.ts';
-import type { GuestEvent } from '../../src/expose/event.ts';
-import { Publisher } from '../../src/expose/publisher.ts';
-import { PortEngine } from '../support/port-engine.ts';
 import { service } from '../support/services.ts';
-
-function publishing(more: Partial<PublishSpec> = {}, minPort = 1024) {
-  const engine = new PortEngine();
-  const events: GuestEvent[] = [];
-  const spec = { ...defaultPublish, bind: ['127.0.0.1'], ...more };
-  const publisher = new Publisher({
-    ...{ engine, spec, minPort, plan: defaultAddresses },
-    events: { emit: (event) => events.push(event) },
-  });
-  /** What was said since, in short. */
-  const said = async (): Promise<string[]> => {
-    await publisher.settled();
-    return events.splice(0).map((event) => {
-      if (event.type === 'forward.added') {
-        const { proto, guestEnd, hostEnd, reason } = event;
-        return `+ ${proto} ${guestEnd.ip}:${guestEnd.port} ${hostEnd.ip}:${hostEnd.port} ${reason}`;
-      }
-      if (event.type === 'forward.removed') return `- ${event.proto} ${event.hostEnd.port} ${event.cause}`;
-      if (event.type === 'forward.failed') return `! ${event.guestEnd.port} ${event.reason}`;
-      return event.type;
-    });
-  };
-  return { engine, publisher, said };
-}
+import { publishing } from './support/publishing.ts';
 
 test('a service has the port of the host that it has in the guest', async () => {
   const { engine, publisher, said } = publishing();
@@ -198,6 +171,8 @@ test('stop closes everything, and tells it', async () => {
   await said();
   await publisher.stop();
   assert.deepEqual(await said(), ['- tcp 8080 stop']);
+  publisher.appear(service('0.0.0.0', 8081));
+  assert.deepEqual(await said(), []);
   assert.equal(engine.open.size, 0);
 });
 

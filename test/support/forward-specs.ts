@@ -14,6 +14,8 @@ export function localForward(more: Partial<Local> = {}): Local {
     target: { address: '10.0.2.100', port: 80 },
     proxyHeader: false,
     rpc: false,
+    source: '',
+    isIdle: false,
     ...more,
   };
 }

@@ -121,13 +121,13 @@ export function talkTcp(
   host: string,
   port: number,
   parts: Payload[],
-  options: { localAddress?: string; reset?: boolean } = {},
+  options: { localAddress?: string; localPort?: number; reset?: boolean } = {},
 ): Promise<TcpReply> {
   return new Promise((resolve) => {
     const received: Buffer[] = [];
     let own: Peer = { address: '', port: 0 };
-    const { localAddress } = options;
-    const socket = connect({ host, port, allowHalfOpen: true, ...(localAddress && { localAddress }) });
+    const { reset, ...from } = options;
+    const socket = connect({ host, port, allowHalfOpen: true, ...from });
     const settle = (error: string): void => {
       clearTimeout(timer);
       socket.destroy();
@@ -141,7 +141,7 @@ export function talkTcp(
         await new Promise((sent) => socket.write(bytesOf(part), sent));
         await new Promise((later) => setTimeout(later, parts.length > 1 ? 20 : 0));
       }
-      if (options.reset === true) {
+      if (reset === true) {
         socket.resetAndDestroy();
         settle('');
       } else socket.end();

@@ -29,6 +29,13 @@ export class PortEngine implements ForwardEngine {
     return Promise.resolve(open);
   }
 
+  aimForward({ id }: OpenForward, aim: Partial<ForwardSpec>): Promise<OpenForward> {
+    const open = this.open.get(id) as OpenForward;
+    const aimed = { ...open, spec: { ...open.spec, ...aim } as ForwardSpec };
+    this.open.set(id, aimed);
+    return Promise.resolve(aimed);
+  }
+
   removeForward(id: number): Promise<boolean> {
     const open = this.open.get(id);
     if (open?.listen.kind === 'ip')
@@ -36,12 +43,13 @@ export class PortEngine implements ForwardEngine {
     return Promise.resolve(this.open.delete(id));
   }
 
-  /** Where the host listens, and where that leads: `tcp 127.0.0.1:80 10.0.2.100:80`. */
+  /** Where the host listens, and where that leads: `tcp 127.0.0.1:80 10.0.2.100:80`, `tcp 0.0.0.0:80 nowhere`. */
   listeners(): string[] {
     return [...this.open.values()].map(({ spec, listen }) => {
       if (spec.direction !== 'local' || listen.kind !== 'ip') return '';
-      const { protocol, target } = spec;
-      return `${protocol} ${listen.address}:${listen.port} ${target.address}:${target.port}`;
+      const { protocol, target, isIdle } = spec;
+      const leads = isIdle ? 'nowhere' : `${target.address}:${target.port}`;
+      return `${protocol} ${listen.address}:${listen.port} ${leads}`;
     });
   }
 }

@@ -16,6 +16,8 @@ import { ForwardError } from './forward-error.ts';
 export interface Listener {
   /** What was really bound. */
   readonly bound: HostEnd;
+  /** Lead elsewhere from now on, as `spec` says. Throws `ForwardError`, and nothing has changed. */
+  aim(spec: LocalForwardSpec): void;
   close(): void;
 }
 
@@ -34,9 +36,14 @@ export class Forwards {
     this.#openUdp = openUdp;
   }
 
-  /** Open a forward; the address really bound. Throws `ForwardError`. */
+  /** Open a forward, or have an open one lead elsewhere; the address really bound. Throws `ForwardError`. */
   add(id: number, spec: ForwardSpec): HostEnd {
     try {
+      const open = this.#listeners.get(id);
+      if (open !== undefined && spec.direction === 'local') {
+        open.aim(spec);
+        return open.bound;
+      }
       if (spec.direction === 'remote') {
         this.#remote.add(id, spec);
         return { kind: 'ip', ...spec.bind };

@@ -1,4 +1,4 @@
-/** Under which port of ours the guest sees a client of a local forward. */
+/** Under which port the guest sees a client of a local forward. */
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { FlowContext } from '../flow/context.ts';
 
@@ -12,18 +12,19 @@ const TRIES = 64;
 export type InUse = (guest: IpAddress, remote: IpAddress, ports: number) => boolean;
 
 /**
- * Key of a new connection from (`source`, a random port) to (`target`, `port`), which nobody uses: the target's port in
- * the upper 16 bits, ours in the lower. -1: none was found.
+ * Key of a new connection from (`source`, `wanted` or a random port) to (`target`, `port`), which nobody uses: the target's
+ * port in the upper 16 bits, ours in the lower. -1: none was found.
  */
 export function freshPorts(
   context: FlowContext,
   target: IpAddress,
   port: number,
   source: IpAddress,
+  wanted: number,
   inUse: InUse,
 ): number {
   for (let i = 0; i < TRIES; i++) {
-    const ours = FIRST_PORT + (context.rng.u32() % PORTS);
+    const ours = i === 0 && wanted !== 0 ? wanted : FIRST_PORT + (context.rng.u32() % PORTS);
     const ports = ((port << 16) | ours) >>> 0;
     if (!inUse(target, source, ports)) return ports;
   }

@@ -1,7 +1,7 @@
 /** What local forwards of both protocols need of the host: a bound socket, internet or unix. Set-up only. */
 import type { LocalForwardSpec } from '../../config.ts';
 import { formatEndpoint, IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
-import { EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL, EMFILE } from '../../sys/errno.ts';
+import { EADDRNOTAVAIL, EMFILE } from '../../sys/errno.ts';
 import { close } from '../../sys/io.ts';
 import {
   AF_INET,
@@ -23,7 +23,7 @@ import { bindUnix } from '../../sys/unix-path.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { splitZone } from '../target/remote-forwards.ts';
-import { ForwardError, listenError } from './forward-error.ts';
+import { listenError } from './forward-error.ts';
 
 /** Clients that wait in the kernel; it cuts this to net.core.somaxconn. */
 const BACKLOG = 4096;
@@ -32,25 +32,6 @@ const BACKLOG = 4096;
 export function listenPlace({ protocol, listen: end }: LocalForwardSpec): string {
   if (end.kind === 'unix') return `unix:${end.path}`;
   return `${protocol}://${formatEndpoint(end)}`;
-}
-
-/** The address of the guest's service, which must be one that a packet to the guest can have. */
-export function guestTarget(context: FlowContext, spec: LocalForwardSpec): IpAddress {
-  const target = parseIpAddress(spec.target.address);
-  if (target.isLoopback || target.isUnspecified || target.isMulticast || context.own.owns(target)) {
-    throw new ForwardError(EINVAL, `${spec.target.address} is no address of the guest`);
-  }
-  if (!target.isV4 && !context.own.ipv6) {
-    throw new ForwardError(EAFNOSUPPORT, `${spec.target.address}: the guest has no IPv6`);
-  }
-  if (spec.target.port === 0 && spec.listen.kind === 'unix' && !spec.proxyHeader) {
-    throw new ForwardError(
-      EINVAL,
-      `${listenPlace(spec)}: a unix socket has no port that could be the guest's`,
-    );
-  }
-  context.own.expect(target);
-  return target;
 }
 
 /** AF_… of the socket that `spec` listens on. */

@@ -1,5 +1,5 @@
 /** Connecting to the host's side: the socket calls behind a guest's SYN. */
-import { IpAddress } from '../../stack/wire/address.ts';
+import type { IpAddress } from '../../stack/wire/address.ts';
 import { EINPROGRESS } from '../../sys/errno.ts';
 import { close } from '../../sys/io.ts';
 import {
@@ -65,10 +65,7 @@ export function resetClient(context: FlowContext, fd: number): void {
   close(fd);
 }
 
-/** The address of a client, null for a unix socket. */
-export function peerAddress(context: FlowContext, fd: number): IpAddress | null {
-  const { memory, scratch } = context;
-  const address = new IpAddress();
-  if (getpeername(memory, fd, scratch.sockaddr) < 0) return null;
-  return readSockaddr(memory, scratch.sockaddr, address) < 0 ? null : address;
+/** Read the address of a client into `out`; its port, -1 for a unix socket. */
+export function readPeer({ memory, scratch }: FlowContext, fd: number, out: IpAddress): number {
+  return getpeername(memory, fd, scratch.sockaddr) < 0 ? -1 : readSockaddr(memory, scratch.sockaddr, out);
 }

@@ -22,9 +22,11 @@ import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { localEnd } from '../flow/record.ts';
 import { HostDescriptor } from '../host/descriptor.ts';
 import { readSockaddr } from '../host/scratch.ts';
+import { type Aim, aimOf } from '../publish/aim.ts';
 import { listenError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
-import { guestTarget, listenPlace, openListenSocket } from '../publish/listen-socket.ts';
+import { listenPlace, openListenSocket } from '../publish/listen-socket.ts';
+import type { ShownSource } from '../publish/shown-source.ts';
 
 /** Clients accepted in one turn, so that a flood of them does not hold up the others. */
 const ACCEPTS_PER_TURN = 32;
@@ -35,8 +37,8 @@ export interface ClientTaker {
   readonly context: FlowContext;
   /** Is there room for one more client of this listener? */
   hasRoom(listener: TcpListener): boolean;
-  /** The client `fd`, from `address` (null for unix sockets); the taker owns the descriptor. */
-  accepted(listener: TcpListener, fd: number, address: IpAddress | null): void;
+  /** The client `fd`, from (`address`, `port`); null and -1 for unix sockets. The taker owns the descriptor. */
+  accepted(listener: TcpListener, fd: number, address: IpAddress | null, port: number): void;
   closed(listener: TcpListener): void;
 }
 
@@ -44,9 +46,6 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   readonly kind = 'local';
   readonly id: number;
   readonly bound: HostEnd;
-  /** The guest's service; port 0 = the port contacted. */
-  readonly target: IpAddress;
-  readonly targetPort: number;
   readonly proxyHeader: boolean;
   /** Clients for whom the guest has not answered yet. */
   pending = 0;
@@ -61,6 +60,7 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   /** There may be clients in the kernel's queue: no EAGAIN since. */
   #more = false;
   #closed = false;
+  #aim: Aim;
 
   /** Opens it. Throws `ForwardError`. */
   constructor(taker: ClientTaker, id: number, spec: LocalForwardSpec) {
@@ -68,8 +68,7 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     const { context } = taker;
     this.#taker = taker;
     this.id = id;
-    this.target = guestTarget(context, spec);
-    this.targetPort = spec.target.port;
+    this.#aim = aimOf(context, spec);
     this.proxyHeader = spec.proxyHeader;
     const fd = openListenSocket(context, spec, SOCK_STREAM);
     this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
@@ -77,6 +76,27 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     this.#descriptor = new HostDescriptor(context, DescriptorUse.Tcp);
     const result = this.#descriptor.hold(fd, EPOLLIN, this);
     if (result < 0) throw listenError(listenPlace(spec), result);
+  }
+
+  aim(spec: LocalForwardSpec): void {
+    this.#aim = aimOf(this.#taker.context, spec);
+  }
+
+  get isIdle(): boolean {
+    return this.#aim.isIdle;
+  }
+
+  /** The guest's service; port 0 = the port contacted. */
+  get target(): IpAddress {
+    return this.#aim.target;
+  }
+
+  get targetPort(): number {
+    return this.#aim.targetPort;
+  }
+
+  get source(): ShownSource {
+    return this.#aim.source;
   }
 
   onIo(events: number): void {
@@ -121,8 +141,8 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
       const fd = accept(memory, this.#descriptor.fd, scratch.sockaddr);
       if (fd >= 0) {
         counters.add(Counter.TcpAccepted, 1);
-        const hasAddress = readSockaddr(memory, scratch.sockaddr, this.#client) >= 0;
-        this.#taker.accepted(this, fd, hasAddress ? this.#client : null);
+        const port = readSockaddr(memory, scratch.sockaddr, this.#client);
+        this.#taker.accepted(this, fd, port < 0 ? null : this.#client, port);
         continue;
       }
       switch (-fd) {

@@ -12,8 +12,7 @@ import { PROTOCOL_TCP } from '../../stack/wire/tcp.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { freshPorts } from '../publish/fresh-ports.ts';
 import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
-import { shownSource } from '../publish/shown-source.ts';
-import { peerAddress, resetClient } from './dial.ts';
+import { readPeer, resetClient } from './dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './flow.ts';
 import { type ClientTaker, TcpListener } from './listener.ts';
 import { ProxyClient, type ProxyClientOwner } from './proxy-client.ts';
@@ -42,6 +41,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   readonly #quoted = new QuotedSegment();
   readonly #quotedFrom = new IpAddress();
   readonly #quotedTo = new IpAddress();
+  readonly #peer = new IpAddress();
   /** Clients whose header is not complete. */
   readonly #unproxied = new Set<ProxyClient>();
   /** Flows whose guest has not answered; while there are none nobody looks for them. */
@@ -77,9 +77,13 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     );
   }
 
-  accepted(listener: TcpListener, fd: number, address: IpAddress | null): void {
+  accepted(listener: TcpListener, fd: number, address: IpAddress | null, port: number): void {
+    if (listener.isIdle) {
+      resetClient(this.context, fd);
+      return;
+    }
     if (!listener.proxyHeader) {
-      this.#openGuest(listener, fd, address, listener.targetPort || contactedPort(listener));
+      this.#openGuest(listener, fd, address, port, listener.targetPort || contactedPort(listener));
       return;
     }
     const waiting = new ProxyClient(this, listener);
@@ -92,14 +96,20 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     const { listener } = proxyClient;
     this.#headerEnded(proxyClient);
     // A header that names nobody is the proxy's own connection, a health check for one.
-    if (header.hasAddresses) this.#openGuest(listener, fd, header.src, listener.targetPort || header.dstPort);
-    else
-      this.#openGuest(
-        listener,
-        fd,
-        peerAddress(this.context, fd),
-        listener.targetPort || contactedPort(listener),
-      );
+    if (header.hasAddresses) {
+      const { src, srcPort, dstPort } = header;
+      this.#openGuest(listener, fd, src, srcPort, listener.targetPort || dstPort);
+      return;
+    }
+    const peer = this.#peer;
+    const port = readPeer(this.context, fd, peer);
+    this.#openGuest(
+      listener,
+      fd,
+      port < 0 ? null : peer,
+      port,
+      listener.targetPort || contactedPort(listener),
+    );
   }
 
   proxyFailed(proxyClient: ProxyClient): void {
@@ -134,12 +144,19 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   }
 
   /** Open the connection to the guest for the client `fd` of `listener`; takes over `fd`. */
-  #openGuest(listener: TcpListener, fd: number, client: IpAddress | null, port: number): void {
+  #openGuest(
+    listener: TcpListener,
+    fd: number,
+    client: IpAddress | null,
+    clientPort: number,
+    port: number,
+  ): void {
     const { context } = this;
     const { clock, link, rng } = context;
     const { target } = listener;
-    const source = shownSource(context, client, target);
-    const ports = freshPorts(context, target, port, source, (guest, remote, key) =>
+    const source = listener.source.of(client);
+    const wanted = listener.source.portOf(source, client, clientPort);
+    const ports = freshPorts(context, target, port, source, wanted, (guest, remote, key) =>
       this.#owner.isInUse(guest, remote, key),
     );
     if (port === 0 || ports < 0) {

@@ -28,9 +28,11 @@ import type { FlowContext } from '../flow/context.ts';
 import { endpoint, localEnd } from '../flow/record.ts';
 import { HostDatagramSocket } from '../host/datagram-socket.ts';
 import { readEndpoint, readSockaddr } from '../host/scratch.ts';
+import { type Aim, aimOf } from '../publish/aim.ts';
 import { listenError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
-import { guestTarget, listenFamily, listenPlace, openListenSocket } from '../publish/listen-socket.ts';
+import { listenFamily, listenPlace, openListenSocket } from '../publish/listen-socket.ts';
+import type { ShownSource } from '../publish/shown-source.ts';
 import type { DatagramBatch, ReceiveSlots } from './batch.ts';
 import { ClientTable } from './client-table.ts';
 import type { AnswerPath, UdpLocalFlow } from './local-flow.ts';
@@ -44,13 +46,14 @@ export interface UdpClientTaker {
   /** Slots with room for ancillary data and the longest names. */
   readonly slots: ReceiveSlots;
   /**
-   * A flow for the client of datagram `i`: `client` is its address (null for unix sockets), `name` its socket address,
-   * `contacted` the address of ours that it chose. Null: the datagram was dealt with.
+   * A flow for the client of datagram `i`, at (`client`, `clientPort`); null and -1 for unix sockets. `contacted` is the
+   * address of ours that it chose. Null: the datagram was dealt with.
    */
   openFlow(
     listener: UdpListener,
     i: number,
     client: IpAddress | null,
+    clientPort: number,
     contacted: IpAddress,
   ): UdpLocalFlow | null;
 }
@@ -59,9 +62,6 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
   readonly kind = 'local';
   readonly id: number;
   readonly bound: HostEnd;
-  /** The guest's service; port 0 = the port contacted. */
-  readonly target: IpAddress;
-  readonly targetPort: number;
   readonly proxyHeader: boolean;
   readonly rpc: boolean;
   /** The port clients contact; 0 for unix sockets. */
@@ -80,6 +80,7 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
   readonly #client = new IpAddress();
   readonly #contacted = new IpAddress();
   readonly #next = new IpAddress();
+  #aim: Aim;
 
   /** Opens it. Throws `ForwardError`. */
   constructor(taker: UdpClientTaker, id: number, spec: LocalForwardSpec) {
@@ -87,8 +88,7 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
     const { memory, scratch } = context;
     this.#taker = taker;
     this.id = id;
-    this.target = guestTarget(context, spec);
-    this.targetPort = spec.target.port;
+    this.#aim = aimOf(context, spec);
     this.proxyHeader = spec.proxyHeader;
     this.rpc = spec.rpc;
     this.clients = new ClientTable(context.hash);
@@ -104,6 +104,25 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
     this.#socket = new HostDatagramSocket(context);
     const result = this.#socket.adopt(fd, this.#family, EPOLLIN, this);
     if (result < 0) throw listenError(listenPlace(spec), result);
+  }
+
+  /** The flows so far end: they lead to another place. */
+  aim(spec: LocalForwardSpec): void {
+    this.#aim = aimOf(this.#taker.context, spec);
+    for (const flow of this.clients.list()) flow.close();
+  }
+
+  /** The guest's service; port 0 = the port contacted. */
+  get target(): IpAddress {
+    return this.#aim.target;
+  }
+
+  get targetPort(): number {
+    return this.#aim.targetPort;
+  }
+
+  get source(): ShownSource {
+    return this.#aim.source;
   }
 
   onIo(_events: number): void {
@@ -170,6 +189,10 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
   #take(count: number): void {
     const { slots, context } = this.#taker;
     const { view } = context.memory;
+    if (this.#aim.isIdle) {
+      context.counters.drop(DropReason.UdpPeer);
+      return;
+    }
     for (let i = 0, next = 0; i < count; i = next) {
       const name = slots.nameAt(i);
       const length = this.#nameLengthAt(i);
@@ -178,9 +201,8 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
       let flow = this.clients.find(view, name, length, this.#contacted);
       for (let first = i; first < next; ) {
         if (flow === null) {
-          const isUnix = this.#family === AF_UNIX;
-          if (!isUnix) readSockaddr(context.memory, name, this.#client);
-          flow = this.#taker.openFlow(this, first, isUnix ? null : this.#client, this.#contacted);
+          const port = this.#family === AF_UNIX ? -1 : readSockaddr(context.memory, name, this.#client);
+          flow = this.#taker.openFlow(this, first, port < 0 ? null : this.#client, port, this.#contacted);
           if (flow === null) {
             first++;
             continue;

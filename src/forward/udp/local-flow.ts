@@ -59,6 +59,8 @@ export class UdpLocalFlow extends IdleTimer implements Client, DatagramSink, Lru
   /** The proxy header that every datagram of the client begins with, and every answer is given back; or empty. */
   readonly header: Uint8Array;
   readonly record: FlowRecord;
+  /** The next one that shows its client at the same port; `ClientPorts` has it. */
+  nextOnPort: UdpLocalFlow | null = null;
   nextClient: Client | null = null;
   clientHash = 0;
   lruPrevious: LruNode | null = null;

@@ -1,7 +1,6 @@
 /**
  * All flows of a guest's local UDP forwards: opening and evicting them, and finding the one that a datagram of the guest
- * answers. Each has a port of its own on the guest's side, unique in the guest, so an answer is found by its destination
- * port and is one only when all four ends are right (U-05).
+ * answers, which it does only when all four ends are right (U-05).
  */
 
 import type { LocalForwardSpec } from '../../config.ts';
@@ -19,8 +18,8 @@ import { MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { readEndpoint } from '../host/scratch.ts';
 import { freshPorts } from '../publish/fresh-ports.ts';
 import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
-import { shownSource } from '../publish/shown-source.ts';
 import type { ReceiveSlots } from './batch.ts';
+import { ClientPorts } from './client-ports.ts';
 import { type UdpClientTaker, UdpListener } from './listener.ts';
 import { UdpLocalFlow, type UdpLocalOwner } from './local-flow.ts';
 import { parseSpp, SPP_HEADER_LEN, SppHeader, sppProblemTexts } from './spp.ts';
@@ -36,8 +35,7 @@ const KNOWN_EVICTIONS_PER_SECOND = 32;
 export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   readonly context: FlowContext;
   readonly slots: ReceiveSlots;
-  /** By our port on the guest's side. */
-  readonly #byPort = new Map<number, UdpLocalFlow>();
+  readonly #byPort = new ClientPorts();
   /** Clients that may not be there at all, and those that are. */
   readonly #strangers = new LruList();
   readonly #known = new LruList();
@@ -67,25 +65,25 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
 
   /** The flow that this datagram of the guest answers, or null. */
   find(p: Packet, h: UdpHeader): UdpLocalFlow | null {
-    const flow = this.#byPort.get(h.dstPort);
-    if (flow === undefined || !flow.shown.equals(p.dst)) return null;
-    return flow.targetPort === h.srcPort && flow.target.equals(p.src) ? flow : null;
+    return this.#byPort.find(p.src, h.srcPort, p.dst, h.dstPort);
   }
 
   /** Whether (`dst`, `port`) is where the guest sees a client, so that nothing but an answer can be meant for it. */
   isClient(dst: IpAddress, port: number): boolean {
-    return this.#byPort.get(port)?.shown.equals(dst) === true;
+    return this.#byPort.has(dst, port);
   }
 
   openFlow(
     listener: UdpListener,
     i: number,
     client: IpAddress | null,
+    clientPort: number,
     contacted: IpAddress,
   ): UdpLocalFlow | null {
     const { context, slots } = this;
     const { counters, limits, memory, slab } = context;
     let real = client;
+    let realPort = clientPort;
     let targetPort = listener.targetPort || listener.port;
     let header = NO_HEADER;
     if (listener.proxyHeader) {
@@ -97,6 +95,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
         return null;
       }
       real = this.#spp.client;
+      realPort = this.#spp.clientPort;
       targetPort = listener.targetPort || this.#spp.proxyPort;
       header = slab.bytes.slice(at, at + SPP_HEADER_LEN);
     }
@@ -104,10 +103,16 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
       counters.drop(DropReason.UdpLimit);
       return null;
     }
-    const { target } = listener;
-    const shown = shownSource(context, real, target);
-    const ports = freshPorts(context, target, targetPort, shown, (_guest, _remote, key) =>
-      this.#byPort.has(key & 0xffff),
+    const { target, source } = listener;
+    const shown = source.of(real);
+    const wanted = source.portOf(shown, real, realPort);
+    const ports = freshPorts(
+      context,
+      target,
+      targetPort,
+      shown,
+      wanted,
+      (guest, remote, key) => this.#byPort.find(guest, key >>> 16, remote, key & 0xffff) !== null,
     );
     if (ports < 0) {
       counters.drop(DropReason.UdpLimit);
@@ -129,7 +134,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
       header,
     );
     counters.add(Counter.UdpOpened, 1);
-    this.#byPort.set(flow.shownPort, flow);
+    this.#byPort.add(flow);
     this.#strangers.add(flow);
     listener.clients.add(flow, memory.view, nameAt);
     flow.opened();
@@ -143,31 +148,26 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     const from = this.#quotedFrom;
     const to = this.#quotedTo;
     if (!quoted.read(this.context.memory.view, p, PROTOCOL_UDP, from, to)) return false;
-    const flow = this.#byPort.get(quoted.ports & 0xffff);
-    if (
-      flow === undefined ||
-      quoted.ports >>> 16 !== flow.targetPort ||
-      !flow.shown.equals(from) ||
-      !flow.target.equals(to) ||
-      !flow.target.equals(p.src)
-    ) {
-      return false;
-    }
+    const flow = this.#byPort.find(to, quoted.ports >>> 16, from, quoted.ports & 0xffff);
+    if (flow === null || !flow.target.equals(p.src)) return false;
     flow.end(Half.GuestRead, unreachableErrno(p.isV4, code));
     return true;
   }
 
   listFlows(out: ListedFlow[]): void {
-    for (const flow of this.#byPort.values()) out.push(flow);
+    this.#byPort.forEach((flow) => {
+      out.push(flow);
+    });
   }
 
   closeFlow(id: number): boolean {
-    for (const flow of this.#byPort.values()) {
-      if (flow.record.id !== id) continue;
+    let found = false;
+    this.#byPort.forEach((flow) => {
+      if (flow.record.id !== id) return;
       flow.close();
-      return true;
-    }
-    return false;
+      found = true;
+    });
+    return found;
   }
 
   touch(flow: UdpLocalFlow): void {
@@ -181,7 +181,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   }
 
   ended(flow: UdpLocalFlow): void {
-    this.#byPort.delete(flow.shownPort);
+    this.#byPort.remove(flow);
     this.#listOf(flow).remove(flow);
     this.#onEnd(flow);
   }

@@ -121,6 +121,13 @@ export class OwnAddresses {
   }
 
   /**
+   * We speak to the guest from `addr` too, and it must find us there. Never forgotten: flows outlive their forward.
+   */
+  speakFrom(addr: IpAddress): void {
+    if (this.onLink(addr) && !this.answersFor(addr)) this.claim(addr);
+  }
+
+  /**
    * A local forward leads to `addr`. If that is not on the link, the guest has it elsewhere and speaks from it. Never
    * forgotten: flows outlive their forward.
    */

@@ -59,7 +59,10 @@ function event(
 
 function forward(text: string, direction: 'local' | 'remote'): Promise<ForwardSpec> {
   const nobody = (): never => assert.fail('nothing to resolve');
-  return toForwardSpec(parseSlirpnetstackForward(text, direction), nobody, { dualStackWildcards: true });
+  return toForwardSpec(parseSlirpnetstackForward(text, direction), nobody, {
+    dualStackWildcards: true,
+    source: '',
+  });
 }
 
 describe('flows', () => {
