@@ -33,7 +33,7 @@ async function connectEach(targets: [string, number][]): Promise<string[]> {
           };
           socket.on('connect', () => end('connected'));
           socket.on('error', (error: NodeJS.ErrnoException) => end(error.code ?? ''));
-          setTimeout(() => end('nothing'), 4000);
+          setTimeout(() => end('nothing'), 20_000);
         }),
     ),
   );
@@ -129,7 +129,13 @@ describe('with no policy flags', () => {
           );
           for (const { status, stdout } of await Promise.all(pings)) assert.notEqual(status, 0, stdout);
         });
-        assert.deepEqual(calls, []);
+        // The stack may rehearse meanwhile, with sockets of its own on the loopback.
+        const isOwn = (call: string): boolean =>
+          call.includes('inet_addr("127.0.0.1")') && !call.includes(`htons(${server.port})`);
+        assert.deepEqual(
+          calls.filter((call) => !isOwn(call)),
+          [],
+        );
         for (const [address, result] of Object.entries(results))
           assert.doesNotMatch(result, /connected|answer/, address);
         // A blocked SYN is refused; a blocked datagram is dropped without a word, as slirpnetstack does.
