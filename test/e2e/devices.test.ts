@@ -329,7 +329,7 @@ async function fragments(host: string, port: number, sizes: number[]): Promise<s
     const came = await new Promise<number>((resolve) => {
       socket.once('message', (message) => resolve(message.length));
       socket.send(Buffer.alloc(size, size & 255), port, host);
-      setTimeout(() => resolve(-1), 3000);
+      setTimeout(() => resolve(-1), 20_000);
     });
     const after = counters();
     const sent = after.FragCreates - before.FragCreates;

@@ -42,7 +42,7 @@ async function guestUdpTo(
   address: string,
   port: number,
   payloads: host.Payload[] = ['hello'],
-  waitMs = 5000,
+  waitMs = 20_000,
 ): Promise<host.UdpReply[]> {
   return guest.agent.call('talkUdp', address, port, payloads, { waitMs });
 }

@@ -104,7 +104,7 @@ describe('remote UDP forwards', () => {
             client.on('message', (message) => resolve(message.toString()));
             // Errors come only to a connected socket.
             client.bind(4000, () => client.connect(port, address, () => client.send('late')));
-            setTimeout(() => resolve('nothing'), 3000);
+            setTimeout(() => resolve('nothing'), 20_000);
           });
         },
         ['10.0.2.2', 85],

@@ -127,14 +127,17 @@ describe('slirpnetstack: UDP', () => {
       await using server = await DatagramClient.at(host);
       server.socket.on('message', (data, peer) => server.send(data, peer.port, peer.address));
       const { port } = server.socket.address();
-      assert.equal(await guest.namespace.evaluate(ask, [host, port, 'hello', 3000]), `hello ${host} ${port}`);
+      assert.equal(
+        await guest.namespace.evaluate(ask, [host, port, 'hello', 20_000]),
+        `hello ${host} ${port}`,
+      );
       const at = host.includes(':') ? `\\[${host}\\]` : host;
       await program.line(new RegExp(`^\\[\\+\\] udp://.*/.*-${at}:${port} Routing conn new$`));
     }
     const closed = await DatagramClient.at(HOST4);
     const { port } = closed.socket.address();
     await closed[Symbol.asyncDispose]();
-    assert.equal(await guest.namespace.evaluate(ask, [HOST4, port, 'hello', 5000]), 'ECONNREFUSED');
+    assert.equal(await guest.namespace.evaluate(ask, [HOST4, port, 'hello', 20_000]), 'ECONNREFUSED');
     await program.line(
       new RegExp(`-${HOST4}:${port} Routing conn done: l=EOF/0 r=\\[read udp .*refused\\]/0$`),
     );

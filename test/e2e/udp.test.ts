@@ -31,7 +31,7 @@ async function echoEach(host: string, port: number, sizes: number[]): Promise<nu
     const came = await new Promise<Buffer | undefined>((resolve) => {
       socket.once('message', resolve);
       socket.send(body, port, host);
-      setTimeout(() => resolve(undefined), 3000);
+      setTimeout(() => resolve(undefined), 20_000);
     });
     if (came?.equals(body)) good.push(size);
     socket.removeAllListeners('message');
@@ -90,7 +90,7 @@ describe('UDP', () => {
               client.send('x');
               client.on('message', () => resolve('answer'));
             });
-            setTimeout(() => resolve('nothing'), 3000);
+            setTimeout(() => resolve('nothing'), 20_000);
           });
         },
         [host, port],
@@ -121,7 +121,7 @@ describe('UDP', () => {
             const from = await new Promise<string>((resolve) => {
               client.once('message', (_, peer) => resolve(`${peer.address}:${peer.port}`));
               client.send('x', port as number, address as string);
-              setTimeout(() => resolve('nothing'), 3000);
+              setTimeout(() => resolve('nothing'), 20_000);
             });
             froms.push(from);
           }
@@ -163,7 +163,7 @@ describe('UDP', () => {
               body.writeUInt32BE(index);
               client.send(body, port, address);
             }
-            setTimeout(resolve, 3000);
+            setTimeout(resolve, 20_000);
           });
         },
         [HOST4, server.address().port],

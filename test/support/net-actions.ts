@@ -53,7 +53,7 @@ interface Served {
   close: () => void;
 }
 
-const TALK_MS = 5000;
+const TALK_MS = 20_000;
 
 function bytesOf(payload: Payload): Buffer {
   if (typeof payload === 'string') return Buffer.from(payload, 'latin1');
