@@ -15,7 +15,7 @@ import { listen } from '../support/tcp-servers.ts';
 import { least } from '../support/wait.ts';
 
 const STALL_MS = 300;
-const TRANSFER_MS = 1000;
+const TRANSFER_MS = 600;
 const TICK_MS = 10;
 
 interface Progress {
