@@ -1,11 +1,14 @@
 #!/bin/bash
 # run.sh unit|e2e [FILE…]: runs the tests of one layer from what `npm run build` has made. FILEs are test/….test.ts.
 # run.sh attack|soak: the long programs of test/attack and test/soak, in the same kind of "host".
+# run.sh totals: the closing line of all runs that kept theirs in the file TSLIRP_TEST_TOTALS.
+#
+# TSLIRP_TEST_JOBS files are at work at a time: as many as processors, and half as many again end to end, where tests wait
+# for most of the time.
 #
 # End-to-end tests need a "host" of their own; test/lab.sh makes one for each file. As root they run three times over:
 # everything as root, then with tslirp as an ordinary user without any capability, then all of it in a user namespace of
-# that user's. An ordinary user gets the third. TSLIRP_E2E_MODES="root user nested" chooses among them. Most of the time a
-# test waits, so TSLIRP_E2E_LABS of these hosts are there at a time (as many as processors), but for those that measure.
+# that user's. An ordinary user gets the third. TSLIRP_E2E_MODES="root user nested" chooses among them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -35,7 +38,7 @@ compiled() {
 
 failed=0
 # Of a test and of a file, in ms: whoever takes longer hangs. No test is that slow, but a machine may be.
-patience=400000
+patience=600000
 # The test runner with OPTION… FILE…; its totals, and what failed and why, are kept for the last lines.
 runner=(node --test --test-reporter=spec --test-reporter-destination=stdout
   --test-reporter=./dist/test/support/failures.js)
@@ -79,19 +82,25 @@ in_lab() {
   running[$!]=$name
 }
 
-# The closing lines: what failed and why, as far as can be overlooked, and what all passes together have done.
-total() {
-  if [ -e "$work/failed" ]; then
-    head -n 36 "$work/failed"
-    [ "$(wc -l <"$work/failed")" -le 36 ] || echo '== and more, above'
-  fi
+# closing FILE…: what the passes of which these are the totals have done together.
+closing() {
   awk -v failed="$failed" '
     /^# (tests|pass|fail|cancelled|skipped|todo) [0-9]+$/ { sum[$2] += $3 }
     END {
       printf "== all: %d tests, %d passed, %d failed, %d cancelled, %d skipped\n",
         sum["tests"], sum["pass"], sum["fail"], sum["cancelled"], sum["skipped"] + sum["todo"]
       exit (failed || sum["fail"] + sum["cancelled"] > 0 || sum["tests"] == 0)
-    }' "$work"/*.report
+    }' "$@"
+}
+
+# The last lines: what failed and why, as far as can be overlooked, and the totals.
+total() {
+  if [ -e "$work/failed" ]; then
+    head -n 36 "$work/failed"
+    [ "$(wc -l <"$work/failed")" -le 36 ] || echo '== and more, above'
+  fi
+  [ -z "${TSLIRP_TEST_TOTALS-}" ] || cat "$work"/*.report >>"$TSLIRP_TEST_TOTALS"
+  closing "$work"/*.report
 }
 
 case $layer in
@@ -100,7 +109,7 @@ case $layer in
     echo '== unit'
     # One file for each processor; by itself the runner leaves one of them idle.
     "${runner[@]}" --test-reporter-destination="$(report unit)" --test-timeout="$patience" \
-      --test-concurrency="$(nproc)" "${files[@]}" </dev/null || ended unit $? /dev/null
+      --test-concurrency="${TSLIRP_TEST_JOBS:-$(nproc)}" "${files[@]}" </dev/null || ended unit $? /dev/null
     ;;
   e2e)
     mapfile -t files < <(compiled "$@" | grep '^dist/test/e2e/')
@@ -127,23 +136,23 @@ case $layer in
       # FILEs that were asked for are run in every mode.
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
         # What the network does is the same whoever runs it, and root has shown it. A new file is run in every mode.
-        same='stall|capture|load|attack|tcp-oracle|bad-link|clients|forward-range|slirpnetstack-flows|tcp|udp|udp-local|udp-remote|udp-slirpnetstack'
+        same='stall|capture|load|attack|tcp-oracle|bad-link|clients|forward-range|slirpnetstack-flows|tcp|udp|udp-local|udp-remote|udp-slirpnetstack|policy'
         case $mode in
           user) left_out="/($same)\.test" ;;
-          nested) left_out="/($same|devices|dns|flow-log|flows-end|links|podman|policy)\.test" ;;
+          nested) left_out="/($same|devices|dns|flow-log|flows-end|links|podman)\.test" ;;
           *) left_out='/podman\.test' ;;
         esac
       fi
       for file in "${files[@]}"; do
         [[ $file =~ $left_out ]] || echo "$mode $file"
       done
-    done >"$work/jobs"
+    done >"$work/queue"
     # These measure: they come last, and each has the machine for itself.
     measuring='/(stall|load|flows-end|attack)\.test'
-    mapfile -t jobs < <(grep -vE "$measuring" "$work/jobs")
-    for job in "${jobs[@]}"; do in_lab "${TSLIRP_E2E_LABS:-$(nproc)}" $job; done
-    mapfile -t jobs < <(grep -E "$measuring" "$work/jobs")
-    for job in "${jobs[@]}"; do in_lab 1 $job; done
+    mapfile -t queue < <(grep -vE "$measuring" "$work/queue")
+    for job in "${queue[@]}"; do in_lab "${TSLIRP_TEST_JOBS:-$(($(nproc) * 3 / 2))}" $job; done
+    mapfile -t queue < <(grep -E "$measuring" "$work/queue")
+    for job in "${queue[@]}"; do in_lab 1 $job; done
     while [ ${#running[@]} -gt 0 ]; do collect; done
     ;;
   attack | soak)
@@ -152,8 +161,12 @@ case $layer in
     test/lab.sh enter "$mode" "$work" "$(id -un)" node "dist/test/$layer/main.js"
     exit
     ;;
+  totals)
+    closing "$TSLIRP_TEST_TOTALS"
+    exit
+    ;;
   *)
-    echo "usage: run.sh unit|e2e [test/….test.ts…], run.sh attack|soak" >&2
+    echo "usage: run.sh unit|e2e [test/….test.ts…], run.sh attack|soak|totals" >&2
     exit 2
     ;;
 esac
