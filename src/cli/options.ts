@@ -5,7 +5,7 @@
  * look-up: the rules come back beside the configuration.
  */
 import { accessSync, constants, existsSync, fstatSync, lstatSync } from 'node:fs';
-import { isAbsolute } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { type Command, CommanderError } from 'commander';
 import {
   type AddressPlan,
@@ -96,7 +96,8 @@ function refuseConflicts(options: ServeOptions): void {
     if (options.given.has(one) && options.given.has(other))
       throw new UsageError(`options ${one} and ${other} exclude each other; accepted: one of them`);
   }
-  const { pcap, flowLog = noOutput, events = noOutput } = options;
+  const { flowLog = noOutput, events = noOutput } = options;
+  const pcap = pcapPath(options);
   // One stream of bytes for two purposes is of use for neither.
   const uses: [string, string | number | undefined][] = [
     ['--fd', options.fd],
@@ -118,6 +119,15 @@ function refuseConflicts(options: ServeOptions): void {
     }
     seen.set(value, option);
   }
+}
+
+/** Empty: none. */
+function pcapPath({ pcap = '', outDir }: ServeOptions): string {
+  if (pcap !== true) return pcap;
+  if (outDir !== undefined) return join(outDir, 'vpn.pcap');
+  throw new UsageError(
+    'option --pcap: no file; accepted: a file that can be written, or none with --out-dir',
+  );
 }
 
 function forwardRules(
@@ -197,7 +207,7 @@ function toInvocation(
       dns: options.dns !== false,
       dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
       dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
-      pcapPath: options.pcap ?? '',
+      pcapPath: pcapPath(options),
       autoForward: options.autoForward?.autoForward ?? null,
       publish: publishSpec(options, addresses),
     },

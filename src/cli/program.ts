@@ -57,7 +57,8 @@ export interface ServeOptions extends PublishOptions {
   link?: string[];
   oneOff?: boolean;
   congestion: Congestion;
-  pcap?: string;
+  /** True: in `outDir`. */
+  pcap?: string | true;
   /** Not given: as far as the system has it. */
   sandbox?: boolean;
   apiSocket?: string;
@@ -168,7 +169,11 @@ function addServing(command: Command): Command {
     )
     .option('--no-dns', 'no DNS service at the DNS addresses')
     .addOption(choice('--congestion <name>', 'congestion control towards the guest', CONGESTIONS, 'auto'))
-    .option('--pcap <file>', 'write a capture of all packets (- = standard output)', parsePcapPath)
+    .option(
+      '--pcap [file]',
+      'write a capture of all packets (- = standard output; default: vpn.pcap in --out-dir)',
+      parsePcapPath,
+    )
     .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
     .option('--no-sandbox', 'keep all rights after the start')
     .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)

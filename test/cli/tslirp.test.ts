@@ -170,6 +170,11 @@ describe('a command line that cannot be used: one line that names the argument, 
       ['run', '--events', 'fd:x', '--', 'true'],
       /option --events: "fd:x" is not a descriptor number; accepted:/,
     ],
+    [
+      'a capture without a file',
+      ['run', '--pcap', '--', 'true'],
+      /option --pcap: no file; accepted: .*--out-dir/,
+    ],
     ['help about nothing', ['help', 'nope'], /there is no command "nope"; accepted: run, attach/],
     [
       'review ON-8: a flow log in no directory',

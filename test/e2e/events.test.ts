@@ -212,4 +212,22 @@ describe('--out-dir', () => {
       if (guest.stack.running) await guest.stack.stop();
     }
   });
+
+  test('E-7: --pcap without a file is vpn.pcap there, with good checksums', async () => {
+    const out = join(directory, `pcap-${mode}`);
+    rmSync(out, { recursive: true, force: true });
+    await must(asOwner('mkdir', '-m', '700', out));
+    const script = 'ping -c 1 10.0.2.2; : </dev/tcp/10.0.2.2/9';
+    const options = ['--log-level', 'error', '--out-dir', out, '--pcap'];
+    const stack = start(tslirpCommand('run', ...options, '--', 'bash', '-c', script));
+    await stack.end();
+    const names = ['ip', 'tcp', 'udp', 'icmp', 'icmpv6'];
+    const checks = ['ip', 'tcp', 'udp'].flatMap((name) => ['-o', `${name}.check_checksum:TRUE`]);
+    const capture = join(out, 'vpn.pcap');
+    const shown = async (filter: string): Promise<string> =>
+      must(['tshark', '-n', '-r', capture, ...checks, '-Y', filter], { limitMs: 60_000 });
+    assert.equal(await shown(names.map((name) => `${name}.checksum.status == "Bad"`).join(' || ')), '');
+    assert.match(await shown('icmp.type == 0'), /10\.0\.2\.2/);
+    assert.match(await shown('tcp.flags.reset == 1'), /10\.0\.2\.2/);
+  });
 });
