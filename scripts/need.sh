@@ -10,7 +10,8 @@ check='perl:perl-base perlcritic:libperl-critic-perl'
 demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
 test="$demo busybox:busybox bwrap:bubblewrap crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
   nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runsc:runsc runuser:util-linux socat:socat
-  strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd"
+  strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd
+  wg:wireguard-tools wireguard-go:wireguard-go"
 bench="$demo iperf3:iperf3 pasta:passt slirp4netns:slirp4netns sysctl:procps taskset:util-linux"
 
 case ${1-} in

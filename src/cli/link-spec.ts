@@ -7,9 +7,15 @@ import { resolve } from 'node:path';
 import type { Framing, Greeting, ListenTarget, NetworkSpec, SocketPlace, SocketTarget } from '../config.ts';
 import { badValue, decimal, MTU_MAX, MTU_MIN, SOCKET_PATH_MAX, type UsageError } from './values.ts';
 
+/** The peers in this file. */
+export interface WireGuardFileTarget {
+  kind: 'wireguardFile';
+  path: string;
+}
+
 /** A link, and whose it is. */
 export interface LinkSpec {
-  target: SocketTarget;
+  target: SocketTarget | WireGuardFileTarget;
   /** As it was written. */
   text: string;
   /** Empty: it has none of its own. */
@@ -26,7 +32,7 @@ interface Kind {
   form: string;
   /** Those of its own. */
   options: readonly string[];
-  read: (address: string, options: Options) => SocketTarget;
+  read: (address: string, options: Options) => SocketTarget | WireGuardFileTarget;
 }
 
 const COMMON = ['guest', 'mtu', 'switch', 'isolate'];
@@ -258,6 +264,17 @@ const kinds: readonly Kind[] = [
       return vsockStream(unixPlace(path, options), options, { kind: 'connect', port });
     },
   },
+  {
+    name: 'wireguard',
+    form: 'wireguard:FILE',
+    options: [],
+    read: (address, options) => {
+      if (address === '') throw options.error('has no file', 'wireguard:FILE, as wg(8) has it');
+      if (options.has('mtu')) throw options.error('has mtu=', 'MTU in the file');
+      if (options.has('switch')) throw options.error('has switch=', 'Ethernet links there');
+      return { kind: 'wireguardFile', path: resolve(address) };
+    },
+  },
 ];
 
 function vsockStream(at: SocketPlace, options: Options, greeting: Greeting): SocketTarget {
@@ -314,7 +331,7 @@ export function parseLinkSpec(text: string): LinkSpec {
     if (name !== '' && !NAME.test(name))
       throw options.error(`has the name ${JSON.stringify(name)}`, accepted);
   return {
-    ...{ target, text, guest, mtu: mtuOf(options, target.framing) },
+    ...{ target, text, guest, mtu: mtuOf(options, 'framing' in target ? target.framing : undefined) },
     ...(network === undefined ? {} : { network }),
   };
 }

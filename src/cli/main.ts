@@ -29,9 +29,10 @@ function refuse(error: unknown): void {
 /** Names in rules become addresses. Rejects with one line. */
 async function resolveNames({ config, allow, deny, forwards, source, more }: Invocation): Promise<void> {
   if (allow.length > 0 || deny.length > 0) {
-    const { policy } = config.guest;
     const { resolveAllow, resolveRules } = await import('../control/names/rule-names.ts');
-    [policy.allow, policy.deny] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
+    const [allowed, denied] = await Promise.all([resolveAllow(allow), resolveRules(deny)]);
+    for (const { guest } of [config, ...more])
+      guest.policy = { ...guest.policy, allow: allowed, deny: denied };
   }
   const guests = [{ guest: config.guest, forwards }, ...more].filter((each) => each.forwards.length > 0);
   if (guests.length === 0) return;
@@ -59,6 +60,9 @@ async function settle(invocation: Invocation): Promise<void> {
     if (source4 !== '') await checkSource('--source-ipv4', source4);
     if (source6 !== '') await checkSource('--source-ipv6', source6);
   }
+  const targets = [invocation.config, ...invocation.more].map(({ guest }) => guest.target);
+  const peers = targets.filter((target) => target.kind === 'wireguard');
+  if (peers.length > 0) await (await import('./wireguard-endpoints.ts')).resolveEndpoints(peers);
   await resolveNames(invocation);
 }
 
@@ -102,7 +106,8 @@ function startEngine(args: readonly string[]): Supervisor | undefined {
   if (!['run', 'attach', 'serve'].includes(command)) return;
   if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
-  return new Supervisor({ limits: processLimits, debug, broker: brokerEnd });
+  const wireguard = args.some((word) => /^(--link=)?wireguard:/.test(word));
+  return new Supervisor({ limits: processLimits, debug, wireguard, broker: brokerEnd });
 }
 
 /** Undefined: it cannot be used, and that was said. */

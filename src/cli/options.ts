@@ -4,7 +4,7 @@
  * Everything is checked here, before anything is started. The one thing left open are host names in rules, which take a
  * look-up: the rules come back beside the configuration.
  */
-import { accessSync, constants, existsSync, fstatSync, lstatSync } from 'node:fs';
+import { accessSync, constants, existsSync, lstatSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { type Command, CommanderError } from 'commander';
 import {
@@ -18,14 +18,14 @@ import {
   type InterfaceSetup,
   noOutput,
   processLimits,
-  type SocketTarget,
   sharedLimits,
 } from '../config.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
 import { profiles } from '../profiles.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import { guestNetworks } from './guest-networks.ts';
-import { type LinkSpec, linkForms, parseLinkSpec } from './link-spec.ts';
+import { linkForms, parseLinkSpec } from './link-spec.ts';
+import { byGuest, guestNames, linkedGuests, peerNetwork } from './linked-guests.ts';
 import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
 import { forwardSource, publishSpec } from './publishing.ts';
 import {
@@ -223,35 +223,11 @@ function toInvocation(
   };
 }
 
-/** Which guest a rule is for, by what may stand behind it: `,guest=NAME`. */
-function byGuest(
-  rules: readonly string[] | undefined,
-  option: string,
-  names: readonly string[],
-): Map<string, string[]> {
-  const found = new Map<string, string[]>();
-  for (const rule of rules ?? []) {
-    const [, text = rule, name = names[0] ?? ''] = /^(.*),guest=([^,]*)$/.exec(rule) ?? [];
-    if (!names.includes(name)) throw badValue(option, rule, `has guest=${name}`, names.join(', '));
-    found.set(name, [...(found.get(name) ?? []), text]);
-  }
-  return found;
-}
-
-function guestNames(specs: readonly LinkSpec[]): string[] {
-  const names = specs.map(({ guest }, index) => (guest === '' ? `g${index}` : guest));
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined)
-    throw badValue('--link', `guest=${twice}`, 'is there twice', 'another name for each');
-  return names;
-}
-
 /** `serve`: a guest for each link. */
 function serveInvocation(options: ServeOptions): Invocation {
-  const specs = (options.link ?? []).map(parseLinkSpec);
+  const specs = (options.link ?? []).flatMap((text) => linkedGuests(parseLinkSpec(text), options));
   const [first] = specs;
   if (first === undefined) throw new UsageError(`serve needs --link SPEC; accepted: ${linkForms}`);
-  for (const { target } of specs) checkLinkDescriptors(target);
   if (specs.length > 1) {
     for (const option of ['--pcap', '--api-socket', '--port-map', '--state'])
       if (options.given.has(option))
@@ -265,7 +241,7 @@ function serveInvocation(options: ServeOptions): Invocation {
   const { config } = invocation;
   /** How many have a place on each network. */
   const places = new Map<string, number>();
-  const guests = specs.map(({ target, mtu, network }, index) => {
+  const guests = specs.map(({ target, mtu, network, addresses }, index) => {
     const name = names[index] as string;
     const place = network === undefined ? 0 : (places.get(network.name) ?? 0);
     if (network !== undefined) places.set(network.name, place + 1);
@@ -276,11 +252,11 @@ function serveInvocation(options: ServeOptions): Invocation {
         'has too many guests',
         `${NEIGHBORS_MAX + 1} on a switch`,
       );
-    const link = target.kind === 'descriptor' ? target : { ...target, oneOff: options.oneOff === true };
     const guest: GuestConfig = {
-      ...{ ...config.guest, name, target: link },
+      ...{ ...config.guest, name, target },
       addresses: neighborPlan(config.guest.addresses, place),
       ...(network === undefined ? {} : { network }),
+      ...(addresses === undefined ? {} : peerNetwork(config.guest, addresses)),
       interface: { ...config.guest.interface, mtu: mtu === 0 ? config.guest.interface.mtu : mtu },
       limits: specs.length > 1 ? sharedLimits : config.guest.limits,
       // A port of the host is for one of them.
@@ -301,18 +277,6 @@ function tunInvocation(options: ServeOptions, target: AttachTarget): Invocation 
   if (name === '' || others.length > 0) throw badValue('--link', spec, 'is of no use here', accepted);
   const setup = { ...defaultSetup, medium: 'ip' } as const;
   return toInvocation({ ...options, interface: parseInterfaceName(name) }, target, setup);
-}
-
-/** Of a command line that names one that is not open nothing is started. */
-function checkLinkDescriptors(target: SocketTarget): void {
-  if (target.kind !== 'descriptor') return;
-  for (const fd of [target.fd, target.output ?? target.fd]) {
-    try {
-      fstatSync(fd);
-    } catch {
-      throw new UsageError(`option --link: descriptor ${fd} is not open (EBADF)`);
-    }
-  }
 }
 
 /** A text without a slash may be a name that `ip netns` has given: that is where it says that it is. */

@@ -9,5 +9,7 @@ export function printConfig(
 ): void {
   const shown = (one: GuestConfig): object => ({ ...one, policy: shownPolicy(one.policy) });
   const guests = more.length === 0 ? { guest: shown(guest) } : { guests: [guest, ...more].map(shown) };
-  sayOut(`${JSON.stringify({ process, ...guests }, null, 2)}\n`);
+  // Keys are bytes, and nothing else is.
+  const secret = (_: string, value: unknown): unknown => (value instanceof Uint8Array ? '(a key)' : value);
+  sayOut(`${JSON.stringify({ process, ...guests }, secret, 2)}\n`);
 }

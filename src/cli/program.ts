@@ -56,6 +56,7 @@ export interface ServeOptions extends PublishOptions {
   fd?: number;
   link?: string[];
   oneOff?: boolean;
+  insecureKeyFile?: boolean;
   congestion: Congestion;
   /** True: in `outDir`. */
   pcap?: string | true;
@@ -299,6 +300,7 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
       each(),
     )
     .option('--one-off', "end with the first link's peer, and wait for no other")
+    .option('--insecure-key-file', 'take a wireguard:FILE that others may read')
     .allowExcessArguments(false);
   const givenToServe = noteGiven(serve);
   serve.action((options: Omit<ServeOptions, 'given'>) => actions.serve({ ...options, given: givenToServe }));

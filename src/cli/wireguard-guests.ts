@@ -1,5 +1,4 @@
 /** What guests the file of a WireGuard interface makes: one for each peer, whose gateway and name server is the interface. */
-import { isIP } from 'node:net';
 import { type AddressPlan, defaultAddresses, type WireGuardPeer, type WireGuardTarget } from '../config.ts';
 import type { ParsedPrefix } from '../firewall/prefix.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
@@ -14,7 +13,7 @@ export interface WireGuardGuest {
   mtu: number;
 }
 
-/** `name`: of the interface. Endpoints may still have names, see `resolveEndpoints`. */
+/** `name`: of the interface. Endpoints may still have names, see wireguard-endpoints.ts. */
 export function wireGuardGuests(file: WireGuardFile, name: string): WireGuardGuest[] {
   const { privateKey, listenPort, mtu } = file;
   return file.peers.map((peer) => ({
@@ -26,21 +25,6 @@ export function wireGuardGuests(file: WireGuardFile, name: string): WireGuardGue
 
 function peerOf({ endpoint, ...peer }: FilePeer): WireGuardPeer {
   return { ...peer, endpoint: endpoint === null ? null : { address: endpoint.host, port: endpoint.port } };
-}
-
-/** Names of endpoints become addresses. Rejects with one line. */
-export async function resolveEndpoints(targets: readonly WireGuardTarget[]): Promise<void> {
-  const { lookup } = await import('node:dns/promises');
-  for (const { peer } of targets) {
-    const { endpoint } = peer;
-    if (endpoint === null || isIP(endpoint.address) !== 0) continue;
-    try {
-      endpoint.address = (await lookup(endpoint.address)).address;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      throw new Error(`the endpoint ${endpoint.address} of a WireGuard peer cannot be found: ${code}`);
-    }
-  }
 }
 
 /** The peer's network: where our address is, and the first address that is the peer's alone. */

@@ -67,5 +67,5 @@ export interface LinkServices {
   readonly frames: FrameIo;
   /** Call `flush` at the end of the turn. */
   touched(): void;
-  log(level: 'warn' | 'debug', message: string): void;
+  log(level: 'info' | 'warn' | 'debug', message: string, fields?: Record<string, unknown>): void;
 }

@@ -12,7 +12,9 @@ import type {
 import { TEXTS, type Text } from './support/link-specs.ts';
 
 function target(text: string): SocketTarget {
-  return parseLinkSpec(text).target;
+  const { target: found } = parseLinkSpec(text);
+  assert.ok(found.kind !== 'wireguardFile');
+  return found;
 }
 
 const unix = (path: string): SocketPlace => ({ family: 'unix', path });

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { resolveEndpoints } from '../../src/cli/wireguard-endpoints.ts';
 import { parseWireGuardFile } from '../../src/cli/wireguard-file.ts';
-import { resolveEndpoints, wireGuardGuests } from '../../src/cli/wireguard-guests.ts';
+import { wireGuardGuests } from '../../src/cli/wireguard-guests.ts';
 import { defaultAddresses } from '../../src/config.ts';
 
 const key = (n: number): string => Buffer.alloc(32, n).toString('base64');
