@@ -35,6 +35,7 @@ await build({
   minifySyntax: true,
   lineLimit: 160,
   external: ['@koromix/*', 'prom-client'],
+  alias: { 'node:module': fileURLToPath(new URL('node-module.mjs', import.meta.url)) },
   define: { 'import.meta.url': 'moduleUrl' },
   banner: {
     js: "(function (exports, require, module, __filename, __dirname) { const moduleUrl = require('node:url').pathToFileURL(__filename).href;",

@@ -149,7 +149,7 @@ export class Confinement {
   async enter(guests: readonly GuestConfig[], resolvConfs: readonly ResolvConfFollower[]): Promise<void> {
     this.guests = guests;
     const { sandbox } = this.config;
-    const hasRing = usesRing();
+    const hasRing = sandbox.seccomp && usesRing();
     if (sandbox.mountTree) await this.closeFileSystem(resolvConfs);
     if (!sandbox.seccomp) return;
     if (hasRing) {

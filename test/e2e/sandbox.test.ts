@@ -287,7 +287,7 @@ describe('the sandbox', () => {
   test('--sandbox is an error where it cannot be had', async () => {
     // As it is left when it may not do more.
     const bin = programPath('');
-    const program = `require "${bin}/launch.pl"; { no strict; *{'main::confine'} = sub { 0 } }
+    const program = `require "${bin}/$_.pl" for qw(launch confine); { no strict; *{'main::confine'} = sub { 0 } }
       launch('run', 'confined filtered', '', '', '${bin}/tslirp', '${bin}/../dist/bundle/tslirp.cjs', @ARGV)`;
     const args = ['run', '--log-level', 'warn', '--sandbox', '--', 'true'];
     const ended = await run(asOwner('perl', '-e', program, '--', ...args));

@@ -202,7 +202,7 @@ describe('in force', () => {
   /** As our programs are started: a Node that has a ring of io_uring ends when it is refused that. */
   const start = [
     ...['perl', '-e', 'require shift; without_rings() or die "$!\\n"; exec @ARGV or die "$!\\n"'],
-    ...[programPath('launch.pl'), process.execPath, filtered],
+    ...[programPath('confine.pl'), process.execPath, filtered],
   ];
 
   const threads = ['main', 'early', 'late', 'pool'];
