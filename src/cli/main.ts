@@ -2,13 +2,13 @@
  * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
-import { fileURLToPath } from 'node:url';
 import { foundEnvironment, openDescriptors, restoringLines } from '../app/found.ts';
+import { loadAgain } from '../app/load-again.ts';
 import { ownProcess } from '../app/own-process.ts';
 import { sayError, sayOut } from '../app/say.ts';
 import { type Config, processLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
-import { packageRoot, packageVersion } from '../package-root.ts';
+import { packageVersion } from '../package-root.ts';
 import { brokerEnd, isBadGuess } from '../sandbox/broker.ts';
 import type { ClientInvocation, Invocation, parseArguments } from './options.ts';
 
@@ -68,10 +68,7 @@ async function settle(invocation: Invocation): Promise<void> {
 
 /** The command of `run` may have words that bin/tslirp took for options: start again as it should have been. */
 function startAgain({ process: { sandbox }, guest: { target } }: Config): void {
-  const { startAgain: start } = process.getBuiltinModule('node:module').createRequire(import.meta.url)(
-    fileURLToPath(new URL('dist/bundle/again.cjs', packageRoot)),
-  ) as typeof import('../app/again.ts');
-  start({
+  loadAgain().startAgain({
     program: process.argv0,
     args: process.argv.slice(2),
     environment: {

@@ -22,10 +22,10 @@ import { ValueError } from './values.ts';
 
 const EXIT_FAILURE = 1;
 
-async function refuse(stderr: string): Promise<void> {
+function refuse(stderr: string): void {
   sayError(stderr);
   process.exitCode = EXIT_FAILURE;
-  await dismissBroker();
+  dismissBroker();
 }
 
 /** Opening the namespace is what the original's child begins with. Returns what it says when it fails. */
@@ -63,7 +63,7 @@ async function main(): Promise<void> {
   sayError(parsed.stderr);
   process.exitCode = parsed.status;
   if (parsed.options === undefined) {
-    await dismissBroker();
+    dismissBroker();
     return;
   }
 
@@ -72,17 +72,17 @@ async function main(): Promise<void> {
     config = configuration(parsed.options);
   } catch (error) {
     if (!(error instanceof ValueError)) throw error;
-    await refuse(error.message);
+    refuse(error.message);
     return;
   }
   if (parsed.options.printConfig) {
     (await import('../print-config.ts')).printConfig(config);
-    await dismissBroker();
+    dismissBroker();
     return;
   }
   const fault = namespaceFault(config.guest.target);
   if (fault !== '') {
-    await refuse(fault);
+    refuse(fault);
     return;
   }
   // Nobody waits behind a number that is not open; an exit descriptor like that counts as one that has closed.

@@ -51,7 +51,7 @@ export async function run(signals: EndSignals): Promise<void> {
     if (error.message !== '') say(error.message);
     for (const line of usage(process.argv0).trimEnd().split('\n')) say(line.replaceAll('\t', '    '));
     process.exitCode = ExitStatus.Usage;
-    await dismissBroker();
+    dismissBroker();
     return;
   }
   if (!options.version && !options.printConfig) {
@@ -60,7 +60,7 @@ export async function run(signals: EndSignals): Promise<void> {
   }
   if (options.version) sayOut(versionText());
   else await printConfig(options);
-  await dismissBroker();
+  dismissBroker();
 }
 
 /** What would be served, with the names in forwards resolved, and nothing else happens. */
