@@ -116,6 +116,10 @@ export class CaptureLink implements DeviceLink {
     return this.#link.open(owner);
   }
 
+  gauges(): Record<string, number> {
+    return this.#link.gauges?.() ?? {};
+  }
+
   refreshMtu(): void {
     this.#link.refreshMtu();
   }

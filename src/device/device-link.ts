@@ -52,6 +52,8 @@ export interface DeviceLink extends Link {
    * none; negative: it cannot be used, for this drop reason, and counts as one of the batch.
    */
   receive(index: number, frame: RxFrame): number;
+  /** Figures of its own, by name, where it has any. */
+  gauges?(): Record<string, number>;
   /** The turn is over: hand on what was only collected in it. Wanted by `LinkServices.touched`. */
   flush(): void;
   /** No frame comes or goes any more, and the owner is told nothing. May be called at any time. */

@@ -13,7 +13,7 @@ import { nodeCiphers } from '../wireguard/node-cipher.ts';
 import { NO_PRESHARED_KEY } from '../wireguard/noise.ts';
 import { OuterAddress } from '../wireguard/outer-address.ts';
 import type { Peer } from '../wireguard/peer.ts';
-import { PACKET_ROOM, WireGuard, type WireGuardCounters } from '../wireguard/wireguard.ts';
+import { PACKET_ROOM, WireGuard } from '../wireguard/wireguard.ts';
 import { BATCH_FRAMES, type LinkServices } from './device-link.ts';
 import { OuterSocket } from './outer-socket.ts';
 import { WireGuardLink } from './wireguard-link.ts';
@@ -70,8 +70,11 @@ export class WireGuardInterface implements IoHandler {
     return this.#socket.port;
   }
 
-  get counters(): WireGuardCounters {
-    return this.#wireguard.counters;
+  gauges(): Record<string, number> {
+    const gauges: Record<string, number> = { 'wireguard.unsent': this.#socket.unsent };
+    for (const [name, count] of Object.entries(this.#wireguard.counters))
+      gauges[`wireguard.${name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`] = count;
+    return gauges;
   }
 
   /** A link for one more peer. @throws RangeError */

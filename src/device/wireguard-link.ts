@@ -85,6 +85,18 @@ export class WireGuardLink implements DeviceLink, PeerOwner {
     return length;
   }
 
+  /** What is counted of the interface is the same for all of its peers. */
+  gauges(): Record<string, number> {
+    const { rxBytes, txBytes, lastHandshakeMs, isUp } = this.#peer;
+    return {
+      'peer.up': isUp ? 1 : 0,
+      'peer.rx_bytes': rxBytes,
+      'peer.tx_bytes': txBytes,
+      'peer.last_handshake_seconds': Math.floor(lastHandshakeMs / 1000),
+      ...this.#interface.gauges(),
+    };
+  }
+
   refreshMtu(): void {
     return;
   }

@@ -279,6 +279,10 @@ export class Guest extends TimerNode implements LinkOwner {
     if (!this.#gone) this.#link.flush();
   }
 
+  gauges(): Record<string, number> {
+    return { ...this.flows.gauges(), ...this.#link.gauges?.() };
+  }
+
   /** Flows and forwards are judged by this from now on. @throws RuleError or RangeError, and nothing has changed */
   setPolicy(spec: PolicySpec): void {
     this.#policy.set(spec);

@@ -505,7 +505,7 @@ class Engine {
     };
     const owner = this.#guest(guest);
     const counters = owner?.counters.snapshot() ?? {};
-    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.flows.gauges() } });
+    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.gauges() } });
   }
 
   /** An exception is our bug: it costs the packet or the flow that met it, and is told once per place (N-01). */

@@ -228,6 +228,11 @@ export class Peer extends TimerNode implements RemoteKeys {
     return nowMs - session.createdMs <= REJECT_AFTER_MS;
   }
 
+  /** There is a session. */
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+
   setEndpoint(from: OuterAddress): void {
     if (this.hasEndpoint && this.endpoint.equals(from)) return;
     const hadOne = this.hasEndpoint;

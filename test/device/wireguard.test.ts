@@ -158,6 +158,20 @@ test('links L-40: a packet to a server, and one back, through sockets', () => {
   assert.deepEqual(client.received, [back]);
 });
 
+test('what the peers have sent and received is told, and what was not taken', () => {
+  const [server, client] = connected();
+  const atServer = server.link.gauges();
+  const atClient = client.link.gauges();
+  assert.equal(atServer['peer.up'], 1);
+  assert.equal(atServer['peer.rx_bytes'], atClient['peer.tx_bytes']);
+  assert.ok(atServer['peer.rx_bytes']! > 148);
+  assert.ok(Math.abs(atServer['peer.last_handshake_seconds']! - Date.now() / 1000) < 60);
+  assert.equal(atServer['wireguard.not_allowed'], 0);
+  client.transmit(packet('10.9.0.7', ADDRESSES[0]));
+  client.link.flush();
+  bench.runUntil(() => server.link.gauges()['wireguard.not_allowed'] === 1);
+});
+
 test('packets of one turn arrive whole and in order, whatever their sizes', () => {
   const [server, client] = connected();
   const sizes = [...Array(150).fill(1400), 800, 0, ...Array(40).fill(33), ...Array(40).fill(1399), 1400];
