@@ -5,7 +5,6 @@
  *
  * Read: gvisor-tap-vsock (pkg/transport, hyperkit.c's vpnkit protocol), Firecracker docs/vsock.md.
  */
-import { createHash } from 'node:crypto';
 
 /** The next so many bytes; or the same without taking them; or these are to be sent. */
 export type Step = number | { peek: number } | { send: Uint8Array };
@@ -30,6 +29,8 @@ const NEWLINE = 10;
 
 /** The same for the same machine, whenever it comes: a locally administered address out of its UUID. */
 export function macOf(uuid: string): Uint8Array {
+  // Not loaded by every start: it takes some milliseconds of it.
+  const { createHash } = process.getBuiltinModule('node:crypto');
   const mac = new Uint8Array(createHash('sha256').update(uuid.toLowerCase()).digest().subarray(0, 6));
   mac[0] = ((mac[0] as number) & 0xfc) | 2;
   return mac;
