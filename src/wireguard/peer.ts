@@ -80,10 +80,10 @@ export class Peer extends TimerNode implements RemoteKeys {
   owner: PeerOwner | null = null;
   /** Our initiation that waits for its response. */
   sent: SentInitiation | null = null;
-  /** Bytes of messages, and when the last handshake was over (ms since 1970, 0 = never). */
-  rxBytes = 0;
-  txBytes = 0;
+  /** When the last handshake was over (ms since 1970, 0 = never). */
   lastHandshakeMs = 0;
+  /** Bytes of messages received and sent, where counting makes no numbers on the heap. */
+  readonly #bytes = new Float64Array(2);
   /** Inner address that was last found to be this peer's. */
   readonly lastAllowed: IpAddress = new IpAddress();
   readonly #services: PeerServices;
@@ -115,6 +115,23 @@ export class Peer extends TimerNode implements RemoteKeys {
     this.stamp = new Stamp(config.publicKey);
     this.#persistentMs = config.persistentKeepaliveMs;
     this.#services = services;
+  }
+
+  get rxBytes(): number {
+    return this.#bytes[0]!;
+  }
+
+  get txBytes(): number {
+    return this.#bytes[1]!;
+  }
+
+  /** A message of the peer's has come. */
+  countReceived(length: number): void {
+    this.#bytes[0]! += length;
+  }
+
+  countSent(length: number): void {
+    this.#bytes[1]! += length;
   }
 
   /** Begin to keep the peer reachable, where that was asked for. */
@@ -293,7 +310,7 @@ export class Peer extends TimerNode implements RemoteKeys {
     view.setInt32(message + RECEIVER_AT, session.remoteIndex, true);
     view.setUint32(message + DATA_COUNTER_AT, counter >>> 0, true);
     view.setUint32(message + DATA_COUNTER_AT + 4, Math.floor(counter / 2 ** 32), true);
-    this.txBytes += padded + DATA_OVERHEAD;
+    this.countSent(padded + DATA_OVERHEAD);
     this.#services.send(message, padded + DATA_OVERHEAD, this.endpoint);
     if (length > 0 && this.#silentMs === NEVER) {
       const jitterMs = this.#services.randomBelow(JITTER_MS);
@@ -395,13 +412,16 @@ export class Peer extends TimerNode implements RemoteKeys {
   }
 
   #schedule(): void {
-    this.deadline = Math.min(
+    const next = Math.min(
       this.#retryMs,
       this.#keepaliveMs,
       this.#silentMs,
       this.#zeroKeysMs,
       this.#persistentAtMs,
     );
+    // Mostly the same: a packet changes no deadline.
+    if (next === this.deadline) return;
+    this.deadline = next;
     this.#services.timers.update(this);
   }
 }

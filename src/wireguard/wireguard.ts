@@ -191,7 +191,7 @@ export class WireGuard {
       return null;
     }
     const plainLength = length - DATA_OVERHEAD;
-    peer.rxBytes += length;
+    peer.countReceived(length);
     peer.onData(session, from, plainLength > 0, nowMs);
     if (plainLength === 0) return null;
     this.packetLength = this.#innerLength(packetAt, plainLength);
@@ -264,7 +264,7 @@ export class WireGuard {
       return;
     }
     const session = this.#session(peer, keys, index, initiation.index, false, nowMs);
-    peer.rxBytes += message.length;
+    peer.countReceived(message.length);
     peer.setEndpoint(from);
     peer.onHeard(nowMs);
     this.#sendStamped(peer, response, nowMs);
@@ -286,7 +286,7 @@ export class WireGuard {
     wipeState(sent!);
     peer.sent = null;
     const session = this.#session(peer, keys, index, head.getInt32(SENDER_AT, true), true, nowMs);
-    peer.rxBytes += message.length;
+    peer.countReceived(message.length);
     peer.setEndpoint(from);
     peer.onResponse(session, nowMs);
   }
@@ -295,7 +295,7 @@ export class WireGuard {
     const index = new DataView(message.buffer).getInt32(RECEIVER_AT, true);
     const peer = this.#indices.get(index)?.peer;
     if (peer === undefined || !peer.stamp.take(message, nowMs)) this.counters.stale++;
-    else peer.rxBytes += message.length;
+    else peer.countReceived(message.length);
   }
 
   #initiate(peer: Peer, nowMs: number): void {
@@ -315,7 +315,7 @@ export class WireGuard {
 
   #sendStamped(peer: Peer, message: Bytes, nowMs: number): void {
     peer.stamp.put(message, nowMs);
-    peer.txBytes += message.length;
+    peer.countSent(message.length);
     this.#write(message.length, peer.endpoint, (out) => out.set(message));
   }
 
