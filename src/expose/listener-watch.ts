@@ -49,7 +49,7 @@ const ASK_EVERY_MS = 500;
 /** In one order to the broker. */
 const INODES_MAX = 1000;
 /** Nobody waits longer for a name, ms. */
-const OWNERS_MS = 100;
+const OWNERS_MS = 1000;
 
 /** One that was told of. */
 interface Announced {

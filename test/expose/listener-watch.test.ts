@@ -212,7 +212,7 @@ describe('a guest that is watched', () => {
       bench.owners = owners;
       bench.watch.start();
       bench.source.sockets = [socketOn(80)];
-      await bench.pass(400);
+      await bench.pass(1300);
       const [added] = bench.events;
       assert.ok(added?.type === 'listener.added');
       assert.deepEqual([added.process, added.pid], [null, null]);
