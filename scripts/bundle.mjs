@@ -35,7 +35,10 @@ await build({
   minifySyntax: true,
   lineLimit: 160,
   external: ['@koromix/*', 'prom-client'],
-  alias: { 'node:module': fileURLToPath(new URL('node-module.mjs', import.meta.url)) },
+  alias: {
+    'node:module': fileURLToPath(new URL('node-module.mjs', import.meta.url)),
+    'node:child_process': fileURLToPath(new URL('node-child-process.mjs', import.meta.url)),
+  },
   define: { 'import.meta.url': 'moduleUrl' },
   banner: {
     js: "(function (exports, require, module, __filename, __dirname) { const moduleUrl = require('node:url').pathToFileURL(__filename).href;",
