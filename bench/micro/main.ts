@@ -10,6 +10,7 @@ import type { CaseGroup } from './case.ts';
 import { kept } from './case.ts';
 import { checksumCases } from './checksum.ts';
 import { forwardCases } from './forward.ts';
+import { linkCases } from './link.ts';
 import { lookupCases } from './lookup.ts';
 import { allocationSites, hasGc, type Measurement, measureCase } from './measure.ts';
 import { pathCases } from './path.ts';
@@ -36,6 +37,7 @@ const builders: readonly (() => CaseGroup | Promise<CaseGroup>)[] = [
   queueCases,
   tcpCases,
   pathCases,
+  linkCases,
   forwardCases,
   wireguardCases,
 ];

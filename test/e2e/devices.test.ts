@@ -195,6 +195,22 @@ describe('attach', () => {
     });
   }
 
+  test('links L-25, L-26: a TUN is made where none is: no ARP, and segments of 64 KiB at MTU 1500', async () => {
+    await withBare(async ({ namespace }) => {
+      await attached(namespace.pid, ['--link', 'tun:own1', '--mtu', '1500'], async () => {
+        assert.match(await namespace.must(['ip', 'link', 'show', 'own1']), /link\/none/);
+        await works(namespace);
+        for (const address of [GATEWAY4, GATEWAY6, HOST4, HOST6])
+          await namespace.must(['ping', '-n', '-c', '1', '-W', '2', address]);
+        assert.equal((await namespace.must(['ip', 'neigh', 'show', 'dev', 'own1'])).trim(), '');
+        // Each way two bodies, in many fewer packets than of 1500 bytes.
+        const [{ stats64 }] = JSON.parse(await namespace.must(['ip', '-s', '-j', 'link', 'show', 'own1']));
+        for (const { bytes, packets } of [stats64.rx, stats64.tx])
+          assert.ok(bytes > 2 * BODY.length && bytes / packets > 3000, `${bytes} bytes, ${packets} packets`);
+      });
+    });
+  });
+
   test('an unconfigured TAP gets address, router, name server and MTU by DHCP', async () => {
     const script = join(directory, 'dhcp.sh');
     writeFileSync(
