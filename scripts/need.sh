@@ -9,9 +9,9 @@ set -eu
 check='perl:perl-base perlcritic:libperl-critic-perl'
 demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
 test="$demo busybox:busybox bwrap:bubblewrap crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
-  nginx:nginx-light podman:podman prlimit:util-linux rootlesskit:rootlesskit runsc:runsc runuser:util-linux socat:socat
-  strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc useradd:passwd
-  wg:wireguard-tools wireguard-go:wireguard-go"
+  nginx:nginx-light podman:podman prlimit:util-linux qemu-system-x86_64:qemu-system-x86 rootlesskit:rootlesskit
+  runsc:runsc runuser:util-linux socat:socat strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc
+  useradd:passwd wg:wireguard-tools wireguard-go:wireguard-go"
 bench="$demo iperf3:iperf3 pasta:passt slirp4netns:slirp4netns sysctl:procps taskset:util-linux"
 
 case ${1-} in
@@ -32,12 +32,37 @@ if ! command -v node >/dev/null || ! command -v npm >/dev/null ||
   exit 1
 fi
 
+# A kernel for virtual machines, and the modules of its network, of Debian's package, which is not installed.
+machine=/var/cache/tslirp-test
+kernel() {
+  [ "${1-}" = test ] && [ ! -e "$machine/vmlinuz" ] || return 0
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "missing, run as root: scripts/need.sh test ($machine/vmlinuz)" >&2
+    exit 1
+  fi
+  echo "fetching a kernel for virtual machines"
+  work=$(mktemp -d)
+  (
+    cd "$work"
+    apt-get -q update
+    package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\).*/\1/p' | head -n 1)
+    apt-get -q download "$package"
+    dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/vmlinuz-*' './lib/modules/*/drivers/virtio/*.ko' \
+      './lib/modules/*/failover.ko' './lib/modules/*/net_failover.ko' './lib/modules/*/virtio_net.ko'
+  ) >"$work/log" 2>&1 </dev/null || { tail -n 20 "$work/log" >&2; echo "no kernel for virtual machines" >&2; exit 1; }
+  mkdir -p "$machine"
+  find "$work/lib" -name '*.ko' -exec cp {} "$machine" \;
+  cp "$work"/boot/vmlinuz-* "$machine/vmlinuz"
+  chmod -R a+rX "$machine"
+  rm -rf "$work"
+}
+
 packages=
 for entry in $wanted; do
   command -v "${entry%%:*}" >/dev/null && continue
   case " $packages " in *" ${entry#*:} "*) ;; *) packages="$packages ${entry#*:}" ;; esac
 done
-[ -n "$packages" ] || exit 0
+[ -n "$packages" ] || { kernel "$1"; exit 0; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "missing, install as root: apt-get install$packages" >&2
@@ -53,3 +78,4 @@ if ! { apt-get -q update && apt-get -q install -y --no-install-recommends $packa
   echo "apt-get could not install:$packages" >&2
   exit 1
 fi
+kernel "$1"

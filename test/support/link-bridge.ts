@@ -27,6 +27,33 @@ while (getppid() == $parent) {
 }
 `;
 
+/** The same between a TAP and a stream, frames behind lengths that pack() has as $ARGV[1]: N (32 bits), v (16, little-endian). */
+const STREAM_BRIDGE = `
+sysopen TAP, "/dev/net/tun", 2 or die "tun: $!";
+my $request = pack("a16 s x22", "tap0", 0x1002);
+ioctl TAP, 0x400454ca, $request or die "TUNSETIFF: $!";
+open LINK, "+<&=", $ARGV[0] or die "link: $!";
+my ($template, $frame, $stream) = ($ARGV[1], "", "");
+my $head = length pack($template, 0);
+my $parent = getppid();
+while (getppid() == $parent) {
+  my $in = ""; vec($in, fileno($_), 1) = 1 for TAP, LINK;
+  select($in, undef, undef, 0.2);
+  if (vec($in, fileno(TAP), 1) && sysread(TAP, $frame, 70000)) {
+    my $out = pack($template, length $frame) . $frame;
+    while (length $out) { my $n = syswrite(LINK, $out); defined $n or exit; substr($out, 0, $n, "") }
+  }
+  next if !vec($in, fileno(LINK), 1);
+  sysread(LINK, $stream, 70000, length $stream) or exit;
+  while (length $stream >= $head) {
+    my $length = unpack($template, $stream);
+    last if length $stream < $head + $length;
+    syswrite(TAP, substr($stream, $head, $length));
+    substr($stream, 0, $head + $length, "");
+  }
+}
+`;
+
 /** Connects a socket of type $ARGV[0] to path $ARGV[1], and becomes the rest of the command line; LINK = the descriptor. */
 const CONNECT = `
 $^F = 255; my ($type, $path) = splice @ARGV, 0, 2;
@@ -51,14 +78,21 @@ open LINK, "+<&=", $taken; fcntl LINK, 2, 0;
 exec map { $_ eq "LINK" ? $taken : $_ } @ARGV or die;
 `;
 
+export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_SEQPACKET = 5;
 export const IFF_VNET_HDR = 0x4000;
 
+/** Entering a user namespace clears the parent-death signal, so it is set behind that. */
+const GUARD = ['setpriv', '--pdeathsig', 'KILL', '--'];
+
 export function bridgeCommand(namespace: Namespace, link: string, flags = 0): string[] {
-  // Entering a user namespace clears the parent-death signal, so it is set behind that.
-  const guard = ['setpriv', '--pdeathsig', 'KILL', '--'];
-  return namespace.command([...guard, 'perl', '-e', BRIDGE, '--', link, 'tap0', String(flags)]);
+  return namespace.command([...GUARD, 'perl', '-e', BRIDGE, '--', link, 'tap0', String(flags)]);
+}
+
+/** To a stream; `template` is how pack() of perl has a length. */
+export function streamBridgeCommand(namespace: Namespace, link: string, template = 'N'): string[] {
+  return namespace.command([...GUARD, 'perl', '-e', STREAM_BRIDGE, '--', link, template]);
 }
 
 /** A command line that connects to a socket and hands it on as the word LINK. */
