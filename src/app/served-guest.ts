@@ -52,6 +52,10 @@ export class ServedGuest {
     this.ruleForwards = new RuleForwards(this.events);
     this.session = server.add(config, {
       ...handlers,
+      flows: (report) => {
+        this.publishing?.publisher.heard(report);
+        handlers.flows(report);
+      },
       forwardOpen: (forward) => {
         this.ruleForwards.added(forward);
         handlers.forwardOpen?.(forward);

@@ -8,7 +8,7 @@ import { type EngineClient, ForwardRefused, type OpenForward } from '../control/
 import type { PortReason, Protocol } from './event.ts';
 import { candidates } from './host-ports.ts';
 
-export type ForwardEngine = Pick<EngineClient, 'addForward' | 'aimForward' | 'removeForward'>;
+export type ForwardEngine = Pick<EngineClient, 'addForward' | 'aimForward' | 'removeForward' | 'listFlows'>;
 
 /** Where the kernel chooses a port on one address, another one may be in use on the next. */
 const CHOICES = 16;
@@ -94,6 +94,21 @@ function* inOrder({ kept, port, minPort }: PortWish): Generator<number, void, un
 
 export async function closeHostListeners(engine: ForwardEngine, open: readonly OpenForward[]): Promise<void> {
   await Promise.all(open.map(({ id }) => engine.removeForward(id)));
+}
+
+/** The connections there are through `open`, and what they have carried so far. */
+export async function countFlows(
+  engine: ForwardEngine,
+  open: readonly OpenForward[],
+): Promise<{ connections: number; bytesIn: number; bytesOut: number }> {
+  const counts = { connections: 0, bytesIn: 0, bytesOut: 0 };
+  for (const { kind, forward, bytesIn, bytesOut } of await engine.listFlows()) {
+    if (kind !== 'local' || !open.some(({ id }) => id === forward)) continue;
+    counts.connections++;
+    counts.bytesIn += bytesIn;
+    counts.bytesOut += bytesOut;
+  }
+  return counts;
 }
 
 function portOf(end: HostEnd): number {

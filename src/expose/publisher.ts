@@ -13,9 +13,11 @@
 import { getSystemErrorName } from 'node:util';
 import type { AddressPlan, Endpoint, PortMap, PublishSpec } from '../config.ts';
 import { ForwardRefused, type OpenForward } from '../control/engine-client.ts';
+import type { FlowReport } from '../engine/messages.ts';
 import type { End, EventSink, Protocol } from './event.ts';
 import {
   closeHostListeners,
+  countFlows,
   type ForwardEngine,
   isRefused,
   type Opened,
@@ -28,6 +30,8 @@ import type { Service, ServiceSink } from './service.ts';
 
 /** How often a port that has to be the one is tried again. */
 const RETRY_MS = 5000;
+/** How long a guest that is there does not take to answer. */
+const UNANSWERED_MS = 1000;
 /** Of the guest's, that count with `perAddress`. */
 const ADDRESSES_MAX = 256;
 
@@ -58,6 +62,10 @@ interface Publication {
   cause: 'closed' | 'policy' | 'stop';
   /** The host's end; empty = there is none. */
   open: readonly OpenForward[];
+  /** Whom the service sees. */
+  source: string;
+  /** That nothing comes back from there was told. */
+  isWarned: boolean;
   /** The one port that it may have is in use, which was told; it is tried again. */
   isRetried: boolean;
 }
@@ -132,6 +140,22 @@ export class Publisher implements ServiceSink {
     this.#ofService.delete(service);
   }
 
+  /**
+   * A connection that the guest has not answered, as if it had not come to it: whoever it seems to come from may be reached
+   * another way than through us, so that the answer goes there.
+   */
+  heard(report: FlowReport): void {
+    if (report.type !== 'flow' || report.kind !== 'local' || report.failure !== 'left') return;
+    if (report.protocol !== 'tcp' || report.ageMs < UNANSWERED_MS) return;
+    for (const publication of this.#publications.values()) {
+      const { proto, guestEnd, open, source, isWarned } = publication;
+      if (isWarned || source === 'gateway' || source === '') continue;
+      if (!open.some(({ id }) => id === report.forward)) continue;
+      publication.isWarned = true;
+      this.#options.events.emit({ type: 'forward.warning', proto, guestEnd, reason: 'asymmetric' });
+    }
+  }
+
   /** Resolves when what is open is what is wanted. */
   async settled(): Promise<void> {
     while (this.#work !== undefined) await this.#work;
@@ -190,7 +214,7 @@ export class Publisher implements ServiceSink {
       publication = {
         ...{ key, proto, map, guestEnd: end, served: undefined },
         services: new Map<Service, End>(),
-        ...{ cause: 'closed', open: [], isRetried: false },
+        ...{ cause: 'closed', open: [], source: '', isWarned: false, isRetried: false },
       };
       this.#publications.set(key, publication);
     }
@@ -237,8 +261,9 @@ export class Publisher implements ServiceSink {
     const { proto, services } = publication;
     const [[service, guestEnd] = []] = services;
     if (service === undefined || guestEnd === undefined || !this.#hasPlace(publication)) return;
-    publication.guestEnd = guestEnd;
     const source = service.source || publication.map?.source || spec.source;
+    publication.guestEnd = guestEnd;
+    publication.source = source;
     try {
       const opened = await this.#bind(publication, service, source);
       publication.open = opened.open;
@@ -259,9 +284,9 @@ export class Publisher implements ServiceSink {
     const { engine, events } = this.#options;
     const { proto, map, guestEnd, open, cause } = publication;
     publication.open = [];
+    const counts = await countFlows(engine, open);
     if (map === null) await closeHostListeners(engine, open);
     else await this.#mapped.aim(map, { target: this.#mapped.idleTarget(map), source: '', isIdle: true });
-    const counts = { connections: 0, bytesIn: 0, bytesOut: 0 };
     events.emit({ type: 'forward.removed', proto, guestEnd, hostEnd: hostEndOf(open), cause, ...counts });
   }
 

@@ -160,6 +160,27 @@ describe('whom the guest sees', () => {
   });
 });
 
+test('ports P-20: answers that go another way than they came are warned of', async () => {
+  await using guest = await startGuest('--port-map', 'tcp:19007:*:80,source=192.168.7.9');
+  const agent = new GuestAgent(guest.namespace);
+  try {
+    await guest.namespace.ip(
+      'link add other type veth peer name away',
+      'address add 192.168.7.1/24 dev other',
+      'link set other up',
+      'link set away up',
+    );
+    await agent.call('serveTcp', { host: '0.0.0.0', port: 80 });
+    const socket = connect({ host: '127.0.0.1', port: 19007 }).on('error', () => undefined);
+    const begun = Date.now();
+    await until(() => Date.now() - begun > 1500, 'a client to lose patience');
+    socket.resetAndDestroy();
+    await until(() => guest.stack.stderr.includes('"reason":"asymmetric"'), 'a warning');
+  } finally {
+    await agent.stop();
+  }
+});
+
 test('--forward-source is for -L as well', async () => {
   await using guest = await startGuest('--forward-source', '192.0.2.9', '-L', '19005:80');
   const agent = new GuestAgent(guest.namespace);

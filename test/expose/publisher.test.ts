@@ -188,3 +188,46 @@ test('1,000 services that come and go at once leave nothing behind', async () =>
   await said();
   assert.deepEqual(engine.listeners(), ['tcp 127.0.0.1:2007 10.0.2.100:2007']);
 });
+
+const NOBODY = { address: '', port: 0 };
+const ENDS = { left: NOBODY, leftLocal: NOBODY, right: NOBODY, rightLocal: NOBODY };
+
+test('what is told of the end of a forward counts the connections that are still open', async () => {
+  const { engine, publisher, events } = publishing();
+  const web = service('0.0.0.0', 8080);
+  publisher.appear(web);
+  await publisher.settled();
+  const [forward = 0] = engine.open.keys();
+  const flow = { ...ENDS, flow: 1, protocol: 'tcp', kind: 'local', state: 'ESTABLISHED', ageMs: 1 } as const;
+  engine.flows = [
+    { ...flow, forward, bytesIn: 10, bytesOut: 300 },
+    { ...flow, forward, bytesIn: 1, bytesOut: 2 },
+    { ...flow, forward: forward + 1, bytesIn: 5, bytesOut: 5 },
+  ];
+  publisher.vanish(web, 'closed');
+  await publisher.settled();
+  const [event] = events.slice(-1);
+  assert.ok(event?.type === 'forward.removed');
+  assert.deepEqual([event.connections, event.bytesIn, event.bytesOut], [2, 11, 302]);
+});
+
+test('ports P-20: a connection that is not answered, from a source that is not ours alone, is warned of once', async () => {
+  const { engine, publisher, said } = publishing();
+  publisher.appear(service('0.0.0.0', 8080, { source: '192.168.7.9' }));
+  publisher.appear(service('0.0.0.0', 8081));
+  await said();
+  const [first = 0, second = 0] = engine.open.keys();
+  const report = (forward: number, ageMs: number, failure: 'left' | 'guest'): void =>
+    publisher.heard({
+      ...{ type: 'flow', event: 'error', flow: 1, protocol: 'tcp', kind: 'local', forward, ...ENDS },
+      status: { leftRead: 0, leftWrite: 0, rightRead: 0, rightWrite: 0, first: -1 },
+      ...{ ageMs, bytesIn: 0, bytesOut: 0, failure, repeated: 0, reason: '' },
+    });
+  report(first, 10, 'left');
+  report(first, 5000, 'guest');
+  report(second, 5000, 'left');
+  assert.deepEqual(await said(), []);
+  report(first, 5000, 'left');
+  report(first, 5000, 'left');
+  assert.deepEqual(await said(), ['forward.warning']);
+});

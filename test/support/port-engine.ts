@@ -2,6 +2,7 @@
 import { constants } from 'node:os';
 import type { ForwardSpec } from '../../src/config.ts';
 import { ForwardRefused, type OpenForward } from '../../src/control/engine-client.ts';
+import type { FlowInfo } from '../../src/engine/messages.ts';
 import type { ForwardEngine } from '../../src/expose/host-listeners.ts';
 
 export class PortEngine implements ForwardEngine {
@@ -10,6 +11,7 @@ export class PortEngine implements ForwardEngine {
   readonly open: Map<number, OpenForward> = new Map();
   /** Ports below are refused with EACCES. */
   minPort = 1;
+  flows: FlowInfo[] = [];
   /** Binds that were tried. */
   tries = 0;
   #last = 0;
@@ -34,6 +36,10 @@ export class PortEngine implements ForwardEngine {
     const aimed = { ...open, spec: { ...open.spec, ...aim } as ForwardSpec };
     this.open.set(id, aimed);
     return Promise.resolve(aimed);
+  }
+
+  listFlows(): Promise<FlowInfo[]> {
+    return Promise.resolve(this.flows);
   }
 
   removeForward(id: number): Promise<boolean> {
