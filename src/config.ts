@@ -487,6 +487,8 @@ export interface ProcessConfig {
   flowLog: OutputSpec;
   /** What appears in the guest and on the host because of it; the path may be that of a unix socket, too. */
   events: OutputSpec;
+  /** Services that are to be published, from a file or a pipe (expose/bridge-line.ts). */
+  forwardEvents: OutputSpec;
   /** Directory for the files of expose/out-files.ts; empty = none. */
   outDirectory: string;
   sandbox: SandboxSpec;
@@ -498,8 +500,9 @@ export interface Config {
 }
 
 /** Descriptors that the process was given for purposes of its own. */
-export function ownDescriptors({ readyFd, exitFd, flowLog, events }: ProcessConfig): number[] {
-  return [readyFd, exitFd, flowLog.fd, events.fd].filter((fd) => fd >= 0);
+export function ownDescriptors(config: ProcessConfig): number[] {
+  const { readyFd, exitFd, flowLog, events, forwardEvents } = config;
+  return [readyFd, exitFd, flowLog.fd, events.fd, forwardEvents.fd].filter((fd) => fd >= 0);
 }
 
 /** How an interface is obtained and configured, beyond its addresses. */
@@ -530,7 +533,7 @@ export const defaultSetup: InterfaceSetup = {
   keepMtu: false,
 };
 
-/** Where lines go: a file, or an inherited descriptor. Neither: nowhere. */
+/** Where lines go, or come from: a file, or an inherited descriptor. Neither: nowhere. */
 export interface OutputSpec {
   path: string;
   fd: number;

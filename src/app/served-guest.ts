@@ -1,5 +1,11 @@
 /** A guest of this process, from its configuration to its packets and what may be asked of it. */
-import type { DeviceSpec, GuestConfig, LinkTarget, ProcessConfig } from '../config.ts';
+import {
+  type DeviceSpec,
+  type GuestConfig,
+  isWanted,
+  type LinkTarget,
+  type ProcessConfig,
+} from '../config.ts';
 import type { EngineClient } from '../control/engine-client.ts';
 import { logOf } from '../control/log.ts';
 import type { Server } from '../control/server.ts';
@@ -79,6 +85,7 @@ export class ServedGuest {
     const link = await this.attach(from);
     await this.session.openForwards(this.process.limits.fdReserve);
     await this.publish();
+    await this.readServices();
     await this.session.tellPolicy();
     this.isUp = true;
     this.events.emit({ type: 'guest.up' });
@@ -163,6 +170,16 @@ export class ServedGuest {
     const tooLong = new Promise((resolve) => setTimeout(resolve, graceMs + UNPUBLISH_MS).unref());
     // A data plane that has failed closes everything by itself.
     await Promise.race([publishing.stop(graceMs).catch(() => undefined), tooLong]);
+  }
+
+  /** Services that an events file names are published. */
+  private async readServices(): Promise<void> {
+    const { forwardEvents } = this.process;
+    const { logger, publishing } = this;
+    const { name } = this.config;
+    if (!isWanted(forwardEvents) || publishing === undefined) return;
+    const { readServices } = await import('./forward-events.ts');
+    await readServices(forwardEvents, name, publishing.publisher, logOf(logger, name));
   }
 
   /** Services of the guest are published as they come. */

@@ -96,7 +96,7 @@ function refuseConflicts(options: ServeOptions): void {
     if (options.given.has(one) && options.given.has(other))
       throw new UsageError(`options ${one} and ${other} exclude each other; accepted: one of them`);
   }
-  const { flowLog = noOutput, events = noOutput } = options;
+  const { flowLog = noOutput, events = noOutput, forwardEvents = noOutput } = options;
   const pcap = pcapPath(options);
   // One stream of bytes for two purposes is of use for neither.
   const uses: [string, string | number | undefined][] = [
@@ -105,6 +105,7 @@ function refuseConflicts(options: ServeOptions): void {
     ['--exit-fd', options.exitFd],
     ['--flow-log', flowLog.fd < 0 ? flowLog.path : flowLog.fd],
     ['--events', events.fd < 0 ? events.path : events.fd],
+    ['--forward-events', forwardEvents.fd < 0 ? forwardEvents.path : forwardEvents.fd],
     ['--pcap', pcap === STANDARD_OUTPUT ? 1 : pcap],
   ];
   const seen = new Map<string | number, string>();
@@ -171,6 +172,7 @@ function toInvocation(
       api: { path: options.apiSocket ?? '', requestMax: API_REQUEST_MAX, echo: false },
       flowLog: options.flowLog ?? noOutput,
       events: options.events ?? noOutput,
+      forwardEvents: options.forwardEvents ?? noOutput,
       outDirectory: options.outDir ?? '',
       sandbox: {
         mountTree: options.sandbox !== false,
@@ -229,7 +231,7 @@ function serveInvocation(options: ServeOptions): Invocation {
   const [first] = specs;
   if (first === undefined) throw new UsageError(`serve needs --link SPEC; accepted: ${linkForms}`);
   if (specs.length > 1) {
-    for (const option of ['--pcap', '--api-socket', '--port-map', '--state'])
+    for (const option of ['--pcap', '--api-socket', '--port-map', '--forward-events', '--state'])
       if (options.given.has(option))
         throw new UsageError(`option ${option} is for one guest; accepted: with one --link`);
   }

@@ -19,6 +19,7 @@ import {
   parseExistingPath,
   parseFd,
   parseHostInterface,
+  parseInput,
   parseInterfaceName,
   parseMtu,
   parseNumber,
@@ -222,6 +223,11 @@ function addPublishing(command: Command): Command {
       '--port-map <maps>',
       'keep ports of the host for services of the guest (repeatable), as tcp|udp:[HOST/]PORT:GUEST:PORT[,source=SOURCE],…',
       each(),
+    )
+    .option(
+      '--forward-events <file>',
+      "publish the services that a file names as it grows, as Penguin's VPN plugin writes it, or a pipe, a unix socket, fd:N",
+      (value) => parseInput('--forward-events', value),
     )
     .option('--port-map-wait', 'wait for a port of a map that is in use, instead of ending')
     .option('--forward-per-address', 'a port of the host for each address of a service that listens on all')

@@ -3,6 +3,7 @@ import {
   type AddressPlan,
   defaultPublish,
   type ForwardSource,
+  type OutputSpec,
   type PortMap,
   type PublishSpec,
 } from '../config.ts';
@@ -13,6 +14,7 @@ import { parseOutputPath } from './values.ts';
 /** Options of whoever serves a guest, as they were read. */
 export interface PublishOptions {
   autoForward?: AutoForward;
+  forwardEvents?: OutputSpec;
   portMap?: string[];
   portMapWait?: boolean;
   forwardPerAddress?: boolean;
@@ -41,8 +43,8 @@ export function forwardSource({ forwardSource: text }: PublishOptions, plan: Add
 /** Null: no service is to have a port. @throws UsageError */
 export function publishSpec(options: PublishOptions, plan: AddressPlan): PublishSpec | null {
   const { maps, mapsFrom } = readMaps(options, plan);
-  const { autoForward } = options;
-  if (maps.length === 0 && autoForward === undefined) return null;
+  const { autoForward, forwardEvents } = options;
+  if (maps.length === 0 && autoForward === undefined && forwardEvents === undefined) return null;
   return {
     ...(autoForward?.publish ?? defaultPublish),
     ...{ maps, mapsFrom, findsServices: autoForward !== undefined },

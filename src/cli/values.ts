@@ -179,6 +179,22 @@ export function parseOutput(option: string, text: string): OutputSpec {
   return { path: parseOutputPath(option, text, 'a file that can be written, or fd:N'), fd: -1 };
 }
 
+/** `FILE`, which may come later, or `fd:N`. */
+export function parseInput(option: string, text: string): OutputSpec {
+  if (text.startsWith('fd:')) return { path: '', fd: parseFd(option, text.slice('fd:'.length), text) };
+  const accepted = 'a file that can be read, in a directory that is there, or fd:N';
+  const path = resolve(text);
+  const isThere = existsSync(path);
+  if (text === '' || !existsSync(dirname(path))) throw badValue(option, text, 'is nowhere', accepted);
+  if (isThere && statSync(path).isDirectory()) throw badValue(option, text, 'is a directory', accepted);
+  try {
+    accessSync(isThere ? path : dirname(path), constants.R_OK);
+  } catch {
+    throw badValue(option, text, 'cannot be read', accepted);
+  }
+  return { path, fd: -1 };
+}
+
 /** A directory of `--out-dir`. */
 export function parseDirectory(text: string): string {
   const refuse = (fault: string): UsageError =>

@@ -1,5 +1,6 @@
 /**
- * An events file (bridge-line.ts) as it grows: each service it names is published once, until it is withdrawn. A line may
+ * An events file (bridge-line.ts) as it grows: each service it names is published once, until it is withdrawn. A service has
+ * one port of the host, the first that is named. A line may
  * come in pieces. One that cannot be read is told of by its number, and the next is read.
  */
 
@@ -58,7 +59,12 @@ export class BridgeEvents {
 
   #publish(bridge: Bridge): void {
     const key = keyOf(bridge);
-    if (this.#services.has(key)) return;
+    const known = this.#services.get(key);
+    if (known !== undefined) {
+      if (known.hostPort !== bridge.hostEnd.port || known.hostAddress !== bridge.hostEnd.ip)
+        this.#fault(`names another port for a service that has ${known.hostPort} already`);
+      return;
+    }
     if (this.#services.size >= SERVICES_MAX) {
       this.#fault(`is beyond the ${SERVICES_MAX} services that are kept`);
       return;
@@ -87,6 +93,6 @@ export class BridgeEvents {
   }
 }
 
-function keyOf({ proto, guestEnd, hostEnd }: { proto: Protocol; guestEnd: End; hostEnd: End }): string {
-  return `${proto} ${guestEnd.ip} ${guestEnd.port} ${hostEnd.ip} ${hostEnd.port}`;
+function keyOf({ proto, guestEnd }: { proto: Protocol; guestEnd: End }): string {
+  return `${proto} ${guestEnd.ip} ${guestEnd.port}`;
 }

@@ -225,7 +225,9 @@ export class Confinement {
       const { family, ...at } = link.remote ?? link.local;
       if (family === 'unix' && 'path' in at) order.add('read', dirname(resolve(at.path)));
     }
-    const { outDirectory } = this.config;
+    const { outDirectory, forwardEvents } = this.config;
+    // Whoever makes the file anew makes it there.
+    if (forwardEvents.path !== '') order.add('read', dirname(forwardEvents.path));
     if (outDirectory !== '') order.addWritable(outDirectory);
     if (this.config.sandbox.minimal) for (const path of MINIMAL) order.add('empty', path);
     return order;

@@ -106,8 +106,8 @@ describe('an events file', () => {
   });
 
   test('E-4: one warning with its number for a bad line, and the next one works', () => {
-    push(`tcp,${GUEST},0.0.0.0:1\ntcp,nowhere\n${'x'.repeat(100_000)}`);
-    push(`${'x'.repeat(100_000)}\ntcp,${GUEST},0.0.0.0:2\n`);
+    push(`tcp,192.168.0.1:1,0.0.0.0:1\ntcp,nowhere\n${'x'.repeat(100_000)}`);
+    push(`${'x'.repeat(100_000)}\ntcp,192.168.0.1:2,0.0.0.0:2\n`);
     assert.deepEqual(ports(), [1, 2]);
     assert.deepEqual(
       warnings.map((text) => text.slice(0, 16)),
@@ -131,6 +131,12 @@ describe('an events file', () => {
     assert.deepEqual([services.present.size, services.causes], [0, ['policy']]);
     push(line);
     assert.equal(services.present.size, 1);
+  });
+
+  test('another port for the same service is told of, and the first one stays', () => {
+    push(`tcp,${GUEST},${HOST}\ntcp,${GUEST},0.0.0.0:1081\n`);
+    assert.deepEqual(ports(), [1080]);
+    assert.match(warnings[0] ?? '', /^line 2 names another port for a service that has 1080 already/);
   });
 
   test('a beginning that was cut off does not stand before the next file', () => {

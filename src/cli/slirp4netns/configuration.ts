@@ -68,6 +68,7 @@ export function configuration(options: Options): Config {
       api: { path: options.apiSocket, requestMax: API_REQUEST_MAX, echo: true },
       flowLog: noOutput,
       events: noOutput,
+      forwardEvents: noOutput,
       outDirectory: '',
       sandbox: {
         mountTree: options.sandbox,

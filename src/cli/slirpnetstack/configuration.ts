@@ -30,6 +30,7 @@ export function configuration(options: Options): Config {
       api: { path: '', requestMax: 0, echo: false },
       flowLog: noOutput,
       events: noOutput,
+      forwardEvents: noOutput,
       outDirectory: '',
       sandbox: { mountTree: false, minimal: false, seccomp: false, required: false },
     },
