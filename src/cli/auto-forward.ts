@@ -5,7 +5,7 @@ import { badValue, decimal } from './values.ts';
 
 const OPTION = '--auto-forward';
 const ACCEPTED =
-  'tcp, udp, PORT, FIRST-LAST, !PORT, !FIRST-LAST, bind=ADDRESS, exact, max=N and interval=MS, with commas between';
+  'tcp, udp, PORT, FIRST-LAST, !PORT, !FIRST-LAST, bind=ADDRESS, exact, per-address, max=N and interval=MS, with commas between';
 const PORT_MAX = 65535;
 const MAX_MAX = 4096;
 const INTERVAL_MIN_MS = 10;
@@ -55,6 +55,7 @@ export function parseAutoForward(text: string): AutoForward {
     const [, word, value = ''] = /^(\w+)=(.*)$/.exec(piece) ?? [];
     if (piece === 'tcp' || piece === 'udp') autoForward[piece] = true;
     else if (piece === 'exact') publish.exact = true;
+    else if (piece === 'per-address') publish.perAddress = true;
     else if (word === 'bind') bind.push(parseBind(piece, value));
     else if (word === 'max') publish.max = parseCount(piece, value, 1, MAX_MAX);
     else if (word === 'interval')

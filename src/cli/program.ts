@@ -211,7 +211,7 @@ function addInterface(command: Command): Command {
     .option('--interface <name>', 'interface inside the namespace (default: tap0)', parseInterfaceName)
     .option(
       '--auto-forward [spec]',
-      'publish services of the guest as they come (after =: tcp, udp, ports, !ports, bind=ADDRESS, exact, max=N, interval=MS)',
+      'publish services of the guest as they come (after =: tcp, udp, ports, !ports, bind=ADDRESS, exact, per-address, max=N, interval=MS)',
       (value) => parseAutoForward(value === '\0' ? '' : value),
     );
 }

@@ -50,7 +50,7 @@ export function publishSpec(options: PublishOptions, plan: AddressPlan): Publish
     ...{ maps, mapsFrom, findsServices: autoForward !== undefined },
     waitsForMaps: options.portMapWait === true,
     source: forwardSource(options, plan),
-    perAddress: options.forwardPerAddress === true,
+    perAddress: options.forwardPerAddress === true || autoForward?.publish.perAddress === true,
     statePath:
       options.state === undefined
         ? ''

@@ -216,7 +216,7 @@ export async function closeTree(lines: readonly string[]): Promise<void> {
   if (reason !== 'closed') throw new Error(reason.trim() || 'the broker has ended');
 }
 
-/** From now on it does nothing for us but what the end of a command takes. */
+/** From now on it does nothing for us but what the end of a command takes, and tells whose sockets are whose. */
 export function sealBroker(): void {
   order('', 'seal');
 }

@@ -14,7 +14,7 @@ test('A-12: nothing said: both protocols, all ports, on the loopback of the host
 
 test('every word', () => {
   const { autoForward, publish } = parseAutoForward(
-    'tcp,80,8000-8100,!8010,!1-79,bind=0.0.0.0,bind=[::],exact,max=10,interval=1000',
+    'tcp,80,8000-8100,!8010,!1-79,bind=0.0.0.0,bind=[::],exact,per-address,max=10,interval=1000',
   );
   assert.deepEqual(autoForward, {
     ...{ tcp: true, udp: false, intervalMs: 1000 },
@@ -29,6 +29,7 @@ test('every word', () => {
   });
   assert.deepEqual(publish.bind, ['0.0.0.0', '::']);
   assert.equal(publish.exact, true);
+  assert.equal(publish.perAddress, true);
   assert.equal(publish.max, 10);
   assert.deepEqual(parseAutoForward('udp,tcp').autoForward.udp, true);
 });
@@ -72,6 +73,9 @@ test('the option takes no word that follows it, and is left alone in what the co
   assert.ok('config' in other);
   assert.equal(other.config.guest.autoForward?.tcp, false);
   assert.deepEqual(other.config.guest.publish?.bind, ['::']);
+  const each = parseArguments(['run', '--auto-forward=per-address', 'true'], '1');
+  assert.ok('config' in each);
+  assert.equal(each.config.guest.publish?.perAddress, true);
   const none = parseArguments(['run', 'true', '--auto-forward'], '1');
   assert.ok('config' in none);
   assert.equal(none.config.guest.autoForward, null);
