@@ -25,7 +25,7 @@ type Handler = (args: JsonObject) => Answer | StreamAnswer | Promise<Answer>;
 export interface ApiExposure {
   hub: EventHub;
   /** Told of the forwards that clients open and close. */
-  ruleForwards: Pick<RuleForwards, 'added' | 'removed'>;
+  ruleForwards: Pick<RuleForwards, 'added' | 'removed' | 'has'>;
 }
 
 const NO_ARGUMENTS: JsonObject = {};

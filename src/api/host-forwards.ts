@@ -41,7 +41,7 @@ const protocols = ['tcp', 'udp', 'tcp6', 'udp6'] as const;
 export class HostForwards {
   private readonly engine: ForwardEngine;
   private readonly defaults: ForwardDefaults;
-  private readonly heard: Pick<RuleForwards, 'added' | 'removed'>;
+  private readonly heard: Pick<RuleForwards, 'added' | 'removed' | 'has'>;
   /** Each by its number here. */
   private readonly open = new Map<number, OpenForward>();
   /** Each that `list_hostfwd` shows, as JSON, by its number and so in order. */
@@ -52,12 +52,14 @@ export class HostForwards {
   constructor(
     engine: ForwardEngine,
     defaults: ForwardDefaults,
-    heard: Pick<RuleForwards, 'added' | 'removed'>,
+    heard: Pick<RuleForwards, 'added' | 'removed' | 'has'>,
   ) {
     this.engine = engine;
     this.defaults = defaults;
     this.heard = heard;
-    for (const forward of engine.listForwards()) if (forward.spec.direction === 'local') this.enter(forward);
+    for (const forward of engine.listForwards()) {
+      if (forward.spec.direction === 'local' && heard.has(forward.id)) this.enter(forward);
+    }
   }
 
   /** The answer to `add_hostfwd`. */

@@ -4,6 +4,7 @@ import type { EventSink, Published } from './event.ts';
 
 export class RuleForwards {
   readonly #events: EventSink;
+  readonly #ids = new Set<number>();
   /** By the data plane's number. */
   readonly #open = new Map<number, Published>();
 
@@ -11,7 +12,13 @@ export class RuleForwards {
     this.#events = events;
   }
 
+  /** Whether it is one of them, and not of somebody else who publishes. */
+  has(id: number): boolean {
+    return this.#ids.has(id);
+  }
+
   added({ id, spec, listen }: OpenForward): void {
+    this.#ids.add(id);
     if (spec.direction !== 'local' || listen.kind !== 'ip') return;
     const published: Published = {
       proto: spec.protocol,
@@ -26,6 +33,7 @@ export class RuleForwards {
   }
 
   removed(id: number): void {
+    this.#ids.delete(id);
     this.#remove(id, 'policy');
   }
 

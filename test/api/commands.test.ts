@@ -69,8 +69,7 @@ test('list_forwards: rules by number, those of unix sockets too, and what is pub
     spec: localForward({}),
     listen: { kind: 'unix', path: '\0abstract' },
   });
-  const [rule = assert.fail()] = engine.listForwards();
-  exposed.ruleForwards.added(rule);
+  for (const rule of engine.listForwards()) exposed.ruleForwards.added(rule);
   exposed.hub.sink('g0').emit({ type: 'forward.added', ...published() });
   exposed.hub.sink('g0').emit({ type: 'listener.added', ...listener() });
   commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {}, exposed);
@@ -269,6 +268,9 @@ describe('add_hostfwd', () => {
         target: { kind: 'ip', address: '127.0.0.1', port: 9 },
       }),
     );
+    for (const rule of engine.listForwards()) exposed.ruleForwards.added(rule);
+    // Somebody else publishes too, and it is not for clients to end that.
+    await engine.addForward(localForward({ listen: { kind: 'ip', address: '127.0.0.1', port: 7 } }));
     commands = new ApiCommands(engine, { guest4: '10.0.2.100', guest6: '' }, {}, exposed);
     assert.deepEqual(await add(), { return: { id: 2 } });
     const { entries } = (await ask({ execute: 'list_hostfwd' })) as {
