@@ -36,6 +36,8 @@ export class PeerLink implements DeviceLink, LinkOwner {
   #owner: LinkOwner | null = null;
   #greeting: StreamGreeting | null = null;
   #peer: DeviceLink | null = null;
+  /** What was wrong with the last greeting; none since a peer was there. */
+  #fault = '';
 
   constructor(services: PeerServices, source: PeerSource, options: PeerLinkOptions) {
     this.#services = services;
@@ -120,7 +122,10 @@ export class PeerLink implements DeviceLink, LinkOwner {
       },
       failed: (reason) => {
         this.#greeting = null;
-        this.#services.log('warn', `${name}: the peer (${who}) was no good: ${reason}`);
+        // One that is dialed says the same every second.
+        if (reason !== this.#fault)
+          this.#services.log('warn', `${name}: the peer (${who}) was no good: ${reason}`);
+        this.#fault = reason;
         this.#source.again();
       },
     });
@@ -130,6 +135,7 @@ export class PeerLink implements DeviceLink, LinkOwner {
   #meet(fd: number, who: string): void {
     const peer = this.#options.connect(fd);
     this.#peer = peer;
+    this.#fault = '';
     const result = peer.open(this);
     if (result < 0) {
       this.onGone('error', 'it cannot be watched');

@@ -267,7 +267,7 @@ describe('the unix socket of a virtual machine', () => {
     const b = new Bench(SOCK_STREAM);
     const path = newPath();
     const said: string[] = [];
-    const answers = ['ERR\n', 'OK 1073741824\n'];
+    const answers = ['ERR\n', 'ERR\n', 'ERR\n', 'OK 1073741824\n'];
     const machine = createServer((socket) => {
       socket.on('data', (data) => said.push(String(data)));
       const answer = answers.shift() as string;
@@ -283,8 +283,8 @@ describe('the unix socket of a virtual machine', () => {
       await new Promise((resolve) => setImmediate(resolve));
     }
     assert.deepEqual(b.frames, [FRAME]);
-    assert.match(b.logs.join(), /its answer is "ERR"/);
-    assert.deepEqual(said, ['CONNECT 5001\n', 'CONNECT 5001\n']);
+    assert.equal(b.logs.filter((line) => line.includes('its answer is "ERR"')).length, 1, 'it is told once');
+    assert.deepEqual(said, Array(4).fill('CONNECT 5001\n'));
     b.end();
     machine.close();
   });
