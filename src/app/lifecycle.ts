@@ -2,8 +2,11 @@
 import { closeSync, writeSync } from 'node:fs';
 import type { Supervisor } from '../control/supervisor.ts';
 
-/** The data plane leaves within one turn; a process that does not end is worse than one that ends badly. */
-const STOP_TIMEOUT_MS = 5000;
+/**
+ * The data plane leaves within one turn, or as soon as it has loaded, which takes a busy machine seconds. A process that
+ * does not end is worse than one that ends badly.
+ */
+const STOP_TIMEOUT_MS = 15_000;
 
 /**
  * Tell whoever started us that packets flow: the byte `1`, and then the end of the stream. Does nothing for −1. The

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { programPath } from '../support/program-path.ts';
+import { PATIENCE_MS } from '../support/wait.ts';
 
 const root = dirname(dirname(programPath('broker.pl')));
 const directory = mkdtempSync(join(tmpdir(), 'tslirp-test-'));
@@ -21,7 +22,7 @@ interface Ended {
 
 function start([program = '', ...args]: readonly string[], options: SpawnSyncOptions = {}): Ended {
   const { status, stdout, stderr } = spawnSync(program, args, {
-    timeout: 20_000,
+    timeout: PATIENCE_MS,
     ...options,
     encoding: 'utf8',
   });

@@ -4,11 +4,12 @@ import { describe, test } from 'node:test';
 import { parseArguments } from '../../src/cli/options.ts';
 import type { Config } from '../../src/config.ts';
 import { programPath } from '../support/program-path.ts';
+import { PATIENCE_MS } from '../support/wait.ts';
 
 const launcher = programPath('tslirp');
 
 function tslirp(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: 20_000 });
+  const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: PATIENCE_MS });
   return { status, stdout, stderr };
 }
 

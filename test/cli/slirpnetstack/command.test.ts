@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import { oneLine } from '../../../src/cli/slirpnetstack/lines.ts';
 import { parseOptions } from '../../../src/cli/slirpnetstack/options.ts';
 import { programPath } from '../../support/program-path.ts';
+import { PATIENCE_MS } from '../../support/wait.ts';
 
 const launcher = programPath('slirpnetstack');
 
@@ -15,7 +16,7 @@ interface Result {
 }
 
 function slirpnetstack(...args: string[]): Result {
-  const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: 20_000 });
+  const { status, stdout, stderr } = spawnSync(launcher, args, { encoding: 'utf8', timeout: PATIENCE_MS });
   return { status, stdout, stderr };
 }
 
