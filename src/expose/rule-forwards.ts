@@ -26,7 +26,7 @@ export class RuleForwards {
       hostEnd: { ip: listen.address, port: listen.port },
       reason: 'fixed',
       process: null,
-      source: 'client',
+      source: spec.source || 'client',
     };
     this.#open.set(id, published);
     this.#events.emit({ type: 'forward.added', ...published });
