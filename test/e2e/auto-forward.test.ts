@@ -46,6 +46,19 @@ class Events {
     return this.all.filter((event): event is Extract<StreamEvent, { type: T }> => event.type === type);
   }
 
+  /** Ports of the guest that have forwards now, and so many listeners. */
+  get present(): string {
+    const open = new Set<number>();
+    let listeners = 0;
+    for (const event of this.all) {
+      if (event.type === 'forward.added') open.add(event.guestEnd.port);
+      if (event.type === 'forward.removed') open.delete(event.guestEnd.port);
+      if (event.type === 'listener.added') listeners++;
+      if (event.type === 'listener.removed') listeners--;
+    }
+    return `${[...open].toSorted().join(' ')}, ${listeners}`;
+  }
+
   async has(type: StreamEvent['type'], count = 1): Promise<void> {
     await until(() => this.of(type).length >= count, `${count} of ${type}`);
   }
@@ -138,6 +151,25 @@ describe('automatic forwards', () => {
       events.of('forward.failed').map(({ reason }) => reason),
       ['limit'],
     );
+  });
+
+  test('a thousand listeners come and go: what is left is what is there, and nothing of theirs stays', async (t) => {
+    const { events, listeners } = await startWith(t, 'auto-many');
+    await listeners.open('tcp', '0.0.0.0', PORT + 90);
+    await events.has('forward.added');
+    const [serving] = events.of('ready');
+    const descriptors = (): number => readdirSync(`/proc/${serving?.pid}/fd`).length;
+    const before = descriptors();
+    for (let round = 0; round < 4; round++) {
+      await listeners.churn('0.0.0.0', PORT + 100, 1000);
+    }
+    await listeners.open('tcp', '0.0.0.0', PORT + 91);
+    const expected = `${PORT + 90} ${PORT + 91}, 2`;
+    await until(() => events.present === expected, `${expected} alone`);
+    assert.equal(await say(PORT + 90), 'hello');
+    assert.equal(await say(PORT + 91), 'hello');
+    // Those of two more listeners, IPv4 and IPv6.
+    await until(() => descriptors() <= before + 2, 'descriptors are given back');
   });
 
   test('A-7: a port of the host that is taken: the next one, also when it is free again', async (t) => {

@@ -29,7 +29,14 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
   const [word, proto, ip, port] = line.split(' ');
   const key = proto + ip + port;
   const done = () => console.log(line);
-  if (word === 'open') open.set(key, opened[proto](ip, Number(port), done));
+  if (word === 'churn') {
+    // At once, and gone again.
+    const servers = Array.from({ length: Number(proto) }, (_, i) => opened.tcp(ip, Number(port) + i, () => undefined));
+    setTimeout(() => {
+      for (const server of servers.slice(1)) server.close();
+      servers[0].close(done);
+    }, 100);
+  } else if (word === 'open') open.set(key, opened[proto](ip, Number(port), done));
   else open.get(key).close(done);
 });
 `;
@@ -51,6 +58,11 @@ export class GuestListeners {
 
   close(proto: 'tcp' | 'udp', ip: string, port: number): Promise<void> {
     return this.#tell(`close ${proto} ${ip} ${port}`);
+  }
+
+  /** `count` TCP listeners come and go within a moment. */
+  churn(ip: string, port: number, count: number): Promise<void> {
+    return this.#tell(`churn ${count} ${ip} ${port}`);
   }
 
   async stop(): Promise<void> {
