@@ -72,7 +72,7 @@ test('the commands for a running tslirp: what is published, what flows, and an e
     const [id = '', port = ''] = (await ask('forward', 'add', '127.0.0.1:0:80')).trim().split(' ');
     assert.match(
       await ask('forward', 'ls'),
-      new RegExp(`^ ${id}  tcp +127.0.0.1:${port} +10.0.2.100:80$`, 'm'),
+      new RegExp(`^ ${id}  tcp +127.0.0.1:${port} +10.0.2.100:80 +fixed +-$`, 'm'),
     );
     const socket = connect(Number(port), '127.0.0.1');
     socket.on('error', () => undefined);
@@ -86,7 +86,7 @@ test('the commands for a running tslirp: what is published, what flows, and an e
     await ask('flow', 'kill', flow);
     await closed;
     await ask('forward', 'rm', id);
-    assert.equal(await ask('forward', 'ls'), 'ID  PROTO  HOST  GUEST\n');
+    assert.equal(await ask('forward', 'ls'), 'ID  PROTO  HOST  GUEST  REASON  PROCESS\n');
     assert.match(await ask('stats'), /^rx\.packets +[1-9]/m);
     const info = JSON.parse(await ask('info'));
     assert.equal(info.interface, 'tap0');
