@@ -26,6 +26,8 @@ export class WireGuardInterfaces {
       wireguard = new WireGuardInterface(this.#services, spec, () => this.#interfaces.delete(name));
       this.#interfaces.set(name, wireguard);
     }
+    // The interface has made its own of it, and so have the others.
+    spec.privateKey.fill(0);
     const link = wireguard.join(services, spec);
     const notes = spec.listenPort === 0 && spec.peer.endpoint === null ? [`UDP port ${wireguard.port}`] : [];
     return { link, info: { name, medium: 'ip', mtu: link.mtu, txQueueLen: SOCKET_QUEUE }, notes };
