@@ -15,6 +15,7 @@ import { StreamLink } from '../../src/device/stream-link.ts';
 import { close } from '../../src/sys/io.ts';
 import { SOCK_STREAM } from '../../src/sys/socket.ts';
 import { Bench } from '../device/support/bench.ts';
+import { setSystem } from '../support/lab/libc-switch.ts';
 import { type Change, changes, mutate, type Target } from './target.ts';
 
 interface StreamInput {
@@ -55,6 +56,7 @@ export const streamTarget: Target<StreamInput> = {
     });
     const bytes = mutate(Buffer.concat(stream), list);
     const expected = reading(bytes, framing);
+    setSystem(null);
     const b = new Bench(SOCK_STREAM);
     const shape = { medium: 'ethernet', mtu: 1500, framing } as const;
     b.use(new StreamLink({ input: b.fd, output: b.fd }, shape, b.services));
