@@ -41,6 +41,8 @@ const NAME_SERVICES = [
  * host, and the one in /run that resolv.conf leads to, with all else that is in it, because files there are replaced by
  * rename, and the kernel drops a mount over such a one.
  *
+ * Our directory goes when we end early: then there is nothing to warn of.
+ *
  * Its variables have names that the environment of the command does not: the shell would pass on changed ones.
  */
 const SCRIPT = `
@@ -52,12 +54,16 @@ tslirp_old=\${OLDPWD-}
 cd "$2" 2>/dev/null
 if [ -n "$tslirp_old" ]; then OLDPWD=$tslirp_old; else unset OLDPWD; fi
 shift 5
+tslirp_warn() {
+  [ -d "$tslirp_files" ] || exit 1
+  echo "tslirp: warning: $1: $tslirp_why" >&2
+}
 tslirp_over() {
   [ -f "$tslirp_files/$1" ] || return 0
   tslirp_target=$(readlink -f "/etc/$1") && [ -e "$tslirp_target" ] ||
     { echo "tslirp: warning: /etc/$1 does not exist and is left alone" >&2; return 0; }
-  cp "$tslirp_files/$1" "$tslirp_files/fs/$1" && mount --bind "$tslirp_files/fs/$1" "$tslirp_target" ||
-    echo "tslirp: warning: /etc/$1 cannot be replaced" >&2
+  tslirp_why=$(cp "$tslirp_files/$1" "$tslirp_files/fs/$1" 2>&1 &&
+    mount --bind "$tslirp_files/fs/$1" "$tslirp_target" 2>&1) || tslirp_warn "/etc/$1 cannot be replaced"
 }
 tslirp_cover() {
   tslirp_copy=$tslirp_files/fs$1
@@ -70,9 +76,9 @@ tslirp_cover() {
       mount --rbind "$tslirp_entry" "$tslirp_copy/$tslirp_name"
     fi
   done 2>/dev/null
-  mount --rbind "$tslirp_copy" "$1" || echo "tslirp: warning: $1 cannot be covered" >&2
+  tslirp_why=$(mount --rbind "$tslirp_copy" "$1" 2>&1) || tslirp_warn "$1 cannot be covered"
 }
-mount -t tmpfs -o mode=0755 tslirp "$tslirp_files/fs" || echo "tslirp: warning: no tmpfs could be mounted" >&2
+tslirp_why=$(mount -t tmpfs -o mode=0755 tslirp "$tslirp_files/fs" 2>&1) || tslirp_warn 'no tmpfs could be mounted'
 for tslirp_place in ${NAME_SERVICES.join(' ')}; do tslirp_cover "$tslirp_place" files; done
 tslirp_target=$(readlink -f /etc/resolv.conf)
 case $tslirp_target in /run/*/*) tslirp_cover "\${tslirp_target%/*}" all ;; esac

@@ -1,6 +1,6 @@
 /** `tslirp serve`: guests that are no namespaces of ours, each with a TAP behind a bridge of the test's own. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, symlinkSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -97,8 +97,10 @@ describe('tslirp serve', () => {
 
   test('links L-21: standard input and output carry frames and nothing else, whatever is logged', async () => {
     const path = join(sockets, 'stdio');
-    // A colon means something to socat.
-    const program = `${programPath('tslirp')} serve ${OPEN.join(' ')} --log-level debug --link stdio\\:`;
+    // Blanks and colons mean something to socat.
+    const link = join(sockets, 'tslirp');
+    symlinkSync(programPath('tslirp'), link);
+    const program = `${link} serve ${OPEN.join(' ')} --log-level debug --link stdio\\:`;
     const socat = start(asOwner('socat', `UNIX-LISTEN:${path}`, `EXEC:${program}`));
     const { namespace, anchor } = await bareNamespace();
     const stop = [anchor, socat];
