@@ -9,6 +9,9 @@ import { until } from './wait.ts';
 export const OURS = { outer4: '10.77.0.1', outer6: 'fd77::1', inner4: '10.9.0.1', inner6: 'fd09::1' };
 export const THEIRS = { outer4: '10.77.0.2', outer6: 'fd77::2', inner4: '10.9.0.2', inner6: 'fd09::2' };
 
+/** Starts until it is there. */
+const ATTEMPTS = 5;
+
 export interface Keys {
   privateKey: string;
   publicKey: string;
@@ -57,8 +60,16 @@ address add ${OURS.outer6}/64 dev wgc0 nodad
     this.#config = config;
     this.#routes = routes;
     const { namespace } = this;
-    this.process = namespace.start(['wireguard-go', '-f', 'wg0']);
-    await until(async () => (await namespace.run(['wg', 'show', 'wg0'])).status === 0, 'wireguard-go');
+    const isUp = async (): Promise<boolean> => (await namespace.run(['wg', 'show', 'wg0'])).status === 0;
+    let error: unknown;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      // One that finds something left of the one before it may give up, or never get there.
+      await this.process?.stop('SIGKILL');
+      this.process = namespace.start(['wireguard-go', '-f', 'wg0']);
+      error = await until(isUp, 'wireguard-go', 10_000, 50).catch((fault: unknown) => fault);
+      if (error === undefined) break;
+    }
+    if (error !== undefined) throw new Error(`${String(error)}; it says: ${this.process?.stderr}`);
     await namespace.must(['sh', '-c', 'cat >/run/wg0.conf && wg setconf wg0 /run/wg0.conf'], {
       input: config,
     });
