@@ -30,15 +30,15 @@ export class Logger implements Log {
   /** Lines are written at once from now on; the library itself is loaded with the first of them. */
   private active = false;
   private pino: Pino | undefined;
-  private readonly library: Library<typeof import('pino')>;
+  private readonly pinoBundle: Library<typeof import('pino')>;
   /** For people. */
-  private readonly pretty: Library<typeof import('pino-pretty')> | undefined;
+  private readonly prettyBundle: Library<typeof import('pino-pretty')> | undefined;
 
   /** `directory`: where the libraries are; tests have other places. */
   constructor(level: ProcessConfig['logLevel'], directory?: URL) {
     this.level = level;
-    this.library = new Library('log', directory);
-    if (isatty(2)) this.pretty = new Library('pretty', directory);
+    this.pinoBundle = new Library('log', directory);
+    if (isatty(2)) this.prettyBundle = new Library('pretty', directory);
     // Opened while everything is in sight.
     standardError();
     process.on('exit', this.flush);
@@ -58,8 +58,8 @@ export class Logger implements Log {
   readLibraries(): void {
     if (this.level === 'silent' || this.pino !== undefined) return;
     try {
-      this.library.read();
-      this.pretty?.read();
+      this.pinoBundle.read();
+      this.prettyBundle?.read();
     } catch {
       // Then the lines wait for ever: no reason to leave files in sight.
     }
@@ -80,11 +80,11 @@ export class Logger implements Log {
   }
 
   private open(): Pino {
-    const { pino } = this.library.load();
+    const { pino } = this.pinoBundle.load();
     // The time is put in by us: of when it happened, not of when it was written.
     const options = { level: this.level, base: null, timestamp: false };
-    if (this.pretty === undefined) return pino(options, new CountingOutput((line) => line));
-    const { prettyFactory } = this.pretty.load();
+    if (this.prettyBundle === undefined) return pino(options, new CountingOutput((line) => line));
+    const { prettyFactory } = this.prettyBundle.load();
     const { NO_COLOR = '', TERM } = process.env;
     const format = prettyFactory({
       // no-color.org
