@@ -135,19 +135,20 @@ case $layer in
       left_out='^$'
       # FILEs that were asked for are run in every mode.
       if [ $# -eq 0 ] && [ "$modes" = 'root user nested' ]; then
-        # What the network does is the same whoever runs it, and root has shown it; links need no rights, and an ordinary user shows
-        # them. Root inside a user namespace (as rootless Podman has it) differs in what it may enter and give up, not in the rest.
+        # What the network does is the same whoever runs it, and root has shown it; what needs no rights, an ordinary user shows: the
+        # life of a process, links, another front end's options. Root inside a user namespace (as rootless Podman has it) differs in
+        # what it may enter and give up, not in the rest.
         # A new file is run in every mode.
-        same='stall|capture|load|attack|tcp-oracle|bad-link|clients|forward-range|slirpnetstack-flows|tcp|udp|udp-local|udp-remote'
+        same='stall|capture|load|attack|mtu|tcp-oracle|bad-link|clients|forward-range|slirpnetstack-flows|tcp|udp|udp-local|udp-remote'
         same="$same|udp-slirpnetstack|published-udp|policy|forward-tcp|dns|flow-log"
-        links='podman|machines|wireguard|serve'
+        unprivileged='links|machines|podman|process|serve|slirpnetstack|wireguard'
         case $mode in
           user) left_out="/($same)\.test" ;;
           nested)
-            rest='api|devices|events|flows-end|forward-events|lifecycle|links|port-maps|process|run-files|slirpnetstack|udp-unix'
-            left_out="/($same|$links|$rest)\.test"
+            rest='api|devices|events|flows-end|forward-events|lifecycle|port-maps|run-files|udp-unix'
+            left_out="/($same|$unprivileged|$rest)\.test"
             ;;
-          *) left_out="/($links)\.test" ;;
+          *) left_out="/($unprivileged)\.test" ;;
         esac
       fi
       for file in "${files[@]}"; do

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { createSocket } from 'node:dgram';
-import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { BODY, type BothWays, serveBothWays } from '../support/both-ways.ts';
 import {
   attach,
   type Bare,
@@ -12,42 +11,23 @@ import {
   directory,
   GATEWAY4,
   GATEWAY6,
-  type Guest,
   HOST4,
   HOST6,
   mode,
-  type Namespace,
   OPEN,
   ready,
-  startGuest,
   tslirpCommand,
 } from '../support/namespaces.ts';
 import { must, type Running, start } from '../support/processes.ts';
-import { digest, echo, listen, sampleBytes, sha256, type TestServer } from '../support/tcp-servers.ts';
-import { receive, send } from '../support/transfer.ts';
 import { until } from '../support/wait.ts';
 
-const BODY = sampleBytes(2 * 1024 * 1024);
-
-let sink: TestServer;
-let source: TestServer;
+let transfers: BothWays;
 before(async () => {
-  sink = await listen(digest);
-  source = await listen((socket) => socket.end(BODY));
+  transfers = await serveBothWays();
 });
 after(async () => {
-  await sink?.close();
-  await source?.close();
+  await transfers?.close();
 });
-
-/** Both directions, with checksums. */
-async function works(namespace: Namespace, hosts: readonly string[] = [HOST4, HOST6]): Promise<void> {
-  for (const host of hosts) {
-    const sum = sha256(BODY);
-    assert.equal(await namespace.evaluate(send, [host, sink.port, BODY.length]), sum, `to ${host}`);
-    assert.equal(await namespace.evaluate(receive, [host, source.port]), sum, `from ${host}`);
-  }
-}
 
 async function withBare(body: (bare: Bare) => Promise<void>, plain = false): Promise<void> {
   const bare = await bareNamespace({ plain });
@@ -81,7 +61,7 @@ function processorTicks(pid: number): number {
 describe('attach', () => {
   test('makes and configures an interface in the namespace of a process', async () => {
     await withBare(async ({ namespace }) => {
-      await attached(namespace.pid, [], () => works(namespace));
+      await attached(namespace.pid, [], () => transfers.works(namespace));
     });
   });
 
@@ -114,7 +94,7 @@ describe('attach', () => {
         const link = await namespace.must(['ip', 'address', 'show', 'net7']);
         assert.match(link, /mtu 1400/);
         assert.match(link, /inet 10\.77\.0\.100\/16/);
-        await works(namespace);
+        await transfers.works(namespace);
       });
     });
   });
@@ -122,7 +102,7 @@ describe('attach', () => {
   test('takes a namespace by its file', async () => {
     await withBare(async ({ namespace }) => {
       const userns = ['--userns', `/proc/${namespace.pid}/ns/user`];
-      await attached(`/proc/${namespace.pid}/ns/net`, userns, () => works(namespace));
+      await attached(`/proc/${namespace.pid}/ns/net`, userns, () => transfers.works(namespace));
     });
   });
 
@@ -136,7 +116,7 @@ describe('attach', () => {
         try {
           const stack = await attach(file, ...OPEN);
           try {
-            await works(namespace);
+            await transfers.works(namespace);
             await anchor.stop();
             await must(['umount', file]);
             mounted = false;
@@ -162,7 +142,7 @@ describe('attach', () => {
           await must(['umount', file]);
           // Longer than it takes to be noticed, by the clock of another process that waits for it.
           await namespace.must(['sleep', '1']);
-          await works(namespace, [HOST4]);
+          await transfers.works(namespace, [HOST4]);
           await anchor.stop();
           assert.equal((await stack.end()).status, 0);
         } finally {
@@ -185,7 +165,7 @@ describe('attach', () => {
         );
         for (let round = 0; round < 2; round++) {
           await attached(namespace.pid, ['--interface', 'own0'], async () => {
-            await works(namespace);
+            await transfers.works(namespace);
             for (const address of [GATEWAY4, GATEWAY6, HOST4, HOST6])
               await namespace.must(['ping', '-n', '-c', '1', '-W', '2', address]);
           });
@@ -199,7 +179,7 @@ describe('attach', () => {
     await withBare(async ({ namespace }) => {
       await attached(namespace.pid, ['--link', 'tun:own1', '--mtu', '1500'], async () => {
         assert.match(await namespace.must(['ip', 'link', 'show', 'own1']), /link\/none/);
-        await works(namespace);
+        await transfers.works(namespace);
         for (const address of [GATEWAY4, GATEWAY6, HOST4, HOST6])
           await namespace.must(['ping', '-n', '-c', '1', '-W', '2', address]);
         assert.equal((await namespace.must(['ip', 'neigh', 'show', 'dev', 'own1'])).trim(), '');
@@ -231,7 +211,7 @@ describe('attach', () => {
         assert.match(bound, new RegExp(`dns=${DNS4} `));
         assert.match(bound, /mtu=1500/);
         await namespace.ip('address add 10.0.2.100/24 dev tap0', `route add default via ${GATEWAY4}`);
-        await works(namespace, [HOST4]);
+        await transfers.works(namespace, [HOST4]);
       });
     });
   });
@@ -254,7 +234,7 @@ describe('attach', () => {
           15_000,
           50,
         );
-        await works(namespace, [HOST6]);
+        await transfers.works(namespace, [HOST6]);
       });
     });
   });
@@ -283,10 +263,10 @@ describe('attach', () => {
   test('an interface that goes down and comes up again serves on, connections and all', async () => {
     await withBare(async ({ namespace }) => {
       await attached(namespace.pid, [], async () => {
-        await works(namespace);
+        await transfers.works(namespace);
         await namespace.ip('link set tap0 down', 'link set tap0 up');
         await namespace.ip(`route replace default via ${GATEWAY4} dev tap0`);
-        await works(namespace, [HOST4]);
+        await transfers.works(namespace, [HOST4]);
       });
     });
   });
@@ -294,7 +274,7 @@ describe('attach', () => {
   test('an interface that is down costs no time', async () => {
     await withBare(async ({ namespace }) => {
       await attached(namespace.pid, [], async (stack) => {
-        await works(namespace, [HOST4]);
+        await transfers.works(namespace, [HOST4]);
         await namespace.ip('link set tap0 down');
         const before = processorTicks(stack.pid);
         // Housekeeping and the watch on the namespace go on; a loop that spins takes a hundred ticks a second.
@@ -303,176 +283,5 @@ describe('attach', () => {
         assert.ok(used < 25, `${used} ticks in a second`);
       });
     });
-  });
-});
-
-// Not a matter of who we are, and slow: as root, or in all that an ordinary user can run.
-if (mode !== 'user') {
-  describe('MTU', () => {
-    for (const mtu of [576, 1280, 1500, 9000, 49192, 65520, 65521]) {
-      test(`${mtu}: the interface has it, and everything passes`, async () => {
-        const ipv6 = mtu >= 1280;
-        const guest = await startGuest(...OPEN, '--mtu', String(mtu), ...(ipv6 ? [] : ['--no-ipv6']));
-        try {
-          assert.match(await guest.namespace.must(['ip', 'link', 'show', 'tap0']), new RegExp(`mtu ${mtu} `));
-          await works(guest.namespace, ipv6 ? [HOST4, HOST6] : [HOST4]);
-          const out = await guest.namespace.must(['ping', '-n', '-c', '1', '-W', '2', '-s', '20000', HOST4]);
-          assert.match(out, /1 received/);
-        } finally {
-          await guest[Symbol.asyncDispose]();
-        }
-      });
-    }
-  });
-}
-
-/** Guest program: sends datagrams and gets them back; for each the fragments that came in and went out (IPv4). */
-async function fragments(host: string, port: number, sizes: number[]): Promise<string[]> {
-  const { createSocket } = await import('node:dgram');
-  const { readFileSync } = await import('node:fs');
-  const counters = (): { ReasmReqds: number; FragCreates: number } => {
-    const [names = [], values = []] = readFileSync('/proc/net/snmp', 'latin1')
-      .split('\n')
-      .filter((line) => line.startsWith('Ip:'))
-      .map((line) => line.split(' '));
-    const value = (name: string): number => Number(values[names.indexOf(name)]);
-    return { ReasmReqds: value('ReasmReqds'), FragCreates: value('FragCreates') };
-  };
-  const socket = createSocket('udp4');
-  const found: string[] = [];
-  for (const size of sizes) {
-    const before = counters();
-    const came = await new Promise<number>((resolve) => {
-      socket.once('message', (message) => resolve(message.length));
-      socket.send(Buffer.alloc(size, size & 255), port, host);
-      setTimeout(() => resolve(-1), 20_000);
-    });
-    const after = counters();
-    const sent = after.FragCreates - before.FragCreates;
-    found.push(`${came}: ${after.ReasmReqds - before.ReasmReqds} in, ${sent} out`);
-    socket.removeAllListeners('message');
-  }
-  return found;
-}
-
-/** Guest program: a connection to an echo server, and the segment size by which the guest sends on it. */
-async function segmentSize(host: string, port: number): Promise<number> {
-  const { connect } = await import('node:net');
-  const { execFileSync } = await import('node:child_process');
-  return await new Promise((resolve, reject) => {
-    const socket = connect({ host, port }, () => socket.write('x'));
-    socket.on('error', reject).on('data', () => {
-      const out = execFileSync('ss', ['-tinH', 'dport', '=', `:${port}`], { encoding: 'latin1' });
-      socket.destroy();
-      resolve(Number(/ mss:(\d+)/.exec(out)?.[1]));
-    });
-  });
-}
-
-describe('an MTU changed while running', () => {
-  let guest: Guest;
-  let echoing: TestServer;
-  before(async () => {
-    echoing = await listen(echo);
-    guest = await startGuest(...OPEN, '--mtu', '1500');
-  });
-  after(async () => {
-    await guest?.[Symbol.asyncDispose]();
-    await echoing?.close();
-  });
-
-  for (const mtu of [1280, 9000, 1500]) {
-    test(`${mtu}: datagrams and new connections go by it`, async () => {
-      const server = createSocket('udp4');
-      server.on('message', (message, peer) => server.send(message, peer.port, peer.address));
-      server.bind(0, HOST4);
-      await once(server, 'listening');
-      try {
-        await guest.namespace.ip(`link set tap0 mtu ${mtu}`);
-        const fits = mtu - 28;
-        const { port } = server.address();
-        const found = await guest.namespace.evaluate(fragments, [HOST4, port, [fits, fits + 1]]);
-        assert.deepEqual(found, [`${fits}: 0 in, 0 out`, `${fits + 1}: 2 in, 2 out`]);
-        // 12 bytes are timestamps.
-        assert.equal(await guest.namespace.evaluate(segmentSize, [HOST4, echoing.port]), mtu - 52);
-        assert.equal(await guest.namespace.evaluate(segmentSize, [HOST6, echoing.port]), mtu - 72);
-      } finally {
-        server.close();
-      }
-    });
-  }
-
-  test('what we announce at a small one holds when it is raised', async () => {
-    await guest.namespace.ip('link set tap0 mtu 1280');
-    const pause = 500;
-    const size = await guest.namespace.evaluate(
-      async (host: string, port: number, limitMs: number) => {
-        const { connect } = await import('node:net');
-        const { execFileSync } = await import('node:child_process');
-        const socket = connect({ host, port });
-        const exchange = (): Promise<unknown> => {
-          socket.write('x');
-          return new Promise((resolve) => socket.once('data', resolve));
-        };
-        await new Promise((resolve) => socket.once('connect', resolve));
-        await exchange();
-        execFileSync('ip', ['link', 'set', 'tap0', 'mtu', '9000']);
-        let mss = 0;
-        // Had we announced more than 1280 bytes hold, the guest would soon send them.
-        for (const end = Date.now() + limitMs; Date.now() < end; ) {
-          await exchange();
-          const out = execFileSync('ss', ['-tinH', 'dport', '=', `:${port}`], { encoding: 'latin1' });
-          mss = Math.max(mss, Number(/ mss:(\d+)/.exec(out)?.[1]));
-        }
-        socket.destroy();
-        return mss;
-      },
-      [HOST4, echoing.port, pause] as [string, number, number],
-    );
-    assert.equal(size, 1228);
-  });
-
-  test('transfers go on while it changes, up and down', async () => {
-    await guest.namespace.ip('link set tap0 mtu 1500');
-    const body = sampleBytes(32 * 1024 * 1024);
-    const server = await listen((socket) => socket.end(body));
-    try {
-      let running = true;
-      const transfers = Promise.all([
-        guest.namespace.evaluate(send, [HOST4, sink.port, body.length], 30_000),
-        guest.namespace.evaluate(receive, [HOST4, server.port], 30_000),
-      ]).finally(() => {
-        running = false;
-      });
-      await until(() => server.accepted > 0, 'the transfer has begun');
-      let changes = 0;
-      while (running) {
-        for (const mtu of [1280, 9000, 576, 1500]) await guest.namespace.ip(`link set tap0 mtu ${mtu}`);
-        changes++;
-      }
-      const sum = sha256(body);
-      assert.deepEqual(await transfers, [sum, sum]);
-      assert.ok(changes > 0);
-    } finally {
-      await server.close();
-    }
-  });
-
-  test('a flood of news about links does not hold anything up, and the last MTU counts', async () => {
-    const flap = Array.from({ length: 3000 }, (_, i) => `link set lo mtu ${65535 + (i % 2)}`);
-    const flapping = guest.namespace.ip(...flap, 'link set tap0 mtu 1400', ...flap, 'link set tap0 mtu 9000');
-    await works(guest.namespace, [HOST4]);
-    await flapping;
-    await until(
-      async () => (await guest.namespace.evaluate(segmentSize, [HOST4, echoing.port])) === 8948,
-      'an MTU of 9000',
-    );
-  });
-
-  // Last: the guest's kernel remembers for ten minutes that its least TCP segment did not fit.
-  test('68, at which TCP comes in fragments, holds up neither streams nor datagrams', async () => {
-    await guest.namespace.ip('link set tap0 mtu 68');
-    await works(guest.namespace, [HOST4]);
-    await guest.namespace.must(['ping', '-n', '-c', '1', '-W', '2', '-s', '300', HOST4]);
   });
 });
