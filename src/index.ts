@@ -1,0 +1,9 @@
+/** The library: a network stack for a guest, as an object of this program's. */
+import { packageVersion } from './package-root.ts';
+
+export { type ErrorCode, errorCodes, errorNumber, TslirpError } from './embed/errors.ts';
+export type * from './embed/tunnel.ts';
+export type * from './embed/types.ts';
+
+/** Of this package. */
+export const version: string = packageVersion();
