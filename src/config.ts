@@ -417,6 +417,24 @@ export interface PortRange {
   last: number;
 }
 
+/** A rule of pasta's: ports that lead to the other side, one by one. Addresses are literals as `IpAddress` writes them. */
+export interface PortRule {
+  protocol: 'tcp' | 'udp';
+  /** Where it is listened; empty: on all addresses of both families, by one socket. */
+  address: string;
+  /** Interface that clients come by; empty: any. */
+  device: string;
+  range: PortRange;
+  /** Empty: whoever is on the other side, at an address of the client's family. */
+  targetAddress: string;
+  /** Where the first port leads; the others lead as far from there. */
+  targetPort: number;
+  /** Ports that cannot be had are left out; otherwise that is an error. */
+  bestEffort: boolean;
+  /** A port is listened on for as long as somebody listens on what it leads to. */
+  auto: boolean;
+}
+
 /** Which services of a guest become forwards by themselves. */
 export interface AutoForwardSpec {
   tcp: boolean;
