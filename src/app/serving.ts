@@ -69,9 +69,10 @@ export class Serving {
 
   /** End a guest; how many are left. */
   async remove(guest: ServedGuest): Promise<number> {
-    this.guests.delete(guest);
+    await guest.unpublish(0);
     guest.gone('link');
     await this.server.remove(guest.session);
+    this.guests.delete(guest);
     return this.guests.size;
   }
 

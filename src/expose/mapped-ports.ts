@@ -36,6 +36,7 @@ type Aim = Pick<LocalForwardSpec, 'target' | 'source' | 'isIdle'>;
 export class MappedPorts {
   readonly #options: MappedPortsOptions;
   readonly #open = new Map<PortMap, readonly OpenForward[]>();
+  #isClosed = false;
 
   constructor(options: MappedPortsOptions) {
     this.#options = options;
@@ -92,6 +93,7 @@ export class MappedPorts {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     await closeHostListeners(this.#options.engine, [...this.#open.values()].flat());
     this.#open.clear();
   }
@@ -126,9 +128,12 @@ export class MappedPorts {
 
   #retry(map: PortMap, late: (map: PortMap) => void): void {
     const again = async (): Promise<void> => {
+      if (this.#isClosed) return;
       try {
         await this.#bindOne(map);
-        late(map);
+        // Closed while it was being bound.
+        if (this.#isClosed) await this.close();
+        else late(map);
       } catch (error) {
         // Otherwise the data plane is gone, and everything with it.
         if (error instanceof ForwardRefused) this.#retry(map, late);

@@ -1,6 +1,6 @@
 /** `tslirp serve`: guests that are no namespaces of ours, each with a TAP behind a bridge of the test's own. */
 import assert from 'node:assert/strict';
-import { existsSync, symlinkSync } from 'node:fs';
+import { existsSync, readFileSync, symlinkSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -146,13 +146,25 @@ describe('tslirp serve', () => {
     }
   });
 
-  test('links L-6: with --one-off it ends with the peer', async () => {
+  test('links L-6: with --one-off it ends with the peer, and so do its ports', async () => {
     const path = join(sockets, 'once');
-    const stack = await serveLinks('--link', `qemu:unix:${path}`, '--one-off');
+    const events = join(sockets, 'once.jsonl');
+    const published = ['--port-map', 'tcp:127.0.0.1/0:*:80', '--events', events];
+    const stack = await serveLinks('--link', `qemu:unix:${path}`, '--one-off', ...published);
     assert.equal((await run(asOwner('socat', '-u', '/dev/null', `UNIX-CONNECT:${path}`))).status, 0);
     const { status, stderr } = await stack.end(10_000);
     assert.equal(status, 0, stderr);
     assert.equal(existsSync(path), false);
+    const told = readFileSync(events, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      told.map(({ type }) => type),
+      ['forward.added', 'guest.up', 'ready', 'link.up', 'link.down', 'forward.removed', 'guest.down'],
+    );
+    const [added, removed] = [told[0], told[5]];
+    assert.deepEqual([removed.hostEnd, removed.cause], [added.hostEnd, 'stop']);
   });
 
   test('what cannot be: one line, 2 for the words and 1 for what is found', async () => {

@@ -89,6 +89,32 @@ describe('port maps', () => {
     assert.deepEqual(engine.listeners(), ['tcp 127.0.0.1:80 192.168.0.2:80']);
   });
 
+  test('links: a port that is waited for is not taken when all is closed', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const engine = new PortEngine();
+    engine.busy.add('tcp 127.0.0.1 80');
+    const { publisher } = await mapping('tcp:127.0.0.1/80:*:80', { waitsForMaps: true }, engine);
+    await publisher.stop();
+    engine.busy.clear();
+    mock.timers.tick(10_000);
+    await new Promise(setImmediate);
+    assert.deepEqual(engine.listeners(), []);
+    mock.timers.reset();
+  });
+
+  test('links: a port that is being taken when all is closed is given back', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    const engine = new PortEngine();
+    engine.busy.add('tcp 127.0.0.1 80');
+    const { publisher } = await mapping('tcp:127.0.0.1/80:*:80', { waitsForMaps: true }, engine);
+    engine.busy.clear();
+    mock.timers.tick(1000);
+    await publisher.stop();
+    await new Promise(setImmediate);
+    assert.deepEqual(engine.listeners(), []);
+    mock.timers.reset();
+  });
+
   test('chosen ports are never those of maps, even of one that waits for its port', async () => {
     mock.timers.enable({ apis: ['setTimeout'] });
     const engine = new PortEngine();
