@@ -150,10 +150,12 @@ function forwardRules(
   ];
 }
 
+/** `peer`: the addresses of a guest whose link has given it some. */
 function toInvocation(
   options: ServeOptions,
   target: GuestConfig['target'],
   setup: InterfaceSetup = defaultSetup,
+  peer?: AddressPlan,
 ): Invocation {
   refuseConflicts(options);
   const ipv6 = options.ipv6;
@@ -162,6 +164,7 @@ function toInvocation(
     throw badValue('--mtu', String(mtu), 'is too small for IPv6', `at least ${MTU_MIN_IPV6}, or --no-ipv6`);
   }
   const addresses = addressPlan(options.cidr, options.cidr6, ipv6);
+  const reached = peer ?? addresses;
   const config: Config = {
     process: {
       limits: processLimits,
@@ -211,7 +214,7 @@ function toInvocation(
       dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
       pcapPath: pcapPath(options),
       autoForward: options.autoForward?.autoForward ?? null,
-      publish: publishSpec(options, addresses),
+      publish: publishSpec(options, reached),
     },
   };
   return {
@@ -219,8 +222,8 @@ function toInvocation(
     allow: options.allow ?? [],
     deny: options.deny ?? [],
     printsConfig: options.printConfig === true,
-    forwards: forwardRules(options, addresses),
-    source: forwardSource(options, addresses),
+    forwards: forwardRules(options, reached),
+    source: forwardSource(options, reached),
     more: [],
   };
 }
@@ -239,7 +242,7 @@ function serveInvocation(options: ServeOptions): Invocation {
   const locals = byGuest(options.localForward, '--local-forward', names);
   const remotes = byGuest(options.remoteForward, '--remote-forward', names);
   const { localForward: _l, remoteForward: _r, ...rest } = options;
-  const invocation = toInvocation(rest, first.target);
+  const invocation = toInvocation(rest, first.target, defaultSetup, first.addresses);
   const { config } = invocation;
   /** How many have a place on each network. */
   const places = new Map<string, number>();

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, test } from 'node:test';
-import { parseArguments } from '../../src/cli/options.ts';
+import { type Invocation, parseArguments } from '../../src/cli/options.ts';
 import type { PublishSpec } from '../../src/config.ts';
 
 function publish(...args: string[]): PublishSpec | null {
@@ -57,5 +60,28 @@ describe('the options of what is published', () => {
       () => publish('--port-map', 'tcp:1:*:1', '--state', '/nowhere/at/all'),
       /option --state: "\/nowhere\/at\/all" is in/,
     );
+  });
+
+  test('links: beside a WireGuard peer they are of its network, not of the usual one', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'tslirp-'));
+    const file = join(directory, 'wg0.conf');
+    const key = (n: number): string => Buffer.alloc(32, n).toString('base64');
+    const peer = `[Peer]\nPublicKey = ${key(2)}\nAllowedIPs = 10.9.0.2/32`;
+    writeFileSync(file, `[Interface]\nPrivateKey = ${key(1)}\nAddress = 10.9.0.1/24\n${peer}`, {
+      mode: 0o600,
+    });
+    const serve = (...args: string[]): Invocation => {
+      const result = parseArguments(['serve', '--link', `wireguard:${file}`, ...args], '0');
+      assert.ok('config' in result);
+      return result;
+    };
+    try {
+      const { config, source } = serve('--port-map', 'tcp:80:*:80', '--forward-source', '10.0.2.100');
+      assert.deepEqual([config.guest.publish?.source, source], ['10.0.2.100', '10.0.2.100']);
+      assert.throws(() => serve('--port-map', 'tcp:80:[fd00::5]:80'), /of a guest without IPv6/);
+      assert.throws(() => serve('--forward-source', '10.9.0.2'), /is no usable source/);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });
