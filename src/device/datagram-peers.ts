@@ -17,11 +17,11 @@ import { duplicate } from '../sys/io.ts';
 import {
   bind,
   connect,
+  nameLength,
   peekFrom,
   putSockaddrNone,
   recv,
   SOCKADDR_UN_SIZE,
-  senderLength,
 } from '../sys/socket.ts';
 import { bindUnix, fileIdentity, removeSocketFile } from '../sys/unix-path.ts';
 import type { PeerFound, PeerServices, PeerSource } from './peer-source.ts';
@@ -109,7 +109,7 @@ export class DatagramPeers extends TimerNode implements PeerSource, IoHandler {
         if (n >= 0) this.#hand(placeText(remote));
         continue;
       }
-      const length = n < 0 ? 0 : senderLength(memory, sender);
+      const length = n < 0 ? 0 : nameLength(memory, sender);
       if (length <= FAMILY_BYTES) {
         if (n >= 0)
           log('warn', `${placeText(this.#spec.local)}: a sender without an address cannot be answered`);

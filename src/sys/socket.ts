@@ -73,6 +73,8 @@ export const SOCKADDR_SIZE = 28;
 /** Bytes of a struct sockaddr_un, and what a path in it may have without its final zero. */
 export const SOCKADDR_UN_SIZE = 110;
 export const UNIX_PATH_MAX = 107;
+/** Behind an address that the system is asked for: how many bytes it has. */
+const NAME_LENGTH_AT: number = SOCKADDR_UN_SIZE + 2;
 /** struct msghdr and struct mmsghdr on 64-bit systems. */
 export const MSGHDR_SIZE = 56;
 export const MMSGHDR_SIZE = 64;
@@ -207,12 +209,10 @@ export function getpeername(memory: Memory, fd: number, at: number): number {
 
 /** The next client of a listening socket, non-blocking, or `-errno`; its address is put at `at` as `getpeername` does. */
 export function accept(memory: Memory, fd: number, at: number): number {
-  const lengthAt = at + SOCKADDR_UN_SIZE + 2;
   // A unix client without a name leaves nothing but its family, and an old address must not be taken for its own.
   memory.view.setUint16(at, 0, true);
-  memory.view.setUint32(lengthAt, SOCKADDR_UN_SIZE, true);
   const flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-  const client = cAccept4(fd, memory.address(at, SOCKADDR_UN_SIZE), memory.address(lengthAt, 4), flags);
+  const client = cAccept4(fd, memory.address(at, SOCKADDR_UN_SIZE), putNameRoom(memory, at), flags);
   return client < 0 ? -errno() : client;
 }
 
@@ -223,10 +223,7 @@ export function peerCredentials(memory: Memory, fd: number, at: number): number 
   return result < 0 ? -errno() : 0;
 }
 
-/**
- * As `peek`, with the sender's address as `getpeername` puts it at `sockaddr`; how many bytes that has is left behind it, see
- * `senderLength`.
- */
+/** As `peek`, with the sender's address as `getpeername` puts it at `sockaddr`; how many bytes it has, `nameLength` tells. */
 export function peekFrom(
   memory: Memory,
   fd: number,
@@ -234,22 +231,26 @@ export function peekFrom(
   length: number,
   sockaddr: number,
 ): number {
-  const lengthAt = sockaddr + SOCKADDR_UN_SIZE + 2;
-  memory.view.setUint32(lengthAt, SOCKADDR_UN_SIZE, true);
   const n = cRecvfrom(
     fd,
     memory.address(offset, length),
     length,
     MSG_DONTWAIT | MSG_PEEK,
     memory.address(sockaddr, SOCKADDR_UN_SIZE),
-    memory.address(lengthAt, 4),
+    putNameRoom(memory, sockaddr),
   );
   return n < 0 ? -errno() : n;
 }
 
-/** Bytes of the address that `peekFrom` has put at `sockaddr`. */
-export function senderLength(memory: Memory, sockaddr: number): number {
-  return Math.min(memory.view.getUint32(sockaddr + SOCKADDR_UN_SIZE + 2, true), SOCKADDR_UN_SIZE);
+/** Say how much room an address has at `at`, behind that room; the address of where the system then says how much it took. */
+function putNameRoom(memory: Memory, at: number): number {
+  memory.view.setUint32(at + NAME_LENGTH_AT, SOCKADDR_UN_SIZE, true);
+  return memory.address(at + NAME_LENGTH_AT, 4);
+}
+
+/** Bytes of the address that was put at `at`. */
+export function nameLength(memory: Memory, at: number): number {
+  return Math.min(memory.view.getUint32(at + NAME_LENGTH_AT, true), SOCKADDR_UN_SIZE);
 }
 
 export function listen(fd: number, backlog: number): number {
@@ -257,10 +258,8 @@ export function listen(fd: number, backlog: number): number {
 }
 
 function nameOf(call: typeof cGetsockname, memory: Memory, fd: number, at: number): number {
-  const lengthAt = at + SOCKADDR_UN_SIZE + 2;
-  memory.view.setUint32(lengthAt, SOCKADDR_UN_SIZE, true);
-  const result = call(fd, memory.address(at, SOCKADDR_UN_SIZE), memory.address(lengthAt, 4));
-  return result < 0 ? -errno() : Math.min(memory.view.getUint32(lengthAt, true), SOCKADDR_UN_SIZE);
+  const result = call(fd, memory.address(at, SOCKADDR_UN_SIZE), putNameRoom(memory, at));
+  return result < 0 ? -errno() : nameLength(memory, at);
 }
 
 export function connect(memory: Memory, fd: number, sockaddr: number, length: number): number {
