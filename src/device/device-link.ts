@@ -28,14 +28,18 @@ export class RxFrame {
  */
 export type EndReason = 'closed' | 'truncated' | 'oversized' | 'timeout' | 'error';
 
-/** Whoever has the link. Frames and the end are told by the loop, never from within one of the link's own functions. */
-export interface LinkOwner {
+/** Whoever takes a link's frames. They and the end are told by the loop, never from within one of the link's own functions. */
+export interface FrameOwner {
   /** Frames have come. What is left of them is told of again. */
   onFrames(): void;
-  /** `mtu` is another one from now on. */
-  onMtu(): void;
   /** No frame comes any more, for good; all that had come were taken. The link is still to be closed. `text` says why. */
   onGone(reason: EndReason, text: string): void;
+}
+
+/** Whoever has the link for good. */
+export interface LinkOwner extends FrameOwner {
+  /** `mtu` is another one from now on. */
+  onMtu(): void;
   /** Of a link whose other end comes and goes: it has gone, and there is none; `full` until the next one has come. */
   onDown(reason: EndReason, text: string): void;
   /** It has come; `peer` says who. Whatever was known of whoever was there before may be otherwise now. */
@@ -58,6 +62,11 @@ export interface DeviceLink extends Link {
   flush(): void;
   /** No frame comes or goes any more, and the owner is told nothing. May be called at any time. */
   close(): void;
+}
+
+/** A link that has no more to tell than frames and its end. */
+export interface FrameLink extends DeviceLink {
+  open(owner: FrameOwner): number;
 }
 
 /** What all links of a data plane share. */

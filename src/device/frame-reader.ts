@@ -1,6 +1,6 @@
 /** The reading half of a link on a descriptor that gives a frame a read: when to read, and what the end of it means. */
 import type { Descriptor } from '../sys/descriptor.ts';
-import { BATCH_FRAMES, type LinkOwner, type LinkServices } from './device-link.ts';
+import { BATCH_FRAMES, type FrameOwner, type LinkServices } from './device-link.ts';
 
 /** Turns in a row that may bring a single frame each. */
 const LONE_FRAMES = 3;
@@ -30,7 +30,7 @@ export class FrameReader {
   }
 
   /** Let `owner` take a batch. What the read said that came after its last frame, if there was one: 0 or `-errno`; else 1. */
-  run(owner: LinkOwner): number {
+  run(owner: FrameOwner): number {
     const { turn, batchFrames } = this.#services.clock;
     // A guest that asks and waits sends one frame at a time: looking for a second one would be a call in vain. One that
     // connects, acknowledges and closes does so a few turns in a row. More are a train, which is read to its end.

@@ -1,7 +1,7 @@
 /** Bare IP packets that a link finds in the datagrams of a batch, until its guest has taken them; and frames as such packets. */
 import type { Slab } from '../stack/buffer/slab.ts';
 import type { TxFrame } from '../stack/link/link.ts';
-import { BATCH_FRAMES, type LinkOwner, type RxFrame } from './device-link.ts';
+import { BATCH_FRAMES, type FrameOwner, type RxFrame } from './device-link.ts';
 
 export class InnerPackets {
   readonly #offsets = new Int32Array(BATCH_FRAMES);
@@ -17,7 +17,7 @@ export class InnerPackets {
   }
 
   /** The batch is whole: `owner` takes it. */
-  deliver(owner: LinkOwner | null): void {
+  deliver(owner: FrameOwner | null): void {
     // It may take fewer at a time; what is left is overwritten by the next batch.
     while (owner !== null && this.#taken < this.#count) {
       const before = this.#taken;

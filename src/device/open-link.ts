@@ -11,7 +11,7 @@ import { DeviceError } from '../device-error.ts';
 import { EINVAL } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import { DatagramPeers } from './datagram-peers.ts';
-import type { DeviceLink, LinkServices } from './device-link.ts';
+import type { DeviceLink, FrameLink, LinkServices } from './device-link.ts';
 import type { OpenInterface } from './device-opening.ts';
 import type { DeviceOpenings } from './device-openings.ts';
 import { DialedPeers } from './dialed-peers.ts';
@@ -161,7 +161,7 @@ function opened(link: DeviceLink, name: string): OpenLink {
 }
 
 /** What a socket that a peer is connected to makes. */
-function linkOn(fd: number, spec: PeerDevice, services: LinkServices): DeviceLink {
+function linkOn(fd: number, spec: PeerDevice, services: LinkServices): FrameLink {
   const { medium, framing } = spec;
   const mtu = mtuOf(spec);
   if (framing !== 'bare')

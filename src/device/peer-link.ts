@@ -2,14 +2,14 @@
  * A link whose other end comes and goes. Peers come from a `PeerSource`; each becomes a link of its own for as long as it is
  * there. Without one nothing is sent, and `full` has TCP wait: a guest that comes back goes on where it was (L-6).
  */
-
 import type { Medium } from '../config.ts';
 import type { TxFrame } from '../stack/link/link.ts';
 import { ENETDOWN } from '../sys/errno.ts';
-import type { DeviceLink, EndReason, LinkOwner, RxFrame } from './device-link.ts';
+import type { EndReason, FrameLink, FrameOwner, LinkOwner, RxFrame } from './device-link.ts';
 import { StreamGreeting } from './greeting.ts';
 import type { GreetingSteps } from './greetings.ts';
 import type { PeerServices, PeerSource } from './peer-source.ts';
+import { PlainLink } from './plain-link.ts';
 
 export interface PeerLinkOptions {
   name: string;
@@ -20,31 +20,24 @@ export interface PeerLinkOptions {
   /** What a peer says before the first frame, if anything. */
   greeting: (() => GreetingSteps) | null;
   /** A link on a peer's socket, which is then the link's. */
-  connect: (fd: number) => DeviceLink;
+  connect: (fd: number) => FrameLink;
 }
 
-export class PeerLink implements DeviceLink, LinkOwner {
-  readonly medium: Medium;
-  readonly mtu: number;
-  readonly checksumOffload = false;
-  readonly tso = false;
-  readonly uso = false;
-  readonly isLocal = false;
+export class PeerLink extends PlainLink implements FrameOwner {
   readonly #services: PeerServices;
   readonly #source: PeerSource;
   readonly #options: PeerLinkOptions;
   #owner: LinkOwner | null = null;
   #greeting: StreamGreeting | null = null;
-  #peer: DeviceLink | null = null;
+  #peer: FrameLink | null = null;
   /** What was wrong with the last greeting; none since a peer was there. */
   #fault = '';
 
   constructor(services: PeerServices, source: PeerSource, options: PeerLinkOptions) {
+    super(options);
     this.#services = services;
     this.#source = source;
     this.#options = options;
-    this.medium = options.medium;
-    this.mtu = options.mtu;
   }
 
   get full(): boolean {
@@ -65,10 +58,6 @@ export class PeerLink implements DeviceLink, LinkOwner {
     return this.#peer === null ? -ENETDOWN : this.#peer.transmit(frame);
   }
 
-  refreshMtu(): void {
-    return;
-  }
-
   flush(): void {
     this.#peer?.flush();
   }
@@ -83,18 +72,6 @@ export class PeerLink implements DeviceLink, LinkOwner {
 
   onFrames(): void {
     this.#owner?.onFrames();
-  }
-
-  onMtu(): void {
-    return;
-  }
-
-  onUp(): void {
-    return;
-  }
-
-  onDown(): void {
-    return;
   }
 
   /** The peer's end. */

@@ -11,6 +11,7 @@
  *
  * A length that no frame has ends the link: where the next one begins nobody knows any more (L-1).
  */
+import type { Medium } from '../config.ts';
 import type { IoHandler } from '../loop.ts';
 import { ByteQueue } from '../stack/buffer/byte-queue.ts';
 import { PAGE_SIZE } from '../stack/buffer/slab.ts';
@@ -21,9 +22,8 @@ import { EAGAIN, EBADF, EINTR, ENOBUFS, errnoText } from '../sys/errno.ts';
 import { read } from '../sys/io.ts';
 import {
   BATCH_FRAMES,
-  type DeviceLink,
   type EndReason,
-  type LinkOwner,
+  type FrameOwner,
   type LinkServices,
   type RxFrame,
 } from './device-link.ts';
@@ -37,6 +37,7 @@ import {
   putLength,
   type StreamFraming,
 } from './framing.ts';
+import { PlainLink } from './plain-link.ts';
 import { RoomWriter } from './room-writer.ts';
 
 /** Most bytes of a read. */
@@ -60,18 +61,12 @@ export interface StreamEnds {
 }
 
 export interface StreamShape {
-  medium: 'ethernet' | 'ip';
+  medium: Medium;
   mtu: number;
   framing: StreamFraming;
 }
 
-export class StreamLink implements DeviceLink, IoHandler {
-  readonly medium: 'ethernet' | 'ip';
-  readonly mtu: number;
-  readonly checksumOffload = false;
-  readonly tso = false;
-  readonly uso = false;
-  readonly isLocal = false;
+export class StreamLink extends PlainLink implements IoHandler {
   waiting = false;
   readonly #services: LinkServices;
   readonly #framing: StreamFraming;
@@ -85,7 +80,7 @@ export class StreamLink implements DeviceLink, IoHandler {
   #end = 0;
   #isBad = false;
   #hasEnded = false;
-  #owner: LinkOwner | null = null;
+  #owner: FrameOwner | null = null;
   #inputToken = -1;
   #outputToken = -1;
   /** Bytes wait, and the loop tells when there is room. */
@@ -93,10 +88,9 @@ export class StreamLink implements DeviceLink, IoHandler {
   readonly #onRoom: IoHandler = { waiting: false, onIo: () => this.#write() };
 
   /** Takes over both descriptors, which are non-blocking. */
-  constructor({ input, output }: StreamEnds, { medium, mtu, framing }: StreamShape, services: LinkServices) {
-    this.medium = medium;
-    this.mtu = mtu;
-    this.#framing = framing;
+  constructor({ input, output }: StreamEnds, shape: StreamShape, services: LinkServices) {
+    super(shape);
+    this.#framing = shape.framing;
     this.#services = services;
     this.#input = new Descriptor(input);
     this.#output = output === input ? this.#input : new Descriptor(output);
@@ -110,7 +104,7 @@ export class StreamLink implements DeviceLink, IoHandler {
     return this.#queue.length >= FULL_BYTES;
   }
 
-  open(owner: LinkOwner): number {
+  open(owner: FrameOwner): number {
     this.#owner = owner;
     const { poller } = this.#services;
     this.#inputToken = poller.add(this.#input.fd, this.#events, this, true);
@@ -187,10 +181,6 @@ export class StreamLink implements DeviceLink, IoHandler {
     if (queue.length >= WRITE_BYTES) this.#write();
     else this.#services.touched();
     return need;
-  }
-
-  refreshMtu(): void {
-    return;
   }
 
   flush(): void {

@@ -1,26 +1,20 @@
 /** A peer of WireGuard as a `Link` of bare IP packets. The socket and the end that opens them it shares with other peers. */
-
 import type { TxFrame } from '../stack/link/link.ts';
 import { formatEndpoint, IpAddress } from '../stack/wire/address.ts';
 import { EHOSTUNREACH, EMSGSIZE } from '../sys/errno.ts';
 import { DATA_PACKET_AT } from '../wireguard/message.ts';
 import type { OuterAddress } from '../wireguard/outer-address.ts';
 import type { Peer, PeerOwner } from '../wireguard/peer.ts';
-import type { DeviceLink, LinkOwner, LinkServices, RxFrame } from './device-link.ts';
+import type { LinkOwner, LinkServices, RxFrame } from './device-link.ts';
 import { gather, InnerPackets } from './inner-packets.ts';
+import { PlainLink } from './plain-link.ts';
 import type { WireGuardInterface } from './wireguard-interface.ts';
 
 const IPV4_DESTINATION_AT = 16;
 const IPV6_DESTINATION_AT = 24;
 
-export class WireGuardLink implements DeviceLink, PeerOwner {
-  readonly medium = 'ip';
-  readonly mtu: number;
-  readonly checksumOffload = false;
-  readonly tso = false;
-  readonly uso = false;
+export class WireGuardLink extends PlainLink implements PeerOwner {
   readonly full = false;
-  readonly isLocal = false;
   readonly #services: LinkServices;
   readonly #interface: WireGuardInterface;
   readonly #peer: Peer;
@@ -29,10 +23,10 @@ export class WireGuardLink implements DeviceLink, PeerOwner {
   readonly #destination = new IpAddress();
 
   constructor(services: LinkServices, wireguard: WireGuardInterface, peer: Peer, mtu: number) {
+    super({ medium: 'ip', mtu });
     this.#services = services;
     this.#interface = wireguard;
     this.#peer = peer;
-    this.mtu = mtu;
     peer.owner = this;
   }
 
@@ -95,10 +89,6 @@ export class WireGuardLink implements DeviceLink, PeerOwner {
       'peer.last_handshake_seconds': Math.floor(lastHandshakeMs / 1000),
       ...this.#interface.gauges(),
     };
-  }
-
-  refreshMtu(): void {
-    return;
   }
 
   flush(): void {
