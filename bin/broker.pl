@@ -16,9 +16,9 @@
 #   watch KIND IDENTITY …            `gone` when a namespace is (is_there)
 #   follow PATH                      `text TEXT` or `unreadable REASON` now and whenever it is different
 #   unlink IDENTITY PATH             a socket that is removed at our end, if it is still this very one
-#   inside ID NETWORK USER PID START `inside ID` with a descriptor: a channel to a child that is in that namespace as long as
-#                                    the channel is open (be_inside); `sockets ID` from it
-#   owners INODE…                    `owners`, and `INODE PID NAME` of each that was found: whose sockets they are among the
+#   inside ID NETWORK USER PID START `inside ID` with a descriptor: a channel to a child that is in that namespace, and makes
+#                                    sockets there, as long as the channel is open (be_inside); `sockets ID` from it
+#   owners ID INODE…                 `owners`, and `INODE PID NAME` of each that was found: whose sockets they are among the
 #                                    processes in the namespace of that child
 #   seal                             nothing from now on but `go`, `signal`, `owners` and `end`, whoever asks
 #   end                              as the end of the socket: the last of it
@@ -38,14 +38,21 @@ sub MS_BIND() { 0x1000 }
 sub MNT_DETACH() { 2 }
 sub AT_FDCWD() { -100 }
 sub AT_RECURSIVE() { 0x8000 }
+sub CAP_NET_BIND_SERVICE() { 10 }
 sub CAP_NET_ADMIN() { 12 }
 sub PR_SET_PDEATHSIG() { 1 }
 sub PR_SET_DUMPABLE() { 4 }
 sub AF_NETLINK() { 16 }
 sub SOCK_RAW() { 3 }
+sub SOCK_STREAM() { 1 }
 sub SOCK_NONBLOCK() { 2048 }
 sub NETLINK_SOCK_DIAG() { 4 }
 sub SOL_SOCKET() { 1 }
+sub SO_REUSEADDR() { 2 }
+sub SO_BINDTODEVICE() { 25 }
+sub IPPROTO_IPV6() { 41 }
+sub IPV6_V6ONLY() { 26 }
+sub AF_INET6() { 10 }
 sub SCM_RIGHTS() { 1 }
 sub MSG_NOSIGNAL() { 0x4000 }
 sub O_RDONLY_NONBLOCK() { 2048 }
@@ -64,6 +71,10 @@ sub WATCH_SECONDS() { 0.2 }
 sub FOLLOW_SECONDS() { 1 }
 # At our end we wait so long, at most, for children: nobody else may be there who collects them.
 sub FAREWELL_SECONDS() { 1 }
+# Clients that wait in the kernel; it cuts this to net.core.somaxconn.
+sub BACKLOG() { 4096 }
+# Sockets made at a time, which go in one message.
+sub SOCKETS_MAX() { 32 }
 # Looking for the owners of sockets: so many descriptors at most, and so much time.
 sub OWNED_MAX() { 2000 }
 sub OWNERS_SECONDS() { 0.02 }
@@ -148,11 +159,11 @@ sub open_early {
   return ioctl($tun, TUNSETIFF, $request) ? $tun : undef;
 }
 
-# A message with a descriptor: struct msghdr, iovec and cmsghdr.
+# A message with descriptors: struct msghdr, iovec and cmsghdr.
 sub send_descriptor {
-  my ($socket, $text, $fd) = @_;
+  my ($socket, $text, @fds) = @_;
   my $vector = pack('P Q', $text, length($text));
-  my $control = pack('Q l3 x4', 20, SOL_SOCKET, SCM_RIGHTS, $fd);
+  my $control = pack('Q l* x!8', 16 + 4 * @fds, SOL_SOCKET, SCM_RIGHTS, @fds);
   my $header = pack('Q2 P Q P Q2', 0, 0, $vector, 1, $control, length($control), 0);
   return kernel('sendmsg', fileno($socket), $header, MSG_NOSIGNAL);
 }
@@ -211,8 +222,50 @@ sub open_device {
   return;
 }
 
+# A socket of the namespace, bound and listening where that is a thing to do; not defined: $! says why.
+sub listen_inside {
+  my ($family, $type, $v6only, $device, $address) = @_;
+  socket(my $socket, $family, $type | SOCK_NONBLOCK, 0) or return;
+  # A restart on the same port must not wait for old connections; datagrams have none.
+  $type != SOCK_STREAM || setsockopt($socket, SOL_SOCKET, SO_REUSEADDR, 1) or return;
+  $family != AF_INET6 || setsockopt($socket, IPPROTO_IPV6, IPV6_V6ONLY, $v6only + 0) or return;
+  $device eq '' || setsockopt($socket, SOL_SOCKET, SO_BINDTODEVICE, $device) or return;
+  bind($socket, pack('H*', $address)) or return;
+  $type != SOCK_STREAM || listen($socket, BACKLOG) or return;
+  return $socket;
+}
+
+# Makes sockets by the wishes that come by CHANNEL, until it ends:
+#
+#   sockets FAMILY TYPE COUNT                    `sockets FAMILY TYPE ERRNO` with as many as could be made
+#   listen ID FAMILY TYPE V6ONLY DEVICE ADDRESS  `listen ID ERRNO` with the socket; ADDRESS is a struct sockaddr in hexadecimal
+sub make_sockets {
+  my ($channel) = @_;
+  while (sysread($channel, my $wish, MESSAGE_MAX)) {
+    my ($what, @fields) = split /\0/, $wish, -1;
+    my @made;
+    $! = 0;
+    if ($what eq 'sockets') {
+      my ($family, $type, $count) = @fields;
+      while (@made < $count && @made < SOCKETS_MAX && socket(my $socket, $family, $type | SOCK_NONBLOCK, 0)) {
+        push(@made, $socket);
+      }
+      @fields = ($family, $type);
+    }
+    else {
+      my $socket = listen_inside(@fields[1 .. 5]);
+      @made = $socket // ();
+      @fields = $fields[0];
+    }
+    my $answer = join("\0", $what, @fields, @made ? 0 : $! + 0);
+    if (@made) { send_descriptor($channel, $answer, map { fileno($_) } @made) or return }
+    else { syswrite($channel, $answer) or return }
+  }
+  return;
+}
+
 # Tells what is in the network namespace: sends a socket by which its sockets are asked for to LINK as the answer `sockets ID`,
-# or why there is none. Then it stays, to be known by, until CHANNEL ends.
+# or why there is none. Then it stays, to be known by and to make sockets, until CHANNEL ends.
 sub be_inside {
   my ($link, $channel, $id, @namespaces) = @_;
   my $diag = eval {
@@ -225,10 +278,10 @@ sub be_inside {
     return;
   }
   send_descriptor($link, "sockets\0$id", fileno($diag));
-  keep_capability(CAP_NET_ADMIN);
+  keep_capability(CAP_NET_BIND_SERVICE);
   close($link);
   close($diag);
-  sysread($channel, my $end, 1);
+  make_sockets($channel);
   return;
 }
 
@@ -349,7 +402,9 @@ sub text_of {
 # must not have.
 my ($main, @ignored);
 my %handle;
-my ($command, $inside, $sealed, $followed, $scratch, @watched, @sockets) = (0, 0, 0);
+my ($command, $sealed, $followed, $scratch, @watched, @sockets) = (0, 0);
+# Children in namespaces, by the numbers of their orders.
+my %inside;
 my $told = '';
 
 # A child that does BODY, with those of our handles only that are named.
@@ -381,7 +436,7 @@ sub opener {
 sub start_inside {
   my ($id, @namespaces) = @_;
   socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, 0) or return;
-  $inside = beside(sub {
+  $inside{$id} = beside(sub {
     close($ours);
     close_all_but(fileno($theirs), fileno($handle{link}));
     hide() or return;
@@ -454,7 +509,8 @@ my %order = (
   unlink => sub { push(@sockets, [@_]) },
   inside => \&start_inside,
   owners => sub {
-    my (@inodes) = @_;
+    my ($id, @inodes) = @_;
+    my $inside = $inside{$id};
     beside(sub { syswrite($handle{link}, join("\0", 'owners', $inside ? owners($inside, @inodes) : ())) }, 'link');
   },
   seal => sub { $sealed = 1 },
@@ -515,7 +571,7 @@ sub report {
 # Children that have ended; the command's end is told.
 sub collect {
   while ((my $child = waitpid(-1, WNOHANG)) > 0) {
-    $inside = 0 if $child == $inside;
+    for (keys %inside) { delete $inside{$_} if $inside{$_} == $child }
     next if $child != $command;
     my $status = $?;
     $command = 0;
@@ -527,7 +583,7 @@ sub collect {
 }
 
 sub look {
-  if (@watched && !$handle{watched} && !is_there([$main, $inside], @watched)) {
+  if (@watched && !$handle{watched} && !is_there([$main, values %inside], @watched)) {
     syswrite($handle{link}, 'gone');
     @watched = ();
   }

@@ -274,7 +274,16 @@ export interface LocalForwardSpec {
   source: ForwardSource;
   /** The service is not there yet: clients are reset, datagrams dropped. */
   isIdle: boolean;
+  /** Not given: all clients come to the guest through its stack, unless `target` is on its loopback. */
+  splice?: Splice;
 }
+
+/**
+ * Clients on the host's loopback are led past the stack, from socket to socket, the second one made in the guest's namespace
+ * (`GuestConfig.hasInside`): to `target`, whose address there may be one of its loopback, or to the loopback address that they
+ * contacted (`same`). Where `target` is on loopback nobody else gets there: other clients are reset.
+ */
+export type Splice = 'target' | 'same';
 
 /** A service of the host, at an address and port on the guest's side. */
 export interface RemoteForwardSpec {
@@ -285,6 +294,11 @@ export interface RemoteForwardSpec {
   /** TCP: version of the PROXY protocol header that the host service is sent first; 0 = none. */
   proxyHeader: 0 | 1 | 2;
   rpc: boolean;
+  /**
+   * Given: `bind` is listened on in the guest's namespace (`GuestConfig.hasInside`), on this interface or, if empty, on any, and
+   * its clients are led past the stack. `bind` may be loopback then, or a wildcard. Port 0 = the guest's kernel chooses.
+   */
+  inside?: { device: string };
 }
 
 export type ForwardSpec =
@@ -459,6 +473,8 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   publish: PublishSpec | null;
   /** Services are looked for in the guest's namespace, and published; null: they are not. */
   autoForward: AutoForwardSpec | null;
+  /** Somebody of ours stays in the guest's namespace and makes sockets there, for forwards that are spliced. */
+  hasInside: boolean;
   /** How remote forwards find targets that are given by name. */
   targetNames: NameOptions;
   /** DNS servers by configuration; empty = follow the host's resolv.conf. */
@@ -488,6 +504,7 @@ export const defaultGuest: Omit<GuestConfig, 'target' | 'interface' | 'policy' |
   forwards: [],
   publish: null,
   autoForward: null,
+  hasInside: false,
   targetNames: defaultNames,
 };
 

@@ -18,6 +18,7 @@ import { DescriptorBudget } from '../../src/forward/flow/descriptor-budget.ts';
 import { PagePool } from '../../src/forward/flow/page-pool.ts';
 import { FlowReports } from '../../src/forward/flow/reports.ts';
 import { FlowScratch } from '../../src/forward/flow/scratch.ts';
+import { InsideChannel } from '../../src/forward/splice/inside-channel.ts';
 import { HostNames } from '../../src/forward/target/name-questions.ts';
 import { RemoteForwards } from '../../src/forward/target/remote-forwards.ts';
 import { Resolvers } from '../../src/forward/target/resolvers.ts';
@@ -157,6 +158,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     policy: new Policy(spec, new HostRouteTable()),
     resolvers: new Resolvers(),
     names: new HostNames(() => {}, clock, loop.timers, 0),
+    inside: new InsideChannel(poller, loop.timers, clock),
     remoteForwards: new RemoteForwards(own),
     behavior: profiles.tslirp,
     source4: null,

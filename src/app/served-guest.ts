@@ -15,7 +15,7 @@ import type { EventSink, GuestEvent } from '../expose/event.ts';
 import type { EventHub } from '../expose/event-hub.ts';
 import { RuleForwards } from '../expose/rule-forwards.ts';
 import { packageVersion } from '../package-root.ts';
-import { orderDevice } from '../sandbox/broker.ts';
+import { type Inside, orderDevice, orderInside } from '../sandbox/broker.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
 import type { AutoForward } from './auto-forward.ts';
 import type { Logger } from './logger.ts';
@@ -83,13 +83,14 @@ export class ServedGuest {
   /** Resolves when the guest's packets flow and every forward is open; rejects with one line, see `attach`. */
   async bringUp(from: NamespaceRef | LinkTarget): Promise<LinkInfo> {
     const link = await this.attach(from);
+    const inside = 'kind' in from ? null : await this.enter(from);
     await this.session.openForwards(this.process.limits.fdReserve);
     await this.publish();
     await this.readServices();
     await this.session.tellPolicy();
     this.isUp = true;
     this.events.emit({ type: 'guest.up' });
-    if (!('kind' in from)) await this.followServices(from);
+    if (!('kind' in from)) await this.followServices(from, inside);
     return link;
   }
 
@@ -182,14 +183,34 @@ export class ServedGuest {
     await readServices(forwardEvents, name, publishing.publisher, logOf(logger, name));
   }
 
+  /**
+   * Somebody of ours stays in the guest's namespace, where that is of use: by him its sockets are seen, and sockets are made
+   * there. Null: nobody does. Rejects with one line where it does not go without.
+   */
+  private async enter(from: NamespaceRef): Promise<Inside | null> {
+    const { autoForward, hasInside, name } = this.config;
+    if (autoForward === null && !hasInside) return null;
+    try {
+      const inside = await orderInside(from);
+      this.session.enter(inside.channel);
+      return inside;
+    } catch (error) {
+      const reason = (error as Error).message;
+      if (hasInside)
+        throw new Error(`no sockets can be made in the guest's namespace: ${reason}`, { cause: error });
+      logOf(this.logger, name).log('debug', 'nobody of ours is in the namespace', { reason });
+      return null;
+    }
+  }
+
   /** Services of the guest are published as they come. */
-  private async followServices(from: NamespaceRef): Promise<void> {
+  private async followServices(from: NamespaceRef, inside: Inside | null): Promise<void> {
     const { autoForward, name } = this.config;
     const { events, logger, publishing } = this;
     if (autoForward === null || publishing === undefined) return;
     const { AutoForward } = await import('./auto-forward.ts');
     const log = logOf(logger, name);
-    this.services = await AutoForward.start(from, autoForward, events, publishing.publisher, log);
+    this.services = AutoForward.start(from, inside, autoForward, events, publishing.publisher, log);
   }
 
   private deviceOf(from: NamespaceRef | LinkTarget): DeviceSpec {

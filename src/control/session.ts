@@ -72,13 +72,27 @@ export class Session {
 
   /** Resolves when the guest's packets flow; rejects with a DeviceError when it is the device's fault. */
   async attach(device: DeviceSpec): Promise<LinkInfo> {
-    const { interface: _, target, forwards, publish, autoForward, targetNames, ...rest } = this.config;
+    const {
+      interface: _,
+      target,
+      forwards,
+      publish,
+      autoForward,
+      hasInside,
+      targetNames,
+      ...rest
+    } = this.config;
     const { dnsServers, dnsSearch, name, ...spec } = rest;
     this.followResolvers();
     this.send({ type: 'addGuest', guest: this.client.guest, spec: { ...spec, device } });
     const { link, notes } = await this.ready;
     for (const note of notes) this.log.log('warn', note, { interface: link.name });
     return link;
+  }
+
+  /** Sockets in the guest's namespace are made by whoever is at the end of `channel`, which is given away. */
+  enter(channel: number): void {
+    this.send({ type: 'enterGuest', guest: this.client.guest, channel });
   }
 
   /**

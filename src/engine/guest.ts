@@ -68,6 +68,7 @@ export interface EngineServices
       | 'descriptors'
       | 'resolvers'
       | 'names'
+      | 'inside'
       | 'refreshHostRoutes'
       | 'newFlowId'
       | 'touched'

@@ -44,6 +44,8 @@ export type Command =
   | { type: 'updateGuest'; guest: number; policy?: PolicySpec; limits?: Partial<Limits> }
   /** Its flows are reset to both sides, and everything it had is given back. */
   | { type: 'removeGuest'; guest: number }
+  /** Sockets inside the guest's namespace come by this channel, which is the data plane's from now on. May come before the guest. */
+  | { type: 'enterGuest'; guest: number; channel: number }
   /** May come before the guest. */
   | { type: 'setResolvers'; guest: number; servers: string[]; options: ResolverOptions; search: string[] }
   /** Post one event when the other end of this descriptor closes, or, with `data`, when it becomes readable. */

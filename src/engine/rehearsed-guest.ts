@@ -14,6 +14,7 @@ import { DescriptorBudget } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';
 import { PagePool } from '../forward/flow/page-pool.ts';
 import { FlowScratch } from '../forward/flow/scratch.ts';
+import { InsideChannel } from '../forward/splice/inside-channel.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
 import { Resolvers } from '../forward/target/resolvers.ts';
 import type { IoHandler } from '../loop.ts';
@@ -302,6 +303,7 @@ class Stage {
       ),
       search: new SearchDomains(),
       names: new HostNames(() => undefined, clock, timers, 0),
+      inside: new InsideChannel(this.#loop, timers, clock),
       hostRoutes: new HostRouteTable(),
       dnsServerPort: this.#udpPort,
       refreshHostRoutes: () => true,

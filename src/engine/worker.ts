@@ -21,6 +21,7 @@ import type { ListedFlow } from '../forward/flow/info.ts';
 import { type GuestPages, PagePool } from '../forward/flow/page-pool.ts';
 import { FlowScratch } from '../forward/flow/scratch.ts';
 import { ForwardError } from '../forward/publish/forward-error.ts';
+import { InsideChannel } from '../forward/splice/inside-channel.ts';
 import { HostNames } from '../forward/target/name-questions.ts';
 import { Resolvers } from '../forward/target/resolvers.ts';
 import { StackScratch } from '../stack/buffer/scratch.ts';
@@ -67,6 +68,7 @@ type SharedServices = Omit<
   | 'resolvers'
   | 'search'
   | 'names'
+  | 'inside'
   | 'touched'
   | 'report'
   | 'log'
@@ -81,6 +83,7 @@ interface Tenant {
   readonly number: number;
   readonly resolvers: Resolvers;
   readonly search: SearchDomains;
+  readonly inside: InsideChannel;
   /** Its start waits for this. */
   pending: PendingLink | null;
   guest: Guest | null;
@@ -267,6 +270,9 @@ class Engine {
       case 'addGuest':
         this.#addGuest(command);
         return;
+      case 'enterGuest':
+        this.#tenant(command.guest).inside.open(command.channel);
+        return;
       case 'setResolvers':
         this.#setResolvers(command);
         return;
@@ -369,6 +375,7 @@ class Engine {
 
   #forget(tenant: Tenant): void {
     tenant.pending = null;
+    tenant.inside.close();
     if (tenant.descriptors !== null) this.#loop.leave();
     tenant.descriptors?.leave();
     tenant.pages?.leave();
@@ -386,6 +393,7 @@ class Engine {
     if (tenant === undefined) {
       tenant = {
         ...{ number, resolvers: new Resolvers(), search: new SearchDomains() },
+        inside: new InsideChannel(this.#loop, this.#loop.timers, this.#loop.clock),
         ...{ pending: null, guest: null, descriptors: null, pages: null, isTouched: false },
       };
       this.#tenants.set(number, tenant);
@@ -423,7 +431,7 @@ class Engine {
   /** What is the guest's own, and what says of it whose it is, beside what all share. */
   #servicesOf(tenant: Tenant, spec: GuestSpec): EngineServices {
     const { clock, timers } = this.#shared;
-    const { number: guest, resolvers, search } = tenant;
+    const { number: guest, resolvers, search, inside } = tenant;
     const descriptors = this.#descriptors.join();
     const touched = (): void => {
       if (tenant.isTouched) return;
@@ -435,7 +443,7 @@ class Engine {
     Object.assign(tenant, { descriptors, pages });
     return {
       ...this.#shared,
-      ...{ limits, resolvers, search, descriptors, pages, touched },
+      ...{ limits, resolvers, search, inside, descriptors, pages, touched },
       poller: this.#loop.share(() => limits.weight),
       names: new HostNames(
         (request, label, hostPort, protocol) =>

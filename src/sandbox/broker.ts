@@ -81,7 +81,9 @@ export function orderDevice({ netPath, userPath, pid, startTime }: NamespaceRef)
 
 /** Somebody of ours in a network namespace. */
 export interface Inside {
-  /** Leads there; he goes when it is closed. */
+  /** Names him to `orderOwners`. */
+  id: number;
+  /** Leads there, for whoever wants sockets made; he goes when it is closed. */
   channel: number;
   /** A NETLINK_SOCK_DIAG socket of that namespace. */
   sockets: number;
@@ -92,36 +94,49 @@ function answer(word: string): Promise<string[]> {
   return new Promise((resolve) => listeners.set(word, (text) => resolve(text.split('\0'))));
 }
 
-/** For the one namespace whose sockets `orderOwners` is about. Rejects with one line; the descriptors are the caller's. */
-export async function orderInside({ netPath, userPath, pid, startTime }: NamespaceRef): Promise<Inside> {
-  lastOrder += 1;
-  const [entered, told] = [answer('inside'), answer('sockets')];
-  order(
-    'entering a network namespace',
-    ...['inside', lastOrder, outside(netPath), outside(userPath), pid, startTime],
-  );
-  const [, channel] = await entered;
-  const [, first, reason] = await told;
-  if (channel !== undefined && first !== undefined && reason === undefined)
-    return { channel: Number(channel), sockets: Number(first) };
-  if (channel !== undefined) closeSync(Number(channel));
-  const errno = getSystemErrorName(-Number(first ?? 0) || -1);
-  throw new Error(reason?.replace(/%m$/, () => errno) ?? 'the broker has ended');
+/** Asks only when the last one has been answered: what is said does not tell whom. */
+function inTurn<Asked extends unknown[], Answer>(
+  ask: (...asked: Asked) => Promise<Answer>,
+): (...asked: Asked) => Promise<Answer> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (...asked) => {
+    const next = last.then(() => ask(...asked));
+    last = next.catch(() => undefined);
+    return next;
+  };
 }
 
-let owners: Promise<unknown> = Promise.resolve();
+/** Rejects with one line; the descriptors are the caller's. */
+export const orderInside: (namespace: NamespaceRef) => Promise<Inside> = inTurn(
+  async ({ netPath, userPath, pid, startTime }: NamespaceRef) => {
+    lastOrder += 1;
+    const id = lastOrder;
+    const [entered, told] = [answer('inside'), answer('sockets')];
+    order(
+      'entering a network namespace',
+      ...['inside', id, outside(netPath), outside(userPath), pid, startTime],
+    );
+    const [, channel] = await entered;
+    const [, first, reason] = await told;
+    if (channel !== undefined && first !== undefined && reason === undefined)
+      return { id, channel: Number(channel), sockets: Number(first) };
+    if (channel !== undefined) closeSync(Number(channel));
+    const errno = getSystemErrorName(-Number(first ?? 0) || -1);
+    throw new Error(reason?.replace(/%m$/, () => errno) ?? 'the broker has ended');
+  },
+);
 
-/** Whose sockets those with these inodes are, as far as that can be found out: `INODE PID NAME` of each. */
-export function orderOwners(inodes: readonly number[]): Promise<string[]> {
-  // One after the other: answers have no numbers.
-  const next = owners.then(() => {
+/**
+ * Whose sockets those with these inodes are, among the processes of a namespace, as far as that can be found out: `INODE PID
+ * NAME` of each.
+ */
+export const orderOwners: (inside: Inside, inodes: readonly number[]) => Promise<string[]> = inTurn(
+  (inside: Inside, inodes: readonly number[]) => {
     const told = answer('owners');
-    order('looking for processes', 'owners', ...inodes);
+    order('looking for processes', 'owners', inside.id, ...inodes);
     return told;
-  });
-  owners = next.catch(() => undefined);
-  return next;
-}
+  },
+);
 
 /** A command in namespaces of its own; what its first words are told and tell is for whoever has written them. */
 export interface CommandOrder {

@@ -1,5 +1,5 @@
 /**
- * Messages of a unix socket that keeps them apart, each with a descriptor of another process or none (SCM_RIGHTS, unix(7),
+ * Messages of a unix socket that keeps them apart, each with descriptors of another process or none (SCM_RIGHTS, unix(7),
  * cmsg(3)), in memory of their own.
  */
 import { CMSGHDR_SIZE } from './control-message.ts';
@@ -15,8 +15,6 @@ const SCM_RIGHTS = 1;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const MSG_NOSIGNAL = 0x4000;
 
-/** One header and one int, padded to 8 bytes. */
-const CONTROL_BYTES = CMSGHDR_SIZE + 8;
 const STRUCTURE_BYTES = MSGHDR_SIZE + IOVEC_SIZE + 16;
 
 export class MessageSocket {
@@ -24,18 +22,24 @@ export class MessageSocket {
   readonly fd: number;
   readonly #memory: Memory;
   readonly #size: number;
+  /** Of a header and the descriptors, padded to 8 bytes. */
+  readonly #controlSize: number;
   readonly #msghdr: number;
   readonly #iovec: number;
-  /** Close-on-exec, of the last message; -1 = it had none. Whoever takes it has to close it. */
-  descriptor = -1;
+  /** Close-on-exec, of the last message. Whoever takes one has to close it. */
+  #descriptors: number[] = [];
   /** The last message. */
   content: DataView = new DataView(new ArrayBuffer(0));
 
-  /** @param size bytes of the longest message */
-  constructor(fd: number, size: number) {
+  /**
+   * @param size bytes of the longest message
+   * @param most descriptors that may come with one
+   */
+  constructor(fd: number, size: number, most = 1) {
     this.fd = fd;
     this.#size = size;
-    this.#memory = new Memory(new ArrayBuffer(CONTROL_BYTES + size), STRUCTURE_BYTES);
+    this.#controlSize = CMSGHDR_SIZE + ((most * 4 + 7) & ~7);
+    this.#memory = new Memory(new ArrayBuffer(this.#controlSize + size), STRUCTURE_BYTES);
     this.#msghdr = this.#memory.structures.region(MSGHDR_SIZE);
     this.#iovec = this.#memory.structures.region(IOVEC_SIZE);
   }
@@ -49,38 +53,36 @@ export class MessageSocket {
   receive(waits = false): number {
     const memory = this.#memory;
     const { structures, view } = memory;
-    memory.putIovec(this.#iovec, 0, CONTROL_BYTES, this.#size);
-    putMsghdr(memory, this.#msghdr, 0, 0, this.#iovec, 1, 0, CONTROL_BYTES);
+    const controlSize = this.#controlSize;
+    memory.putIovec(this.#iovec, 0, controlSize, this.#size);
+    putMsghdr(memory, this.#msghdr, 0, 0, this.#iovec, 1, 0, controlSize);
     memory.putSize(0, 0);
     const flags = MSG_CMSG_CLOEXEC | (waits ? 0 : MSG_DONTWAIT);
     const length = cRecvmsg(this.fd, structures.address(this.#msghdr, MSGHDR_SIZE), flags);
     if (length < 0) return -errno();
-    const isDescriptor =
-      view.getUint32(0, true) === CMSGHDR_SIZE + 4 &&
-      view.getUint32(8, true) === SOL_SOCKET &&
-      view.getUint32(12, true) === SCM_RIGHTS;
-    this.descriptor = isDescriptor ? view.getInt32(16, true) : -1;
-    this.content = new DataView(view.buffer, CONTROL_BYTES, length);
+    const areDescriptors = view.getUint32(8, true) === SOL_SOCKET && view.getUint32(12, true) === SCM_RIGHTS;
+    const end = areDescriptors ? Math.min(view.getUint32(0, true), controlSize) : 0;
+    this.#descriptors = [];
+    for (let at = CMSGHDR_SIZE; at + 4 <= end; at += 4) this.#descriptors.push(view.getInt32(at, true));
+    this.content = new DataView(view.buffer, controlSize, length);
     return length;
   }
 
   /** 0 or `-errno`. */
   send(message: Uint8Array): number {
     const { view } = this.#memory;
-    new Uint8Array(view.buffer).set(message, CONTROL_BYTES);
-    const address = this.#memory.address(CONTROL_BYTES, message.length);
+    new Uint8Array(view.buffer).set(message, this.#controlSize);
+    const address = this.#memory.address(this.#controlSize, message.length);
     return cSend(this.fd, address, message.length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno() : 0;
   }
 
-  /** Takes the descriptor of the last message, which is the caller's then. */
+  /** Takes the next descriptor of the last message, which is the caller's then; -1: there is none. */
   take(): number {
-    const { descriptor } = this;
-    this.descriptor = -1;
-    return descriptor;
+    return this.#descriptors.shift() ?? -1;
   }
 
-  /** Nobody wants it. */
+  /** Nobody wants those that are left. */
   drop(): void {
-    if (this.descriptor >= 0) close(this.take());
+    for (let fd = this.take(); fd >= 0; fd = this.take()) close(fd);
   }
 }

@@ -22,8 +22,11 @@ import type { Duplex } from 'node:stream';
 import { after, afterEach, describe, type TestContext, test } from 'node:test';
 import { NetlinkSource } from '../../src/expose/netlink-source.ts';
 import { processStartTime } from '../../src/sandbox/namespace.ts';
+import { EADDRINUSE, ENETUNREACH } from '../../src/sys/errno.ts';
 import { close } from '../../src/sys/io.ts';
-import { SHUT_WR, shutdown } from '../../src/sys/socket.ts';
+import { Memory } from '../../src/sys/memory.ts';
+import { MessageSocket } from '../../src/sys/pass-descriptor.ts';
+import { connect, putSockaddr4, SHUT_WR, shutdown } from '../../src/sys/socket.ts';
 import { TestBroker } from '../support/test-broker.ts';
 import { until } from '../support/wait.ts';
 
@@ -166,10 +169,10 @@ describe('inside', () => {
     const [listener] = source.look();
     assert.equal(listener?.port, 80);
     broker.order('seal');
-    broker.order('owners', 4711, listener?.inode ?? 0);
+    broker.order('owners', 7, 4711, listener?.inode ?? 0);
     const answer = await broker.next();
     assert.equal(answer, `owners|${listener?.inode} ${child.pid} perl`);
-    broker.order('owners', 4711);
+    broker.order('owners', 7, 4711);
     assert.equal(await broker.next(), 'owners');
   });
 
@@ -180,6 +183,56 @@ describe('inside', () => {
     watchProcess(broker, child);
     child.stdin?.end();
     assert.equal(await broker.next(), 'gone');
+  });
+
+  test('pasta §8.4: sockets are made there in advance, and are of that namespace wherever they are used', async (t) => {
+    const { broker, fd } = await enterTarget(t);
+    await broker.next();
+    broker.socket.drop();
+    broker.order('seal');
+    const channel = new MessageSocket(fd, 512, 32);
+    channel.send(Buffer.from('sockets\0' + '2\0' + '1\0' + '3'));
+    assert.ok(channel.receive(true) > 0);
+    assert.equal(channel.text, 'sockets\0' + '2\0' + '1\0' + '0');
+    const made = [channel.take(), channel.take(), channel.take()];
+    assert.equal(channel.take(), -1, 'as many as were wanted');
+    t.after(() => {
+      for (const socket of made) close(socket);
+    });
+    // The interface is down as long as nobody has brought it up.
+    const memory = new Memory(new ArrayBuffer(256));
+    const length = putSockaddr4(memory, 0, 0x7f000001, 80);
+    assert.equal(connect(memory, made[0] as number, 0, length), -ENETUNREACH);
+  });
+
+  test('pasta §8.4: whoever is inside listens at a port that takes rights there', async (t) => {
+    const { broker, child, fd } = await enterTarget(t);
+    await broker.next();
+    const source = new NetlinkSource(broker.socket.take());
+    t.after(() => source.close());
+    const channel = new MessageSocket(fd, 512, 32);
+    const listen = (id: number, port: number, device = ''): string => {
+      const address = Buffer.alloc(28);
+      address.writeUInt16LE(10, 0);
+      address.writeUInt16BE(port, 2);
+      channel.send(Buffer.from(['listen', id, 10, 1, 1, device, address.toString('hex')].join('\0')));
+      assert.ok(channel.receive(true) > 0);
+      return channel.text.replaceAll('\0', '|');
+    };
+    assert.equal(listen(1, 81, 'lo'), 'listen|1|0');
+    const socket = channel.take();
+    t.after(() => close(socket));
+    const found = source.look().filter(({ port }) => port === 81);
+    assert.deepEqual(
+      found.map(({ ip, device, v6only }) => ({ ip, device, v6only })),
+      [{ ip: '::', device: 1, v6only: true }],
+    );
+    assert.equal(listen(2, 81, 'lo'), `listen|2|${EADDRINUSE}`);
+    assert.equal(listen(3, 82, 'none'), 'listen|3|19');
+    const [member = ''] = childrenOf(broker.pid).split(' ');
+    const [, effective] = /^CapEff:\t(\w+)$/m.exec(readFileSync(`/proc/${member}/status`, 'latin1')) ?? [];
+    assert.equal(Number(`0x${effective}`), 1 << 10, 'and has no other right');
+    assert.ok(child.pid);
   });
 
   test('the child ends with its channel', async (t) => {
@@ -204,7 +257,7 @@ describe('inside', () => {
     answers.sort();
     assert.equal(answers[0], 'inside|8');
     assert.match(answers[1] ?? '', /^sockets\|8\|2\|the network namespace .* cannot be opened: %m$/);
-    broker.order('owners', 1);
+    broker.order('owners', 8, 1);
     assert.equal(await broker.next(), 'owners');
   });
 });
@@ -293,7 +346,6 @@ describe('open', () => {
     const broker = await startBroker();
     broker.order('open', 7, '/etc/passwd', '', 0, '');
     assert.equal(await broker.next(), 'open|7');
-    const { MessageSocket } = await import('../../src/sys/pass-descriptor.ts');
     const channel = new MessageSocket(broker.socket.take(), 4096);
     assert.ok(channel.receive(true) > 0);
     assert.equal(channel.text, 'namespace 22 /etc/passwd is not a network namespace');

@@ -14,6 +14,7 @@ import type { Solicitor } from '../../stack/neighbor/solicitor.ts';
 import type { Rng } from '../../stack/rng.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { Memory } from '../../sys/memory.ts';
+import type { InsideSockets } from '../splice/inside-sockets.ts';
 import type { HostNames } from '../target/name-questions.ts';
 import type { RemoteForwards } from '../target/remote-forwards.ts';
 import type { Resolvers } from '../target/resolvers.ts';
@@ -45,6 +46,8 @@ export interface FlowContext {
   readonly policy: Policy;
   readonly resolvers: Resolvers;
   readonly names: HostNames;
+  /** Sockets in the guest's own namespace. */
+  readonly inside: InsideSockets;
   readonly remoteForwards: RemoteForwards;
   readonly behavior: GuestBehavior;
   /** Source of host sockets by the user's choice, see `bindSource`; null = the kernel's. */

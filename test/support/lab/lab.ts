@@ -77,6 +77,7 @@ const engine = {
   ...(await import('../../../src/engine/guest.ts')),
   ...(await import('../../../src/forward/target/name-questions.ts')),
   ...(await import('../../../src/forward/flow/scratch.ts')),
+  ...(await import('../../../src/forward/splice/inside-channel.ts')),
   ...(await import('../../../src/forward/target/resolvers.ts')),
   ...(await import('../../../src/sys/memory.ts')),
 };
@@ -204,6 +205,7 @@ export class Lab {
         this.loop.timers,
         limits.namesMax,
       ),
+      inside: new engine.InsideChannel(this.loop, this.loop.timers, this.loop.clock),
       newFlowId: () => ++this.#flows,
       report: (event) => {
         if (event.type === 'flow') this.flowEvents.push(event);
