@@ -1,10 +1,11 @@
 /** What is looked up or put in order for every packet: flows, hashes, deadlines, neighbours. */
-import { TimerHeap } from '../../src/engine/timer-heap.ts';
-import { FlowTable, type Keyed } from '../../src/forward/flow/table.ts';
+
 import { TimerNode } from '../../src/loop.ts';
 import { Neighbor } from '../../src/stack/neighbor/cache.ts';
+import { FlowTable, type Keyed } from '../../src/stack/transport/flow-table.ts';
 import { IpAddress } from '../../src/stack/wire/address.ts';
 import { PROTOCOL_TCP } from '../../src/stack/wire/tcp.ts';
+import { TimerHeap } from '../../src/timer-heap.ts';
 import { type Case, type CaseGroup, keep } from './case.ts';
 import { guest4, ports, remote4, remote6, Stack } from './fixture.ts';
 

@@ -9,8 +9,8 @@ import { Epoll } from '../sys/epoll.ts';
 import { EINTR } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import type { Memory } from '../sys/memory.ts';
+import { TimerHeap } from '../timer-heap.ts';
 import { FairTurns, GuestShare, type SharedLoop } from './fair-turns.ts';
-import { TimerHeap } from './timer-heap.ts';
 import { TurnMeter } from './turn-meter.ts';
 
 const MAX_EVENTS = 256;

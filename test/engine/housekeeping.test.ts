@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { getHeapSpaceStatistics } from 'node:v8';
 import { Housekeeping } from '../../src/engine/housekeeping.ts';
-import { TimerHeap } from '../../src/engine/timer-heap.ts';
 import { PAGE_SIZE, Slab } from '../../src/stack/buffer/slab.ts';
 import { discard } from '../../src/sys/io.ts';
 import { firstPage, Memory } from '../../src/sys/memory.ts';
+import { TimerHeap } from '../../src/timer-heap.ts';
 import { ownMemory } from '../support/stack-size.ts';
 
 const PAGES = 8192;

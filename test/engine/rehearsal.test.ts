@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Rehearsal } from '../../src/engine/rehearsal.ts';
-import { TimerHeap } from '../../src/engine/timer-heap.ts';
+import { TimerHeap } from '../../src/timer-heap.ts';
 
 /** A loop with nothing in it but the rehearsal; each step of which takes as long as a slice. */
 class Theatre {

@@ -1,7 +1,7 @@
 /** A whole conversation, byte for byte, as a prototype had it that spoke with wireguard-go in both roles. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { TimerHeap } from '../../src/engine/timer-heap.ts';
+import { TimerHeap } from '../../src/timer-heap.ts';
 import { Gate, Stamp } from '../../src/wireguard/cookie.ts';
 import { nodeCiphers } from '../../src/wireguard/node-cipher.ts';
 import {

@@ -7,6 +7,8 @@
  * `MAX_BACKLOG` bytes of answers, beyond which it is not read, so that the guest's window closes; 10 s of silence with
  * nothing outstanding end it (D-03).
  */
+
+import { LruList, type LruNode } from '../../stack/buffer/lru.ts';
 import { Counter } from '../../stack/counters.ts';
 import {
   DNS_HEADER_LEN,
@@ -25,7 +27,6 @@ import { AF_UNIX, SOCK_STREAM, socketpair } from '../../sys/socket.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { IdleTimer } from '../flow/idle-timer.ts';
-import { LruList, type LruNode } from '../flow/lru.ts';
 import { DnsMessageSocket, type MessageOwner } from './message-socket.ts';
 import { DnsRelay, type RelayOwner } from './relay.ts';
 

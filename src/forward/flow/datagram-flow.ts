@@ -5,6 +5,8 @@
  */
 
 import type { IoHandler } from '../../loop.ts';
+import type { LruNode } from '../../stack/buffer/lru.ts';
+import type { Keyed } from '../../stack/transport/flow-table.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { HostDatagramSocket } from '../host/datagram-socket.ts';
 import type { RemoteForward } from '../target/remote-forwards.ts';
@@ -12,9 +14,7 @@ import type { FlowContext } from './context.ts';
 import { DescriptorUse } from './descriptor-budget.ts';
 import { IdleTimer } from './idle-timer.ts';
 import type { FlowEnds, FlowInfo, ListedFlow } from './info.ts';
-import type { LruNode } from './lru.ts';
 import { type EndsSource, endpoint, FlowRecord, localEnd, NOWHERE } from './record.ts';
-import type { Keyed } from './table.ts';
 
 export interface DatagramFlowOwner {
   readonly context: FlowContext;

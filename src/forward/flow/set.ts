@@ -2,15 +2,16 @@
  * The datagram flows of one kind: found by their ends, told of, and giving way to newer ones when there are too many,
  * those first that were used longest ago.
  */
+
+import { LruList } from '../../stack/buffer/lru.ts';
 import type { Counter } from '../../stack/counters.ts';
 import { RateLimit } from '../../stack/rate-limit.ts';
+import { FlowTable } from '../../stack/transport/flow-table.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { FlowContext } from './context.ts';
 import type { DatagramFlow, DatagramFlowOwner } from './datagram-flow.ts';
 import type { DescriptorUse } from './descriptor-budget.ts';
 import type { ListedFlow } from './info.ts';
-import { LruList } from './lru.ts';
-import { FlowTable } from './table.ts';
 
 /**
  * UDP flows that give way to newer ones in a second, and at once: closing and opening a socket each. It costs the host far

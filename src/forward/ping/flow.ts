@@ -3,6 +3,8 @@
  * guest address and identifier. The kernel puts its own identifier on the wire; sequence numbers, data and hop limits
  * are kept, and errors from routers on the way are passed on, so that traceroute works.
  */
+
+import { ANY_ADDRESS } from '../../stack/transport/flow-table.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { ICMP_HEADER_LEN, ICMP4_ECHO_REPLY, ICMP6_ECHO_REPLY } from '../../stack/wire/icmp.ts';
 import { findControlMessage } from '../../sys/control-message.ts';
@@ -25,7 +27,6 @@ import {
   sendto,
 } from '../../sys/socket.ts';
 import { DatagramFlow, type DatagramFlowOwner } from '../flow/datagram-flow.ts';
-import { ANY_ADDRESS } from '../flow/table.ts';
 import { type ErrorSink, isPendingError } from '../host/datagram-socket.ts';
 import type { QueuedError } from '../host/error-queue.ts';
 import { readSockaddr } from '../host/scratch.ts';

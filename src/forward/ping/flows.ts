@@ -3,6 +3,7 @@ import { Verdict } from '../../firewall/verdict.ts';
 import { Counter } from '../../stack/counters.ts';
 import { Unreachable } from '../../stack/icmp/icmp.ts';
 import type { Packet } from '../../stack/link/packet.ts';
+import { ANY_ADDRESS } from '../../stack/transport/flow-table.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import {
@@ -16,7 +17,6 @@ import { EACCES, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from '../../sys/er
 import type { FlowContext } from '../flow/context.ts';
 import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { FlowSet, MAX_PING_EVICTIONS_PER_SECOND } from '../flow/set.ts';
-import { ANY_ADDRESS } from '../flow/table.ts';
 import type { QueuedError } from '../host/error-queue.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { SLOT_SIZE } from '../udp/batch.ts';

@@ -13,6 +13,7 @@
  */
 
 import { type IoHandler, TimerNode } from '../../loop.ts';
+import type { LruNode } from '../../stack/buffer/lru.ts';
 import { TcpConnection } from '../../stack/tcp/connection.ts';
 import {
   EV_BAD_ACK,
@@ -25,13 +26,13 @@ import {
   type TcpEnvironment,
   TcpSegmentOut,
 } from '../../stack/tcp/owner.ts';
+import type { Keyed } from '../../stack/transport/flow-table.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { TcpHeader } from '../../stack/wire/tcp.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLOUT } from '../../sys/epoll.ts';
 import { EAGAIN, ECONNREFUSED, ECONNRESET, ETIMEDOUT } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { FlowEnds, FlowInfo } from '../flow/info.ts';
-import type { LruNode } from '../flow/lru.ts';
 import {
   END_OF_FILE,
   type EndsSource,
@@ -43,7 +44,6 @@ import {
   remoteEnd,
   targetEnd,
 } from '../flow/record.ts';
-import type { Keyed } from '../flow/table.ts';
 import type { RemoteForward } from '../target/remote-forwards.ts';
 import { TcpDownload, type TcpDownloadOwner } from './download.ts';
 import { TcpHostSocket } from './host-socket.ts';

@@ -6,6 +6,7 @@
 
 import type { HostEnd } from '../../config.ts';
 import { Verdict } from '../../firewall/verdict.ts';
+import { LruList } from '../../stack/buffer/lru.ts';
 import { Counter } from '../../stack/counters.ts';
 import { HalfSipHash } from '../../stack/half-sip-hash.ts';
 import { Unreachable } from '../../stack/icmp/icmp.ts';
@@ -15,6 +16,8 @@ import { RateLimit } from '../../stack/rate-limit.ts';
 import type { CongestionControl } from '../../stack/tcp/congestion/congestion.ts';
 import { EV_BAD_ACK, type TcpEnvironment } from '../../stack/tcp/owner.ts';
 import { seqAdd } from '../../stack/tcp/seq.ts';
+import { FlowTable } from '../../stack/transport/flow-table.ts';
+import { TimeWaitTable } from '../../stack/transport/time-wait-table.ts';
 import { type IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import {
@@ -29,8 +32,6 @@ import {
 import { EAGAIN, ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOMEM } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { ListedFlow } from '../flow/info.ts';
-import { LruList } from '../flow/lru.ts';
-import { FlowTable } from '../flow/table.ts';
 import { splitZone } from '../target/remote-forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { dialAddress, dialNobody, dialUnix } from './dial.ts';
@@ -40,7 +41,6 @@ import { TcpLocals, type TcpLocalsOwner } from './locals.ts';
 import { cutLargest, cutStalled } from './memory-pressure.ts';
 import { TcpRefuser } from './refuser.ts';
 import { SpareParts } from './spare-parts.ts';
-import { TimeWaitTable } from './time-wait.ts';
 import { GATHER_PARTS } from './upload.ts';
 import { BURST_BYTES, type WindowShare } from './window-share.ts';
 

@@ -3,15 +3,16 @@
  * are on flows and who holds them is their owner's business (flows.ts).
  */
 import type { LocalForwardSpec } from '../../config.ts';
+import { QuotedSegment } from '../../stack/icmp/quoted-segment.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import type { TcpEnvironment } from '../../stack/tcp/owner.ts';
 import type { Seq } from '../../stack/tcp/seq.ts';
+import { freshPorts } from '../../stack/transport/fresh-ports.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { PROTOCOL_TCP } from '../../stack/wire/tcp.ts';
 import type { FlowContext } from '../flow/context.ts';
-import { freshPorts } from '../publish/fresh-ports.ts';
-import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
+import { unreachableErrno } from '../publish/unreachable-errno.ts';
 import { readPeer, resetClient } from './dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './flow.ts';
 import { type ClientTaker, TcpListener } from './listener.ts';
@@ -156,7 +157,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     const { target } = listener;
     const source = listener.source.of(client);
     const wanted = listener.source.portOf(source, client, clientPort);
-    const ports = freshPorts(context, target, port, source, wanted, (guest, remote, key) =>
+    const ports = freshPorts(rng, target, port, source, wanted, (guest, remote, key) =>
       this.#owner.isInUse(guest, remote, key),
     );
     if (port === 0 || ports < 0) {

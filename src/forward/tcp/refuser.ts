@@ -4,9 +4,10 @@
  */
 import { Counter } from '../../stack/counters.ts';
 import type { Packet } from '../../stack/link/packet.ts';
+import { fillReset } from '../../stack/tcp/reset.ts';
 import { seqAdd } from '../../stack/tcp/seq.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
-import { PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, TcpHeader } from '../../stack/wire/tcp.ts';
+import { PROTOCOL_TCP, TCP_ACK, TCP_RST, TcpHeader } from '../../stack/wire/tcp.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { REFUSE, unreachableFor } from '../host/error.ts';
 import type { TcpFlow } from './flow.ts';
@@ -24,22 +25,7 @@ export class TcpRefuser {
 
   /** Nobody listens where `segment` with its `length` bytes of payload, in `p`, wants to go. */
   reset(p: Packet, segment: TcpHeader, length: number): void {
-    if ((segment.flags & TCP_RST) !== 0) return;
-    const h = this.#header;
-    h.srcPort = segment.dstPort;
-    h.dstPort = segment.srcPort;
-    if ((segment.flags & TCP_ACK) !== 0) {
-      h.seq = segment.ack;
-      h.ack = 0;
-      h.flags = TCP_RST;
-    } else {
-      const syn = (segment.flags & TCP_SYN) !== 0 ? 1 : 0;
-      const fin = (segment.flags & TCP_FIN) !== 0 ? 1 : 0;
-      h.seq = 0;
-      h.ack = seqAdd(segment.seq, length + syn + fin);
-      h.flags = TCP_RST | TCP_ACK;
-    }
-    this.#transmit(p.dst, p.src, h);
+    if (fillReset(this.#header, segment, length)) this.#transmit(p.dst, p.src, this.#header);
   }
 
   /** Connecting failed with `-errno`: the answer to the SYN of `flow`. */
@@ -55,6 +41,8 @@ export class TcpRefuser {
       h.seq = 0;
       h.ack = seqAdd(connection.rcv.irs, 1 + flow.synBytes);
       h.flags = TCP_RST | TCP_ACK;
+      h.window = 0;
+      h.hasTimestamps = false;
       this.#transmit(remote, guest, h);
       return;
     }
@@ -64,8 +52,6 @@ export class TcpRefuser {
   }
 
   #transmit(src: IpAddress, dst: IpAddress, h: TcpHeader): void {
-    h.window = 0;
-    h.hasTimestamps = false;
     this.#context.counters.add(Counter.TcpResetSent, 1);
     this.#context.egress.beginTcp(src, dst, h);
     this.#context.egress.send();

@@ -9,12 +9,13 @@
  * Receiving. recvmmsg(2) of up to 32 datagrams; those that follow each other with the same sender and size go to the
  * guest as one batch where the device takes it.
  */
+
+import { ANY_ADDRESS } from '../../stack/transport/flow-table.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import { EPOLLERR } from '../../sys/epoll.ts';
 import { ECONNREFUSED, EHOSTUNREACH, EINTR } from '../../sys/errno.ts';
 import { DatagramFlow, type DatagramFlowOwner } from '../flow/datagram-flow.ts';
 import { END_OF_FILE, Half } from '../flow/record.ts';
-import { ANY_ADDRESS } from '../flow/table.ts';
 import type { ErrorSink } from '../host/datagram-socket.ts';
 import { QueuedError } from '../host/error-queue.ts';
 import type { Target } from '../target/target.ts';

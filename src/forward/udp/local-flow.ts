@@ -7,11 +7,11 @@
  * and for an `rpc` forward with the first answer.
  */
 import type { Endpoint } from '../../config.ts';
+import type { LruNode } from '../../stack/buffer/lru.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { FlowContext } from '../flow/context.ts';
 import { IdleTimer } from '../flow/idle-timer.ts';
 import type { FlowEnds, FlowInfo } from '../flow/info.ts';
-import type { LruNode } from '../flow/lru.ts';
 import {
   END_OF_FILE,
   type EndsSource,

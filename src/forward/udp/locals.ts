@@ -4,20 +4,21 @@
  */
 
 import type { LocalForwardSpec } from '../../config.ts';
+import { LruList } from '../../stack/buffer/lru.ts';
 import { Counter } from '../../stack/counters.ts';
+import { QuotedSegment } from '../../stack/icmp/quoted-segment.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import { RateLimit } from '../../stack/rate-limit.ts';
+import { freshPorts } from '../../stack/transport/fresh-ports.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { PROTOCOL_UDP, type UdpHeader } from '../../stack/wire/udp.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { ListedFlow } from '../flow/info.ts';
-import { LruList } from '../flow/lru.ts';
 import { endpoint, FlowRecord, Half, NOWHERE } from '../flow/record.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { readEndpoint } from '../host/scratch.ts';
-import { freshPorts } from '../publish/fresh-ports.ts';
-import { QuotedSegment, unreachableErrno } from '../publish/quoted-segment.ts';
+import { unreachableErrno } from '../publish/unreachable-errno.ts';
 import type { ReceiveSlots } from './batch.ts';
 import { ClientPorts } from './client-ports.ts';
 import { type UdpClientTaker, UdpListener } from './listener.ts';
@@ -107,7 +108,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     const shown = source.of(real);
     const wanted = source.portOf(shown, real, realPort);
     const ports = freshPorts(
-      context,
+      context.rng,
       target,
       targetPort,
       shown,

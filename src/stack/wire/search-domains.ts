@@ -12,6 +12,8 @@ const MOST = 150;
 const LABELS = /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*$/;
 const NONE = new Uint8Array(0);
 
+const ascii = new TextEncoder();
+
 export class SearchDomains {
   /** The first one as text. */
   first: Uint8Array = NONE;
@@ -26,10 +28,10 @@ export class SearchDomains {
       const text = domain.replace(/\.$/, '');
       if (!LABELS.test(text) || bytes.length + text.length + 2 > MOST) continue;
       first ||= text;
-      for (const label of text.split('.')) bytes.push(label.length, ...Buffer.from(label, 'latin1'));
+      for (const label of text.split('.')) bytes.push(label.length, ...ascii.encode(label));
       bytes.push(0);
     }
-    this.first = Uint8Array.from(Buffer.from(first, 'latin1'));
+    this.first = ascii.encode(first);
     this.names = Uint8Array.from(bytes);
   }
 }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { HostEnd } from '../../../src/config.ts';
-import { TimerHeap } from '../../../src/engine/timer-heap.ts';
 import { HostNames } from '../../../src/forward/target/name-questions.ts';
+import { TimerHeap } from '../../../src/timer-heap.ts';
 
 const MOST = 1024;
 

@@ -1,6 +1,7 @@
 /** Ends of WireGuard with a memory each, a clock that a test turns, and a network that keeps what is sent until it is carried. */
-import { TimerHeap } from '../../../src/engine/timer-heap.ts';
+
 import { parseIpAddress } from '../../../src/stack/wire/address.ts';
+import { TimerHeap } from '../../../src/timer-heap.ts';
 import type { AllowedPrefix } from '../../../src/wireguard/allowed-ips.ts';
 import { nodeCiphers } from '../../../src/wireguard/node-cipher.ts';
 import { NO_PRESHARED_KEY } from '../../../src/wireguard/noise.ts';

@@ -2,7 +2,7 @@
  * Deadlines in a binary heap. A node whose deadline moved later stays where it is and is put back when its old place
  * comes up: restarting a retransmission timer at every acknowledgment so costs one assignment.
  */
-import type { TimerNode, Timers } from '../loop.ts';
+import type { TimerNode, Timers } from './loop.ts';
 
 export class TimerHeap implements Timers {
   readonly #heap: TimerNode[] = [];

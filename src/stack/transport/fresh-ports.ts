@@ -1,6 +1,6 @@
-/** Under which port the guest sees a client of a local forward. */
-import type { IpAddress } from '../../stack/wire/address.ts';
-import type { FlowContext } from '../flow/context.ts';
+/** Under which port a connection or flow to the guest begins. */
+import type { Rng } from '../rng.ts';
+import type { IpAddress } from '../wire/address.ts';
 
 /** RFC 6335 §6 calls 49152 and up dynamic; more of them make a port harder to guess, as Linux does (RFC 6056). */
 const FIRST_PORT = 32768;
@@ -16,7 +16,7 @@ export type InUse = (guest: IpAddress, remote: IpAddress, ports: number) => bool
  * port in the upper 16 bits, ours in the lower. -1: none was found.
  */
 export function freshPorts(
-  context: FlowContext,
+  rng: Rng,
   target: IpAddress,
   port: number,
   source: IpAddress,
@@ -24,7 +24,7 @@ export function freshPorts(
   inUse: InUse,
 ): number {
   for (let i = 0; i < TRIES; i++) {
-    const ours = i === 0 && wanted !== 0 ? wanted : FIRST_PORT + (context.rng.u32() % PORTS);
+    const ours = i === 0 && wanted !== 0 ? wanted : FIRST_PORT + (rng.u32() % PORTS);
     const ports = ((port << 16) | ours) >>> 0;
     if (!inUse(target, source, ports)) return ports;
   }

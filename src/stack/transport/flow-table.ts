@@ -3,8 +3,8 @@
  * (HalfSipHash), so that a guest cannot choose ports that all collide; the flow found last is tried first, because
  * packets come in trains.
  */
-import type { HalfSipHash } from '../../stack/half-sip-hash.ts';
-import { IpAddress } from '../../stack/wire/address.ts';
+import type { HalfSipHash } from '../half-sip-hash.ts';
+import { IpAddress } from '../wire/address.ts';
 
 /** What a table holds. The key must not change while the flow is in a table. */
 export interface Keyed {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { TimerHeap } from '../../src/engine/timer-heap.ts';
-import { TimerNode } from '../../src/loop.ts';
-import { seededRng } from '../support/seeded-rng.ts';
+import { TimerNode } from '../src/loop.ts';
+import { TimerHeap } from '../src/timer-heap.ts';
+import { seededRng } from './support/seeded-rng.ts';
 
 class Node extends TimerNode {
   readonly id: number;

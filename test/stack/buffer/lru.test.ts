@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LruList, type LruNode } from '../../../src/forward/flow/lru.ts';
+import { LruList, type LruNode } from '../../../src/stack/buffer/lru.ts';
 import { seededRng } from '../../support/seeded-rng.ts';
 
 function drain(list: LruList): LruNode[] {

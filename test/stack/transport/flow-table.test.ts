@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { ANY_ADDRESS, FlowTable, type Keyed } from '../../../src/forward/flow/table.ts';
 import { HalfSipHash } from '../../../src/stack/half-sip-hash.ts';
+import { ANY_ADDRESS, FlowTable, type Keyed } from '../../../src/stack/transport/flow-table.ts';
 import { IpAddress } from '../../../src/stack/wire/address.ts';
 import { PROTOCOL_TCP } from '../../../src/stack/wire/tcp.ts';
 import { seededRng } from '../../support/seeded-rng.ts';

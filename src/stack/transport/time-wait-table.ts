@@ -4,14 +4,15 @@
  * the limit the oldest is forgotten (R-02).
  */
 
-import { TimerNode } from '../../loop.ts';
-import { Counter } from '../../stack/counters.ts';
-import { type TimeWait, TimeWaitAnswer } from '../../stack/tcp/time-wait.ts';
-import type { IpAddress } from '../../stack/wire/address.ts';
-import { PROTOCOL_TCP, TcpHeader } from '../../stack/wire/tcp.ts';
-import type { FlowContext } from '../flow/context.ts';
-import { LruList, type LruNode } from '../flow/lru.ts';
-import { FlowTable, type Keyed } from '../flow/table.ts';
+import { TimerNode, type Timers } from '../../loop.ts';
+import { LruList, type LruNode } from '../buffer/lru.ts';
+import { Counter, type Counters } from '../counters.ts';
+import type { HalfSipHash } from '../half-sip-hash.ts';
+import type { Egress } from '../link/egress.ts';
+import { type TimeWait, TimeWaitAnswer } from '../tcp/time-wait.ts';
+import type { IpAddress } from '../wire/address.ts';
+import { PROTOCOL_TCP, TcpHeader } from '../wire/tcp.ts';
+import { FlowTable, type Keyed } from './flow-table.ts';
 
 const TIME_WAIT_MS = 60_000;
 const MAX_ENTRIES = 16384;
@@ -35,14 +36,23 @@ class TimeWaitEntry implements Keyed, LruNode {
   }
 }
 
+/** What the table needs of those whose connections it keeps. */
+export interface TimeWaitOwner {
+  readonly clock: { readonly nowMs: number };
+  readonly counters: Counters;
+  readonly egress: Egress;
+  readonly hash: HalfSipHash;
+  readonly timers: Timers;
+}
+
 export class TimeWaitTable extends TimerNode {
-  readonly #context: FlowContext;
+  readonly #context: TimeWaitOwner;
   readonly #table: FlowTable<TimeWaitEntry>;
   /** In order of arrival, which is that of `endsAt`. */
   readonly #byEnd = new LruList();
   readonly #header = new TcpHeader();
 
-  constructor(context: FlowContext) {
+  constructor(context: TimeWaitOwner) {
     super();
     this.#context = context;
     this.#table = new FlowTable(context.hash, PROTOCOL_TCP);

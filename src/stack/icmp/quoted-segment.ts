@@ -1,19 +1,9 @@
-/** What the guest's "unreachable" says about a segment or datagram of ours: which it was, and what error that makes. */
-import type { Packet } from '../../stack/link/packet.ts';
-import type { IpAddress } from '../../stack/wire/address.ts';
-import {
-  ICMP_HEADER_LEN,
-  ICMP4_HOST_UNREACHABLE,
-  ICMP4_NET_UNREACHABLE,
-  ICMP4_PORT_UNREACHABLE,
-  ICMP4_PROTOCOL_UNREACHABLE,
-  ICMP6_ADDRESS_UNREACHABLE,
-  ICMP6_NO_ROUTE,
-  ICMP6_PORT_UNREACHABLE,
-} from '../../stack/wire/icmp.ts';
-import { IPV4_HEADER_LEN } from '../../stack/wire/ipv4.ts';
-import { IPV6_HEADER_LEN } from '../../stack/wire/ipv6.ts';
-import { EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } from '../../sys/errno.ts';
+/** Which segment or datagram of ours an ICMP error is about. */
+import type { Packet } from '../link/packet.ts';
+import type { IpAddress } from '../wire/address.ts';
+import { ICMP_HEADER_LEN } from '../wire/icmp.ts';
+import { IPV4_HEADER_LEN } from '../wire/ipv4.ts';
+import { IPV6_HEADER_LEN } from '../wire/ipv6.ts';
 
 /** What an ICMP error quotes of a segment or datagram of ours. */
 export class QuotedSegment {
@@ -50,20 +40,5 @@ export class QuotedSegment {
     this.ports = ((view.getUint16(tcp + 2) << 16) | view.getUint16(tcp)) >>> 0;
     this.seq = view.getUint32(tcp + 4);
     return true;
-  }
-}
-
-/** The errno that a connect(2) would end with at an "unreachable" of this code. */
-export function unreachableErrno(isV4: boolean, code: number): number {
-  switch (code) {
-    case isV4 ? ICMP4_PORT_UNREACHABLE : ICMP6_PORT_UNREACHABLE:
-    case isV4 ? ICMP4_PROTOCOL_UNREACHABLE : -1:
-      return ECONNREFUSED;
-    case isV4 ? ICMP4_NET_UNREACHABLE : ICMP6_NO_ROUTE:
-      return ENETUNREACH;
-    case isV4 ? ICMP4_HOST_UNREACHABLE : ICMP6_ADDRESS_UNREACHABLE:
-      return EHOSTUNREACH;
-    default:
-      return EACCES;
   }
 }
