@@ -227,11 +227,28 @@ export interface WireGuardTarget {
 
 export type WireGuardDevice = WireGuardTarget & { mtu: number };
 
+/** A peer of a tunnel whose datagrams are bare IP packets, without any proof of who has sent them. */
+export interface TunnelTarget {
+  kind: 'tunnel';
+  /** Our end, which guests with the same share; port 0 = the system's choice, an empty address = all. */
+  local: Endpoint;
+  /** Where the peer is; null: whoever speaks for its addresses first, until it was silent for a while. */
+  remote: Endpoint | null;
+  /** Inner addresses that are its own; `bits` counts in the 128-bit form. */
+  prefixes: PrefixSpec[];
+  /** Seconds without a datagram of ours after which it is sent an empty one; 0 = never. */
+  keepaliveSeconds: number;
+  /** Others than programs of this host can send to it. */
+  isExposed: boolean;
+}
+
+export type TunnelDevice = TunnelTarget & { mtu: number };
+
 /** A descriptor that is there, or a socket whose other end comes and goes. */
 export type SocketTarget = DescriptorTarget | ListenTarget | DialTarget | DatagramTarget;
 
 /** All but interfaces. */
-export type LinkTarget = SocketTarget | WireGuardTarget;
+export type LinkTarget = SocketTarget | WireGuardTarget | TunnelTarget;
 
 /** `mtu` in bytes of IP packet; 0: as usual. */
 export type LinkDevice = LinkTarget & { mtu: number };

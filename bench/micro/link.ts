@@ -47,6 +47,7 @@ export function linkCases(): CaseGroup {
     ...{ memory, poller: loop, timers: loop.timers, clock: loop.clock },
     frames: new FrameIo(slab, memory),
     touched: () => {},
+    onPeer: () => {},
     log: () => {},
   };
   const at = slab.region(BUFFER);

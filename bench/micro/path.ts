@@ -141,6 +141,7 @@ export function pathCases(): CaseGroup {
     clock,
     frames: new FrameIo(slab, memory),
     touched: () => {},
+    onPeer: () => {},
     log: () => {},
   };
   const received = new RxFrame();

@@ -109,6 +109,7 @@ class LinkPair {
     const services = {
       ...{ memory: this.#memory, frames: this.#frames, poller: loop, timers: loop.timers, clock: loop.clock },
       touched: () => undefined,
+      onPeer: () => undefined,
       log: () => undefined,
     };
     const device: WireGuardDevice = {

@@ -72,6 +72,7 @@ export class ServedGuest {
       },
       linkDown: (reason) => this.events.emit({ type: 'link.down', reason }),
       linkUp: () => this.events.emit({ type: 'link.up' }),
+      peer: (event) => this.events.emit(event),
     });
   }
 

@@ -2,10 +2,20 @@
  * Links as users write them (`--link`): `KIND:ADDRESS[,KEY=VALUE|,FLAG]…`. What kinds there are is a table, of which help and
  * messages are made too. Pure: nothing is looked at but the text.
  */
-import { isIP } from 'node:net';
 import { resolve } from 'node:path';
-import type { Framing, Greeting, ListenTarget, NetworkSpec, SocketPlace, SocketTarget } from '../config.ts';
-import { badValue, decimal, MTU_MAX, MTU_MIN, SOCKET_PATH_MAX, type UsageError } from './values.ts';
+import type {
+  AddressPlan,
+  Framing,
+  Greeting,
+  ListenTarget,
+  NetworkSpec,
+  SocketPlace,
+  SocketTarget,
+  TunnelTarget,
+} from '../config.ts';
+import { ipPlace, type LinkKind, Options, unixPlace } from './link-options.ts';
+import { tunnelKind, tunnelPlan } from './tunnel-spec.ts';
+import { badValue, decimal, MTU_MAX, MTU_MIN } from './values.ts';
 
 /** The peers in this file. */
 export interface WireGuardFileTarget {
@@ -15,7 +25,7 @@ export interface WireGuardFileTarget {
 
 /** A link, and whose it is. */
 export interface LinkSpec {
-  target: SocketTarget | WireGuardFileTarget;
+  target: SocketTarget | WireGuardFileTarget | TunnelTarget;
   /** As it was written. */
   text: string;
   /** Empty: it has none of its own. */
@@ -24,102 +34,16 @@ export interface LinkSpec {
   mtu: number;
   /** The Ethernet that it shares with others. */
   network?: NetworkSpec;
+  /** As usual where there are none. */
+  addresses?: AddressPlan;
+  /** Our end is an address at which there is DNS; otherwise as usual. */
+  hasGateway?: boolean;
 }
 
-interface Kind {
-  name: string;
-  /** What it looks like. */
-  form: string;
-  /** Those of its own. */
-  options: readonly string[];
-  read: (address: string, options: Options) => SocketTarget | WireGuardFileTarget;
-}
-
-const COMMON = ['guest', 'mtu', 'switch', 'isolate'];
 const NAME = /^[a-z0-9][a-z0-9._-]{0,127}$/;
 /** A length of 16 bits has room for so much behind an Ethernet header. */
 const SHORT_MTU_MAX = 65521;
 const ANY_CID = 0xffffffff;
-
-/** The keys and flags of one SPEC. */
-class Options {
-  readonly text: string;
-  readonly #values = new Map<string, string[]>();
-
-  constructor(text: string, words: readonly string[], kind: Kind) {
-    this.text = text;
-    const known = [...kind.options, ...COMMON];
-    for (const word of words) {
-      const [key = '', ...rest] = word.split('=');
-      if (!known.includes(key) || (rest.length === 0) !== isFlag(key)) {
-        const hint = word.includes('/') ? '; a path with a comma needs a symbolic link without one' : '';
-        throw this.error(`has ${JSON.stringify(word)}`, `${kind.form}, ${shown(known)}${hint}`);
-      }
-      const values = this.#values.get(key) ?? [];
-      this.#values.set(key, [...values, rest.join('=')]);
-    }
-  }
-
-  has(key: string): boolean {
-    return this.#values.has(key);
-  }
-
-  /** The only one. */
-  get(key: string): string | undefined {
-    const values = this.#values.get(key) ?? [];
-    if (values.length > 1) throw this.error(`has ${key} more than once`, 'one');
-    return values[0];
-  }
-
-  all(key: string): string[] {
-    return this.#values.get(key) ?? [];
-  }
-
-  need(key: string): string {
-    const value = this.get(key);
-    if (value === undefined) throw this.error(`has no ${key}=`, `${key}=…`);
-    return value;
-  }
-
-  oneOf<W extends string>(key: string, words: readonly W[]): W | undefined {
-    const value = this.get(key);
-    const word = words.find((each) => each === value);
-    if (value !== undefined && word === undefined)
-      throw this.error(`has ${key}=${value}`, `${key}=${words.join(` or ${key}=`)}`);
-    return word;
-  }
-
-  error(fault: string, accepted: string): UsageError {
-    return badValue('--link', this.text, fault, accepted);
-  }
-}
-
-function isFlag(key: string): boolean {
-  return ['connect', 'listen', 'isolate'].includes(key);
-}
-
-function shown(keys: readonly string[]): string {
-  return keys.map((key) => (isFlag(key) ? key : `${key}=`)).join(', ');
-}
-
-function unixPlace(path: string, options: Options): SocketPlace {
-  if (path === '') throw options.error('has no path', `a path of at most ${SOCKET_PATH_MAX} bytes`);
-  const full = resolve(path);
-  const length = Buffer.byteLength(full);
-  if (length > SOCKET_PATH_MAX)
-    throw options.error(`has a path of ${length} bytes`, `at most ${SOCKET_PATH_MAX}`);
-  return { family: 'unix', path: full };
-}
-
-function ipPlace(text: string, options: Options): SocketPlace {
-  const accepted = 'ADDRESS:PORT, an IPv6 address in brackets, port 1 to 65535';
-  const [, bracketed, plain, digits = ''] = /^(?:\[([^\]]*)\]|([^:]*)):(\d+)$/.exec(text) ?? [];
-  const address = bracketed ?? plain ?? '';
-  const port = decimal(digits);
-  const isRight = isIP(address) === (bracketed === undefined ? 4 : 6) && !address.includes('%');
-  if (!isRight || port < 1 || port > 65535) throw options.error(`has ${JSON.stringify(text)}`, accepted);
-  return { family: 'ip', address, port };
-}
 
 /** `unix:/p` or `tcp:H:P`. */
 function streamPlace(text: string, options: Options): SocketPlace {
@@ -155,7 +79,7 @@ function listening(at: SocketPlace, options: Options, framing: Framing): ListenT
   };
 }
 
-const kinds: readonly Kind[] = [
+const kinds: readonly LinkKind<LinkSpec['target']>[] = [
   {
     name: 'fd',
     form: 'fd:N or fd:R,W',
@@ -275,6 +199,7 @@ const kinds: readonly Kind[] = [
       return { kind: 'wireguardFile', path: resolve(address) };
     },
   },
+  tunnelKind,
 ];
 
 function vsockStream(at: SocketPlace, options: Options, greeting: Greeting): SocketTarget {
@@ -333,6 +258,7 @@ export function parseLinkSpec(text: string): LinkSpec {
   return {
     ...{ target, text, guest, mtu: mtuOf(options, 'framing' in target ? target.framing : undefined) },
     ...(network === undefined ? {} : { network }),
+    ...(target.kind === 'tunnel' ? tunnelPlan(target, options) : {}),
   };
 }
 

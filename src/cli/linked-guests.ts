@@ -4,6 +4,7 @@ import type { AddressPlan, GuestConfig, LinkTarget, NetworkSpec, SocketTarget } 
 import { guestNetworks } from './guest-networks.ts';
 import type { LinkSpec } from './link-spec.ts';
 import type { ServeOptions } from './program.ts';
+import { checkExposed } from './tunnel-spec.ts';
 import { badValue, UsageError } from './values.ts';
 import { readWireGuardFile } from './wireguard-file.ts';
 import { wireGuardGuests } from './wireguard-guests.ts';
@@ -17,6 +18,8 @@ export interface LinkedGuest {
   mtu: number;
   /** As usual where there are none. */
   addresses?: AddressPlan;
+  /** Our end is an address at which there is DNS; otherwise as usual. */
+  hasGateway?: boolean;
   /** A network that it shares with others. */
   network?: NetworkSpec;
 }
@@ -24,9 +27,14 @@ export interface LinkedGuest {
 /** @throws UsageError */
 export function linkedGuests(
   spec: LinkSpec,
-  options: Pick<ServeOptions, 'oneOff' | 'insecureKeyFile'>,
+  options: Pick<ServeOptions, 'oneOff' | 'insecureKeyFile' | 'insecureTunnel'>,
 ): LinkedGuest[] {
   const { target, guest, mtu, network } = spec;
+  if (target.kind === 'tunnel') {
+    checkExposed(target, options.insecureTunnel === true, '--link');
+    const { addresses, hasGateway } = spec;
+    return [{ ...{ target, guest, mtu }, ...(addresses && { addresses, hasGateway: hasGateway === true }) }];
+  }
   if (target.kind !== 'wireguardFile') {
     checkLinkDescriptors(target);
     const link = target.kind === 'descriptor' ? target : { ...target, oneOff: options.oneOff === true };

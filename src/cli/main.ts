@@ -104,7 +104,8 @@ function startEngine(args: readonly string[]): Supervisor | undefined {
   if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
   const wireguard = args.some((word) => /^(--link=)?wireguard:/.test(word));
-  return new Supervisor({ limits: processLimits, debug, wireguard, broker: brokerEnd });
+  const tunnel = args.some((word) => /^(--link=)?tunnel:/.test(word));
+  return new Supervisor({ limits: processLimits, debug, wireguard, tunnel, broker: brokerEnd });
 }
 
 /** Undefined: it cannot be used, and that was said. */

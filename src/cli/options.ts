@@ -246,7 +246,7 @@ function serveInvocation(options: ServeOptions): Invocation {
   const { config } = invocation;
   /** How many have a place on each network. */
   const places = new Map<string, number>();
-  const guests = specs.map(({ target, mtu, network, addresses }, index) => {
+  const guests = specs.map(({ target, mtu, network, addresses, hasGateway = true }, index) => {
     const name = names[index] as string;
     const place = network === undefined ? 0 : (places.get(network.name) ?? 0);
     if (network !== undefined) places.set(network.name, place + 1);
@@ -264,6 +264,7 @@ function serveInvocation(options: ServeOptions): Invocation {
       ...(addresses === undefined ? {} : peerNetwork(config.guest, addresses)),
       interface: { ...config.guest.interface, mtu: mtu === 0 ? config.guest.interface.mtu : mtu },
       limits: specs.length > 1 ? sharedLimits : config.guest.limits,
+      dns: config.guest.dns && (hasGateway || options.given.has('--dns')),
       // A port of the host is for one of them.
       publish: specs.length > 1 ? null : config.guest.publish,
     };

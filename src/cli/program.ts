@@ -58,6 +58,7 @@ export interface ServeOptions extends PublishOptions {
   link?: string[];
   oneOff?: boolean;
   insecureKeyFile?: boolean;
+  insecureTunnel?: boolean;
   congestion: Congestion;
   /** True: in `outDir`. */
   pcap?: string | true;
@@ -307,6 +308,10 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     )
     .option('--one-off', "end with the first link's peer, and wait for no other")
     .option('--insecure-key-file', 'take a wireguard:FILE that others may read')
+    .option(
+      '--insecure-tunnel',
+      'take a tunnel: that others can reach, although it is neither sealed nor signed',
+    )
     .allowExcessArguments(false);
   const givenToServe = noteGiven(serve);
   serve.action((options: Omit<ServeOptions, 'given'>) => actions.serve({ ...options, given: givenToServe }));

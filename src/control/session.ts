@@ -6,7 +6,7 @@
  */
 import type { DeviceSpec, GuestConfig, HostEnd } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
-import type { Command, EndReason, Event, FlowReport, LinkInfo } from '../engine/messages.ts';
+import type { Command, EndReason, Event, FlowReport, LinkInfo, PeerEvent } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
@@ -29,6 +29,8 @@ export interface SessionHandlers {
   /** The link's other end has gone, and is waited for; has come. */
   linkDown?: (reason: EndReason) => void;
   linkUp?: (peer: string) => void;
+  /** A peer is heard of, is not any more, or has moved. */
+  peer?: (event: PeerEvent) => void;
   /** A forward of the configuration is open. */
   forwardOpen?: (forward: OpenForward) => void;
   /** What becomes of flows, as `GuestBehavior.flowEvents` and `denials` say. */
@@ -146,6 +148,10 @@ export class Session {
         this.log.log('info', 'the link is up', { event: 'link.up', peer: event.peer });
         this.handlers.linkUp?.(event.peer);
         break;
+      case 'peer':
+        this.log.log('info', peerText(event.event), { event: event.event.type });
+        this.handlers.peer?.(event.event);
+        break;
       case 'log':
         this.log.log(event.level, event.message, event.fields);
         break;
@@ -212,5 +218,16 @@ export class Session {
       reason = error instanceof Error ? error.message : String(error);
     }
     this.send({ type: 'hostResolved', guest, request, target, reason });
+  }
+}
+
+function peerText(event: PeerEvent): string {
+  switch (event.type) {
+    case 'peer.up':
+      return `the peer is up, at ${event.endpoint}`;
+    case 'peer.roamed':
+      return `the peer has moved to ${event.endpoint}`;
+    case 'peer.down':
+      return `the peer is down: ${event.reason}`;
   }
 }

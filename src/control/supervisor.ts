@@ -63,6 +63,7 @@ export class Supervisor {
       limits: options.limits,
       debug: options.debug,
       wireguard: options.wireguard === true,
+      tunnel: options.tunnel === true,
       flowBlocks: this.numbers.flowBlocks,
       broker: options.broker,
       stop: this.shared.buffer as SharedArrayBuffer,

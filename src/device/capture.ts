@@ -87,6 +87,10 @@ export class CaptureLink implements DeviceLink {
     return this.#link.mtu;
   }
 
+  get mru(): number | undefined {
+    return this.#link.mru;
+  }
+
   get checksumOffload(): boolean {
     return this.#link.checksumOffload;
   }

@@ -28,6 +28,11 @@ export class RxFrame {
  */
 export type EndReason = 'closed' | 'truncated' | 'oversized' | 'timeout' | 'error';
 
+/** What became of a peer of an encrypted or plain tunnel, which is heard from or not. */
+export type PeerEvent =
+  | { type: 'peer.up' | 'peer.roamed'; endpoint: string }
+  | { type: 'peer.down'; reason: string };
+
 /** Whoever takes a link's frames. They and the end are told by the loop, never from within one of the link's own functions. */
 export interface FrameOwner {
   /** Frames have come. What is left of them is told of again. */
@@ -78,5 +83,7 @@ export interface LinkServices {
   readonly frames: FrameIo;
   /** Call `flush` at the end of the turn. */
   touched(): void;
+  /** A peer was heard of, is not any more, or has moved. */
+  onPeer(event: PeerEvent): void;
   log(level: 'info' | 'warn' | 'debug', message: string, fields?: Record<string, unknown>): void;
 }

@@ -25,6 +25,7 @@ import { SocketLink } from './socket-link.ts';
 import { placeText } from './socket-place.ts';
 import { StreamLink } from './stream-link.ts';
 import { TapLink } from './tap-link.ts';
+import type { TunnelInterfaces } from './tunnel-interfaces.ts';
 import type { WireGuardInterfaces } from './wireguard-interfaces.ts';
 
 /** MTU of a link for which none was given. */
@@ -68,6 +69,7 @@ export interface LinkOpeners {
   readonly interfaces: DeviceOpenings;
   /** Null where none was expected. */
   readonly wireguard: WireGuardInterfaces | null;
+  readonly tunnels: TunnelInterfaces | null;
 }
 
 /** What waits for a link to be there. */
@@ -96,6 +98,13 @@ export function openLink(
     settle(order, () => {
       if (openers.wireguard === null) throw new DeviceError('link', EINVAL, 'WireGuard was not loaded');
       return openers.wireguard.open(spec, services);
+    });
+    return null;
+  }
+  if (spec.kind === 'tunnel') {
+    settle(order, () => {
+      if (openers.tunnels === null) throw new DeviceError('link', EINVAL, 'the tunnel was not loaded');
+      return openers.tunnels.open(spec, plan, services);
     });
     return null;
   }

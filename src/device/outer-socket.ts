@@ -6,6 +6,7 @@
  * network. There is one socket for both families where the host has IPv6.
  */
 import { DeviceError } from '../device-error.ts';
+import { formatEndpoint, IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { controlSpace, putControlMessage } from '../sys/control-message.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EAFNOSUPPORT, EAGAIN, EINVAL, EIO, EMSGSIZE, ENOBUFS, errnoText } from '../sys/errno.ts';
@@ -16,8 +17,12 @@ import {
   AF_INET6,
   bind,
   getsockname,
+  IP_MTU_DISCOVER,
+  IP_PMTUDISC_DO,
+  IPPROTO_IP,
   IPPROTO_IPV6,
   IPPROTO_UDP,
+  IPV6_MTU_DISCOVER,
   IPV6_V6ONLY,
   MMSGHDR_SIZE,
   putMsghdr,
@@ -35,7 +40,7 @@ import {
   socket,
   UDP_SEGMENT,
 } from '../sys/socket.ts';
-import type { OuterAddress } from '../wireguard/outer-address.ts';
+import { OuterAddress } from '../wireguard/outer-address.ts';
 import { BATCH_FRAMES } from './device-link.ts';
 import type { FrameIo } from './frame-io.ts';
 
@@ -55,6 +60,17 @@ const NAME_BYTES = 32;
 export interface OuterSocketServices {
   readonly memory: Memory;
   readonly frames: FrameIo;
+}
+
+export interface OuterSocketOptions {
+  /** Where it is bound; empty: everywhere. */
+  address?: string;
+  /** 0: the system's choice. */
+  port: number;
+  /** Bytes of the largest datagram that is queued. */
+  largest: number;
+  /** Datagrams are not cut on their way (DF): one to `to` was too long for it. Otherwise the host's system cuts them. */
+  onTooLong?: (to: OuterAddress) => void;
 }
 
 export class OuterSocket {
@@ -83,13 +99,13 @@ export class OuterSocket {
   /** By header of the call: its first datagram. */
   readonly #firsts = new Int32Array(QUEUE_MAX + 1);
   #takesRuns = true;
+  readonly #onTooLong: ((to: OuterAddress) => void) | null;
 
-  /**
-   * `port` 0: the system's choice. `largest`: bytes of the largest datagram that is queued; `destinations`: where to keep
-   * addresses, `QUEUE_MAX` of them. @throws DeviceError
-   */
-  constructor(services: OuterSocketServices, port: number, largest: number, newAddress: () => OuterAddress) {
+  /** @throws DeviceError */
+  constructor(services: OuterSocketServices, options: OuterSocketOptions) {
     const { memory, frames } = services;
+    const { address = '', port, largest, onTooLong = null } = options;
+    this.#onTooLong = onTooLong;
     this.#memory = memory;
     this.#frames = frames;
     const { slab } = frames;
@@ -110,12 +126,16 @@ export class OuterSocket {
       const sender = this.#senders + i * NAME_BYTES;
       putMsghdr(memory, this.#received + i * MMSGHDR_SIZE, sender, SOCKADDR_SIZE, iovec, 1, 0, 0);
     }
-    this.#destinations = Array.from({ length: this.#slotCount }, newAddress);
-    const [fd, isIpv6] = openSocket(memory, frames.scratch, port);
+    this.#destinations = Array.from({ length: this.#slotCount }, () => new OuterAddress());
+    const [fd, isIpv6] = openSocket(memory, frames.scratch, address, port);
     this.#descriptor = new Descriptor(fd);
     this.#isIpv6 = isIpv6;
     for (const option of [SO_RCVBUF, SO_SNDBUF])
       setsockoptInt(memory, fd, SOL_SOCKET, option, SOCKET_BYTES, frames.scratch);
+    if (onTooLong !== null) {
+      setsockoptInt(memory, fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO, frames.scratch);
+      if (isIpv6) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO, frames.scratch);
+    }
     getsockname(memory, fd, frames.scratch);
     this.port = memory.view.getUint16(frames.scratch + 2);
   }
@@ -165,6 +185,7 @@ export class OuterSocket {
     const { scratch } = this.#frames;
     const result = sendto(this.#memory, this.fd, at, length, scratch, this.#putName(scratch, to));
     if (result < 0) this.unsent++;
+    if (result === -EMSGSIZE) this.#onTooLong?.(to);
   }
 
   /** Where the next datagram to be queued goes. */
@@ -196,6 +217,11 @@ export class OuterSocket {
       if (isRun && (result === -EINVAL || result === -EIO || result === -EMSGSIZE)) {
         this.#takesRuns = false;
         continue;
+      }
+      if (result === -EMSGSIZE && this.#onTooLong !== null) {
+        // That was why a run was not taken.
+        this.#takesRuns = true;
+        this.#onTooLong(this.#destinations[done]!);
       }
       // No room: the others would find none either.
       const isFull = result === -EAGAIN || result === -ENOBUFS;
@@ -266,20 +292,30 @@ export class OuterSocket {
   }
 }
 
-/** A socket on all addresses of the host, of both families where it has IPv6. @throws DeviceError */
-function openSocket(memory: Memory, scratch: number, port: number): [fd: number, isIpv6: boolean] {
+/**
+ * A socket at `text`, or on all addresses of the host: then of both families where it has IPv6. @throws DeviceError
+ */
+function openSocket(
+  memory: Memory,
+  scratch: number,
+  text: string,
+  port: number,
+): [fd: number, isIpv6: boolean] {
+  const address = text === '' ? new IpAddress() : parseIpAddress(text);
+  const { w0, w1, w2, w3 } = address;
   let result = -EAFNOSUPPORT;
-  for (const isIpv6 of [true, false]) {
+  for (const isIpv6 of text === '' ? [true, false] : [!address.isV4]) {
     const fd = socket(isIpv6 ? AF_INET6 : AF_INET, SOCK_DGRAM, IPPROTO_UDP);
     result = fd;
     if (fd < 0) continue;
-    if (isIpv6) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, 0, scratch);
+    if (isIpv6) setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, address.isUnspecified ? 0 : 1, scratch);
     const length = isIpv6
-      ? putSockaddr6(memory, scratch, 0, 0, 0, 0, port, 0)
-      : putSockaddr4(memory, scratch, 0, port);
+      ? putSockaddr6(memory, scratch, w0, w1, w2, w3, port, 0)
+      : putSockaddr4(memory, scratch, text === '' ? 0 : w3, port);
     result = bind(memory, fd, scratch, length);
     if (result === 0) return [fd, isIpv6];
     close(fd);
   }
-  throw new DeviceError('link', -result, `UDP port ${port}: ${errnoText(result)}`);
+  const where = text === '' ? `port ${port}` : formatEndpoint({ address: text, port });
+  throw new DeviceError('link', -result, `UDP ${where}: ${errnoText(result)}`);
 }

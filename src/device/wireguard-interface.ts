@@ -54,7 +54,7 @@ export class WireGuardInterface implements IoHandler {
     this.#mtu = mtu;
     const { memory, frames, timers, poller } = services;
     const { slab } = frames;
-    this.#socket = new OuterSocket(services, listenPort, mtu + AROUND_PACKET, () => new OuterAddress());
+    this.#socket = new OuterSocket(services, { port: listenPort, largest: mtu + AROUND_PACKET });
     this.#wireguard = new WireGuard(privateKey, {
       ...{ bytes: slab.bytes, view: slab.view, timers, mtu },
       scratch: slab.region(PACKET_ROOM + AROUND_PACKET),

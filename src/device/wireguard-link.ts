@@ -1,6 +1,6 @@
 /** A peer of WireGuard as a `Link` of bare IP packets. The socket and the end that opens them it shares with other peers. */
 import type { TxFrame } from '../stack/link/link.ts';
-import { formatEndpoint, IpAddress } from '../stack/wire/address.ts';
+import { IpAddress } from '../stack/wire/address.ts';
 import { EHOSTUNREACH, EMSGSIZE } from '../sys/errno.ts';
 import { DATA_PACKET_AT } from '../wireguard/message.ts';
 import type { OuterAddress } from '../wireguard/outer-address.ts';
@@ -36,19 +36,15 @@ export class WireGuardLink extends PlainLink implements PeerOwner {
   }
 
   onUp(): void {
-    this.#tell('peer.up', `the peer is up, at ${endpointText(this.#peer.endpoint)}`);
+    this.#services.onPeer({ type: 'peer.up', endpoint: this.#peer.endpoint.toString() });
   }
 
   onDown(reason: string): void {
-    this.#tell('peer.down', `the peer is down: ${reason}`);
+    this.#services.onPeer({ type: 'peer.down', reason });
   }
 
   onRoamed(endpoint: OuterAddress): void {
-    this.#tell('peer.roamed', `the peer has moved to ${endpointText(endpoint)}`);
-  }
-
-  #tell(event: string, message: string): void {
-    this.#services.log('info', message, { event });
+    this.#services.onPeer({ type: 'peer.roamed', endpoint: endpoint.toString() });
   }
 
   /** A packet of the peer's has come; whether it is the first of the batch. */
@@ -102,8 +98,4 @@ export class WireGuardLink extends PlainLink implements PeerOwner {
     this.#packets.clear();
     this.#interface.leave(this.#peer);
   }
-}
-
-function endpointText({ address, port }: OuterAddress): string {
-  return formatEndpoint({ address: address.toString(), port });
 }

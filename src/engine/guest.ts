@@ -52,7 +52,7 @@ const ECHO_BURST = 50;
 
 /** What a guest gets from its engine: some of it is shared by all, some is its own. */
 export interface EngineServices
-  extends Pick<LinkServices, 'frames'>,
+  extends Pick<LinkServices, 'frames' | 'onPeer'>,
     Pick<
       FlowContext,
       | 'slab'

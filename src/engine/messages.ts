@@ -7,13 +7,13 @@
  * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
 import type { ForwardSpec, GuestSpec, HostEnd, Limits, ProcessLimits, ResolverOptions } from '../config.ts';
-import type { EndReason } from '../device/device-link.ts';
+import type { EndReason, PeerEvent } from '../device/device-link.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
 import type { FlowInfo, FlowReport } from '../forward/flow/info.ts';
 
-export type { EndReason } from '../device/device-link.ts';
+export type { EndReason, PeerEvent } from '../device/device-link.ts';
 export type { LinkInfo } from '../device/open-link.ts';
 export type { FlowEvent, FlowInfo, FlowReport, Refusal, RefusalReason } from '../forward/flow/info.ts';
 
@@ -32,6 +32,8 @@ export interface EngineOptions {
   debug: boolean;
   /** A guest may be a peer of WireGuard: what that takes is loaded. */
   wireguard?: boolean;
+  /** The same of a plain tunnel. */
+  tunnel?: boolean;
   /** Rehearse (rehearsed-guest.ts) and end: what that compiles, the build keeps (scripts/bundle.mjs). */
   rehearseOnly?: boolean;
   /** Our end of the socket to the broker, which is a child of ours; null where there is none. */
@@ -92,6 +94,8 @@ export type Event =
   /** Its other end has gone, and is waited for; and has come. */
   | { type: 'linkDown'; guest: number; reason: EndReason; text: string }
   | { type: 'linkUp'; guest: number; peer: string }
+  /** What became of a peer of WireGuard or of a tunnel. */
+  | { type: 'peer'; guest: number; event: PeerEvent }
   | { type: 'fdEvent'; fd: number; name: string }
   /** What the broker says, in its words (bin/broker.pl); none: it has ended. */
   | { type: 'broker'; text: string }

@@ -309,6 +309,7 @@ class Stage {
       refreshHostRoutes: () => true,
       newFlowId: () => ++flows,
       report: () => undefined,
+      onPeer: () => undefined,
       log: () => undefined,
       onError: fail,
       touched: () => undefined,

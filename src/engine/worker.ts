@@ -13,6 +13,7 @@ import { FrameIo } from '../device/frame-io.ts';
 import { type LinkOpeners, type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { PcapBuffer } from '../device/pcap-writer.ts';
 import { Switches } from '../device/switch.ts';
+import type { TunnelInterfaces } from '../device/tunnel-interfaces.ts';
 import type { WireGuardInterfaces } from '../device/wireguard-interfaces.ts';
 import { DeviceError } from '../device-error.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
@@ -76,6 +77,7 @@ type SharedServices = Omit<
   | 'linkGone'
   | 'linkDown'
   | 'linkUp'
+  | 'onPeer'
 >;
 
 /** All that is kept of a guest: what it has been told before it is there, and itself when it is. */
@@ -109,6 +111,12 @@ function log(level: LogLevel, message: string, fields?: Record<string, unknown>,
   post({ type: 'log', guest, level, message, ...(fields === undefined ? {} : { fields }) });
 }
 
+/** What is loaded only where it is asked for; null: it was not. */
+interface Rooms {
+  wireguard: typeof WireGuardInterfaces | null;
+  tunnels: typeof TunnelInterfaces | null;
+}
+
 class Engine {
   readonly #slab: Slab;
   readonly #memory: Memory;
@@ -134,7 +142,7 @@ class Engine {
   #peers: UnixPeers | undefined;
   readonly #seenErrors = new Set<string>();
 
-  constructor(limits: ProcessLimits, wireguard: typeof WireGuardInterfaces | null) {
+  constructor(limits: ProcessLimits, { wireguard, tunnels }: Rooms) {
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE), firstPage);
     this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
@@ -173,6 +181,7 @@ class Engine {
     this.#openers = {
       interfaces: new DeviceOpenings(this.#shared),
       wireguard: wireguard === null ? null : new wireguard(this.#shared),
+      tunnels: tunnels === null ? null : new tunnels(this.#shared),
     };
     const { broker } = options;
     this.#broker =
@@ -458,6 +467,7 @@ class Engine {
       linkGone: (reason, text) => post({ type: 'linkGone', guest, reason, text }),
       linkDown: (reason, text) => post({ type: 'linkDown', guest, reason, text }),
       linkUp: (peer) => post({ type: 'linkUp', guest, peer }),
+      onPeer: (event) => post({ type: 'peer', guest, event }),
     };
   }
 
@@ -526,8 +536,8 @@ class Engine {
   }
 }
 
-function start(wireguard: typeof WireGuardInterfaces | null): void {
-  const engine = new Engine(options.limits, wireguard);
+function start(rooms: Rooms): void {
+  const engine = new Engine(options.limits, rooms);
   if (options.rehearseOnly === true) engine.rehearse();
   else engine.run();
 }
@@ -536,11 +546,21 @@ function fail(error: unknown): void {
   post({ type: 'failed', message: error instanceof Error ? (error.stack ?? error.message) : String(error) });
 }
 
-if (options.wireguard === true) {
-  import('../device/wireguard-interfaces.ts').then((room) => start(room.WireGuardInterfaces)).catch(fail);
+async function load(): Promise<Rooms> {
+  const wireguard =
+    options.wireguard === true
+      ? (await import('../device/wireguard-interfaces.ts')).WireGuardInterfaces
+      : null;
+  const tunnels =
+    options.tunnel === true ? (await import('../device/tunnel-interfaces.ts')).TunnelInterfaces : null;
+  return { wireguard, tunnels };
+}
+
+if (options.wireguard === true || options.tunnel === true) {
+  load().then(start).catch(fail);
 } else {
   try {
-    start(null);
+    start({ wireguard: null, tunnels: null });
   } catch (error) {
     fail(error);
   }

@@ -60,7 +60,9 @@ export type GuestEvent =
   | { type: 'forward.warning'; proto: Protocol; guestEnd: End; reason: string }
   | { type: 'forward.flap'; proto: Protocol; guestEnd: End; flaps: number; unstable: boolean }
   | { type: 'guest.up' | 'link.up' }
-  | { type: 'guest.down' | 'link.down'; reason: string };
+  | { type: 'guest.down' | 'link.down' | 'peer.down'; reason: string }
+  /** `endpoint`: where the peer is, as `ADDRESS:PORT`. */
+  | { type: 'peer.up' | 'peer.roamed'; endpoint: string };
 
 /** Where the events of one guest go. Never waits, never throws. */
 export interface EventSink {

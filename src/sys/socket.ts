@@ -42,6 +42,9 @@ export const TCP_KEEPCNT = 6;
 export const UDP_SEGMENT = 103;
 export const IP_TTL = 2;
 export const IP_MTU_DISCOVER = 10;
+/** Of the way to where a socket is connected. */
+export const IP_MTU = 14;
+export const IPV6_MTU = 24;
 export const IPV6_MTU_DISCOVER = 23;
 /** As the system does it by itself: fragments where it knows of a smaller path. */
 export const IP_PMTUDISC_WANT = 1;

@@ -1,5 +1,5 @@
 /** Where a peer is on the network outside: an address and a port of UDP. */
-import { IpAddress } from '../stack/wire/address.ts';
+import { formatEndpoint, IpAddress } from '../stack/wire/address.ts';
 
 export class OuterAddress {
   readonly address: IpAddress = new IpAddress();
@@ -24,5 +24,9 @@ export class OuterAddress {
     const length = this.address.write(view, 0);
     view.setUint16(length, this.port);
     return bytes.subarray(0, length + 2);
+  }
+
+  toString(): string {
+    return formatEndpoint({ address: this.address.toString(), port: this.port });
   }
 }

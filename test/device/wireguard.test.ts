@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import type { WireGuardDevice } from '../../src/config.ts';
-import { BATCH_FRAMES, type LinkOwner, type LinkServices, RxFrame } from '../../src/device/device-link.ts';
+import {
+  BATCH_FRAMES,
+  type LinkOwner,
+  type LinkServices,
+  type PeerEvent,
+  RxFrame,
+} from '../../src/device/device-link.ts';
 import { FrameIo } from '../../src/device/frame-io.ts';
 import { WireGuardInterface } from '../../src/device/wireguard-interface.ts';
 import type { WireGuardLink } from '../../src/device/wireguard-link.ts';
@@ -51,6 +57,7 @@ class Side implements LinkOwner {
   readonly interface: WireGuardInterface;
   readonly link: WireGuardLink;
   readonly received: Buffer[] = [];
+  readonly peers: PeerEvent[] = [];
   isEmpty = false;
   /** Frames that are taken at a time. */
   most = BATCH_FRAMES;
@@ -91,6 +98,7 @@ class Side implements LinkOwner {
     const services: LinkServices = {
       ...{ memory, frames, poller: loop, timers: loop.timers, clock: loop.clock },
       touched: () => undefined,
+      onPeer: (event) => this.peers.push(event),
       log: () => undefined,
     };
     this.link = this.interface.join(services, device);

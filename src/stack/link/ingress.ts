@@ -76,6 +76,8 @@ export class Ingress {
 
   #isLong(length: number, offload: VnetHeader): boolean {
     if (offload.gsoType !== VIRTIO_NET_HDR_GSO_NONE || length <= this.#link.mtu) return false;
+    const { mru } = this.#link;
+    if (mru !== undefined) return length > mru;
     this.#link.refreshMtu();
     return length > this.#link.mtu;
   }

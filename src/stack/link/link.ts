@@ -28,6 +28,8 @@ export interface Link {
   readonly medium: 'ethernet' | 'ip';
   /** Bytes of IP packet. May be another number in the next turn: an interface can be changed while in use. */
   readonly mtu: number;
+  /** Bytes of the longest IP packet that may come, where that is more than what may go. */
+  readonly mru?: number | undefined;
   /** Checksums of what we send may be left to the device. */
   readonly checksumOffload: boolean;
   /** TCP super-segments may be sent. */

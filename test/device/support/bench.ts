@@ -6,6 +6,7 @@ import {
   type EndReason,
   type LinkOwner,
   type LinkServices,
+  type PeerEvent,
   RxFrame,
 } from '../../../src/device/device-link.ts';
 import { FrameIo } from '../../../src/device/frame-io.ts';
@@ -44,9 +45,11 @@ export class Bench implements LinkOwner {
     touched: () => {
       this.touches++;
     },
+    onPeer: (event) => this.peers.push(event),
     log: (_, message) => this.logs.push(message),
   };
   readonly logs: string[] = [];
+  readonly peers: PeerEvent[] = [];
   /** How often the link asked to be flushed. */
   touches = 0;
   /** Frames that the guest takes of a batch. */

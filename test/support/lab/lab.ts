@@ -220,6 +220,7 @@ export class Lab {
       touched: () => undefined,
       linkDown: () => undefined,
       linkUp: () => undefined,
+      onPeer: () => undefined,
       linkGone: (_, reason) => {
         this.linkGone = reason;
       },
