@@ -8,7 +8,7 @@ set -eu
 # program:package, by purpose
 check='perl:perl-base perlcritic:libperl-critic-perl'
 demo='unshare:util-linux setpriv:util-linux nsenter:util-linux perl:perl-base ip:iproute2 ping:iputils-ping'
-test="$demo busybox:busybox bwrap:bubblewrap crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
+test="$demo busybox:busybox bwrap:bubblewrap chromium:chromium crun:crun curl:curl dig:bind9-dnsutils iperf3:iperf3 newuidmap:uidmap
   nginx:nginx-light podman:podman prlimit:util-linux qemu-system-x86_64:qemu-system-x86 rootlesskit:rootlesskit
   runsc:runsc runuser:util-linux socat:socat strace:strace traceroute:traceroute tshark:tshark udhcpc:udhcpc
   useradd:passwd wg:wireguard-tools wireguard-go:wireguard-go"
