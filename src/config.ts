@@ -275,6 +275,12 @@ export type HostTarget = HostEnd | { kind: 'name'; label: string; port: number }
  */
 export type ForwardSource = string;
 
+export interface PortSpan {
+  ports: number;
+  /** Those that cannot be had are left out, as long as there is one that can; otherwise that is an error. */
+  leniently: boolean;
+}
+
 /** A service of the guest, published on the host. Plain data, checked by the front end. */
 export interface LocalForwardSpec {
   protocol: 'tcp' | 'udp';
@@ -282,7 +288,14 @@ export interface LocalForwardSpec {
   listen: HostEnd;
   /** An IPv6 wildcard `listen` takes IPv4 clients as well. */
   dualStack: boolean;
-  /** Port 0 = the port the client contacted, or the destination port of its proxy header. */
+  /** Interface that clients come by; not given: any. */
+  device?: string;
+  /** So many ports, each leading as far from the target's as it is from that of `listen`; not given: one. */
+  span?: PortSpan;
+  /**
+   * Port 0 = the port the client contacted, or the destination port of its proxy header. No address: the guest's own, of the
+   * client's family.
+   */
   target: Endpoint;
   /** Clients begin with a header that names the real client: PROXY protocol v1 or v2 (TCP), SPP (UDP). */
   proxyHeader: boolean;

@@ -11,10 +11,13 @@ import type { Numbers } from './numbers.ts';
 export class ForwardRefused extends Error {
   /** Positive errno. */
   readonly errno: number;
+  /** Of several ports, the one that it is about; 0: there is but one. */
+  readonly port: number;
 
-  constructor(errno: number, message: string) {
+  constructor(errno: number, message: string, port = 0) {
     super(message);
     this.errno = errno;
+    this.port = port;
   }
 }
 
@@ -24,6 +27,8 @@ export interface OpenForward {
   readonly spec: ForwardSpec;
   /** What was really bound. */
   readonly listen: HostEnd;
+  /** Ports that could not be had. */
+  readonly missing?: number;
 }
 
 /** What has happened since the start, and what is held now. */
@@ -121,16 +126,18 @@ export class EngineClient {
   receive(event: Event): void {
     switch (event.type) {
       case 'forwardAdded': {
-        const { forward: id, listen } = event;
+        const { forward: id, listen, missing = 0 } = event;
         const waiting = this.take('addForward', id);
         if (waiting?.command.type !== 'addForward') return;
-        const open = { id, spec: waiting.command.spec, listen };
+        const open = { id, spec: waiting.command.spec, listen, missing };
         this.forwards.set(id, open);
         waiting.resolve(open);
         return;
       }
       case 'forwardFailed':
-        this.take('addForward', event.forward)?.reject(new ForwardRefused(event.error, event.message));
+        this.take('addForward', event.forward)?.reject(
+          new ForwardRefused(event.error, event.message, event.port),
+        );
         return;
       case 'forwardRemoved':
         this.forwards.delete(event.forward);

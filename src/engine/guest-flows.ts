@@ -56,9 +56,9 @@ export class GuestFlows implements IngressHandler {
     this.udp = new UdpFlows(context, this.dns);
     this.ping = new PingFlows(context);
     this.forwards = new Forwards(
-      context.remoteForwards,
-      (id, forward) => this.tcp.locals.listen(id, forward),
-      (id, forward) => this.udp.listen(id, forward),
+      context,
+      (id, forward, aim) => this.tcp.locals.listen(id, forward, aim),
+      (id, forward, aim) => this.udp.listen(id, forward, aim),
     );
   }
 

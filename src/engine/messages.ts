@@ -118,10 +118,10 @@ export type Event =
   | { type: 'failed'; message: string }
   /** Answer to `confine`: 0, or a positive errno. */
   | { type: 'confined'; error: number }
-  /** The forward is open; `listen` is what was really bound (local forwards with port 0). */
-  | { type: 'forwardAdded'; guest: number; forward: number; listen: HostEnd }
-  /** `error` is a positive errno; `message` one line. */
-  | { type: 'forwardFailed'; guest: number; forward: number; error: number; message: string }
+  /** The forward is open; `listen` is what was really bound (local forwards with port 0), `missing` how many ports were not. */
+  | { type: 'forwardAdded'; guest: number; forward: number; listen: HostEnd; missing?: number }
+  /** `error` is a positive errno; `message` one line. `port`: of several, the one that it is about; 0: there is but one. */
+  | { type: 'forwardFailed'; guest: number; forward: number; error: number; message: string; port?: number }
   | { type: 'forwardRemoved'; guest: number; forward: number; existed: boolean }
   /** A flow of a remote forward waits for its target's address. */
   | {

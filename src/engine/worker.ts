@@ -475,7 +475,7 @@ class Engine {
     try {
       const owner = this.#guest(guest);
       if (owner === null) throw new ForwardError(EINVAL, `there is no guest ${guest}`);
-      post({ type: 'forwardAdded', guest, forward, listen: owner.flows.forwards.add(forward, spec) });
+      post({ type: 'forwardAdded', guest, forward, ...owner.flows.forwards.add(forward, spec) });
     } catch (error) {
       if (!(error instanceof ForwardError)) this.#onError(error, guest);
       post({
@@ -483,6 +483,7 @@ class Engine {
         guest,
         forward,
         error: error instanceof ForwardError ? error.errno : EINVAL,
+        port: error instanceof ForwardError ? error.port : 0,
         message: error instanceof Error ? error.message : String(error),
       });
     }

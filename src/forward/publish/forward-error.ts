@@ -4,10 +4,13 @@ import { EACCES, errnoText } from '../../sys/errno.ts';
 export class ForwardError extends Error {
   /** Positive errno. */
   readonly errno: number;
+  /** Of several ports, the one that it is about; 0: there is but one. */
+  readonly port: number;
 
-  constructor(errno: number, message: string) {
+  constructor(errno: number, message: string, port = 0) {
     super(message);
     this.errno = errno;
+    this.port = port;
   }
 }
 

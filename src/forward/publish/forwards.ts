@@ -9,48 +9,62 @@
  */
 import type { ForwardSpec, HostEnd, LocalForwardSpec } from '../../config.ts';
 import { EINVAL } from '../../sys/errno.ts';
-import type { RemoteForwards } from '../target/remote-forwards.ts';
+import type { FlowContext } from '../flow/context.ts';
+import { Aim } from './aim.ts';
 import { ForwardError } from './forward-error.ts';
+import { ListenerSpan } from './listener-span.ts';
 
 /** An open local forward. */
 export interface Listener {
   /** What was really bound. */
   readonly bound: HostEnd;
-  /** Lead elsewhere from now on, as `spec` says. Throws `ForwardError`, and nothing has changed. */
-  aim(spec: LocalForwardSpec): void;
+  /** Ports that could not be had. */
+  readonly missing: number;
+  /** Lead elsewhere from now on. */
+  aim(aim: Aim): void;
   close(): void;
 }
 
 /** Opens the host's end of local forward `id`. Throws `ForwardError`. */
-export type OpenListener = (id: number, spec: LocalForwardSpec) => Listener;
+export type OpenListener = (id: number, spec: LocalForwardSpec, aim: Aim) => Listener;
+
+/** A forward that is open. */
+export interface Added {
+  /** What was really bound. */
+  readonly listen: HostEnd;
+  /** Ports that could not be had. */
+  readonly missing: number;
+}
 
 export class Forwards {
-  readonly #remote: RemoteForwards;
+  readonly #context: FlowContext;
   readonly #openTcp: OpenListener;
   readonly #openUdp: OpenListener;
   readonly #listeners = new Map<number, Listener>();
 
-  constructor(remote: RemoteForwards, openTcp: OpenListener, openUdp: OpenListener) {
-    this.#remote = remote;
+  constructor(context: FlowContext, openTcp: OpenListener, openUdp: OpenListener) {
+    this.#context = context;
     this.#openTcp = openTcp;
     this.#openUdp = openUdp;
   }
 
-  /** Open a forward, or have an open one lead elsewhere; the address really bound. Throws `ForwardError`. */
-  add(id: number, spec: ForwardSpec): HostEnd {
+  /** Open a forward, or have an open one lead elsewhere. Throws `ForwardError`, and nothing has changed. */
+  add(id: number, spec: ForwardSpec): Added {
     try {
-      const open = this.#listeners.get(id);
-      if (open !== undefined && spec.direction === 'local') {
-        open.aim(spec);
-        return open.bound;
-      }
       if (spec.direction === 'remote') {
-        this.#remote.add(id, spec);
-        return { kind: 'ip', ...spec.bind };
+        this.#context.remoteForwards.add(id, spec);
+        return { listen: { kind: 'ip', ...spec.bind }, missing: 0 };
       }
-      const listener = (spec.protocol === 'tcp' ? this.#openTcp : this.#openUdp)(id, spec);
-      this.#listeners.set(id, listener);
-      return listener.bound;
+      const aim = new Aim(this.#context, spec);
+      let listener = this.#listeners.get(id);
+      if (listener === undefined) {
+        listener = this.#open(id, spec, aim);
+        this.#listeners.set(id, listener);
+      } else {
+        listener.aim(aim);
+      }
+      const { bound: listen, missing } = listener;
+      return { listen, missing };
     } catch (error) {
       // Text that is no address: the front end should have seen it.
       if (error instanceof RangeError) throw new ForwardError(EINVAL, error.message);
@@ -61,7 +75,7 @@ export class Forwards {
   /** False: there is no such forward. */
   remove(id: number): boolean {
     const listener = this.#listeners.get(id);
-    if (listener === undefined) return this.#remote.remove(id);
+    if (listener === undefined) return this.#context.remoteForwards.remove(id);
     this.#listeners.delete(id);
     listener.close();
     return true;
@@ -71,5 +85,12 @@ export class Forwards {
   close(): void {
     for (const listener of this.#listeners.values()) listener.close();
     this.#listeners.clear();
+  }
+
+  #open(id: number, spec: LocalForwardSpec, aim: Aim): Listener {
+    const open = spec.protocol === 'tcp' ? this.#openTcp : this.#openUdp;
+    return spec.span === undefined
+      ? open(id, spec, aim)
+      : new ListenerSpan(this.#context, open, id, spec, aim, spec.span);
   }
 }

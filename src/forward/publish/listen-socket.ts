@@ -8,6 +8,7 @@ import {
   AF_INET6,
   AF_UNIX,
   bind,
+  bindToDevice,
   IP_FREEBIND,
   IPPROTO_IP,
   IPPROTO_IPV6,
@@ -76,6 +77,10 @@ export function openListenSocket(context: FlowContext, spec: LocalForwardSpec, t
       if (type === SOCK_STREAM) setsockoptInt(memory, fd, SOL_SOCKET, SO_REUSEADDR, 1, scratch.option);
       if (!address.isV4) {
         setsockoptInt(memory, fd, IPPROTO_IPV6, IPV6_V6ONLY, spec.dualStack ? 0 : 1, scratch.option);
+      }
+      if (spec.device !== undefined) {
+        result = bindToDevice(memory, fd, spec.device, scratch.control);
+        if (result < 0) throw listenError(`${place} by ${spec.device}`, result);
       }
       scratch.putAddress(address, end.port, scopeId);
       result = bind(memory, fd, scratch.sockaddr, scratch.sockaddrLength);

@@ -22,11 +22,10 @@ import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { localEnd } from '../flow/record.ts';
 import { HostDescriptor } from '../host/descriptor.ts';
 import { readSockaddr } from '../host/scratch.ts';
-import { type Aim, aimOf } from '../publish/aim.ts';
+import type { Aim } from '../publish/aim.ts';
 import { listenError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { listenPlace, openListenSocket } from '../publish/listen-socket.ts';
-import type { ShownSource } from '../publish/shown-source.ts';
 
 /** Clients accepted in one turn, so that a flood of them does not hold up the others. */
 const ACCEPTS_PER_TURN = 32;
@@ -44,6 +43,7 @@ export interface ClientTaker {
 
 export class TcpListener extends TimerNode implements IoHandler, Listener {
   readonly kind = 'local';
+  readonly missing = 0;
   readonly id: number;
   readonly bound: HostEnd;
   readonly proxyHeader: boolean;
@@ -63,12 +63,12 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
   #aim: Aim;
 
   /** Opens it. Throws `ForwardError`. */
-  constructor(taker: ClientTaker, id: number, spec: LocalForwardSpec) {
+  constructor(taker: ClientTaker, id: number, spec: LocalForwardSpec, aim: Aim) {
     super();
     const { context } = taker;
     this.#taker = taker;
     this.id = id;
-    this.#aim = aimOf(context, spec);
+    this.#aim = aim;
     this.proxyHeader = spec.proxyHeader;
     const fd = openListenSocket(context, spec, SOCK_STREAM);
     this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
@@ -78,25 +78,18 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     if (result < 0) throw listenError(listenPlace(spec), result);
   }
 
-  aim(spec: LocalForwardSpec): void {
-    this.#aim = aimOf(this.#taker.context, spec);
+  aim(aim: Aim): void {
+    this.#aim = aim;
   }
 
-  get isIdle(): boolean {
-    return this.#aim.isIdle;
+  /** Where clients are led now. */
+  get aimed(): Aim {
+    return this.#aim;
   }
 
-  /** The guest's service; port 0 = the port contacted. */
-  get target(): IpAddress {
-    return this.#aim.target;
-  }
-
-  get targetPort(): number {
-    return this.#aim.targetPort;
-  }
-
-  get source(): ShownSource {
-    return this.#aim.source;
+  /** The port that clients name; 0 for a unix socket. */
+  get port(): number {
+    return this.bound.kind === 'ip' ? this.bound.port : 0;
   }
 
   onIo(events: number): void {

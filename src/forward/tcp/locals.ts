@@ -12,6 +12,7 @@ import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { PROTOCOL_TCP } from '../../stack/wire/tcp.ts';
 import type { FlowContext } from '../flow/context.ts';
+import type { Aim } from '../publish/aim.ts';
 import { unreachableErrno } from '../publish/unreachable-errno.ts';
 import { readPeer, resetClient } from './dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './flow.ts';
@@ -38,7 +39,8 @@ export interface TcpLocalsOwner extends TcpFlowOwner {
 export class TcpLocals implements ClientTaker, ProxyClientOwner {
   readonly context: FlowContext;
   readonly #owner: TcpLocalsOwner;
-  readonly #listeners = new Map<number, TcpListener>();
+  /** Those with clients that wait for the guest. */
+  readonly #dialing = new Set<TcpListener>();
   readonly #quoted = new QuotedSegment();
   readonly #quotedFrom = new IpAddress();
   readonly #quotedTo = new IpAddress();
@@ -56,18 +58,19 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   /** The guest has answered, or nobody waits for it any more. */
   dialEnded(flow: TcpFlow): void {
     this.#dials--;
-    this.#listeners.get(flow.record.forward?.id ?? 0)?.dialEnded();
+    const { forward } = flow.record;
+    if (!(forward instanceof TcpListener)) return;
+    forward.dialEnded();
+    if (forward.pending === 0) this.#dialing.delete(forward);
   }
 
   /** Open a local forward. Throws `ForwardError`. */
-  listen(id: number, spec: LocalForwardSpec): TcpListener {
-    const listener = new TcpListener(this, id, spec);
-    this.#listeners.set(id, listener);
-    return listener;
+  listen(id: number, spec: LocalForwardSpec, aim: Aim): TcpListener {
+    return new TcpListener(this, id, spec, aim);
   }
 
   closed(listener: TcpListener): void {
-    this.#listeners.delete(listener.id);
+    this.#dialing.delete(listener);
   }
 
   hasRoom(listener: TcpListener): boolean {
@@ -79,12 +82,12 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   }
 
   accepted(listener: TcpListener, fd: number, address: IpAddress | null, port: number): void {
-    if (listener.isIdle) {
+    if (listener.aimed.isIdle) {
       resetClient(this.context, fd);
       return;
     }
     if (!listener.proxyHeader) {
-      this.#openGuest(listener, fd, address, port, listener.targetPort || contactedPort(listener));
+      this.#openGuest(listener, fd, address, port, listener.aimed.portFor(listener.port));
       return;
     }
     const waiting = new ProxyClient(this, listener);
@@ -99,18 +102,12 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     // A header that names nobody is the proxy's own connection, a health check for one.
     if (header.hasAddresses) {
       const { src, srcPort, dstPort } = header;
-      this.#openGuest(listener, fd, src, srcPort, listener.targetPort || dstPort);
+      this.#openGuest(listener, fd, src, srcPort, listener.aimed.portFor(dstPort));
       return;
     }
     const peer = this.#peer;
     const port = readPeer(this.context, fd, peer);
-    this.#openGuest(
-      listener,
-      fd,
-      port < 0 ? null : peer,
-      port,
-      listener.targetPort || contactedPort(listener),
-    );
+    this.#openGuest(listener, fd, port < 0 ? null : peer, port, listener.aimed.portFor(listener.port));
   }
 
   proxyFailed(proxyClient: ProxyClient): void {
@@ -154,9 +151,9 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   ): void {
     const { context } = this;
     const { clock, link, rng } = context;
-    const { target } = listener;
-    const source = listener.source.of(client);
-    const wanted = listener.source.portOf(source, client, clientPort);
+    const { target, source: sources } = listener.aimed.for(client);
+    const source = sources.of(client);
+    const wanted = sources.portOf(source, client, clientPort);
     const ports = freshPorts(rng, target, port, source, wanted, (guest, remote, key) =>
       this.#owner.isInUse(guest, remote, key),
     );
@@ -170,6 +167,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     this.#owner.enter(flow);
     this.#dials++;
     listener.pending++;
+    this.#dialing.add(listener);
     flow.connection.openActive(link.mtu, this.#owner.initialSeq(flow), rng.u32(), clock.nowMs);
     context.solicitor.solicit(target);
     flow.flush();
@@ -183,8 +181,8 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   /** Does anybody wait for the guest at this address? */
   #isDialing(address: IpAddress): boolean {
     if (this.#dials === 0) return false;
-    for (const { pending, target } of this.#listeners.values()) {
-      if (pending > 0 && this.#reaches(address, target)) return true;
+    for (const { aimed } of this.#dialing) {
+      if (aimed.some((target) => this.#reaches(address, target))) return true;
     }
     return false;
   }
@@ -195,9 +193,4 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     if (neighbor.equals(target)) return true;
     return !own.onLink(target) && (neighbor.equals(own.guestFor(target)) || neighbor.equals(own.guest4));
   }
-}
-
-/** The port that a client of `listener` named; 0 for a unix socket. */
-function contactedPort(listener: TcpListener): number {
-  return listener.bound.kind === 'ip' ? listener.bound.port : 0;
 }

@@ -96,11 +96,11 @@ export class ProxyClient extends TimerNode implements IoHandler, EndsSource {
   ends(): FlowEnds {
     const { context } = this.#owner;
     const { fd } = this.#descriptor;
-    const { target, targetPort } = this.listener;
+    const { aimed, port } = this.listener;
     return {
       left: remoteEnd(context, fd),
       leftLocal: localEnd(context, fd),
-      right: endpoint(target, targetPort),
+      right: endpoint(aimed.for(null).target, aimed.portFor(port)),
       rightLocal: NOWHERE,
     };
   }

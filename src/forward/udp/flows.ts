@@ -16,6 +16,7 @@ import { destinationKey, Refusals } from '../flow/refusals.ts';
 import { FlowSet } from '../flow/set.ts';
 import { isBoundApart } from '../host/bind-source.ts';
 import type { QueuedError } from '../host/error-queue.ts';
+import type { Aim } from '../publish/aim.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { DatagramBatch, type ReceiveSlots } from './batch.ts';
@@ -85,8 +86,8 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   /** Open local forward `id`. Throws `ForwardError`. */
-  listen(id: number, spec: LocalForwardSpec): Listener {
-    return this.#locals.listen(id, spec);
+  listen(id: number, spec: LocalForwardSpec, aim: Aim): Listener {
+    return this.#locals.listen(id, spec, aim);
   }
 
   /** The guest refused one of our datagrams; false: it is none of ours. */

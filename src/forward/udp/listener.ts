@@ -28,11 +28,10 @@ import type { FlowContext } from '../flow/context.ts';
 import { endpoint, localEnd } from '../flow/record.ts';
 import { HostDatagramSocket } from '../host/datagram-socket.ts';
 import { readEndpoint, readSockaddr } from '../host/scratch.ts';
-import { type Aim, aimOf } from '../publish/aim.ts';
+import type { Aim } from '../publish/aim.ts';
 import { listenError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { listenFamily, listenPlace, openListenSocket } from '../publish/listen-socket.ts';
-import type { ShownSource } from '../publish/shown-source.ts';
 import type { DatagramBatch, ReceiveSlots } from './batch.ts';
 import { ClientTable } from './client-table.ts';
 import type { AnswerPath, UdpLocalFlow } from './local-flow.ts';
@@ -60,6 +59,7 @@ export interface UdpClientTaker {
 
 export class UdpListener implements IoHandler, Listener, AnswerPath {
   readonly kind = 'local';
+  readonly missing = 0;
   readonly id: number;
   readonly bound: HostEnd;
   readonly proxyHeader: boolean;
@@ -83,12 +83,12 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
   #aim: Aim;
 
   /** Opens it. Throws `ForwardError`. */
-  constructor(taker: UdpClientTaker, id: number, spec: LocalForwardSpec) {
+  constructor(taker: UdpClientTaker, id: number, spec: LocalForwardSpec, aim: Aim) {
     const { context } = taker;
     const { memory, scratch } = context;
     this.#taker = taker;
     this.id = id;
-    this.#aim = aimOf(context, spec);
+    this.#aim = aim;
     this.proxyHeader = spec.proxyHeader;
     this.rpc = spec.rpc;
     this.clients = new ClientTable(context.hash);
@@ -107,22 +107,14 @@ export class UdpListener implements IoHandler, Listener, AnswerPath {
   }
 
   /** The flows so far end: they lead to another place. */
-  aim(spec: LocalForwardSpec): void {
-    this.#aim = aimOf(this.#taker.context, spec);
+  aim(aim: Aim): void {
+    this.#aim = aim;
     for (const flow of this.clients.list()) flow.close();
   }
 
-  /** The guest's service; port 0 = the port contacted. */
-  get target(): IpAddress {
-    return this.#aim.target;
-  }
-
-  get targetPort(): number {
-    return this.#aim.targetPort;
-  }
-
-  get source(): ShownSource {
-    return this.#aim.source;
+  /** Where clients are led now. */
+  get aimed(): Aim {
+    return this.#aim;
   }
 
   onIo(_events: number): void {

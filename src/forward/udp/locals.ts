@@ -18,6 +18,7 @@ import type { ListedFlow } from '../flow/info.ts';
 import { endpoint, FlowRecord, Half, NOWHERE } from '../flow/record.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { readEndpoint } from '../host/scratch.ts';
+import type { Aim } from '../publish/aim.ts';
 import { unreachableErrno } from '../publish/unreachable-errno.ts';
 import type { ReceiveSlots } from './batch.ts';
 import { ClientPorts } from './client-ports.ts';
@@ -60,8 +61,8 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   }
 
   /** Open local forward `id`. Throws `ForwardError`. */
-  listen(id: number, spec: LocalForwardSpec): UdpListener {
-    return new UdpListener(this, id, spec);
+  listen(id: number, spec: LocalForwardSpec, aim: Aim): UdpListener {
+    return new UdpListener(this, id, spec, aim);
   }
 
   /** The flow that this datagram of the guest answers, or null. */
@@ -85,7 +86,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     const { counters, limits, memory, slab } = context;
     let real = client;
     let realPort = clientPort;
-    let targetPort = listener.targetPort || listener.port;
+    let targetPort = listener.aimed.portFor(listener.port);
     let header = NO_HEADER;
     if (listener.proxyHeader) {
       const at = slots.payloadAt(i);
@@ -97,14 +98,14 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
       }
       real = this.#spp.client;
       realPort = this.#spp.clientPort;
-      targetPort = listener.targetPort || this.#spp.proxyPort;
+      targetPort = listener.aimed.portFor(this.#spp.proxyPort);
       header = slab.bytes.slice(at, at + SPP_HEADER_LEN);
     }
     if (this.#byPort.size >= limits.udpMaxFlows && !this.#makeRoom()) {
       counters.drop(DropReason.UdpLimit);
       return null;
     }
-    const { target, source } = listener;
+    const { target, source } = listener.aimed.for(real);
     const shown = source.of(real);
     const wanted = source.portOf(shown, real, realPort);
     const ports = freshPorts(
@@ -211,7 +212,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
         ends: () => ({
           left: readEndpoint(context.memory, slots.nameAt(i), slots.nameLengthAt(i)),
           leftLocal: endpoint(contacted, listener.port),
-          right: endpoint(listener.target, listener.targetPort || listener.port),
+          right: endpoint(listener.aimed.for(null).target, listener.aimed.portFor(listener.port)),
           rightLocal: NOWHERE,
         }),
       },
