@@ -1,11 +1,12 @@
 /**
- * Links that are no interface, a frame at a time: what comes of a batch of 64, and what goes in a turn of 64. The other end
- * is in this process, so that its system calls are in the figures: one for each batch or turn of a stream, 64 for packets.
+ * Links that are no interface, 64 frames at a time: what comes of a batch, and what goes in a turn. The other end is in this
+ * process, so that its system call is in the figures, one for each batch or turn.
  */
 import assert from 'node:assert/strict';
 import { BATCH_FRAMES, type DeviceLink, type LinkServices, RxFrame } from '../../src/device/device-link.ts';
 import { FrameIo } from '../../src/device/frame-io.ts';
 import { putLength } from '../../src/device/framing.ts';
+import { PacketBatch } from '../../src/device/packet-batch.ts';
 import { SocketLink } from '../../src/device/socket-link.ts';
 import { StreamLink } from '../../src/device/stream-link.ts';
 import { EventLoop } from '../../src/engine/event-loop.ts';
@@ -69,7 +70,7 @@ export function linkCases(): CaseGroup {
       onFrames: () => {
         for (let i = 0; i < BATCH_FRAMES && link.receive(i, received) > 0; i++);
       },
-      ...{ onMtu: () => {}, onGone: () => {}, onDown: () => {}, onUp: () => {} },
+      ...{ onMtu: () => {}, onUnsent: () => {}, onGone: () => {}, onDown: () => {}, onUp: () => {} },
     });
     return { link, peer };
   };
@@ -83,6 +84,8 @@ export function linkCases(): CaseGroup {
 
   const stream = ends(SOCK_STREAM);
   const packets = ends(SOCK_SEQPACKET);
+  const peerPackets = new PacketBatch(slab, memory, at, FRAME);
+  for (let i = 0; i < BATCH_FRAMES; i++) peerPackets.push({ sendGathered: () => {} }, out, FRAME);
   const c = (name: string, run: () => void): Case => ({ group: 'link', name, run });
   return {
     cases: [
@@ -91,7 +94,7 @@ export function linkCases(): CaseGroup {
         stream.link.onIo(EPOLLIN);
       }),
       c('packets: 64 frames of 1,514 bytes in', () => {
-        for (let i = 0; i < BATCH_FRAMES; i++) write(memory, packets.peer, frames, FRAME);
+        peerPackets.send(packets.peer, 0);
         packets.link.onIo(EPOLLIN);
       }),
       c('stream: 64 frames of 1,514 bytes out', () => {
@@ -101,7 +104,8 @@ export function linkCases(): CaseGroup {
       }),
       c('packets: 64 frames of 1,514 bytes out', () => {
         for (let i = 0; i < BATCH_FRAMES; i++) packets.link.transmit(out);
-        for (let i = 0; i < BATCH_FRAMES; i++) read(memory, packets.peer, at, BUFFER);
+        packets.link.flush();
+        peerPackets.receive(packets.peer, BATCH_FRAMES);
       }),
     ],
   };

@@ -80,7 +80,7 @@ class LinkPair {
     this.#to = to;
     const frame = new RxFrame();
     const idle = (): void => undefined;
-    const owner = { onMtu: idle, onGone: idle, onUp: idle, onDown: idle };
+    const owner = { onMtu: idle, onUnsent: idle, onGone: idle, onUp: idle, onDown: idle };
     from.open({ ...owner, onFrames: idle });
     to.open({
       ...owner,

@@ -14,6 +14,9 @@ import type { FrameIo } from './frame-io.ts';
 /** Frames per batch; also what bounds the share of a turn that input may take. */
 export const BATCH_FRAMES = 64;
 
+/** Bytes per frame of a batch, on average: what a frame at the end of the device's queue waits for is a few batches. */
+export const BATCH_FRAME_BYTES = 8192;
+
 /** One frame received. Filled by `receive`. */
 export class RxFrame {
   offset = 0;
@@ -37,6 +40,8 @@ export type PeerEvent =
 export interface FrameOwner {
   /** Frames have come. What is left of them is told of again. */
   onFrames(): void;
+  /** So many frames that `transmit` has taken could not be sent; told by `flush`, too. */
+  onUnsent(frames: number): void;
   /** No frame comes any more, for good; all that had come were taken. The link is still to be closed. `text` says why. */
   onGone(reason: EndReason, text: string): void;
 }

@@ -1,6 +1,6 @@
 /**
  * Frames by one read(2) and one write(2) or writev(2) each, on whatever descriptor keeps them apart: a TAP or TUN, a
- * packet socket. The memory for it is the same for all links of a data plane, since only one batch is at hand at a time.
+ * packet socket, which can have many in a call, too (`packets`). The memory for it is the same for all links of a data plane, since only one batch is at hand at a time.
  */
 import type { Parts } from '../stack/buffer/byte-queue.ts';
 import type { Slab } from '../stack/buffer/slab.ts';
@@ -9,6 +9,7 @@ import { EBADF } from '../sys/errno.ts';
 import { read, write, writev } from '../sys/io.ts';
 import { IOVEC_SIZE, type Memory } from '../sys/memory.ts';
 import { BATCH_FRAMES } from './device-link.ts';
+import { PacketBatch } from './packet-batch.ts';
 
 /** 64 KiB of IP packet with every header in front, rounded up to whole system pages. */
 const SLOT_SIZE = 69632;
@@ -27,6 +28,7 @@ export class FrameIo {
   readonly scratchSize: number = SCRATCH_BYTES;
   /** Bytes of a slot. */
   readonly slotSize: number = SLOT_SIZE;
+  readonly packets: PacketBatch;
   readonly #memory: Memory;
   readonly #slots: number;
   readonly #iovec: number;
@@ -35,6 +37,7 @@ export class FrameIo {
     this.slab = slab;
     this.#memory = memory;
     this.#slots = slab.region(BATCH_FRAMES * SLOT_SIZE, 4096);
+    this.packets = new PacketBatch(slab, memory, this.#slots, SLOT_SIZE);
     this.scratch = slab.region(SCRATCH_BYTES);
     this.#iovec = memory.structures.region((MAX_PARTS + 1) * IOVEC_SIZE);
   }

@@ -74,6 +74,10 @@ export class PeerLink extends PlainLink implements FrameOwner {
     this.#owner?.onFrames();
   }
 
+  onUnsent(frames: number): void {
+    this.#owner?.onUnsent(frames);
+  }
+
   /** The peer's end. */
   onGone(reason: EndReason, text: string): void {
     this.#peer?.close();

@@ -20,6 +20,7 @@ import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLIN, EPOLLOUT, EPOLLRDHUP } from '../sys/epoll.ts';
 import { EAGAIN, EBADF, EINTR, ENOBUFS, errnoText } from '../sys/errno.ts';
 import { read } from '../sys/io.ts';
+import { Alarm } from './alarm.ts';
 import {
   BATCH_FRAMES,
   type EndReason,
@@ -48,6 +49,8 @@ const BATCHES = 8;
 const QUEUE_BYTES = 256 * 1024;
 /** `full` from here on. */
 const FULL_BYTES = 192 * 1024;
+/** Where there is no memory for what is sent. */
+const RETRY_MS = 1;
 /** So much is not kept until the end of the turn. */
 const WRITE_BYTES = 64 * 1024;
 const ETHERNET_AND_TAG = 18;
@@ -85,6 +88,7 @@ export class StreamLink extends PlainLink implements IoHandler {
   #outputToken = -1;
   /** Bytes wait, and the loop tells when there is room. */
   #awaitsRoom = false;
+  readonly #retry: Alarm;
   readonly #onRoom: IoHandler = { waiting: false, onIo: () => this.#write() };
 
   /** Takes over both descriptors, which are non-blocking. */
@@ -94,6 +98,7 @@ export class StreamLink extends PlainLink implements IoHandler {
     this.#services = services;
     this.#input = new Descriptor(input);
     this.#output = output === input ? this.#input : new Descriptor(output);
+    this.#retry = new Alarm(services, () => this.#write());
     const { slab } = services.frames;
     this.#kept = new ByteQueue(slab);
     this.#queue = new ByteQueue(slab);
@@ -167,7 +172,7 @@ export class StreamLink extends PlainLink implements IoHandler {
     putLength(slab.bytes, head, length, this.#framing);
     const need = prefix + length;
     const queue = this.#queue;
-    if (this.#awaitsRoom && queue.length + need > QUEUE_BYTES) return -ENOBUFS;
+    if (queue.length + need > QUEUE_BYTES) return -ENOBUFS;
     const writer = this.#writer;
     if (queue.reserve(need, writer.room) < need) {
       queue.commit(0);
@@ -189,6 +194,7 @@ export class StreamLink extends PlainLink implements IoHandler {
 
   close(): void {
     this.#owner = null;
+    this.#retry.cancel();
     const { poller } = this.#services;
     if (this.#inputToken >= 0) poller.remove(this.#inputToken);
     if (this.#outputToken >= 0) poller.remove(this.#outputToken);
@@ -269,7 +275,13 @@ export class StreamLink extends PlainLink implements IoHandler {
       queue.slice(0, wanted, parts);
       const n = frames.writeParts(this.#output.fd, parts);
       if (n === -EINTR) continue;
-      if (n === -EAGAIN || n === -ENOBUFS) break;
+      if (n === -EAGAIN) break;
+      if (n === -ENOBUFS) {
+        // Nobody tells when there is memory: waiting for EPOLLOUT would be spinning (L-5).
+        this.#retry.set(RETRY_MS);
+        this.#awaitRoom(false);
+        return;
+      }
       if (n < 0) {
         // Its end is told by what is read.
         queue.clear();

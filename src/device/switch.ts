@@ -231,6 +231,10 @@ export class SwitchPort implements DeviceLink, LinkOwner {
     this.#owner?.onMtu();
   }
 
+  onUnsent(frames: number): void {
+    this.#owner?.onUnsent(frames);
+  }
+
   onGone(reason: EndReason, text: string): void {
     this.#switch.leave(this);
     this.#owner?.onGone(reason, text);

@@ -4,6 +4,7 @@
  */
 import type { GuestSpec, HostEnd, Limits } from '../config.ts';
 import {
+  BATCH_FRAME_BYTES,
   type DeviceLink,
   type EndReason,
   type LinkOwner,
@@ -21,7 +22,7 @@ import { FlowReports } from '../forward/flow/reports.ts';
 import { RemoteForwards } from '../forward/target/remote-forwards.ts';
 import { TimerNode } from '../loop.ts';
 import type { StackScratch } from '../stack/buffer/scratch.ts';
-import { Counters } from '../stack/counters.ts';
+import { Counter, Counters } from '../stack/counters.ts';
 import { Icmp } from '../stack/icmp/icmp.ts';
 import { ErrorLimiter } from '../stack/icmp/limit.ts';
 import { OwnAddresses } from '../stack/ip/own-addresses.ts';
@@ -39,8 +40,6 @@ import type { SearchDomains } from '../stack/wire/search-domains.ts';
 import { errnoText } from '../sys/errno.ts';
 import { GuestFlows } from './guest-flows.ts';
 
-/** Bytes per frame of a batch, on average: what a frame at the end of the device's queue waits for is a few batches. */
-const FRAME_BYTES = 8192;
 /** Flows that a batch may open: each is five to ten system calls, 70 us, or 250 where the processor is shared (G-7). */
 const BATCH_FLOWS = 16;
 /** Connections outlive the end of their link for so long: who comes back goes on (L-6). */
@@ -213,7 +212,7 @@ export class Guest extends TimerNode implements LinkOwner {
     const frame = this.#frame;
     const { clock, poller } = this.#services;
     const { batchFrames } = clock;
-    const batchBytes = batchFrames * FRAME_BYTES;
+    const batchBytes = batchFrames * BATCH_FRAME_BYTES;
     let bytes = 0;
     this.#opened = 0;
     for (let index = 0; index < batchFrames && bytes < batchBytes; index++) {
@@ -241,6 +240,10 @@ export class Guest extends TimerNode implements LinkOwner {
   onMtu(): void {
     this.#dhcp?.changeMtu(this.#link.mtu);
     this.#ra?.changeMtu(this.#link.mtu);
+  }
+
+  onUnsent(frames: number): void {
+    this.counters.add(Counter.TxErrors, frames);
   }
 
   onGone(reason: EndReason, text: string): void {

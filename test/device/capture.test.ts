@@ -404,7 +404,8 @@ describe('CaptureLink', () => {
     assert.equal(b.capture.transmit(frame), 0);
     const nothing = (): void => {};
     const owner: LinkOwner = {
-      ...{ onFrames: nothing, onMtu: nothing, onGone: nothing, onDown: nothing, onUp: nothing },
+      ...{ onFrames: nothing, onMtu: nothing, onUnsent: nothing },
+      ...{ onGone: nothing, onDown: nothing, onUp: nothing },
     };
     assert.equal(b.capture.open(owner), 0);
     assert.equal(b.owner, owner);

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { SocketLink } from '../../src/device/socket-link.ts';
 import { DropReason } from '../../src/stack/wire/drop-reason.ts';
 import { VIRTIO_NET_HDR_F_NEEDS_CSUM } from '../../src/stack/wire/vnet-header.ts';
 import { EBADF, ENOBUFS } from '../../src/sys/errno.ts';
-import { close } from '../../src/sys/io.ts';
-import { SOCK_DGRAM, SOCK_SEQPACKET } from '../../src/sys/socket.ts';
+import { close, read } from '../../src/sys/io.ts';
+import { AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, socketpair } from '../../src/sys/socket.ts';
 import { Bench, FRAME } from './support/bench.ts';
 
 /** Descriptors of this process. */
@@ -76,9 +77,143 @@ describe('SocketLink', () => {
     b.socket(false);
     close(b.peer);
     for (let i = 0; i < 5; i++) b.turn();
-    assert.ok(b.transmit(1) < 0);
-    assert.equal(b.gone, '');
+    b.transmit(1);
+    b.turn();
+    assert.deepEqual([b.unsent, b.gone], [1, '']);
     b.link?.close();
+  });
+
+  test('links §2: frames of a turn leave together at its end, long ones in their place among them', () => {
+    const b = new Bench(SOCK_SEQPACKET);
+    const link = b.socket(true);
+    const lengths = Array.from({ length: 150 }, (_, i) => (i % 40 === 39 ? 60_000 : 60 + i));
+    const got: [number, number][] = [];
+    const take = (): void => {
+      for (let frame = b.get(); frame !== null; frame = b.get())
+        got.push([frame.readUInt32BE(0), frame.length]);
+    };
+    b.transmit(0, lengths[0]);
+    take();
+    assert.deepEqual(got, [], 'not before the end of the turn');
+    for (let i = 1; i < lengths.length; i++) {
+      assert.ok(b.transmit(i, lengths[i]) > 0);
+      if (i % 40 === 0) take();
+    }
+    link.flush();
+    take();
+    b.until(() => {
+      take();
+      return got.length === lengths.length;
+    }, 'all frames');
+    assert.deepEqual(
+      got,
+      lengths.map((length, i) => [i, length]),
+    );
+    assert.equal(b.unsent, 0);
+    b.end();
+  });
+
+  test('links §2: what waits for the end of the turn is whose link it is, and goes before what comes later', () => {
+    const b = new Bench(SOCK_DGRAM);
+    const one = b.socket(false);
+    assert.equal(socketpair(b.memory, AF_UNIX, SOCK_DGRAM, b.at), 0);
+    const [fd, peer] = [b.memory.view.getInt32(b.at, true), b.memory.view.getInt32(b.at + 4, true)];
+    const shape = { medium: 'ethernet', mtu: 1500, endsWithPeer: false, probe: false } as const;
+    const two = new SocketLink(fd, shape, b.services);
+    assert.equal(two.open(b), 0);
+    const numbers: number[] = [];
+    const at = (of: number): number[] => {
+      const length = read(b.memory, of, b.at, 2000);
+      if (length < 0) return numbers.splice(0);
+      numbers.push(b.slab.view.getUint32(b.at));
+      return at(of);
+    };
+    for (const [link, number] of [
+      [one, 1],
+      [two, 2],
+      [two, 3],
+      [one, 4],
+    ] as const) {
+      b.link = link;
+      assert.ok(b.transmit(number) > 0);
+    }
+    two.flush();
+    assert.deepEqual([at(peer), at(b.peer)], [[2, 3], [1]]);
+    b.link = two;
+    b.transmit(5);
+    two.close();
+    one.flush();
+    assert.deepEqual([at(peer), at(b.peer)], [[], [4]]);
+    b.link = one;
+    b.end();
+    close(peer);
+  });
+
+  test('links §2: a guest that takes few frames at a time gets all of a batch, empty packets apart', () => {
+    const b = new Bench(SOCK_DGRAM);
+    b.socket(false);
+    b.mostTaken = 3;
+    const sent = Array.from({ length: 64 }, (_, i) => (i % 9 === 4 ? '' : `frame ${i}`));
+    for (const text of sent) b.put(Buffer.from(text));
+    b.turn();
+    assert.deepEqual(
+      b.frames.map(String),
+      sent.filter((text) => text !== ''),
+    );
+    assert.equal(b.turn(), 0);
+    b.end();
+  });
+
+  test('links L-10: many empty packets are not the end either', () => {
+    const b = new Bench(SOCK_SEQPACKET);
+    b.socket(true);
+    for (let i = 0; i < 80; i++) b.put(Buffer.alloc(0));
+    b.put(Buffer.from('last'));
+    b.until(() => b.frames.length === 1, 'the frame behind them');
+    assert.equal(b.gone, '');
+    b.end();
+  });
+
+  test('links L-5: while the peer does not read, nothing is tried', () => {
+    const b = new Bench(SOCK_DGRAM);
+    const link = b.socket(false);
+    for (let i = 0; !link.full; i++) assert.ok(b.transmit(i) > 0);
+    assert.equal(b.turn(), 0, 'an event, and there is no room');
+    while (b.get() !== null);
+    assert.ok(b.turn() > 0, 'told that there is room');
+    b.end();
+  });
+
+  test('links L-5: where there is no room and nobody tells of it, frames wait a little, and go out in order', () => {
+    const b = new Bench(SOCK_SEQPACKET);
+    const link = b.socket(true);
+    const { packets } = b.services.frames;
+    const send = packets.send.bind(packets);
+    const writeParts = b.services.frames.writeParts.bind(b.services.frames);
+    let tries = 0;
+    const full = (): number => {
+      tries++;
+      return -ENOBUFS;
+    };
+    Object.assign(packets, { send: full });
+    Object.assign(b.services.frames, { writeParts: full });
+    for (let i = 0; i < 5; i++) assert.ok(b.transmit(i) > 0);
+    link.flush();
+    for (let i = 0; i < 5; i++) assert.equal(b.turn(), 0, 'an event, and there is no room');
+    assert.equal(tries, 1);
+    assert.ok(b.transmit(5) > 0);
+    b.now += 1;
+    b.turn();
+    assert.equal(tries, 2);
+    Object.assign(packets, { send });
+    Object.assign(b.services.frames, { writeParts });
+    b.now += 1;
+    b.turn();
+    const got: number[] = [];
+    for (let frame = b.get(); frame !== null; frame = b.get()) got.push(frame.readUInt32BE(0));
+    assert.deepEqual(got, [0, 1, 2, 3, 4, 5]);
+    assert.deepEqual([b.unsent, b.slab.pagesUsed], [0, 0]);
+    b.end();
   });
 
   test('tells nothing after it was closed', () => {
@@ -96,7 +231,7 @@ describe('SocketLink', () => {
 describe('reading frames', () => {
   test('a lone frame is not followed by a read in vain, and what came meanwhile is told of again', () => {
     const b = new Bench(SOCK_DGRAM);
-    b.socket(false);
+    b.tap(false);
     b.put(Buffer.from('one'));
     b.turn();
     b.turn();

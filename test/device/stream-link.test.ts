@@ -261,4 +261,34 @@ describe('StreamLink', () => {
     assert.equal(b.slab.pagesUsed, 0);
     close(b.peer);
   });
+
+  test('links L-5: where there is no memory for what is sent it waits a little, and goes out in order', () => {
+    const b = new Bench(SOCK_STREAM);
+    const link = linkOf(b);
+    const { frames } = b.services;
+    const writeParts = frames.writeParts.bind(frames);
+    let tries = 0;
+    Object.assign(frames, {
+      writeParts: () => {
+        tries++;
+        return -ENOBUFS;
+      },
+    });
+    for (let i = 0; i < 3; i++) assert.ok(b.transmit(i) > 0);
+    link.flush();
+    assert.equal(tries, 1);
+    const reader = new Unframer();
+    Object.assign(frames, { writeParts });
+    b.now += 1;
+    b.until(() => {
+      const bytes = b.get();
+      if (bytes !== null) reader.take(bytes);
+      return reader.frames.length === 3;
+    }, 'the frames');
+    assert.deepEqual(
+      reader.frames.map((frame) => frame.readUInt32BE(0)),
+      [0, 1, 2],
+    );
+    b.end();
+  });
 });

@@ -108,7 +108,12 @@ class Port {
       network.services,
     );
     this.link.open({
-      ...{ onFrames: () => undefined, onMtu: () => undefined, onUp: () => undefined },
+      ...{
+        onFrames: () => undefined,
+        onMtu: () => undefined,
+        onUp: () => undefined,
+        onUnsent: () => undefined,
+      },
       onDown: (reason) => this.downs.push(reason),
       onGone: (reason) => this.downs.push(reason),
     });

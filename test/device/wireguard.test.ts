@@ -132,6 +132,10 @@ class Side implements LinkOwner {
     return;
   }
 
+  onUnsent(): void {
+    assert.fail('everything can be sent');
+  }
+
   onGone(): void {
     return;
   }

@@ -58,6 +58,8 @@ export class Bench implements LinkOwner {
   readonly frames: Buffer[] = [];
   readonly results: number[][] = [];
   gone = '';
+  /** Frames that were taken and could not be sent. */
+  unsent = 0;
   reason = '';
   /** The link's descriptor, and the peer's. */
   readonly fd: number;
@@ -119,6 +121,10 @@ export class Bench implements LinkOwner {
     assert.fail('the MTU is what it was');
   }
 
+  onUnsent(frames: number): void {
+    this.unsent += frames;
+  }
+
   onGone(reason: EndReason, text: string): void {
     this.reason = reason;
     this.gone = text;
@@ -144,6 +150,7 @@ export class Bench implements LinkOwner {
   turn(): number {
     this.loop.ready({ waiting: false, onIo: () => {} });
     const events = this.loop.turn() - 1;
+    this.link?.flush();
     assert.deepEqual(this.errors, []);
     return events;
   }

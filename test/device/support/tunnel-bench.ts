@@ -129,6 +129,7 @@ export class TunnelGuest {
       this.link.open({
         onFrames: () => this.#take(),
         onMtu: () => this.mtus.push(this.link.mtu),
+        onUnsent: () => assert.fail('everything can be sent'),
         onGone: () => assert.fail('gone'),
         onDown: () => assert.fail('down'),
         onUp: () => assert.fail('up'),
