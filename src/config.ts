@@ -352,12 +352,20 @@ export interface NetworkSpec {
   isolated: boolean;
 }
 
+/** `host`, an address of the host's, is known to the guest as `guest`. Both of one family. */
+export interface AddressMapping {
+  guest: string;
+  host: string;
+}
+
 export interface GuestSpec {
   device: DeviceSpec;
   /** Not given: its link is its own. */
   network?: NetworkSpec;
   limits: Limits;
   addresses: AddressPlan;
+  /** Addresses that stand for the host's, besides what `behavior` has of them; the first counts. */
+  mappings?: readonly AddressMapping[];
   policy: PolicySpec;
   behavior: GuestBehavior;
   congestion: Congestion;
@@ -366,6 +374,8 @@ export interface GuestSpec {
   source6: string;
   /** Interface that host sockets towards the outside are bound to; empty = where routes lead. */
   outboundInterface: string;
+  /** Another for IPv6. */
+  outboundInterface6?: string;
   /** Answer DNS at the DNS addresses. */
   dns: boolean;
   /** Answer DHCP and router solicitations. */

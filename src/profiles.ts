@@ -16,6 +16,13 @@ export interface GuestBehavior {
   dnsAddressesWithoutDns: 'own' | 'outside';
   /** Echo requests to other addresses go out through ping sockets, or the stack answers them all by itself. */
   echo: 'relay' | 'local';
+  /**
+   * The guest's network is the host's too, as is its address: neither the gateway nor the DNS addresses are ours, and who is
+   * in that network is outside like any other.
+   */
+  sharedNetwork: boolean;
+  /** We are a router on the way: a hop limit is one less behind us. */
+  isHop: boolean;
   /** ARP and neighbour discovery are answered for every address that is not the guest's, not only for our own. */
   proxyNeighbors: boolean;
   /** UDP to the outside: one host socket per guest port (RFC 4787), or one connected socket per destination. */
@@ -46,6 +53,8 @@ const tslirp: GuestBehavior = {
   ownPorts: 'closed',
   dnsAddressesWithoutDns: 'own',
   echo: 'relay',
+  sharedNetwork: false,
+  isHop: true,
   proxyNeighbors: false,
   udpMapping: 'endpointIndependent',
   flowEvents: false,
@@ -59,31 +68,44 @@ const tslirp: GuestBehavior = {
   sourceTowardsLoopback: false,
 };
 
-export const profiles: Readonly<Record<'tslirp' | 'slirp4netns' | 'slirpnetstack', GuestBehavior>> = {
-  tslirp,
-  slirp4netns: {
-    ...tslirp,
-    gatewayIsLoopback: true,
-    ownPorts: 'unreachable',
-    dnsAddressesWithoutDns: 'outside',
-    sourceTowardsLoopback: true,
-    listenAhead: false,
-  },
-  slirpnetstack: {
-    ...tslirp,
-    ownPorts: 'denied',
-    echo: 'local',
-    proxyNeighbors: true,
-    udpMapping: 'connected',
-    flowEvents: true,
-    // The original says nothing of those.
-    denials: 'never',
-    mac: '70:71:aa:4b:29:aa',
-    sharedMac: true,
-    anySource: true,
-    askForGuest: true,
-    unresolved: 'end',
-    listenAhead: false,
-    sourceTowardsLoopback: true,
-  },
-};
+export const profiles: Readonly<Record<'tslirp' | 'slirp4netns' | 'slirpnetstack' | 'pasta', GuestBehavior>> =
+  {
+    tslirp,
+    slirp4netns: {
+      ...tslirp,
+      gatewayIsLoopback: true,
+      ownPorts: 'unreachable',
+      dnsAddressesWithoutDns: 'outside',
+      sourceTowardsLoopback: true,
+      listenAhead: false,
+    },
+    slirpnetstack: {
+      ...tslirp,
+      ownPorts: 'denied',
+      echo: 'local',
+      proxyNeighbors: true,
+      udpMapping: 'connected',
+      flowEvents: true,
+      // The original says nothing of those.
+      denials: 'never',
+      mac: '70:71:aa:4b:29:aa',
+      sharedMac: true,
+      anySource: true,
+      askForGuest: true,
+      unresolved: 'end',
+      listenAhead: false,
+      sourceTowardsLoopback: true,
+    },
+    pasta: {
+      ...tslirp,
+      sharedNetwork: true,
+      isHop: false,
+      proxyNeighbors: true,
+      anySource: true,
+      askForGuest: true,
+      mac: '9a:55:9a:55:9a:55',
+      // The original has no policy.
+      denials: 'never',
+      listenAhead: false,
+    },
+  };

@@ -19,6 +19,7 @@ import { PagePool } from '../../src/forward/flow/page-pool.ts';
 import { FlowReports } from '../../src/forward/flow/reports.ts';
 import { FlowScratch } from '../../src/forward/flow/scratch.ts';
 import { InsideChannel } from '../../src/forward/splice/inside-channel.ts';
+import { AddressMappings } from '../../src/forward/target/address-mappings.ts';
 import { HostNames } from '../../src/forward/target/name-questions.ts';
 import { RemoteForwards } from '../../src/forward/target/remote-forwards.ts';
 import { Resolvers } from '../../src/forward/target/resolvers.ts';
@@ -152,6 +153,7 @@ export async function forwardCases(): Promise<CaseGroup> {
     ),
     link,
     own,
+    mappings: new AddressMappings(own, []),
     egress,
     icmp,
     solicitor: new Solicitor(link, own, neighbors, egress, slab.view),
@@ -163,7 +165,8 @@ export async function forwardCases(): Promise<CaseGroup> {
     behavior: profiles.tslirp,
     source4: null,
     source6: null,
-    outboundInterface: '',
+    outboundInterface4: '',
+    outboundInterface6: '',
     dnsEnabled: false,
     refreshHostRoutes: () => true,
     newFlowId: () => 0,

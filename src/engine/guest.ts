@@ -2,7 +2,7 @@
  * One guest: its device, its stack and its flows, put together. Its frames come in batches, and at the end of a batch
  * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { AddressMapping, GuestSpec, HostEnd, Limits } from '../config.ts';
 import {
   BATCH_FRAME_BYTES,
   type DeviceLink,
@@ -19,6 +19,7 @@ import type { FlowContext } from '../forward/flow/context.ts';
 import { Denials } from '../forward/flow/denials.ts';
 import type { FlowReport } from '../forward/flow/info.ts';
 import { FlowReports } from '../forward/flow/reports.ts';
+import { AddressMappings } from '../forward/target/address-mappings.ts';
 import { RemoteForwards } from '../forward/target/remote-forwards.ts';
 import { TimerNode } from '../loop.ts';
 import type { StackScratch } from '../stack/buffer/scratch.ts';
@@ -135,6 +136,7 @@ export class Guest extends TimerNode implements LinkOwner {
       counters: this.counters,
       link,
       own,
+      mappings: new AddressMappings(own, mappingsOf(spec)),
       egress,
       icmp,
       solicitor: new Solicitor(link, own, neighbors, egress, slab.view),
@@ -143,7 +145,8 @@ export class Guest extends TimerNode implements LinkOwner {
       behavior: spec.behavior,
       source4: spec.source4 === '' ? null : parseIpAddress(spec.source4),
       source6: spec.source6 === '' ? null : parseIpAddress(spec.source6),
-      outboundInterface: spec.outboundInterface,
+      outboundInterface4: spec.outboundInterface,
+      outboundInterface6: spec.outboundInterface6 ?? spec.outboundInterface,
       dnsEnabled: spec.dns,
       newFlowId: () => {
         this.#opened++;
@@ -327,4 +330,17 @@ export class Guest extends TimerNode implements LinkOwner {
     );
     this.#services.timers.update(this);
   }
+}
+
+/** The gateway stands for the host's loopback, if so; what is configured goes first. */
+function mappingsOf({
+  mappings = [],
+  behavior,
+  addresses,
+}: Pick<GuestSpec, 'mappings' | 'behavior' | 'addresses'>): AddressMapping[] {
+  const { gateway4, ipv6, gateway6 } = addresses;
+  if (!behavior.gatewayIsLoopback) return [...mappings];
+  const loopback = [{ guest: gateway4, host: '127.0.0.1' }];
+  if (ipv6) loopback.push({ guest: gateway6, host: '::1' });
+  return [...mappings, ...loopback];
 }

@@ -15,6 +15,7 @@ import type { Rng } from '../../stack/rng.ts';
 import type { IpAddress } from '../../stack/wire/address.ts';
 import type { Memory } from '../../sys/memory.ts';
 import type { InsideSockets } from '../splice/inside-sockets.ts';
+import type { AddressMappings } from '../target/address-mappings.ts';
 import type { HostNames } from '../target/name-questions.ts';
 import type { RemoteForwards } from '../target/remote-forwards.ts';
 import type { Resolvers } from '../target/resolvers.ts';
@@ -40,6 +41,7 @@ export interface FlowContext {
   readonly descriptors: DescriptorBudget;
   readonly link: Link;
   readonly own: OwnAddresses;
+  readonly mappings: AddressMappings;
   readonly egress: Egress;
   readonly icmp: Icmp;
   readonly solicitor: Solicitor;
@@ -53,8 +55,9 @@ export interface FlowContext {
   /** Source of host sockets by the user's choice, see `bindSource`; null = the kernel's. */
   readonly source4: IpAddress | null;
   readonly source6: IpAddress | null;
-  /** Interface by the user's choice; empty = where routes lead. */
-  readonly outboundInterface: string;
+  /** Interfaces by the user's choice; empty = where routes lead. */
+  readonly outboundInterface4: string;
+  readonly outboundInterface6: string;
   /** DNS is offered at the DNS addresses. */
   readonly dnsEnabled: boolean;
   /**

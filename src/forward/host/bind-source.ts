@@ -13,8 +13,9 @@ import type { FlowContext } from '../flow/context.ts';
 
 /** What sockets to `towards` are bound by: the guest's wish (`false`), or ours, who ask a resolver. */
 export function bindSource(context: FlowContext, fd: number, towards: IpAddress, isOurs = false): number {
-  const { memory, scratch, behavior, outboundInterface } = context;
+  const { memory, scratch, behavior } = context;
   const { isV4, isLoopback } = towards;
+  const outboundInterface = isV4 ? context.outboundInterface4 : context.outboundInterface6;
   if (outboundInterface !== '' && !isLoopback) {
     const result = bindToDevice(memory, fd, outboundInterface, scratch.control);
     if (result < 0) return result;
@@ -33,5 +34,6 @@ export function bindSource(context: FlowContext, fd: number, towards: IpAddress,
 export function isBoundApart(context: FlowContext, towards: IpAddress): boolean {
   if (!towards.isLoopback) return false;
   const source = towards.isV4 ? context.source4 : context.source6;
-  return context.outboundInterface !== '' || (source !== null && !context.behavior.sourceTowardsLoopback);
+  const outboundInterface = towards.isV4 ? context.outboundInterface4 : context.outboundInterface6;
+  return outboundInterface !== '' || (source !== null && !context.behavior.sourceTowardsLoopback);
 }

@@ -73,7 +73,7 @@ export class PingFlow extends DatagramFlow<PingFlowOwner> implements ErrorSink {
   send(to: IpAddress, offset: number, length: number, ttl: number, dontFragment: boolean): number {
     this.used();
     this.record.bytesOut += length - ICMP_HEADER_LEN;
-    this.socket.setHopLimit(ttl - 1);
+    this.socket.setHopLimit(ttl - this.#hops);
     if (dontFragment !== this.#dontFragment) {
       this.#dontFragment = dontFragment;
       const discovery = dontFragment ? IP_PMTUDISC_DO : IP_PMTUDISC_WANT;
@@ -134,9 +134,14 @@ export class PingFlow extends DatagramFlow<PingFlowOwner> implements ErrorSink {
     this.owner.touch(this);
     this.record.bytesIn += n - ICMP_HEADER_LEN;
     const rest = ((this.guestPort << 16) | view.getUint16(buffer + 6)) >>> 0;
-    const ttl = Math.max(1, this.#receivedTtl() - 1);
+    const ttl = Math.max(1, this.#receivedTtl() - this.#hops);
     icmp.sendEchoReply(peer, this.guest, rest, buffer + ICMP_HEADER_LEN, n - ICMP_HEADER_LEN, ttl);
     return true;
+  }
+
+  /** How many we are between the guest and the host. */
+  get #hops(): number {
+    return this.context.own.isHop ? 1 : 0;
   }
 
   /** The hop limit the reply arrived with, from the control message; 64 when there is none. */

@@ -70,7 +70,7 @@ export class PingFlows extends FlowSet<PingFlow> implements PingFlowOwner {
 
   mayReceive(src: IpAddress): boolean {
     const { policy, own, counters } = this.context;
-    const allowed = !own.onLink(src) && policy.verdict(Protocol.Icmp, src, 0) === Verdict.Permit;
+    const allowed = !own.isInside(src) && policy.verdict(Protocol.Icmp, src, 0) === Verdict.Permit;
     if (!allowed) counters.drop(DropReason.PolicyDeny);
     return allowed;
   }
@@ -83,9 +83,10 @@ export class PingFlows extends FlowSet<PingFlow> implements PingFlowOwner {
     if (error.quoted < ICMP_HEADER_LEN) return;
     view.setUint8(scratch.message, isV4 ? ICMP4_ECHO : ICMP6_ECHO);
     view.setUint16(scratch.message + 4, flow.guestPort);
-    const named = !error.offender.isUnspecified && !error.offender.isLoopback && !own.onLink(error.offender);
+    const named =
+      !error.offender.isUnspecified && !error.offender.isLoopback && !own.isInside(error.offender);
     icmp.errorForFlow(
-      named ? error.offender : isV4 ? own.gateway4 : own.gateway6,
+      named ? error.offender : own.speaker(isV4),
       flow.guest,
       error.destination,
       isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6,

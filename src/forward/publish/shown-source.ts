@@ -2,7 +2,8 @@
  * Which address the guest sees as the source of what a host client sends it: the client's own, where the guest can answer
  * to it and cannot mistake it; otherwise the gateway's (A-09). What may be shown is foreign and routable: not loopback
  * (CVE-2021-20199: every client looked local), not on the guest's own network, not reserved, and of the target's family.
- * The forward may say that it is always the gateway's, or another address.
+ * The forward may say that it is always the gateway's, or another address. An address of the host's that the guest knows by
+ * another is shown as that.
  */
 import { type IpAddress, parseIpAddress } from '../../stack/wire/address.ts';
 import { EINVAL } from '../../sys/errno.ts';
@@ -26,7 +27,7 @@ export class ShownSource {
       this.#always = null;
       return;
     }
-    this.#always = target.isV4 ? own.gateway4 : own.gateway6;
+    this.#always = own.speaker(target.isV4);
     if (text === 'gateway') return;
     const address = parseIpAddress(text);
     if (address.isLoopback || address.isUnspecified || address.isGroup || address.equals(target)) {
@@ -40,8 +41,10 @@ export class ShownSource {
   /** The address to show for `client`, which may be null (a unix socket has no address). The result is borrowed. */
   of(client: IpAddress | null): IpAddress {
     const target = this.#target;
-    const { own, policy } = this.#context;
+    const { own, policy, mappings } = this.#context;
     if (this.#always !== null) return this.#always;
+    const known = client === null ? null : mappings.toGuest(client);
+    if (known !== null && known.isV4 === target.isV4) return known;
     if (
       client !== null &&
       client.isV4 === target.isV4 &&
@@ -50,13 +53,13 @@ export class ShownSource {
       !client.isLoopback &&
       !client.isMulticast &&
       !client.isLinkLocal &&
-      !own.onLink(client) &&
+      !own.isInside(client) &&
       !own.answersFor(client) &&
       !policy.isReserved(client)
     ) {
       return client;
     }
-    return target.isV4 ? own.gateway4 : own.gateway6;
+    return own.speaker(target.isV4);
   }
 
   /** The port to show with `shown` for a client at `clientPort`, if it is free; 0 = any. */

@@ -26,6 +26,11 @@ export class Resolvers {
     return this.#list[index % this.#list.length] as Resolver;
   }
 
+  /** Would a host that asks these, but has another host's loopback at `address`, ask there? */
+  isReachedAt(address: IpAddress): boolean {
+    return this.#list.some((resolver) => resolver.address.isLoopback || resolver.address.equals(address));
+  }
+
   /** Text form `ADDRESS` or `ADDRESS%SCOPE-ID`; what cannot be read is left out. */
   set(servers: readonly string[], options: ResolverOptions = defaultResolverOptions): void {
     const list: Resolver[] = [];

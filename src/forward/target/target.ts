@@ -1,5 +1,6 @@
 /**
- * What a destination that the guest names means on the host: a remote forward, one of our own addresses, the outside.
+ * What a destination that the guest names means on the host: a remote forward, DNS, an address that stands for another, one
+ * of our own, the outside.
  * The only place that decides it, for every protocol; the firewall then judges the address found here, and the socket
  * call gets the same one. It may be another than the guest named: answers must come from the one the guest knows.
  */
@@ -25,7 +26,7 @@ export const TargetKind = {
 export type TargetKind = (typeof TargetKind)[keyof typeof TargetKind];
 
 const DNS_PORT = 53;
-const LOOPBACK_4 = 0x7f000001;
+const DNS_TLS_PORT = 853;
 
 /** Borrowed: filled again by the next call. */
 export class Target {
@@ -68,8 +69,21 @@ export function findTarget(
       return out.kind;
     }
   }
+  if (protocol !== Protocol.Icmp) {
+    if ((port === DNS_PORT || port === DNS_TLS_PORT) && isDns(context, dst)) {
+      out.kind = port === DNS_PORT ? TargetKind.Dns : resolverTarget(context, protocol, out);
+      if (out.kind !== TargetKind.Nothing) return out.kind;
+    }
+    const host = context.mappings.toHost(dst);
+    if (host !== null) {
+      // Configured, like a forward: the reserved ranges, which loopback is one of, do not count.
+      out.address.copyFrom(host);
+      out.kind = TargetKind.Outside;
+      return out.kind;
+    }
+  }
   if (own.owns(dst) && !isForeign(context, dst)) {
-    out.kind = ownTarget(context, protocol, dst, port, out);
+    out.kind = ownTarget(context, protocol, out);
     return out.kind;
   }
   if (!context.refreshHostRoutes()) {
@@ -82,6 +96,27 @@ export function findTarget(
   return out.kind;
 }
 
+/**
+ * Is DNS answered at this address? Where no address is for that, it is the one that stands for the host's loopback, if a
+ * guest with the host's resolv.conf asks there.
+ */
+function isDns({ own, dnsEnabled, mappings, resolvers }: FlowContext, dst: IpAddress): boolean {
+  if (!dnsEnabled || dst.isUnspecified) return false;
+  if (dst.equals(own.dns4) || dst.equals(own.dns6)) return true;
+  const isOpen = (dst.isV4 ? own.dns4 : own.dns6).isUnspecified;
+  return isOpen && mappings.toHost(dst)?.isLoopback === true && resolvers.isReachedAt(dst);
+}
+
+/** DNS over TLS is between the guest and the resolver (RFC 7858), where our addresses are not the guest's whole world. */
+function resolverTarget({ behavior, resolvers }: FlowContext, protocol: Protocol, out: Target): TargetKind {
+  if (!behavior.sharedNetwork || protocol !== Protocol.Tcp || resolvers.count === 0)
+    return TargetKind.Nothing;
+  const { address, scopeId } = resolvers.at(0);
+  out.address.copyFrom(address);
+  out.scopeId = scopeId;
+  return TargetKind.Outside;
+}
+
 /** Without a DNS service, the DNS addresses may be the host's business. */
 function isForeign(context: FlowContext, dst: IpAddress): boolean {
   const { own, behavior, dnsEnabled } = context;
@@ -90,23 +125,8 @@ function isForeign(context: FlowContext, dst: IpAddress): boolean {
 }
 
 /** What a port of our own addresses means. */
-function ownTarget(
-  context: FlowContext,
-  protocol: Protocol,
-  dst: IpAddress,
-  port: number,
-  out: Target,
-): TargetKind {
-  const { own, behavior } = context;
+function ownTarget({ behavior }: FlowContext, protocol: Protocol, out: Target): TargetKind {
   if (protocol === Protocol.Icmp) return TargetKind.Nothing;
-  if (dst.equals(own.dns4) || dst.equals(own.dns6)) {
-    if (port === DNS_PORT && context.dnsEnabled) return TargetKind.Dns;
-  } else if (behavior.gatewayIsLoopback && (dst.equals(own.gateway4) || dst.equals(own.gateway6))) {
-    // Configured, like a forward: the reserved ranges, which loopback is one of, do not count.
-    if (dst.isV4) out.address.setV4(LOOPBACK_4);
-    else out.address.set(0, 0, 0, 1);
-    return TargetKind.Outside;
-  }
   if (behavior.ownPorts === 'closed') return TargetKind.Nothing;
   if (behavior.ownPorts === 'unreachable') return TargetKind.Unreachable;
   out.verdict = Verdict.DenyReserved;

@@ -99,7 +99,7 @@ export class ConnectedUdpFlow extends DatagramFlow<ConnectedUdpOwner> implements
         this.#sendOrKeep(this.#queue, batch.offsetAt(i), batch.lengthAt(i));
       return;
     }
-    this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
+    this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - (this.context.own.isHop ? 1 : 0) : 0);
     this.context.scratch.sockaddrLength = 0;
     this.socket.send(batch);
   }

@@ -55,8 +55,8 @@ export class ConnectedUdpFlows extends FlowSet<ConnectedUdpFlow> implements Conn
 
   mayAnswer(flow: ConnectedUdpFlow): boolean {
     const { own, policy, counters } = this.context;
-    // The gateway's loopback is configured, like a forward.
-    if (own.owns(flow.remote)) return true;
+    // What an address of ours stands for is configured, like a forward.
+    if (own.answersEcho(flow.remote)) return true;
     if (policy.verdict(Protocol.Udp, flow.remote, flow.remotePort) === Verdict.Permit) return true;
     counters.drop(DropReason.PolicyDeny);
     return false;

@@ -60,7 +60,7 @@ export class UdpFlow extends DatagramFlow<UdpFlowOwner> implements ErrorSink {
     if (target.port !== DNS_PORT) this.idleMs = IDLE_MS;
     this.#onUse();
     this.record.bytesOut += batch.length;
-    this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - 1 : 0);
+    this.socket.setHopLimit(ttl < TTL_OF_INTEREST ? ttl - (this.context.own.isHop ? 1 : 0) : 0);
     this.context.scratch.putAddress(target.address, target.port, target.scopeId);
     const result = this.socket.send(batch);
     if (result === 0 || !unsent.setLocal(-result, 0, target.address.isV4)) return;

@@ -25,8 +25,6 @@ import type { DatagramSink } from './datagram-sink.ts';
 import { UdpFlow, type UdpFlowOwner } from './flow.ts';
 import { UdpLocals } from './locals.ts';
 
-const LOOPBACK_4 = 0x7f000001;
-
 export class UdpFlows implements UdpFlowOwner {
   readonly context: FlowContext;
   readonly slots: ReceiveSlots;
@@ -113,20 +111,20 @@ export class UdpFlows implements UdpFlowOwner {
       return;
     }
     this.flush();
-    const { policy, remoteForwards } = this.context;
+    const { policy, remoteForwards, mappings } = this.context;
     if (isSame && !this.context.refreshHostRoutes()) this.#sink = null;
     // Nothing has changed about the host or the forwards since the last one: it needs no judging.
     if (
       !isSame ||
       this.#sink === null ||
       this.#policyVersion !== policy.version ||
-      this.#forwardsVersion !== remoteForwards.version
+      this.#forwardsVersion !== remoteForwards.version + mappings.version
     ) {
       this.#sink = null;
       this.#sink = this.#find(p, h);
       if (this.#sink === null) return;
       this.#policyVersion = policy.version;
-      this.#forwardsVersion = remoteForwards.version;
+      this.#forwardsVersion = remoteForwards.version + mappings.version;
       this.#ports = ports;
       this.#src.copyFrom(p.src);
       this.#dst.copyFrom(p.dst);
@@ -213,27 +211,18 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   senderShown(src: IpAddress, port: number): IpAddress | null {
-    const { policy, own } = this.context;
-    if (
-      policy.version !== this.#senderVersion ||
-      port !== this.#senderPort ||
-      !src.equals(this.#senderJudged)
-    ) {
-      this.#senderVersion = policy.version;
+    const { policy, own, mappings } = this.context;
+    const version = policy.version + mappings.version;
+    if (version !== this.#senderVersion || port !== this.#senderPort || !src.equals(this.#senderJudged)) {
+      this.#senderVersion = version;
       this.#senderPort = port;
       this.#senderJudged.copyFrom(src);
-      this.#senderShown.copyFrom(src);
+      const known = mappings.toGuest(src);
+      this.#senderShown.copyFrom(known ?? src);
       this.#senderAllowed =
-        this.#isGatewayLoopback(src) ||
-        (!own.onLink(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit);
-      if (this.#isGatewayLoopback(src)) this.#senderShown.copyFrom(src.isV4 ? own.gateway4 : own.gateway6);
+        known !== null || (!own.isInside(src) && policy.verdict(Protocol.Udp, src, port) === Verdict.Permit);
     }
     return this.#senderAllowed ? this.#senderShown : null;
-  }
-
-  /** An address that the guest reaches, and knows, as the gateway's. */
-  #isGatewayLoopback(address: IpAddress): boolean {
-    return this.context.behavior.gatewayIsLoopback && isTheLoopback(address);
   }
 
   touch(flow: UdpFlow): void {
@@ -251,18 +240,19 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   reportError(flow: UdpFlow, error: QueuedError): void {
-    const { icmp, memory, scratch, clock, own } = this.context;
+    const { icmp, memory, scratch, clock, own, mappings } = this.context;
     if (error.errno === ECONNREFUSED)
       this.#refusals.note(destinationKey(error.destination, error.port), clock.nowMs);
     const total = UDP_HEADER_LEN + error.quoted;
     // The quoted payload stays where the error queue put it; only the ports matter to the guest's kernel.
     emitUdp(memory.view, scratch.message, flow.guestPort, error.port, total, 0);
-    const named = !error.offender.isUnspecified && !error.offender.isLoopback && !own.onLink(error.offender);
-    const gateway = flow.guest.isV4 ? own.gateway4 : own.gateway6;
+    const named =
+      !error.offender.isUnspecified && !error.offender.isLoopback && !own.isInside(error.offender);
+    const known = mappings.toGuest(error.destination);
     icmp.errorForFlow(
-      named ? error.offender : gateway,
+      named ? error.offender : (known ?? own.speaker(flow.guest.isV4)),
       flow.guest,
-      this.#isGatewayLoopback(error.destination) ? gateway : error.destination,
+      known ?? error.destination,
       PROTOCOL_UDP,
       scratch.message,
       UDP_HEADER_LEN,
@@ -291,9 +281,4 @@ export class UdpFlows implements UdpFlowOwner {
     this.#flows.add(flow);
     return flow;
   }
-}
-
-/** 127.0.0.1 or ::1, not the rest of 127.0.0.0/8. */
-function isTheLoopback(address: IpAddress): boolean {
-  return address.isLoopback && (!address.isV4 || address.w3 === LOOPBACK_4);
 }

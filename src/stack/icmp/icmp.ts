@@ -156,7 +156,7 @@ export class Icmp {
     if (p.reassembled) {
       const { src, dst, protocol, offset, length } = p;
       const quoted = Math.min(length, REASSEMBLED_QUOTE);
-      const from = this.#gateway(p.isV4);
+      const from = this.#own.speaker(p.isV4);
       this.errorForFlow(from, src, dst, protocol, offset, quoted, length, type, code, rest, nowMs);
       return;
     }
@@ -164,7 +164,7 @@ export class Icmp {
     // Unknown options are told whatever the destination (RFC 4443 §2.4 (e.3)).
     const anyDestination = !p.isV4 && type === ICMP6_PARAMETER_PROBLEM && code === ICMP6_UNKNOWN_OPTION;
     if (!this.#mayAnswer(p.src, p.dst, anyDestination, nowMs)) return;
-    this.#send(this.#gateway(p.isV4), p.src, type, code, rest, p.ipOffset, p.ipLength);
+    this.#send(this.#own.speaker(p.isV4), p.dst, p.src, type, code, rest, p.ipOffset, p.ipLength);
   }
 
   /**
@@ -182,7 +182,7 @@ export class Icmp {
   ): void {
     const isV4 = src.isV4;
     this.errorForFlow(
-      this.#gateway(isV4),
+      this.#own.speaker(isV4),
       src,
       dst,
       protocol,
@@ -242,11 +242,7 @@ export class Icmp {
       headerLength = emitIpv6(view, quote, h);
     }
     this.#slab.bytes.copyWithin(quote + headerLength, transport, transport + length);
-    this.#send(offender, src, type, code, rest, quote, headerLength + length);
-  }
-
-  #gateway(isV4: boolean): IpAddress {
-    return isV4 ? this.#own.gateway4 : this.#own.gateway6;
+    this.#send(offender, dst, src, type, code, rest, quote, headerLength + length);
   }
 
   /** RFC 1122 §3.2.2, RFC 4443 §2.4 (e): no error to or about groups and unspecified sources; and a rate. */
@@ -258,8 +254,10 @@ export class Icmp {
     return false;
   }
 
+  /** Where there is no `offender`, it is whom the packet was for. */
   #send(
     offender: IpAddress,
+    destination: IpAddress,
     guest: IpAddress,
     type: number,
     code: number,
@@ -271,7 +269,7 @@ export class Icmp {
     const at = this.#egress.transport;
     const body = at + ICMP_HEADER_LEN;
     // Copied: the caller may pass our own addresses by reference, and the quote may be in the head region already.
-    const src = this.#from.copyFrom(offender);
+    const src = this.#from.copyFrom(offender.isUnspecified ? destination : offender);
     const dst = this.#to.copyFrom(guest);
     const most = (dst.isV4 ? ERROR4_MAX - IPV4_HEADER_LEN : ERROR6_MAX - IPV6_HEADER_LEN) - ICMP_HEADER_LEN;
     const length = Math.min(quoteLength, most);

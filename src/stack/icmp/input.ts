@@ -191,7 +191,7 @@ export class IcmpInput {
   #receiveEcho(p: Packet, nowMs: number): number {
     if (p.dst.isGroup || this.#own.isLinkBroadcast(p.dst)) return DropReason.PolicyGroup;
     const limit = this.#echoLimit;
-    if (limit !== null || this.#own.owns(p.dst)) {
+    if (limit !== null || this.#own.answersEcho(p.dst)) {
       if (limit !== null && !limit.allow(nowMs)) return DropReason.IcmpLimit;
       this.#icmp.answerEcho(p);
       return 0;

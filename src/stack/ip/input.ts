@@ -95,6 +95,7 @@ export class IpInput {
 
   /** An IPv4 packet in `length` bytes at `offset`; 0 or a drop reason. */
   receiveIpv4(offset: number, length: number, nowMs: number): number {
+    if (!this.#own.ipv4) return DropReason.Ip4Src;
     const view = this.#slab.view;
     const h = this.#ip4;
     const reason = parseIpv4(view, offset, length, h);
@@ -129,7 +130,7 @@ export class IpInput {
       p.reassembled = true;
       p.checksumGood = false;
     }
-    if (h.ttl === 1 && !this.#own.owns(h.dst) && !h.dst.isGroup) {
+    if (h.ttl === 1 && this.#isOver(h.dst)) {
       this.#icmp.timeExceeded(p, nowMs);
       return DropReason.Ip4Ttl;
     }
@@ -180,7 +181,7 @@ export class IpInput {
     if (h.dst.isLinkLocal && !this.#own.answersFor(h.dst)) return DropReason.Ip6Scope;
     // A router does not pass link-local sources on, and says so (RFC 4007 §9): a program that connects while its host has our
     // route and no other address yet would wait for its timeout.
-    if (h.src.isLinkLocal && !h.dst.isLinkLocal && !h.dst.isMulticast && !this.#own.owns(h.dst)) {
+    if (h.src.isLinkLocal && !h.dst.isLinkLocal && !h.dst.isMulticast && !this.#own.answersEcho(h.dst)) {
       this.#icmp.error(p, ICMP6_UNREACHABLE, ICMP6_BEYOND_SCOPE, 0, nowMs);
       return DropReason.Ip6Scope;
     }
@@ -194,7 +195,7 @@ export class IpInput {
       if (whole <= 0) return whole;
     }
     if (h.src.isUnspecified && !this.#mayBeUnspecified()) return DropReason.Ip6Addr;
-    if (h.hopLimit === 1 && !this.#own.owns(h.dst) && !h.dst.isMulticast) {
+    if (h.hopLimit === 1 && this.#isOver(h.dst)) {
       this.#icmp.timeExceeded(p, nowMs);
       return DropReason.Ip6HopLimit;
     }
@@ -216,6 +217,11 @@ export class IpInput {
         );
         return DropReason.Ip6Proto;
     }
+  }
+
+  /** A hop limit of 1 does not reach this destination. */
+  #isOver(dst: IpAddress): boolean {
+    return this.#own.isHop && !dst.isGroup && !this.#own.answersEcho(dst);
   }
 
   /** The sender, whose address proved good, is a neighbour: before anything is answered. */

@@ -10,8 +10,13 @@ const ROUTER_LINK_LOCAL = 'fe80::2';
 /** Locally administered, unicast; the IPv4 gateway follows as the lower 32 bits, as libslirp does it. */
 const MAC_HI = 0x5255;
 
-/** Who is who on the guest's link. Addresses as text, prefixes in bits of their own family. */
+/**
+ * Who is who on the guest's link. Addresses as text, prefixes in bits of their own family. Where the guest's network is
+ * the host's too, gateway and DNS addresses may be missing (empty), and the guest's own address.
+ */
 export interface AddressPlan {
+  /** False: the guest has no IPv4. */
+  ipv4?: boolean;
   guest4: string;
   prefix4: number;
   /** First of the addresses that DHCP gives out. */
@@ -23,6 +28,8 @@ export interface AddressPlan {
   prefix6: number;
   gateway6: string;
   dns6: string;
+  /** Ours, if it is not the usual one. */
+  linkLocal6?: string;
 }
 
 export interface LinkManners {
@@ -32,6 +39,9 @@ export interface LinkManners {
   proxyNeighbors?: boolean;
   /** See `mayBeGuest`. */
   anySource?: boolean;
+  /** See `GuestBehavior`. */
+  sharedNetwork?: boolean;
+  isHop?: boolean;
 }
 
 export class OwnAddresses {
@@ -46,13 +56,18 @@ export class OwnAddresses {
   readonly prefix4: number;
   /** First address that DHCP gives out. */
   readonly lease4: IpAddress;
-  /** The IPv6 addresses are :: when `ipv6` is false. */
+  /** The addresses of a family that the guest does not have are unspecified, and so are those that the plan leaves out. */
   readonly gateway6: IpAddress;
   readonly dns6: IpAddress;
   readonly linkLocal6: IpAddress;
   readonly guest6: IpAddress;
   readonly prefix6: number;
+  readonly ipv4: boolean;
   readonly ipv6: boolean;
+  /** We are a router on the way: a hop limit is one less behind us. */
+  readonly isHop: boolean;
+  readonly #sharedNetwork: boolean;
+  readonly #standIns: IpAddress[] = [];
   readonly #claimed: IpAddress[] = [];
   /** Addresses of the guest's that are not on the link. */
   readonly #beyond: IpAddress[] = [];
@@ -60,9 +75,19 @@ export class OwnAddresses {
   readonly #anySource: boolean;
 
   /** Reads the plan. Throws RangeError for text that is no address of the family it should be of. */
-  constructor(plan: AddressPlan, { mac = '', proxyNeighbors = false, anySource = false }: LinkManners = {}) {
+  constructor(plan: AddressPlan, manners: LinkManners = {}) {
+    const {
+      mac = '',
+      proxyNeighbors = false,
+      anySource = false,
+      sharedNetwork = false,
+      isHop = true,
+    } = manners;
     this.#proxyNeighbors = proxyNeighbors;
     this.#anySource = anySource;
+    this.#sharedNetwork = sharedNetwork;
+    this.isHop = isHop;
+    this.ipv4 = plan.ipv4 ?? true;
     this.gateway4 = parseFamily(plan.gateway4, true);
     this.dns4 = parseFamily(plan.dns4, true);
     this.guest4 = parseFamily(plan.guest4, true);
@@ -74,22 +99,37 @@ export class OwnAddresses {
     this.ipv6 = plan.ipv6;
     this.gateway6 = plan.ipv6 ? parseFamily(plan.gateway6, false) : new IpAddress();
     this.dns6 = plan.ipv6 ? parseFamily(plan.dns6, false) : new IpAddress();
-    this.linkLocal6 = plan.ipv6 ? parseFamily(ROUTER_LINK_LOCAL, false) : new IpAddress();
+    this.linkLocal6 = plan.ipv6 ? parseFamily(plan.linkLocal6 ?? ROUTER_LINK_LOCAL, false) : new IpAddress();
     this.guest6 = plan.ipv6 ? parseFamily(plan.guest6, false) : new IpAddress();
     this.prefix6 = plan.prefix6;
   }
 
   /** Is this an address at which the stack itself answers? */
   owns(addr: IpAddress): boolean {
+    if (this.#sharedNetwork) return this.ipv6 && addr.equals(this.linkLocal6);
     if (addr.isV4) return addr.equals(this.gateway4) || addr.equals(this.dns4);
     return (
       this.ipv6 && (addr.equals(this.gateway6) || addr.equals(this.dns6) || addr.equals(this.linkLocal6))
     );
   }
 
-  /** Does the guest find us there (ARP, neighbour discovery): our own, and those of remote forwards? */
-  answersFor(addr: IpAddress): boolean {
+  /** Is this ours, or one that stands for an address of the host's? Echo requests are answered there. */
+  answersEcho(addr: IpAddress): boolean {
     if (this.owns(addr)) return true;
+    for (let i = 0; i < this.#standIns.length; i++)
+      if (addr.equals(this.#standIns[i] as IpAddress)) return true;
+    return false;
+  }
+
+  /** These, and no others from now on, stand for addresses of the host's. */
+  setStandIns(addresses: readonly IpAddress[]): void {
+    this.#standIns.length = 0;
+    this.#standIns.push(...addresses);
+  }
+
+  /** Does the guest find us there (ARP, neighbour discovery): our own, those that stand for others, and of remote forwards? */
+  answersFor(addr: IpAddress): boolean {
+    if (this.answersEcho(addr)) return true;
     for (let i = 0; i < this.#claimed.length; i++)
       if (addr.equals(this.#claimed[i] as IpAddress)) return true;
     return false;
@@ -142,8 +182,23 @@ export class OwnAddresses {
 
   /** Can a host with this address be on the guest's link (in its prefix, or link-local in IPv6)? */
   onLink(addr: IpAddress): boolean {
-    if (addr.isV4) return addr.inPrefix(this.gateway4, 96 + this.prefix4);
-    return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.gateway6, this.prefix6));
+    // A gateway beyond the network is reached all the same, where that is the host's.
+    const within4 = this.#sharedNetwork ? this.guest4 : this.gateway4;
+    const within6 = this.#sharedNetwork ? this.guest6 : this.gateway6;
+    if (addr.isV4) return addr.inPrefix(within4, 96 + this.prefix4);
+    return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(within6, this.prefix6));
+  }
+
+  /** Can nobody have this address but the guest, or its neighbours on the link? */
+  isInside(addr: IpAddress): boolean {
+    if (!this.#sharedNetwork) return this.onLink(addr);
+    return addr.equals(this.guest4) || addr.equals(this.guest6);
+  }
+
+  /** Whom the guest hears when we say something ourselves; unspecified: nobody. */
+  speaker(isV4: boolean): IpAddress {
+    if (isV4) return this.gateway4;
+    return this.gateway6.isUnspecified ? this.linkLocal6 : this.gateway6;
   }
 
   /** The broadcast or network address of the guest's own IPv4 network, or the old form of it, 0.0.0.0 (RFC 1122 §3.3.6). */
@@ -176,6 +231,7 @@ function parseOwnMac(text: string): { hi: number; lo: number } {
 }
 
 function parseFamily(text: string, v4: boolean): IpAddress {
+  if (text === '') return v4 ? new IpAddress().setV4(0) : new IpAddress();
   const address = parseIpAddress(text);
   if (address.isV4 !== v4) throw new RangeError(`${text} is not an ${v4 ? 'IPv4' : 'IPv6'} address`);
   return address;

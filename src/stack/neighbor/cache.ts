@@ -206,7 +206,7 @@ export function answerArp(
   own: OwnAddresses,
   neighbors: NeighborTable | null = null,
 ): number {
-  if (request.operation !== ARP_REQUEST) return DropReason.ArpIgnored;
+  if (request.operation !== ARP_REQUEST || !own.ipv4) return DropReason.ArpIgnored;
   if (isGroupMac(request.senderHi)) return DropReason.ArpMalformed;
   arpSender.setV4(request.senderIp);
   if (own.answersFor(arpTarget.setV4(request.targetIp))) {

@@ -48,7 +48,7 @@ export class Solicitor {
 
   /** Ask, known or not. */
   ask(target: IpAddress): void {
-    if (this.#link.medium !== 'ethernet') return;
+    if (this.#link.medium !== 'ethernet' || target.isUnspecified) return;
     if (target.isV4) this.#sendArp(target);
     else this.#sendSolicitation(target);
   }
@@ -73,7 +73,7 @@ export class Solicitor {
     const view = this.#slabView;
     // The solicited-node group (RFC 4291 §2.7.1).
     const group = this.#group.set(0xff020000, 0, 1, (0xff000000 | (target.w3 & 0xffffff)) >>> 0);
-    const source = target.isLinkLocal ? own.linkLocal6 : own.gateway6;
+    const source = target.isLinkLocal ? own.linkLocal6 : own.speaker(false);
     const at = egress.transport;
     const length = emitNeighborSolicitation(view, at, target, own.macHi, own.macLo);
     setIcmpChecksum(view, at, icmp6Checksum(view, at, length, source, group));

@@ -13,7 +13,7 @@ export type InUse = (guest: IpAddress, remote: IpAddress, ports: number) => bool
 
 /**
  * Key of a new connection from (`source`, `wanted` or a random port) to (`target`, `port`), which nobody uses: the target's
- * port in the upper 16 bits, ours in the lower. -1: none was found.
+ * port in the upper 16 bits, ours in the lower. -1: none was found, or there is no source.
  */
 export function freshPorts(
   rng: Rng,
@@ -23,6 +23,8 @@ export function freshPorts(
   wanted: number,
   inUse: InUse,
 ): number {
+  // Nobody there can be answered to, see ShownSource.
+  if (source.isUnspecified) return -1;
   for (let i = 0; i < TRIES; i++) {
     const ours = i === 0 && wanted !== 0 ? wanted : FIRST_PORT + (rng.u32() % PORTS);
     const ports = ((port << 16) | ours) >>> 0;
