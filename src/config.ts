@@ -173,6 +173,8 @@ export interface DescriptorTarget {
   framing?: Framing;
   /** The other end of a datagram socket is asked now and then whether it is there. */
   probe?: boolean;
+  /** It stays somebody else's: the link has a duplicate. */
+  isBorrowed?: boolean;
 }
 
 /** A socket that we listen on, for one peer at a time. */

@@ -2,9 +2,10 @@
  * Commands about one guest that the data plane answers, as promises: forwards, the list of flows, and cutting one. Answers
  * find their question by number; numbers are never used again (numbers.ts).
  */
-import type { ForwardSpec, HostEnd, Limits, LocalForwardSpec } from '../config.ts';
-import type { Command, Event, FlowInfo } from '../engine/messages.ts';
-import type { PolicySpec } from '../firewall/verdict.ts';
+import { closeSync } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
+import type { Endpoint, ForwardSpec, HostEnd, LocalForwardSpec } from '../config.ts';
+import type { Command, Event, FlowInfo, GuestChange } from '../engine/messages.ts';
 import type { Numbers } from './numbers.ts';
 
 /** Why a forward could not be opened. */
@@ -66,7 +67,7 @@ export class EngineClient {
    * Have the guest judged by another policy, and held to other limits, from now on; flows go on. Rejects with one line, and
    * nothing has changed then.
    */
-  update(change: { policy?: PolicySpec; limits?: Partial<Limits> }): Promise<void> {
+  update(change: GuestChange): Promise<void> {
     return this.ask(this.guest, { type: 'updateGuest', guest: this.guest, ...change });
   }
 
@@ -93,6 +94,15 @@ export class EngineClient {
   /** False: there was no such forward. */
   removeForward(forward: number): Promise<boolean> {
     return this.ask(forward, { type: 'removeForward', guest: this.guest, forward });
+  }
+
+  /**
+   * Connect to the guest: a descriptor that is the caller's from then on, of a connected stream socket. Rejects with
+   * `ForwardRefused`.
+   */
+  dial(target: Endpoint): Promise<number> {
+    const forward = this.numbers.nextForward();
+    return this.ask(forward, { type: 'dialGuest', guest: this.guest, forward, target });
   }
 
   /** Those that are open, oldest first. */
@@ -143,6 +153,14 @@ export class EngineClient {
         this.forwards.delete(event.forward);
         this.take('removeForward', event.forward)?.resolve(event.existed);
         return;
+      case 'guestDialed': {
+        const { fd, error } = event;
+        const waiting = this.take('dialGuest', event.forward);
+        if (fd < 0) waiting?.reject(new ForwardRefused(error, getSystemErrorName(-error)));
+        else if (waiting === undefined) closeSync(fd);
+        else waiting.resolve(fd);
+        return;
+      }
       case 'guestUpdated': {
         const waiting = this.take('updateGuest', event.guest);
         if (event.reason === '') waiting?.resolve(undefined);

@@ -167,6 +167,16 @@ export class ResolvConfFollower {
     this.watcher?.close();
   }
 
+  /** Domains that short names are completed with. */
+  get search(): readonly string[] {
+    return this.conf.search;
+  }
+
+  /** Whatever was noticed until now: look. */
+  lookAgain(): void {
+    this.look(true);
+  }
+
   /** From here on others read the file, and call `take` and `miss`. */
   leaveToOthers(): void {
     this.readByOthers = true;

@@ -6,7 +6,7 @@
  * `fs`; an exit handler uses both, so every way out of the process works, also before the thread has said that it is up
  * (the descriptor is then found in the shared memory as well).
  */
-import { writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import type { Command, EngineOptions, Event } from '../engine/messages.ts';
 import { packageRoot } from '../package-root.ts';
@@ -21,6 +21,13 @@ const LOAD_POLL_MS = 5;
 
 /** An eventfd counts in 8-byte integers of host order. */
 const wakeUp: Uint8Array = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
+
+/** One handler for all threads, because the runtime warns of more than ten. */
+const running = new Set<Supervisor>();
+
+function endAll(): void {
+  for (const supervisor of running) supervisor.endWithProcess();
+}
 
 export interface SupervisorOptions extends Omit<EngineOptions, 'stop' | 'flowBlocks'> {
   /** Entry point of the thread; tests put their own here. */
@@ -46,10 +53,6 @@ export class Supervisor {
   /** Commands were posted before the descriptor to wake the thread with was known. */
   private unheard = false;
   private readonly exited: Promise<void>;
-  private readonly onProcessExit = (): void => {
-    this.awaitLoaded();
-    this.requestStop();
-  };
   private handlers: SupervisorHandlers | undefined;
   private readonly early: Event[] = [];
   private failure: Error | undefined;
@@ -65,6 +68,7 @@ export class Supervisor {
       wireguard: options.wireguard === true,
       tunnel: options.tunnel === true,
       flowBlocks: this.numbers.flowBlocks,
+      isVisitor: options.isVisitor === true,
       broker: options.broker,
       stop: this.shared.buffer as SharedArrayBuffer,
     };
@@ -72,7 +76,8 @@ export class Supervisor {
       workerData,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
-    process.on('exit', this.onProcessExit);
+    if (running.size === 0) process.on('exit', endAll);
+    running.add(this);
     this.worker.on('message', (event: Event) => this.receive(event));
     this.worker.on('error', (error) => {
       this.failure = error;
@@ -80,7 +85,9 @@ export class Supervisor {
     this.exited = new Promise((resolve) => {
       this.worker.on('exit', () => {
         this.ended = true;
-        process.removeListener('exit', this.onProcessExit);
+        running.delete(this);
+        if (running.size === 0) process.removeListener('exit', endAll);
+        this.closeWakeFd();
         resolve();
         if (!this.stopping) this.handlers?.ended(this.failure);
       });
@@ -109,6 +116,17 @@ export class Supervisor {
     await this.exited;
   }
 
+  /** The thread does not keep the process alive. */
+  unref(): void {
+    this.worker.unref();
+  }
+
+  /** The process ends, whatever the thread is at. */
+  endWithProcess(): void {
+    this.awaitLoaded();
+    this.requestStop();
+  }
+
   private receive(event: Event): void {
     if (event.type === 'started') {
       this.wakeFd = event.wakeFd;
@@ -124,8 +142,19 @@ export class Supervisor {
   private requestStop(): void {
     if (this.ended) return;
     Atomics.store(this.shared, STOP_FLAG, 1);
-    const fd = this.wakeFd >= 0 ? this.wakeFd : Atomics.load(this.shared, WAKE_FD_PLUS_ONE) - 1;
+    const fd = this.wakingFd();
     if (fd >= 0) this.wake(fd);
+  }
+
+  /** -1: the thread has not come that far. */
+  private wakingFd(): number {
+    return this.wakeFd >= 0 ? this.wakeFd : Atomics.load(this.shared, WAKE_FD_PLUS_ONE) - 1;
+  }
+
+  /** Not by the thread: as long as it may be written to, nobody else is to have the number. */
+  private closeWakeFd(): void {
+    const fd = this.wakingFd();
+    if (fd >= 0) closeSync(fd);
   }
 
   /**
@@ -143,7 +172,7 @@ export class Supervisor {
     try {
       writeSync(fd, wakeUp);
     } catch {
-      // EAGAIN: the counter is full, so the thread is awake already. EBADF: the thread has closed it and is leaving.
+      // EAGAIN: the counter is full, so the thread is awake already.
     }
   }
 }

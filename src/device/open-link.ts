@@ -10,6 +10,7 @@ import type {
 import { DeviceError } from '../device-error.ts';
 import { EINVAL } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
+import { Borrowed } from './borrowed.ts';
 import { DatagramPeers } from './datagram-peers.ts';
 import type { DeviceLink, FrameLink, LinkServices } from './device-link.ts';
 import type { OpenInterface } from './device-opening.ts';
@@ -53,6 +54,8 @@ export interface OpenLink {
   info: LinkInfo;
   /** What could not be had, one sentence each. */
   notes: string[];
+  /** To be called when the link is closed. */
+  giveBack?: () => void;
 }
 
 /** Who wants a link. */
@@ -209,8 +212,22 @@ function greetingOf(greeting: Greeting, mtu: number): (() => GreetingSteps) | nu
   }
 }
 
-/** Look what the descriptor is, and take it. @throws DeviceError */
+/** @throws DeviceError */
 function descriptorLink(spec: DescriptorTarget & { mtu: number }, services: LinkServices): OpenLink {
+  if (spec.isBorrowed !== true) return takenLink(spec, services);
+  const { fd, output = fd } = spec;
+  const borrowed = new Borrowed([fd, output]);
+  try {
+    const own = { ...spec, fd: borrowed.of(fd), output: borrowed.of(output) };
+    return { ...takenLink(own, services), giveBack: () => borrowed.giveBack() };
+  } catch (error) {
+    borrowed.drop();
+    throw error;
+  }
+}
+
+/** Look what the descriptor is, and take it. @throws DeviceError */
+function takenLink(spec: DescriptorTarget & { mtu: number }, services: LinkServices): OpenLink {
   const { fd, output = fd, probe = false } = spec;
   const mtu = mtuOf(spec);
   const found = lookAtDescriptor(spec, services);

@@ -101,6 +101,11 @@ export class GuestFlows implements IngressHandler {
     return this.tcp.closeFlow(id) || this.udp.closeFlow(id) || this.ping.closeFlow(id);
   }
 
+  /** End what the policy does not allow any more; datagrams are judged one by one in any case. */
+  revoke(): void {
+    this.tcp.revoke();
+  }
+
   /** Reset every connection to both sides, as long as the guest can hear it. */
   cutAll(): void {
     this.forwards.close();

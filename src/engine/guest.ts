@@ -22,6 +22,7 @@ import { FlowReports } from '../forward/flow/reports.ts';
 import { AddressMappings } from '../forward/target/address-mappings.ts';
 import { RemoteForwards } from '../forward/target/remote-forwards.ts';
 import { TimerNode } from '../loop.ts';
+import type { GuestBehavior } from '../profiles.ts';
 import type { StackScratch } from '../stack/buffer/scratch.ts';
 import { Counter, Counters } from '../stack/counters.ts';
 import { Icmp } from '../stack/icmp/icmp.ts';
@@ -97,6 +98,8 @@ export class Guest extends TimerNode implements LinkOwner {
   readonly #tellers: readonly { close(): void }[];
   readonly #services: EngineServices;
   readonly #link: DeviceLink;
+  readonly #giveBack: (() => void) | undefined;
+  readonly #behavior: GuestBehavior;
   readonly #ingress: Ingress;
   readonly #reassembler: Reassembler;
   readonly #dhcp: DhcpServer | null;
@@ -115,13 +118,15 @@ export class Guest extends TimerNode implements LinkOwner {
   constructor(
     services: EngineServices,
     spec: Omit<GuestSpec, 'device' | 'limits'>,
-    { link, info }: OpenLink,
+    { link, info, giveBack }: OpenLink,
   ) {
     super();
     this.#services = services;
     const { slab, rng, limits } = services;
     const own = new OwnAddresses(spec.addresses, spec.behavior);
     this.#link = link;
+    this.#giveBack = giveBack;
+    this.#behavior = spec.behavior;
     const neighbors = new NeighborTable(limits.neighborMax, own);
     const egress = new Egress(services.stackScratch, link, own, neighbors, this.counters, rng);
     const limiter = new ErrorLimiter(limits.icmpErrorRate, limits.icmpErrorBurst, rng);
@@ -295,6 +300,11 @@ export class Guest extends TimerNode implements LinkOwner {
     this.#policy.set(spec);
   }
 
+  /** Whether what becomes of flows is told. */
+  tellFlows(isTold: boolean): void {
+    this.#behavior.flowEvents = isTold;
+  }
+
   /** What is opened or taken from now on is held to these; what is held already stays. */
   setLimits(limits: Partial<Limits>): void {
     Object.assign(this.#services.limits, limits);
@@ -316,6 +326,7 @@ export class Guest extends TimerNode implements LinkOwner {
     this.#services.timers.cancel(this);
     // Before the flows: what they still have to say to the guest, nobody hears.
     this.#link.close();
+    this.#giveBack?.();
     this.flows.close();
     for (const teller of this.#tellers) teller.close();
     this.#services.descriptors.leave();

@@ -6,7 +6,15 @@
  * `guest` is a guest's number: chosen by the control plane, from 1, and never used again. So are those of forwards and
  * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
-import type { ForwardSpec, GuestSpec, HostEnd, Limits, ProcessLimits, ResolverOptions } from '../config.ts';
+import type {
+  Endpoint,
+  ForwardSpec,
+  GuestSpec,
+  HostEnd,
+  Limits,
+  ProcessLimits,
+  ResolverOptions,
+} from '../config.ts';
 import type { EndReason, PeerEvent } from '../device/device-link.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
@@ -28,6 +36,8 @@ export interface EngineOptions {
   stop: SharedArrayBuffer;
   /** Where blocks of numbers for flows come from, see FlowNumbers; shared by all data planes of a server. */
   flowBlocks: SharedArrayBuffer;
+  /** The process is somebody else's: its limit of open files stays as it is. */
+  isVisitor?: boolean;
   /** Post `log` events of level debug and below. */
   debug: boolean;
   /** A guest may be a peer of WireGuard: what that takes is loaded. */
@@ -40,10 +50,23 @@ export interface EngineOptions {
   broker: { fd: number; pid: number } | null;
 }
 
+/** What of a guest may be otherwise while it is there. */
+export interface GuestChange {
+  policy?: PolicySpec;
+  limits?: Partial<Limits>;
+  /** Flows that the policy does not allow any more end. */
+  revoke?: boolean;
+  /** See `GuestBehavior.flowEvents`. */
+  areTold?: boolean;
+}
+
 export type Command =
   | { type: 'addGuest'; guest: number; spec: GuestSpec }
-  /** What is given holds from now on, also for what is open; flows go on. Limits are those of what is opened from now on. */
-  | { type: 'updateGuest'; guest: number; policy?: PolicySpec; limits?: Partial<Limits> }
+  /**
+   * What is given holds from now on, also for what is open; flows go on, but for `revoke`. Limits are those of what is opened
+   * from now on.
+   */
+  | ({ type: 'updateGuest'; guest: number } & GuestChange)
   /** Its flows are reset to both sides, and everything it had is given back. */
   | { type: 'removeGuest'; guest: number }
   /** Sockets inside the guest's namespace come by this channel, which is the data plane's from now on. May come before the guest. */
@@ -66,6 +89,13 @@ export type Command =
   | { type: 'addForward'; guest: number; forward: number; spec: ForwardSpec }
   /** Close its listener (or guest-side port) at once; flows that exist go on, but those of a local UDP forward share its socket. */
   | { type: 'removeForward'; guest: number; forward: number }
+  /**
+   * Connect to the guest for somebody in this process, as a flow of the local forward with this number, of which there is no
+   * other.
+   */
+  | { type: 'dialGuest'; guest: number; forward: number; target: Endpoint }
+  /** The machine has slept: what is followed is looked at. */
+  | { type: 'wake' }
   /** Answer to `resolveHost`. `reason` is one line, empty on success. */
   | { type: 'hostResolved'; guest: number; request: number; target: HostEnd | null; reason: string }
   | { type: 'listFlows'; guest: number; request: number }
@@ -123,6 +153,11 @@ export type Event =
   /** `error` is a positive errno; `message` one line. `port`: of several, the one that it is about; 0: there is but one. */
   | { type: 'forwardFailed'; guest: number; forward: number; error: number; message: string; port?: number }
   | { type: 'forwardRemoved'; guest: number; forward: number; existed: boolean }
+  /**
+   * Answer to `dialGuest`. `fd`: the other end of the flow, a connected stream socket that belongs to whoever asked; or -1, and
+   * `error` is a positive errno.
+   */
+  | { type: 'guestDialed'; guest: number; forward: number; fd: number; error: number }
   /** A flow of a remote forward waits for its target's address. */
   | {
       type: 'resolveHost';

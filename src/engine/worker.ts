@@ -30,7 +30,7 @@ import { PAGE_SIZE, Slab } from '../stack/buffer/slab.ts';
 import { HalfSipHash } from '../stack/half-sip-hash.ts';
 import { SearchDomains } from '../stack/wire/search-domains.ts';
 import { EPOLLERR, EPOLLHUP, EPOLLIN } from '../sys/epoll.ts';
-import { EINVAL, EPERM, errnoText } from '../sys/errno.ts';
+import { EINVAL, ENETDOWN, EPERM, errnoText } from '../sys/errno.ts';
 import { discard, eventfd, read } from '../sys/io.ts';
 import { firstPage, Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
@@ -139,6 +139,7 @@ class Engine {
   readonly #housekeeping: Housekeeping;
   readonly #flowLister: FlowLister;
   readonly #rehearsal: Rehearsal;
+  readonly #routes: HostRoutes;
   #peers: UnixPeers | undefined;
   readonly #seenErrors = new Set<string>();
 
@@ -150,8 +151,9 @@ class Engine {
     const hostRoutes = new HostRouteTable();
     const routes = new HostRoutes(this.#memory, this.#slab, hostRoutes, (message) => log('warn', message));
     routes.load();
+    this.#routes = routes;
     const routesToken = this.#loop.add(routes.fd, EPOLLIN, { waiting: false, onIo: () => routes.refresh() });
-    const files = descriptorLimit();
+    const files = descriptorLimit(options.isVisitor !== true);
     this.#descriptors = new DescriptorPool(files - limits.fdReserve - OWN_DESCRIPTORS);
     const descriptors = this.#descriptors;
     this.#pages = new PagePool(this.#slab);
@@ -221,12 +223,20 @@ class Engine {
     // The main thread may end the process before it reads the message: it finds the descriptor here, plus one.
     Atomics.store(stop, 1, this.#wakeFd + 1);
     post({ type: 'started', wakeFd: this.#wakeFd });
-    this.#readMailbox();
-    while (Atomics.load(stop, 0) === 0) {
-      const events = this.#loop.turn();
-      if (this.#touchedCount > 0) this.#endTurns();
-      if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
+    try {
+      this.#readMailbox();
+      while (Atomics.load(stop, 0) === 0) {
+        const events = this.#loop.turn();
+        if (this.#touchedCount > 0) this.#endTurns();
+        if (events > 0) this.#housekeeping.arm(this.#loop.clock.nowMs, events);
+      }
+    } finally {
+      this.#close();
     }
+  }
+
+  /** The process may go on, so nothing is left open but what the control plane wakes us by, which it closes. */
+  #close(): void {
     this.#broker?.dismiss();
     this.#rehearsal.close();
     for (const { guest, pending } of this.#tenants.values()) {
@@ -235,6 +245,9 @@ class Engine {
     }
     this.#openers.interfaces.close();
     this.#broker?.finish();
+    this.#peers?.close();
+    this.#routes.close();
+    this.#loop.close();
   }
 
   /** Only that, at once. */
@@ -317,6 +330,12 @@ class Engine {
         post({ type: 'forwardRemoved', guest, forward, existed });
         return;
       }
+      case 'dialGuest':
+        this.#dialGuest(command);
+        return;
+      case 'wake':
+        this.#routes.load();
+        return;
       case 'hostResolved':
         this.#guest(command.guest)?.onHostResolved(command.request, command.target, command.reason);
         return;
@@ -357,12 +376,14 @@ class Engine {
     });
   }
 
-  #updateGuest({ guest: number, policy, limits }: Extract<Command, { type: 'updateGuest' }>): void {
+  #updateGuest({ guest: number, policy, limits, ...flows }: Extract<Command, { type: 'updateGuest' }>): void {
     const guest = this.#guest(number);
     let reason = guest === null ? `there is no guest ${number}` : '';
     try {
       if (policy !== undefined) guest?.setPolicy(policy);
       if (limits !== undefined) guest?.setLimits(limits);
+      if (flows.revoke === true) guest?.flows.revoke();
+      if (flows.areTold !== undefined) guest?.tellFlows(flows.areTold);
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
@@ -426,6 +447,7 @@ class Engine {
       tenant.guest = new Guest(services, spec, { ...opened, link });
     } catch (error) {
       link.close();
+      opened.giveBack?.();
       this.#failed(tenant, error);
       return;
     }
@@ -486,6 +508,22 @@ class Engine {
         port: error instanceof ForwardError ? error.port : 0,
         message: error instanceof Error ? error.message : String(error),
       });
+    }
+  }
+
+  #dialGuest({ guest, forward, target }: Extract<Command, { type: 'dialGuest' }>): void {
+    const answer = (fd: number): void =>
+      post({ type: 'guestDialed', guest, forward, fd: Math.max(fd, -1), error: Math.max(-fd, 0) });
+    const owner = this.#guest(guest);
+    if (owner === null) {
+      answer(-ENETDOWN);
+      return;
+    }
+    try {
+      owner.flows.tcp.locals.dial(forward, target, answer);
+    } catch (error) {
+      if (!(error instanceof ForwardError)) this.#onError(error, guest);
+      answer(error instanceof ForwardError ? -error.errno : -EINVAL);
     }
   }
 

@@ -60,11 +60,22 @@ export function duplicate(fd: number): number {
   return copy < 0 ? -errno() : copy;
 }
 
+/** O_NONBLOCK and the like of an open file, or `-errno`. */
+export function statusFlags(fd: number): number {
+  const flags = cFcntl(fd, F_GETFL, 0);
+  return flags < 0 ? -errno() : flags;
+}
+
+/** 0 or `-errno`. */
+export function setStatusFlags(fd: number, flags: number): number {
+  return cFcntl(fd, F_SETFL, flags) < 0 ? -errno() : 0;
+}
+
 /** Set O_NONBLOCK and FD_CLOEXEC. */
 export function setNonBlocking(fd: number): number {
-  const flags = cFcntl(fd, F_GETFL, 0);
-  if (flags < 0) return -errno();
-  if (cFcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno();
+  const flags = statusFlags(fd);
+  const result = flags < 0 ? flags : setStatusFlags(fd, flags | O_NONBLOCK);
+  if (result < 0) return result;
   return cFcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno() : 0;
 }
 

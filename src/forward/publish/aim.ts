@@ -15,6 +15,12 @@ export interface Destination {
   readonly source: ShownSource;
 }
 
+/** What of a forward says where it leads. */
+type Wish = Pick<
+  LocalForwardSpec,
+  'protocol' | 'listen' | 'span' | 'target' | 'proxyHeader' | 'source' | 'isIdle'
+>;
+
 export class Aim {
   /** The service is not there. */
   readonly isIdle: boolean;
@@ -27,7 +33,7 @@ export class Aim {
   readonly #from: number;
 
   /** Throws `ForwardError`. */
-  constructor(context: FlowContext, spec: LocalForwardSpec) {
+  constructor(context: FlowContext, spec: Wish) {
     const { own } = context;
     const { target, listen } = spec;
     const destination = (to: IpAddress): Destination => ({
@@ -64,7 +70,7 @@ export class Aim {
 }
 
 /** The address of the guest's service, which must be one that a packet to the guest can have. */
-function guestTarget({ own }: FlowContext, spec: LocalForwardSpec): IpAddress {
+function guestTarget({ own }: FlowContext, spec: Wish): IpAddress {
   const target = parseIpAddress(spec.target.address);
   if (target.isLoopback || target.isUnspecified || target.isMulticast || own.owns(target)) {
     throw new ForwardError(EINVAL, `${spec.target.address} is no address of the guest`);

@@ -30,7 +30,10 @@ import { listenError } from './forward-error.ts';
 const BACKLOG = 4096;
 
 /** The place as messages name it. */
-export function listenPlace({ protocol, listen: end }: LocalForwardSpec): string {
+export function listenPlace({
+  protocol,
+  listen: end,
+}: Pick<LocalForwardSpec, 'protocol' | 'listen'>): string {
   if (end.kind === 'unix') return `unix:${end.path}`;
   return `${protocol}://${formatEndpoint(end)}`;
 }

@@ -179,6 +179,16 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     return flows;
   }
 
+  /** Cut what the guest has opened and could not open now. */
+  revoke(): void {
+    const target = this.#target;
+    for (const flow of this.#all()) {
+      if (flow.record.forward !== null) continue;
+      const kind = findTarget(this.context, Protocol.Tcp, flow.remote, flow.remotePort, target);
+      if (kind !== TargetKind.Outside && kind !== TargetKind.Dns) flow.abort();
+    }
+  }
+
   hasRoom(): boolean {
     return this.#limits.hasRoom(this.#table.size);
   }

@@ -2,7 +2,7 @@
  * The local TCP forwards of a guest: their listeners, and the clients on their way to becoming flows. Which limits there
  * are on flows and who holds them is their owner's business (flows.ts).
  */
-import type { LocalForwardSpec } from '../../config.ts';
+import type { Endpoint, LocalForwardSpec } from '../../config.ts';
 import { QuotedSegment } from '../../stack/icmp/quoted-segment.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import type { TcpEnvironment } from '../../stack/tcp/owner.ts';
@@ -11,11 +11,13 @@ import { freshPorts } from '../../stack/transport/fresh-ports.ts';
 import { IpAddress } from '../../stack/wire/address.ts';
 import { DropReason } from '../../stack/wire/drop-reason.ts';
 import { PROTOCOL_TCP } from '../../stack/wire/tcp.ts';
+import { EADDRNOTAVAIL, EAGAIN } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { Aim } from '../publish/aim.ts';
 import { unreachableErrno } from '../publish/unreachable-errno.ts';
 import { readPeer, resetClient } from './dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './flow.ts';
+import { type DialAnswer, GuestDial, type GuestDialer } from './guest-dial.ts';
 import { type ClientTaker, TcpListener } from './listener.ts';
 import { ProxyClient, type ProxyClientOwner } from './proxy-client.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
@@ -40,7 +42,7 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   readonly context: FlowContext;
   readonly #owner: TcpLocalsOwner;
   /** Those with clients that wait for the guest. */
-  readonly #dialing = new Set<TcpListener>();
+  readonly #dialing = new Set<GuestDialer>();
   readonly #quoted = new QuotedSegment();
   readonly #quotedFrom = new IpAddress();
   readonly #quotedTo = new IpAddress();
@@ -59,9 +61,25 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
   dialEnded(flow: TcpFlow): void {
     this.#dials--;
     const { forward } = flow.record;
-    if (!(forward instanceof TcpListener)) return;
-    forward.dialEnded();
+    if (!(forward instanceof TcpListener || forward instanceof GuestDial)) return;
+    forward.dialEnded(flow);
     if (forward.pending === 0) this.#dialing.delete(forward);
+  }
+
+  /** Connect to the guest, for somebody in this process. `id` is the number of a forward. Throws `ForwardError`. */
+  dial(id: number, to: Endpoint, answer: DialAnswer): void {
+    const dial = new GuestDial(this.context, id, to, answer);
+    if (dial.flowFd < 0) {
+      dial.fail(dial.flowFd);
+      return;
+    }
+    if (!this.#owner.hasRoom()) {
+      resetClient(this.context, dial.flowFd);
+      dial.fail(-EAGAIN);
+      return;
+    }
+    const result = this.#openGuest(dial, dial.flowFd, null, -1, to.port);
+    if (result < 0) dial.fail(result);
   }
 
   /** Open a local forward. Throws `ForwardError`. */
@@ -141,17 +159,17 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     return true;
   }
 
-  /** Open the connection to the guest for the client `fd` of `listener`; takes over `fd`. */
+  /** Open the connection to the guest for the client `fd` of `dialer`; takes over `fd`. 0 or `-errno`. */
   #openGuest(
-    listener: TcpListener,
+    dialer: GuestDialer,
     fd: number,
     client: IpAddress | null,
     clientPort: number,
     port: number,
-  ): void {
+  ): number {
     const { context } = this;
     const { clock, link, rng } = context;
-    const { target, source: sources } = listener.aimed.for(client);
+    const { target, source: sources } = dialer.aimed.for(client);
     const source = sources.of(client);
     const wanted = sources.portOf(source, client, clientPort);
     const ports = freshPorts(rng, target, port, source, wanted, (guest, remote, key) =>
@@ -160,17 +178,19 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     if (port === 0 || ports < 0) {
       context.counters.drop(DropReason.TcpLimit);
       resetClient(context, fd);
-      return;
+      return -EADDRNOTAVAIL;
     }
-    const flow = new TcpFlow(this.#owner, this.#owner.environment, target, source, ports, listener);
-    if (flow.attach(fd) < 0) return;
+    const flow = new TcpFlow(this.#owner, this.#owner.environment, target, source, ports, dialer);
+    const attached = flow.attach(fd);
+    if (attached < 0) return attached;
     this.#owner.enter(flow);
     this.#dials++;
-    listener.pending++;
-    this.#dialing.add(listener);
+    dialer.pending++;
+    this.#dialing.add(dialer);
     flow.connection.openActive(link.mtu, this.#owner.initialSeq(flow), rng.u32(), clock.nowMs);
     context.solicitor.solicit(target);
     flow.flush();
+    return 0;
   }
 
   #headerEnded(proxyClient: ProxyClient): void {
