@@ -2,6 +2,7 @@
 import { packageVersion } from './package-root.ts';
 
 export { type ErrorCode, errorCodes, errorNumber, TslirpError } from './embed/errors.ts';
+export { openTunnel } from './embed/open-tunnel.ts';
 export type * from './embed/tunnel.ts';
 export type * from './embed/types.ts';
 

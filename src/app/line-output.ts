@@ -5,13 +5,10 @@
  * in write(2) would keep us from hearing signals; keeping everything would let the guest fill our memory. So what the
  * reader does not take at once is kept up to a bound, and beyond that lines are lost, whole and from the end.
  *
- * A pipe is opened anew through /proc, which gives a description of our own that can be non-blocking without being so for
- * others; so is a terminal, which may have been stopped, as every character device. A socket (what Node's child processes
- * have) is made non-blocking by the runtime, as it is for every program in Node. Everything else (files, a pipe of another
- * user's) is written as it is. At the end of the process a reader that is only slow gets a moment more.
+ * At the end of the process a reader that is only slow gets a moment more.
  */
-import { constants, fstatSync, openSync, writeSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { writeSync } from 'node:fs';
+import { unblocked } from '../control/unblocked.ts';
 
 /** Bytes kept for a reader that is slow. */
 const BACKLOG_MAX = 4 * 1024 * 1024;
@@ -32,7 +29,7 @@ export class LineOutput {
 
   /** `taken` is called when the reader has taken all that had to wait for it. */
   constructor(fd = 1, backlogMax: number = BACKLOG_MAX, taken: () => void = () => undefined) {
-    this.#fd = reopen(fd);
+    this.#fd = unblocked(fd);
     this.#backlogMax = backlogMax;
     this.#taken = taken;
     process.on('exit', () => this.#finish());
@@ -98,25 +95,5 @@ export class LineOutput {
     this.#backlog = [];
     this.#backlogBytes = 0;
     clearInterval(this.#timer);
-  }
-}
-
-/** Kept for ever: an object that is collected may close its descriptor. */
-const opened: Socket[] = [];
-
-function reopen(fd: number): number {
-  try {
-    const stat = fstatSync(fd);
-    if (stat.isSocket()) {
-      // Not loaded for everybody: it takes as long as all of ours that comes before the data plane.
-      const { Socket: NetSocket } = process.getBuiltinModule('node:net');
-      // Opening it is what makes it non-blocking; it is never written by way of this object.
-      opened.push(new NetSocket({ fd, readable: false, writable: true }).unref());
-    }
-    if (!stat.isFIFO() && !stat.isCharacterDevice()) return fd;
-    const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
-    return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
-  } catch {
-    return fd;
   }
 }

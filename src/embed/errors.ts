@@ -64,6 +64,11 @@ export class TslirpError extends Error {
   }
 }
 
+/** The configuration is of no use; `path` names the field, as `link.fd`. */
+export function badConfig(path: string, fault: string, cause?: unknown): TslirpError {
+  return new TslirpError('BAD_CONFIG', `${path}: ${fault}`, { detail: { path }, cause });
+}
+
 /** Some of it is the guest's to choose, and it may be read on a terminal. */
 function printable(text: string): string {
   return text.replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
