@@ -4,7 +4,7 @@
  */
 import { lstatSync } from 'node:fs';
 import { errnoTextOf } from '../../control/errno-text.ts';
-import { Getopt, GetoptError, type OptionRule } from './getopt.ts';
+import { Getopt, GetoptError, type OptionRule } from '../getopt.ts';
 import { usage, versionText, warnings } from './texts.ts';
 import { wholeNumber } from './values.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Getopt, type OptionRule } from '../../../src/cli/slirp4netns/getopt.ts';
+import { Getopt, type OptionRule } from '../../src/cli/getopt.ts';
 
 const rules: OptionRule[] = [
   { long: 'configure', short: 'c', hasArgument: false },

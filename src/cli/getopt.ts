@@ -1,9 +1,10 @@
 /**
- * getopt_long(3) of the GNU C library, as far as slirp4netns uses it: options and arguments in any order, short options
- * bundled (`-c6`, `-e3`), long ones abbreviated as far as they stay unambiguous, `--` as the end of options, and its error
- * texts letter for letter. The libraries for command lines know no abbreviations and say things in their own words.
+ * getopt_long(3) of the GNU C library, as far as slirp4netns and pasta use it: options and arguments in any order, or options
+ * up to the first argument; short options bundled (`-c6`, `-e3`), long ones abbreviated as far as they stay unambiguous, `--`
+ * as the end of options, and its error texts letter for letter. The libraries for command lines know no abbreviations and say
+ * things in their own words.
  *
- * Left out: POSIXLY_CORRECT (no permutation), optional arguments, single-dash long options: nothing here has them.
+ * Left out: the variable POSIXLY_CORRECT, optional arguments, single-dash long options: nothing here has them.
  */
 
 /** One option; `long` without dashes, `short` one letter or empty. */
@@ -33,14 +34,17 @@ export class Getopt<R extends OptionRule> {
   private readonly program: string;
   private readonly rules: readonly R[];
   private readonly args: readonly string[];
+  private readonly stopsAtOperand: boolean;
   private index = 0;
   /** Rest of a bundle of short options. */
   private bundle = '';
 
-  constructor(program: string, rules: readonly R[], args: readonly string[]) {
+  /** @param stopsAtOperand what follows the first argument is no option, whatever it looks like (`+` of getopt) */
+  constructor(program: string, rules: readonly R[], args: readonly string[], stopsAtOperand = false) {
     this.program = program;
     this.rules = rules;
     this.args = args;
+    this.stopsAtOperand = stopsAtOperand;
   }
 
   /** The next option; undefined at the end. Throws `GetoptError`; what came before it has been returned by then. */
@@ -48,18 +52,22 @@ export class Getopt<R extends OptionRule> {
     if (this.bundle !== '') return this.short();
     while (this.index < this.args.length) {
       const word = this.args[this.index++] as string;
-      if (word === '--') {
-        this.operands.push(...this.args.slice(this.index));
-        this.index = this.args.length;
-        return undefined;
-      }
+      if (word === '--') return this.end(this.index);
       if (word.startsWith('--')) return this.long(word);
       if (word.startsWith('-') && word !== '-') {
         this.bundle = word.slice(1);
         return this.short();
       }
+      if (this.stopsAtOperand) return this.end(this.index - 1);
       this.operands.push(word);
     }
+    return undefined;
+  }
+
+  /** Nothing from `first` on is an option. */
+  private end(first: number): undefined {
+    this.operands.push(...this.args.slice(first));
+    this.index = this.args.length;
     return undefined;
   }
 
