@@ -13,7 +13,8 @@
 #   go                               a line for its descriptor GO
 #   signal NUMBER                    for it
 #   tree LINE…                       `tree closed`, or why not: our file system is what the lines name (close_tree)
-#   watch KIND IDENTITY …            `gone` when a namespace is (is_there)
+#   watch FOR KIND IDENTITY …        `gone` when a namespace is (is_there); FOR: `inhabitants`, who keep it there beyond its
+#                                    `name`, or that alone
 #   follow PATH                      `text TEXT` or `unreadable REASON` now and whenever it is different
 #   unlink IDENTITY PATH             a socket that is removed at our end, if it is still this very one
 #   inside ID NETWORK USER PID START `inside ID` with a descriptor: a channel to a child that is in that namespace, and makes
@@ -377,9 +378,11 @@ sub is_inhabited {
   return 0;
 }
 
-# `process IDENTITY PID START` or `file IDENTITY PATH`. The name may go while there are processes.
+# `process IDENTITY PID START` or `file IDENTITY PATH`. The name may go while there are processes; where only that counts, a file
+# is there as long as there is one of its name: who unmounts a namespace from it has not removed it yet.
 sub is_there {
-  my ($ours, $kind, $identity, $name, $start) = @_;
+  my ($ours, $for, $kind, $identity, $name, $start) = @_;
+  return $kind eq 'process' ? start_time($name) eq $start : identity(lstat $name) ne '' if $for eq 'name';
   return $kind eq 'process'
     ? start_time($name) eq $start || is_inhabited($identity, 'net/dev', @$ours)
     : identity(stat $name) eq $identity || is_inhabited($identity, 'ns/net', @$ours);
@@ -521,7 +524,7 @@ my %order = (
 # a file is known.
 sub watch {
   @watched = @_;
-  my ($kind, undef, $pid, $start) = @watched;
+  my (undef, $kind, undef, $pid, $start) = @watched;
   return if $kind ne 'process';
   my $descriptor = result_of('pidfd_open', $pid + 0, 0);
   return if $descriptor < 0;

@@ -16,7 +16,7 @@ my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
   setns => [308, 268], capset => [126, 91], close => [3, 57], dup3 => [292, 24], mount_setattr => [442, 442],
   sendmsg => [46, 211], write => [1, 64], pidfd_open => [434, 434], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
-  inotify_init1 => [294, 26], inotify_add_watch => [254, 27],
+  inotify_init1 => [294, 26], inotify_add_watch => [254, 27], setsid => [112, 157],
 );
 my %column = (62 => 0, 183 => 1, 243 => 1);
 my $column;

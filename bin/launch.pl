@@ -5,7 +5,8 @@
 #
 # FOR      `run`: there will be a command, which is to find all as we have; `attach`: there will be none; empty: nothing is
 #          to be served.
-# HOW      `confined`, `filtered` (there will be a system call filter), both, or something else for none of it.
+# HOW      Words: `confined`; `filtered` (there will be a system call filter); `background`: our caller waits until we are ready,
+#          and then goes on without us; `syslog`: a socket to it is wanted. Others mean nothing.
 # CLOSED   those of the descriptors 0 to 2 that were closed; they lead to /dev/null by now.
 # EARLY    `PID INTERFACE`: a TAP that is to be there at once. Or empty.
 # NAME     what we were called; MAIN: the program for Node.
@@ -21,6 +22,8 @@ use strict;
 BEGIN { require(__FILE__ =~ s{[^/]*$}{kernel.pl}r) }
 
 sub O_CLOEXEC() { 0x80000 }
+sub SOCK_DGRAM() { 2 }
+sub SOCK_NONBLOCK() { 2048 }
 # Bytes, reserved and not used for the most part: below that V8 ends the process in its own words, with some versions.
 sub ADDRESS_SPACE() { 3 << 30 }
 # Beside ourselves: four threads of Node (one of V8's helpers), and the broker or its child; a command, and a program that
@@ -95,6 +98,66 @@ sub start_broker {
   return ($ours, $child);
 }
 
+# Our caller waits in this process, while another one, of a session of its own and with nothing of the caller's, goes on: returns
+# there, with the descriptor by which it says that it is ready. What it says on standard error before that is passed on.
+sub go_to_background {
+  find_processor();
+  pipe(my $ready, my $tell) && pipe(my $errors, my $say) or return;
+  my $child = fork // return;
+  if ($child == 0) {
+    result_of('setsid');
+    open(STDIN, '<', '/dev/null');
+    open(STDOUT, '>', '/dev/null');
+    open(STDERR, '>&', $say);
+    return fcntl($tell, F_DUPFD, OUR_DESCRIPTORS);
+  }
+  close($tell);
+  close($say);
+  my %number = (HUP => 1, INT => 2, QUIT => 3, TERM => 15);
+  for my $name (keys %number) {
+    next if ($SIG{$name} // '') eq 'IGNORE';
+    $SIG{$name} = sub {
+      kill('TERM', $child);
+      exit 128 + $number{$name};
+    };
+  }
+  my $bits = '';
+  vec($bits, fileno($_), 1) = 1 for $ready, $errors;
+  my $is_ready;
+  while (!defined $is_ready) {
+    next if select(my $readable = $bits, undef, undef, undef) <= 0;
+    $is_ready = sysread($ready, my $word, 1) if vec($readable, fileno($ready), 1);
+    next if !vec($readable, fileno($errors), 1);
+    if (sysread($errors, my $text, 65536)) { syswrite(STDERR, $text) }
+    else { vec($bits, fileno($errors), 1) = 0 }
+  }
+  # What it said before that is there by now.
+  pass_on($errors);
+  exit 0 if $is_ready;
+  waitpid($child, 0);
+  pass_on($errors);
+  exit($? & 127 ? 128 + ($? & 127) : $? >> 8);
+}
+
+# What a pipe holds, to standard error.
+sub pass_on {
+  my ($pipe) = @_;
+  my $bits = '';
+  vec($bits, fileno($pipe), 1) = 1;
+  while (select(my $readable = $bits, undef, undef, 0) > 0) {
+    sysread($pipe, my $text, 65536) or return;
+    syswrite(STDERR, $text);
+  }
+  return;
+}
+
+# A socket to the system's log: each line that is written there is a message.
+sub connect_syslog {
+  socket(my $log, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0) or return;
+  connect($log, pack('S Z108', AF_UNIX, '/dev/log')) or return;
+  return fcntl($log, F_DUPFD, OUR_DESCRIPTORS);
+}
+
 sub launch {
   my ($for, $how, $closed, $early, $name, $main, @arguments) = @_;
   if (!-e $main) {
@@ -114,11 +177,17 @@ sub launch {
       $name =~ s{.*/}{}r, $processes, $tasks + 1;
     exit 1;
   }
+  my @descriptors = open_descriptors();
+  my %told;
+  if ($for ne '') {
+    $told{ready} = go_to_background() if $how =~ /background/;
+    $told{syslog} = connect_syslog() if $how =~ /syslog/;
+  }
   my $mask = hex(substr(own('status', 'SigIgn'), -8));
   my @ignored = grep { $_ != SIGFPE && $mask >> $_ - 1 & 1 } 1 .. 31;
   my %found = (
-    closed => $closed, ignored => join(',', @ignored), descriptors => join(',', open_descriptors()),
-    files => own('limits', 'Max open files'),
+    closed => $closed, ignored => join(',', @ignored), descriptors => join(',', @descriptors),
+    files => own('limits', 'Max open files'), map { defined $told{$_} ? ($_ => $told{$_}) : () } keys %told,
   );
   # Ours (the first line of the programs); what was there before is put back.
   delete $ENV{PERL_BADLANG};

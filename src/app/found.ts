@@ -3,6 +3,7 @@
  * the limit of open files (which Node raises), descriptors. We leave it as it was; a command that we run is the broker's child, which has it all.
  * Started past bin/, nothing of it is known, and taken to be as usual.
  */
+import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 
 const KEPT = 'TSLIRP_KEPT_';
@@ -33,8 +34,13 @@ const { notes, kept } = takeNotes();
 export const closedStreams: readonly number[] = numbers(notes.get('closed'));
 /** Numbers of signals that were ignored. */
 export const ignoredSignals: readonly number[] = numbers(notes.get('ignored'));
-/** Open descriptors beyond the standard streams. */
-export const openDescriptors: readonly number[] = numbers(notes.get('descriptors'));
+const descriptors: number[] = [...numbers(notes.get('descriptors'))];
+/** Open descriptors beyond the standard streams; those that `closeDescriptors` has closed are no more in it. */
+export const openDescriptors: readonly number[] = descriptors;
+/** Where whoever waits for us is told that we are ready (`go_to_background` of bin/launch.pl); -1: nobody does. */
+export const waiterFd: number = Number(notes.get('ready') ?? -1);
+/** A socket to syslogd, a message a write; -1: there is none. */
+export const syslogFd: number = Number(notes.get('syslog') ?? -1);
 /** RLIMIT_NOFILE, the soft one, as ulimit(1) takes it; empty = not known. */
 const openFilesLimit: string = notes.get('files') ?? '';
 
@@ -50,6 +56,18 @@ export function restoringLines(): string[] {
   if (ignoredSignals.length > 0) lines.push(`trap '' ${ignoredSignals.join(' ')}`);
   if (openFilesLimit !== '') lines.push(`ulimit -Sn ${openFilesLimit}`);
   return lines;
+}
+
+/** Close them, but for `kept`. */
+export function closeDescriptors(kept: number): void {
+  for (const fd of descriptors.splice(0)) {
+    try {
+      if (fd === kept) descriptors.push(fd);
+      else closeSync(fd);
+    } catch {
+      // Closed already.
+    }
+  }
 }
 
 /** Listen to a signal, unless it was ignored when we were started: then it is still (own-process). */

@@ -4,7 +4,7 @@ import { logOf } from '../control/log.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import { DeviceError } from '../device-error.ts';
 import { EventHub } from '../expose/event-hub.ts';
-import { watchNamespace } from '../sandbox/broker.ts';
+import { type WatchedFor, watchNamespace } from '../sandbox/broker.ts';
 import { type NamespaceRef, namespaceOfPath, namespaceOfProcess } from '../sandbox/namespace.ts';
 import { keepFiles, tellEvents } from './event-outputs.ts';
 import { FlowWatch, flowLogOutput } from './flow-watch.ts';
@@ -12,7 +12,7 @@ import { forwardLog } from './forward-log.ts';
 import { onSignal } from './found.ts';
 import { Ending, signalReady } from './lifecycle.ts';
 import type { LineOutput } from './line-output.ts';
-import type { Logger } from './logger.ts';
+import type { ProcessLog } from './logger.ts';
 import { CommandError, RunCommand } from './run-command.ts';
 import { sayError } from './say.ts';
 import type { ServedGuest } from './served-guest.ts';
@@ -30,9 +30,26 @@ export interface Voice {
   /** Whoever started us has been told that we are ready. */
   ready: (end: () => void) => void;
   exitRequested: () => void;
+  namespaceGone: () => void;
   /** Why there is no network, or none any more; not silenced by the log level. The exit status. */
   failed: (error: unknown) => number;
 }
+
+/** What ends a process that serves guests, besides what they do. */
+export interface Endings {
+  /** Each is a clean end; other signals have their usual effect. */
+  signals: readonly NodeJS.Signals[];
+  /** Time for connections to published services after a signal. */
+  graceMs: number;
+  /** The end of a guest's namespace, as that is told: `WatchedFor`. */
+  namespace: WatchedFor | 'nothing';
+}
+
+const usualEndings: Endings = {
+  signals: ['SIGINT', 'SIGTERM', 'SIGHUP'],
+  graceMs: GRACE_MS,
+  namespace: 'inhabitants',
+};
 
 /** A descriptor was named that is none, or of no use. */
 const EXIT_USAGE = 2;
@@ -43,6 +60,7 @@ export const plainVoice: Voice = {
   up: () => undefined,
   ready: () => undefined,
   exitRequested: () => undefined,
+  namespaceGone: () => undefined,
   failed: (error) => {
     sayError(`tslirp: ${error instanceof Error ? error.message : String(error)}\n`);
     return error instanceof DeviceError && error.step === 'descriptor' ? EXIT_USAGE : 1;
@@ -54,8 +72,9 @@ export async function serveGuests(
   config: ProcessConfig,
   guests: readonly GuestConfig[],
   supervisor: Supervisor,
-  logger: Logger,
+  logger: ProcessLog,
   voice: Voice = plainVoice,
+  endings: Endings = usualEndings,
 ): Promise<void> {
   const ending = new Ending(supervisor);
   let serving: Serving | undefined;
@@ -71,8 +90,8 @@ export async function serveGuests(
     else void serving.unpublish(graceMs).then(finish);
     isLeaving = true;
   };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    onSignal(signal, () => end(`${signal}: ending`, 'stop', GRACE_MS));
+  for (const signal of endings.signals)
+    onSignal(signal, () => end(`${signal}: ending`, 'stop', endings.graceMs));
   const fail = (error: unknown): void => {
     const status = ending.started ? 1 : voice.failed(error);
     serving?.gone('failed');
@@ -116,8 +135,15 @@ export async function serveGuests(
       }),
     );
     for (const { target } of guests) {
-      if (target.kind === 'attach')
-        watchNamespace(namespaceOf(target), () => end('the network namespace is gone: ending', 'namespace'));
+      if (target.kind !== 'attach' || endings.namespace === 'nothing') continue;
+      watchNamespace(
+        namespaceOf(target),
+        () => {
+          voice.namespaceGone();
+          end('the network namespace is gone: ending', 'namespace');
+        },
+        endings.namespace,
+      );
     }
     voice.up();
     const [first] = served;
@@ -136,7 +162,7 @@ export async function serveGuests(
 /** Where flows are told, and who hears of what appears; undefined: not all of it can be opened. */
 async function openOutputs(
   config: ProcessConfig,
-  logger: Logger,
+  logger: ProcessLog,
   fail: (error: unknown) => void,
 ): Promise<{ output: LineOutput | null; events: EventHub } | undefined> {
   try {
@@ -160,7 +186,7 @@ export async function serveRun(
   config: Config,
   target: RunTarget,
   supervisor: Supervisor,
-  logger: Logger,
+  logger: ProcessLog,
 ): Promise<void> {
   const ending = new Ending(supervisor);
   const outputs = await openOutputs(config.process, logger, (error) =>

@@ -21,7 +21,13 @@ const PINO_WARN = 40;
 
 const order: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal'];
 
-export class Logger implements Log {
+/** The log of a process: kept at first, written from `activate` on, and in need of no files after `readLibraries`. */
+export interface ProcessLog extends Log {
+  readLibraries(): void;
+  activate(): void;
+}
+
+export class Logger implements ProcessLog {
   private readonly level: ProcessConfig['logLevel'];
   private readonly kept: { level: LogLevel; message: string; fields: LogFields }[] = [];
   private readonly flush = (): void => {

@@ -18,7 +18,7 @@ import { packageVersion } from '../package-root.ts';
 import { type Inside, orderDevice, orderInside } from '../sandbox/broker.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
 import type { AutoForward } from './auto-forward.ts';
-import type { Logger } from './logger.ts';
+import type { ProcessLog } from './logger.ts';
 import { closeInspector } from './own-process.ts';
 import type { Publishing } from './publishing.ts';
 import { sayError } from './say.ts';
@@ -31,7 +31,7 @@ export class ServedGuest {
   readonly session: Session;
   private readonly process: ProcessConfig;
   private readonly server: Server;
-  private readonly logger: Logger;
+  private readonly logger: ProcessLog;
   private readonly hub: EventHub;
   private readonly events: EventSink;
   private readonly ruleForwards: RuleForwards;
@@ -45,7 +45,7 @@ export class ServedGuest {
     config: GuestConfig,
     process: ProcessConfig,
     server: Server,
-    logger: Logger,
+    logger: ProcessLog,
     hub: EventHub,
     handlers: SessionHandlers,
   ) {

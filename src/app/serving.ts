@@ -14,7 +14,7 @@ import type { EventHub } from '../expose/event-hub.ts';
 import { hear } from '../sandbox/broker.ts';
 import { Confinement } from '../sandbox/confinement.ts';
 import { openDescriptors } from './found.ts';
-import type { Logger } from './logger.ts';
+import type { ProcessLog } from './logger.ts';
 import { ServedGuest } from './served-guest.ts';
 
 export interface ServingHandlers {
@@ -26,7 +26,7 @@ export interface ServingHandlers {
 
 export class Serving {
   private readonly config: ProcessConfig;
-  private readonly logger: Logger;
+  private readonly logger: ProcessLog;
   private readonly server: Server;
   private readonly confinement: Confinement;
   private readonly hub: EventHub;
@@ -35,7 +35,7 @@ export class Serving {
   constructor(
     config: ProcessConfig,
     supervisor: Supervisor,
-    logger: Logger,
+    logger: ProcessLog,
     hub: EventHub,
     handlers: ServingHandlers,
   ) {

@@ -188,8 +188,18 @@ function identity({ dev, ino }: Stats): string {
   return `${dev}:${ino}`;
 }
 
+/**
+ * When a namespace counts as gone: with what names it (a process, a file) and the last process in it; or, as pasta has it, with
+ * its name alone, the process or the file's directory entry.
+ */
+export type WatchedFor = 'inhabitants' | 'name';
+
 /** Calls back once, as soon as the namespace is gone. */
-export function watchNamespace({ pid, startTime, netPath }: NamespaceRef, gone: () => void): void {
+export function watchNamespace(
+  { pid, startTime, netPath }: NamespaceRef,
+  gone: () => void,
+  watchedFor: WatchedFor = 'inhabitants',
+): void {
   const file = pid === 0 ? netPath : processNetwork(pid);
   const found = statSync(file, { throwIfNoEntry: false });
   if (found === undefined) {
@@ -202,7 +212,7 @@ export function watchNamespace({ pid, startTime, netPath }: NamespaceRef, gone: 
   });
   const named =
     pid === 0 ? ['file', identity(found), outside(netPath)] : ['process', identity(found), pid, startTime];
-  order('watching a namespace', 'watch', ...named);
+  order('watching a namespace', 'watch', watchedFor, ...named);
 }
 
 /** Hear of a file's text now, whenever it changes, and why it cannot be read. */

@@ -81,7 +81,7 @@ function watchProcess(
   child: ChildProcess,
   start = processStartTime(child.pid ?? 0),
 ): void {
-  broker.order('watch', 'process', networkOf(child), child.pid ?? 0, start);
+  broker.order('watch', 'inhabitants', 'process', networkOf(child), child.pid ?? 0, start);
 }
 
 describe('watch', () => {
@@ -121,10 +121,30 @@ describe('watch', () => {
     const path = join(directory, 'link');
     symlinkSync(`/proc/${child.pid}/ns/net`, path);
     const { dev, ino } = statSync(path);
-    broker.order('watch', 'file', `${dev}:${ino}`, path);
+    broker.order('watch', 'inhabitants', 'file', `${dev}:${ino}`, path);
     rmSync(path);
     assert.equal(await turns(broker), 'text|turned');
     child.stdin?.end();
+    assert.equal(await broker.next(), 'gone');
+  });
+
+  test('pasta §2: by its name alone, a process is gone with somebody else in its namespace', async (t) => {
+    const broker = await startBroker();
+    const child = await startTarget(t, 'cat <&3 >/dev/null & echo up; wait');
+    const start = processStartTime(child.pid ?? 0);
+    broker.order('watch', 'name', 'process', networkOf(child), child.pid ?? 0, start);
+    assert.equal(await turns(broker), 'text|turned');
+    child.kill('SIGKILL');
+    assert.equal(await broker.next(), 'gone');
+  });
+
+  test('pasta §2: by its name alone, a file is there until it is removed, whatever is in its place', async () => {
+    const broker = await startBroker();
+    const path = join(directory, 'mounted');
+    writeFileSync(path, '');
+    broker.order('watch', 'name', 'file', '0:0', path);
+    assert.equal(await turns(broker), 'text|turned', 'what was mounted there is not');
+    rmSync(path);
     assert.equal(await broker.next(), 'gone');
   });
 
@@ -132,7 +152,7 @@ describe('watch', () => {
     const broker = await startBroker();
     const path = join(directory, 'name');
     writeFileSync(path, '');
-    broker.order('watch', 'file', identity(path), path);
+    broker.order('watch', 'inhabitants', 'file', identity(path), path);
     assert.equal(await turns(broker), 'text|turned');
     writeFileSync(`${path}.new`, '');
     renameSync(`${path}.new`, path);

@@ -98,6 +98,7 @@ async function main(): Promise<void> {
       if (exitAtOnce) end();
     },
     exitRequested: () => sayError('exitfd event\ndo_slirp is exiting\n'),
+    namespaceGone: () => undefined,
     failed: (error) => {
       sayError(failure(error));
       return 1;
