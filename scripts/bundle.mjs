@@ -16,6 +16,7 @@ const entryPoints = {
   tslirp: `${source}cli/main.js`,
   slirp4netns: `${source}cli/slirp4netns/main.js`,
   slirpnetstack: `${source}cli/slirpnetstack/main.js`,
+  pasta: `${source}cli/pasta/main.js`,
   worker: `${source}engine/worker.js`,
   again: `${source}app/again.js`,
 };

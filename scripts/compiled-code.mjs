@@ -15,6 +15,8 @@ const NO_PROCESS = '4194305';
 const commandLines = {
   tslirp: ['attach', '--configure', '--mtu', '1500', '--enable-routing', '--enable-host', NO_PROCESS],
   slirp4netns: ['-c', '-m', '1500', '-r', '1', NO_PROCESS, 'tap0'],
+  // What is no namespace is found out late.
+  pasta: '--config-net --dns-forward 169.254.1.1 -t none -u none --quiet --netns /dev/null'.split(' '),
   again: [],
   slirpnetstack: ['--interface', 'tap0', '--enable-routing', '--netns', `/proc/${NO_PROCESS}/ns/net`],
 };

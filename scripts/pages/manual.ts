@@ -42,6 +42,17 @@ const words: Record<string, Words> = {
       'This *slirp4netns* is *tslirp* with the command line, the network and the words of the program of that name: what has been started by Podman, RootlessKit and scripts with that one is started with this one.',
     sections: [['EXIT STATUS', '0, and 1 for whatever goes wrong.']],
   },
+  pasta: {
+    summary: 'the network of its host for a network namespace, as pasta has it',
+    description:
+      'This *pasta* is *tslirp* with the command line, the network and the words of the program of that name, which is part of passt: what has been started by Podman, RootlessKit and scripts with that one is started with this one. Without PID or *--netns* it runs a command, or a shell, in namespaces of its own.',
+    sections: [
+      [
+        'EXIT STATUS',
+        '0, and 1 for whatever goes wrong; that of the command, 128 and the number of the signal where one has ended it.',
+      ],
+    ],
+  },
   slirpnetstack: {
     summary: 'the network of its host for a network namespace, as slirpnetstack has it',
     description:

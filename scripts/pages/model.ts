@@ -1,5 +1,6 @@
-/** The command lines of the three programs in one form, out of the tables that their help is made from. */
+/** The command lines of the programs in one form, out of the tables that their help is made from. */
 import type { Command, Option } from 'commander';
+import { OPTIONS as PASTA_OPTIONS } from '../../src/cli/pasta/options.ts';
 import { buildProgram } from '../../src/cli/program.ts';
 import { OPTIONS } from '../../src/cli/slirp4netns/texts.ts';
 import { FLAGS } from '../../src/cli/slirpnetstack/usage.ts';
@@ -92,12 +93,25 @@ function slirpnetstack(): ProgramModel {
   };
 }
 
-export const programs: readonly ProgramModel[] = [tslirp(), slirp4netns(), slirpnetstack()];
+function pasta(): ProgramModel {
+  const options = PASTA_OPTIONS.filter(({ help }) => help.length > 0).map(({ long, short, value, help }) => ({
+    names: short === '' ? [`--${long}`] : [`-${short}`, `--${long}`],
+    value,
+    choices: [],
+    text: help.join('; '),
+  }));
+  const usage = 'pasta [OPTION]... [COMMAND [ARG]...] | PID | --netns PATH|NAME';
+  const text = 'The network of its host, as it is, for a network namespace';
+  return { name: 'pasta', commands: [{ words: [], usage, text, options, operand: 'command' }] };
+}
+
+export const programs: readonly ProgramModel[] = [tslirp(), slirp4netns(), slirpnetstack(), pasta()];
 
 /** What can be offered for a value: a word of a list, a file, an interface of the host, or nothing that is known. */
 export function valueKind({ names, value, choices }: OptionModel): 'choice' | 'file' | 'interface' | 'other' {
   if (choices.length > 0) return 'choice';
   if (names.includes('--outbound-interface')) return 'interface';
-  const isFile = /^(file|path|PATH)$/.test(value) || ['-pcap', '-netns'].some((name) => names.includes(name));
+  const isFile =
+    /^(file|path|PATH|FILE)$/.test(value) || ['-pcap', '-netns'].some((name) => names.includes(name));
   return isFile ? 'file' : 'other';
 }

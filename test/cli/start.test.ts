@@ -53,6 +53,7 @@ const programs = [
   ['tslirp', ['--version'], new RegExp(`^${version}\n$`)],
   ['slirp4netns', ['--version'], /^slirp4netns version/],
   ['slirpnetstack', ['-version'], /./],
+  ['pasta', ['--version'], /^pasta \d{4}_\d\d_\d\d\S*\n/],
 ] as const;
 
 describe('each program says its version', () => {

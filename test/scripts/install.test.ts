@@ -25,6 +25,7 @@ test('what is installed works from where it is, has its pages and completions, a
   for (const [name, option] of [
     ['tslirp', '--version'],
     ['slirp4netns', '--version'],
+    ['pasta', '--version'],
     ['slirpnetstack', '-version'],
   ] as const) {
     const { status, stdout, stderr } = spawnSync(join(prefix, 'bin', name), [option], { encoding: 'utf8' });

@@ -1,0 +1,43 @@
+/** Why there is no network, in pasta's words: some are shown to users by its callers, and looked for by them. */
+import { closeSync, openSync } from 'node:fs';
+import { getSystemErrorMap } from 'node:util';
+import { errnoTextOf } from '../../control/errno-text.ts';
+import { DeviceError, type DeviceStep } from '../../device-error.ts';
+import { isConfined } from '../../sandbox/broker.ts';
+import type { PastaTarget } from './pasta-config.ts';
+import { PastaError } from './values.ts';
+
+function tryToOpen(what: string, path: string): void {
+  try {
+    closeSync(openSync(path, 'r'));
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // In the sandbox another process opens it, with rights that we have no more.
+    if (isConfined && (code === 'EACCES' || code === 'EPERM')) return;
+    throw new PastaError(`Couldn't open ${what} ${path}: ${errnoTextOf(error)}`);
+  }
+}
+
+/** Throws `PastaError` when there are no such namespaces. */
+export function namespaceFault(target: PastaTarget): void {
+  if (target.kind === 'command') return;
+  if (target.usernsPath !== '') tryToOpen('user namespace', target.usernsPath);
+  const path = target.kind === 'process' ? `/proc/${target.pid}/ns/net` : target.netnsPath;
+  tryToOpen('network namespace', path);
+}
+
+/** What stands in front of the errno's text. */
+const STEPS: Partial<Record<DeviceStep, string>> = {
+  namespace: "Couldn't switch to pasta namespaces",
+  tun: 'Failed to open() /dev/net/tun',
+  attach: 'TUNSETIFF ioctl on /dev/net/tun failed',
+};
+
+export function failureText(error: unknown): string {
+  if (error instanceof DeviceError && error.error > 0) {
+    const step = STEPS[error.step];
+    const [code = ''] = getSystemErrorMap().get(-error.error) ?? [];
+    if (step !== undefined) return `${step}: ${errnoTextOf({ code })}`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}

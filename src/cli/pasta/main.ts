@@ -1,0 +1,111 @@
+/**
+ * `pasta`: the command line of that program, its network, files and words, on our engine. Errors are one line on standard
+ * error and status 1; once the network is there, its number is in the PID file, and whoever waits for us goes on.
+ */
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import { dismissBroker } from '../../app/dismiss-broker.ts';
+import { closeDescriptors, waiterFd } from '../../app/found.ts';
+import type { Endings, Voice } from '../../app/guest-process.ts';
+import { signalReady } from '../../app/lifecycle.ts';
+import { ownProcess } from '../../app/own-process.ts';
+import { sayError, sayOut } from '../../app/say.ts';
+import { errnoTextOf } from '../../control/errno-text.ts';
+import { Supervisor } from '../../control/supervisor.ts';
+import { packageVersion } from '../../package-root.ts';
+import { brokerEnd } from '../../sandbox/broker.ts';
+import { configuration } from './configuration.ts';
+import { failureText, namespaceFault } from './failures.ts';
+import { PastaLog } from './log.ts';
+import { LogFile } from './log-file.ts';
+import { parseOptions } from './options.ts';
+import type { PastaConfig, PastaTarget } from './pasta-config.ts';
+import { versionLine } from './texts.ts';
+import { PastaError } from './values.ts';
+
+const EXIT_FAILURE = 1;
+
+function refuse(text: string): void {
+  sayError(text);
+  process.exitCode = EXIT_FAILURE;
+  dismissBroker();
+}
+
+/** The descriptor of the file for our number; -1: there is to be none. Throws `PastaError`. */
+function openPidFile(path: string): number {
+  if (path === '') return -1;
+  const { O_CREAT, O_TRUNC, O_WRONLY } = constants;
+  try {
+    return openSync(path, O_CREAT | O_TRUNC | O_WRONLY, 0o600);
+  } catch (error) {
+    throw new PastaError(`Couldn't open PID file ${path}: ${errnoTextOf(error)}`);
+  }
+}
+
+function namespaceName(target: PastaTarget): string {
+  return target.kind === 'path' ? basename(target.netnsPath) : 'net';
+}
+
+async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<void> {
+  closeDescriptors(pasta.fd);
+  const { target, logFile, logSize, verbosity } = pasta;
+  const header = `${versionLine(packageVersion())}: ${process.execPath} (${process.pid})`;
+  const log = new PastaLog({
+    verbosity,
+    file: logFile === '' ? null : new LogFile(logFile, logSize, header),
+  });
+  for (const warning of warnings) log.warning(warning);
+  namespaceFault(target);
+  const pidFile = openPidFile(pasta.pidFile);
+  const config = configuration(pasta);
+
+  const voice: Voice = {
+    waiting: () => undefined,
+    up: () => undefined,
+    ready: () => {
+      if (pidFile >= 0) {
+        writeSync(pidFile, `${process.pid}\n`);
+        closeSync(pidFile);
+      }
+      signalReady(waiterFd);
+    },
+    exitRequested: () => undefined,
+    namespaceGone: () => log.info(`Namespace ${namespaceName(target)} is gone, exiting`),
+    failed: (error) => {
+      log.error(failureText(error));
+      return EXIT_FAILURE;
+    },
+  };
+  const endings: Endings = {
+    signals: ['SIGTERM', 'SIGQUIT'],
+    graceMs: 0,
+    namespace: pasta.quitsWithNamespace ? 'name' : 'nothing',
+  };
+  const supervisor = new Supervisor({ limits: config.process.limits, debug: false, broker: brokerEnd });
+  const { serveGuests } = await import('../../app/guest-process.ts');
+  await serveGuests(config.process, [config.guest], supervisor, log, voice, endings);
+}
+
+async function main(): Promise<void> {
+  // bin/launch.pl leaves the name by which we were called there.
+  const parsed = parseOptions(process.argv.slice(2), process.argv0, packageVersion());
+  if (parsed.kind === 'text') {
+    sayOut(parsed.text);
+    dismissBroker();
+    return;
+  }
+  const { warnings } = parsed;
+  if (parsed.kind === 'refused') {
+    refuse(`${warnings.map((line) => `${line}\n`).join('')}${parsed.text}`);
+    return;
+  }
+  try {
+    await serve(parsed.config, warnings);
+  } catch (error) {
+    if (!(error instanceof PastaError)) throw error;
+    refuse(`${error.message}\n`);
+  }
+}
+
+ownProcess();
+void main();
