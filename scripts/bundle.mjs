@@ -21,7 +21,11 @@ const entryPoints = {
   again: `${source}app/again.js`,
 };
 /** What src/app/library.ts loads. */
-const libraries = { log: 'pino', pretty: 'pino-pretty' };
+const libraries = {
+  log: 'pino',
+  pretty: 'pino-pretty',
+  'request-checks': fileURLToPath(new URL('../dist/request-checks.cjs', import.meta.url)),
+};
 
 await build({
   entryPoints: { ...entryPoints, ...libraries },

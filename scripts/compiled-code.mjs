@@ -54,7 +54,7 @@ export function codeOfProgram(name, filename, target) {
   return readFileSync(target);
 }
 
-/** What src/app/logger.ts does with them. */
+/** What src/app/logger.ts and src/daemon/requests.ts do with them. */
 const uses = {
   log: ({ pino }) =>
     pino({ level: 'info', base: null, timestamp: false }, { write: () => true }).info({ time: 0 }, 'line'),
@@ -62,6 +62,7 @@ const uses = {
     prettyFactory({ colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'guest' })(
       '{"level":30,"time":0,"guest":"g0","reason":"none","msg":"line"}\n',
     ),
+  'request-checks': ({ start }) => start({ config: { link: { fd: 3 } } }),
 };
 
 /** Code of the library `name` in `filename`. */

@@ -1,10 +1,11 @@
 /**
  * The directory of the package, for the few files that are read at run time. Our modules may be where the compiler puts
- * them or in a bundle: this file is two directories below the root either way (dist/src, dist/bundle).
+ * them or in a bundle: this file is two directories below the root either way (dist/src, dist/bundle). A test may run from
+ * the source.
  */
 import { readFileSync } from 'node:fs';
 
-export const packageRoot: URL = new URL('../../', import.meta.url);
+export const packageRoot: URL = new URL(import.meta.url.endsWith('.ts') ? '../' : '../../', import.meta.url);
 
 /** Version of the release, from package.json. */
 export function packageVersion(): string {

@@ -7,8 +7,8 @@ import { encodeFrame } from './frames.ts';
 /** `call`: requests, answers, and what may not be lost. */
 export type Kind = 'call' | 'log' | 'event';
 
-/** Bytes that wait. Calls may take more: whoever fills the queue has to stop asking for them (`isFull`). */
-const QUEUE_MAX = 256 * 1024;
+/** Bytes that wait. Calls may take more: whoever fills the queue has to ask for no more of them. */
+export const QUEUE_MAX: number = 256 * 1024;
 
 interface Waiting {
   kind: Kind;
@@ -19,6 +19,8 @@ export class OutQueue {
   readonly #max: number;
   #waiting: Waiting[] = [];
   #bytes = 0;
+  /** Of `#bytes`. */
+  #callBytes = 0;
   #dropped = { event: 0, log: 0 };
 
   constructor(max: number = QUEUE_MAX) {
@@ -29,9 +31,8 @@ export class OutQueue {
     return this.#bytes;
   }
 
-  /** There is more than should be, all of it calls. */
-  get isFull(): boolean {
-    return this.#bytes > this.#max;
+  get callBytes(): number {
+    return this.#callBytes;
   }
 
   add(kind: Kind, message: object): void {
@@ -44,6 +45,7 @@ export class OutQueue {
     }
     this.#waiting.push({ kind, frame });
     this.#bytes += frame.length;
+    if (kind === 'call') this.#callBytes += frame.length;
   }
 
   /** The next frame to be sent. */
@@ -57,14 +59,8 @@ export class OutQueue {
     if (first === undefined) return undefined;
     this.#waiting.shift();
     this.#bytes -= first.frame.length;
+    if (first.kind === 'call') this.#callBytes -= first.frame.length;
     return first.frame;
-  }
-
-  /** Nothing that is not a call is of use any more. */
-  keepCalls(): void {
-    this.#dropped = { event: 0, log: 0 };
-    this.#waiting = this.#waiting.filter(({ kind }) => kind === 'call');
-    this.#bytes = this.#waiting.reduce((sum, { frame }) => sum + frame.length, 0);
   }
 
   /** Until `length` bytes more fit, or there is none left of this kind. */
