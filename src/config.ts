@@ -491,6 +491,29 @@ export interface PortRule {
   auto: boolean;
 }
 
+/** What rules of ports can be about. */
+export interface PortScope {
+  ipv4: boolean;
+  ipv6: boolean;
+  tcp: boolean;
+  udp: boolean;
+  /** Numbers that the system gives to sockets that ask for none. */
+  ephemeral: PortRange;
+}
+
+/** Ports of each side that lead to the other. */
+export interface PortRulesSpec {
+  /** Of the host. */
+  host: PortRule[];
+  /** Of the guest's loopback, to that of the host. */
+  splice: PortRule[];
+  scope: PortScope;
+  /** Where clients on the host's loopback are led past the stack; null: they come by the stack like others. */
+  loopback: Splice | null;
+  /** Socket at which rules are changed; empty: none. */
+  controlPath: string;
+}
+
 /** Which services of a guest become forwards by themselves. */
 export interface AutoForwardSpec {
   tcp: boolean;
@@ -515,6 +538,8 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   publish: PublishSpec | null;
   /** Services are looked for in the guest's namespace, and published; null: they are not. */
   autoForward: AutoForwardSpec | null;
+  /** Not given: no port leads anywhere by rules. */
+  portRules?: PortRulesSpec;
   /** Somebody of ours stays in the guest's namespace and makes sockets there, for forwards that are spliced. */
   hasInside: boolean;
   /** How remote forwards find targets that are given by name. */

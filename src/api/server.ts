@@ -32,8 +32,8 @@ const INVALID_MS = 100;
 /** After the answer: for bytes still on their way, which would turn our close into a reset. */
 const LINGER_MS = 1000;
 
-function patience(state: TextState): number {
-  if (state === TextState.Empty) return IDLE_MS;
+function patience(state: TextState, idleMs: number): number {
+  if (state === TextState.Empty) return idleMs;
   return state === TextState.Partial ? PARTIAL_MS : INVALID_MS;
 }
 
@@ -50,9 +50,11 @@ async function inodeOf(socket: Socket): Promise<number> {
 
 export interface ApiServerOptions {
   spec: ApiSpec;
-  commands: ApiCommands;
+  commands: Pick<ApiCommands, 'run'>;
   /** Told about what must not happen: a request that failed for a reason of ours. */
   onError: (error: unknown) => void;
+  /** How long a client may say nothing before its request, ms. */
+  idleMs?: number;
   /** Told of every request, in the original's words. */
   trace?: ((text: string) => void) | undefined;
   /** Whether the client at the other end of the socket with this inode is to be served; without, every one is. */
@@ -161,6 +163,7 @@ class Client {
   private readonly options: ApiServerOptions;
   private readonly events: ClientEvents;
   private readonly request: RequestText;
+  private readonly idleMs: number;
   private timer: NodeJS.Timeout;
   private answering = false;
   private counted = true;
@@ -172,7 +175,8 @@ class Client {
     this.options = options;
     this.events = events;
     this.request = new RequestText(options.spec.requestMax);
-    this.timer = setTimeout(() => this.expire(), IDLE_MS);
+    this.idleMs = options.idleMs ?? IDLE_MS;
+    this.timer = setTimeout(() => this.expire(), this.idleMs);
     socket.on('data', (part: Buffer) => this.receive(part));
     socket.on('end', () => this.finish());
     // A client that has gone needs no answer.
@@ -208,7 +212,7 @@ class Client {
     else {
       this.heardAt = performance.now();
       this.events.heard();
-      this.wait(patience(state));
+      this.wait(patience(state, this.idleMs));
     }
   }
 

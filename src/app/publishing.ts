@@ -10,7 +10,8 @@ const LOOPBACK6 = /^0{31}1 /m;
 /** How often one looks whether the last connection is over. */
 const LOOK_MS = 50;
 
-function hasIpv6(): boolean {
+/** The host has it. */
+export function hasIpv6(): boolean {
   try {
     return LOOPBACK6.test(readFileSync('/proc/net/if_inet6', 'latin1'));
   } catch {

@@ -20,6 +20,7 @@ import type { NamespaceRef } from '../sandbox/namespace.ts';
 import type { AutoForward } from './auto-forward.ts';
 import type { ProcessLog } from './logger.ts';
 import { closeInspector } from './own-process.ts';
+import type { PortRules } from './port-rules.ts';
 import type { Publishing } from './publishing.ts';
 import { sayError } from './say.ts';
 
@@ -40,6 +41,7 @@ export class ServedGuest {
   private services: AutoForward | undefined;
   private isUp = false;
   private publishing: Publishing | undefined;
+  private rules: PortRules | undefined;
 
   constructor(
     config: GuestConfig,
@@ -88,6 +90,7 @@ export class ServedGuest {
     await this.session.openForwards(this.process.limits.fdReserve);
     await this.publish();
     await this.readServices();
+    await this.openRules(inside);
     await this.session.tellPolicy();
     this.isUp = true;
     this.events.emit({ type: 'guest.up' });
@@ -166,8 +169,10 @@ export class ServedGuest {
 
   /** New clients of published services are refused; resolves when those that are there have ended, or had their time. */
   async unpublish(graceMs: number): Promise<void> {
-    const { publishing } = this;
+    const { publishing, rules } = this;
     this.publishing = undefined;
+    this.rules = undefined;
+    await rules?.stop().catch(() => undefined);
     if (publishing === undefined) return;
     const tooLong = new Promise((resolve) => setTimeout(resolve, graceMs + UNPUBLISH_MS).unref());
     // A data plane that has failed closes everything by itself.
@@ -189,8 +194,8 @@ export class ServedGuest {
    * there. Null: nobody does. Rejects with one line where it does not go without.
    */
   private async enter(from: NamespaceRef): Promise<Inside | null> {
-    const { autoForward, hasInside, name } = this.config;
-    if (autoForward === null && !hasInside) return null;
+    const { autoForward, hasInside, name, portRules } = this.config;
+    if (autoForward === null && !hasInside && portRules === undefined) return null;
     try {
       const inside = await orderInside(from);
       this.session.enter(inside.channel);
@@ -202,6 +207,14 @@ export class ServedGuest {
       logOf(this.logger, name).log('debug', 'nobody of ours is in the namespace', { reason });
       return null;
     }
+  }
+
+  /** Ports that lead to the other side by rules do so from now on. Rejects with what stands in the way, in pasta's words. */
+  private async openRules(inside: Inside | null): Promise<void> {
+    const { name, portRules } = this.config;
+    if (portRules === undefined) return;
+    const { PortRules } = await import('./port-rules.ts');
+    this.rules = await PortRules.start(this.client, portRules, inside, logOf(this.logger, name));
   }
 
   /** Services of the guest are published as they come. */

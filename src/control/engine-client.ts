@@ -127,6 +127,12 @@ export class EngineClient {
     return this.ask(request, { type: 'judgePeer', request, inode });
   }
 
+  /** A NETLINK_SOCK_DIAG socket of the host's network, or `-errno`. */
+  openSockets(): Promise<number> {
+    const request = this.numbers.nextRequest();
+    return this.ask(request, { type: 'openSockets', request });
+  }
+
   snapshot(): Promise<Snapshot> {
     const request = this.numbers.nextRequest();
     return this.ask(request, { type: 'snapshot', guest: this.guest, request });
@@ -186,6 +192,9 @@ export class EngineClient {
         return;
       case 'peerJudged':
         this.take('judgePeer', event.request)?.resolve(event.near);
+        return;
+      case 'socketsOpened':
+        this.take('openSockets', event.request)?.resolve(event.fd);
         return;
       case 'snapshot': {
         const { request, counters, gauges } = event;

@@ -80,6 +80,7 @@ export class Session {
       forwards,
       publish,
       autoForward,
+      portRules,
       hasInside,
       targetNames,
       ...rest

@@ -104,6 +104,8 @@ export type Command =
    * can be found out at all, from now on.
    */
   | { type: 'judgePeer'; request: number; inode: number }
+  /** Have a NETLINK_SOCK_DIAG socket of the host's network. */
+  | { type: 'openSockets'; request: number }
   /** Cut a flow: RST to both sides. */
   | { type: 'closeFlow'; guest: number; request: number; flow: number };
 
@@ -170,6 +172,8 @@ export type Event =
   /** Answer to `listFlows`, in pieces; `more` of them follow. */
   | { type: 'flows'; guest: number; request: number; flows: FlowInfo[]; more: boolean }
   | { type: 'flowClosed'; guest: number; request: number; existed: boolean }
+  /** The descriptor, which is the receiver's, or `-errno`. */
+  | { type: 'socketsOpened'; request: number; fd: number }
   /** `near`: it was (inode 0: it can). */
   | { type: 'peerJudged'; request: number; near: boolean }
   /** What became of a flow, unasked. */

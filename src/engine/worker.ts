@@ -36,7 +36,7 @@ import { firstPage, Memory } from '../sys/memory.ts';
 import { setParentDeathSignal } from '../sys/process.ts';
 import { SystemRandom } from '../sys/random.ts';
 import { enterSeccomp, SECCOMP_SCRATCH_BYTES } from '../sys/seccomp.ts';
-import { UNIX_PEERS_BYTES, UnixPeers } from '../sys/unix-peers.ts';
+import { openSockDiag, UNIX_PEERS_BYTES, UnixPeers } from '../sys/unix-peers.ts';
 import { BrokerLink } from './broker-link.ts';
 import { descriptorLimit } from './descriptor-limit.ts';
 import { EventLoop } from './event-loop.ts';
@@ -349,6 +349,9 @@ class Engine {
           request: command.request,
           near: command.inode === 0 ? this.#peers.available() === 0 : this.#peers.isNear(command.inode) > 0,
         });
+        return;
+      case 'openSockets':
+        post({ type: 'socketsOpened', request: command.request, fd: openSockDiag() });
         return;
       case 'closeFlow': {
         const { guest, request } = command;

@@ -4,7 +4,7 @@
  *
  * Limits: `RULES_MAX` rules in a table.
  */
-import type { PortRange, PortRule } from '../config.ts';
+import type { PortRange, PortRule, PortScope } from '../config.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 
 /** The original has room for 255; a container's ports are a rule each. */
@@ -13,14 +13,6 @@ export const RULES_MAX = 4096;
 /** What stands in a rule's way; lines, as pasta has them. */
 export class RuleRefused extends Error {
   override readonly name = 'RuleRefused';
-}
-
-/** Which families and protocols there are. */
-export interface RuleScope {
-  ipv4: boolean;
-  ipv6: boolean;
-  tcp: boolean;
-  udp: boolean;
 }
 
 function ports(first: number, last: number): string {
@@ -35,6 +27,11 @@ export function ruleText(rule: PortRule): string {
   const target = targetAddress === '' ? to : `[${targetAddress}]:${to}`;
   const flags = `${bestEffort ? ' (best effort)' : ''}${auto ? ' (auto-scan)' : ''}`;
   return `${protocol.toUpperCase()} ${from}  =>  ${target} ${flags}`;
+}
+
+/** Whether two rules are one: to delete one, it has to be named exactly. */
+export function isSameRule(one: PortRule, other: PortRule): boolean {
+  return ruleText(one) === ruleText(other);
 }
 
 function overlap(one: PortRange, other: PortRange): boolean {
@@ -56,7 +53,7 @@ function collide(one: PortRule, other: PortRule): boolean {
 }
 
 /** Whether `rule` can be in `rules`. @throws RuleRefused */
-function admit(rule: PortRule, rules: readonly PortRule[], scope: RuleScope): void {
+function admit(rule: PortRule, rules: readonly PortRule[], scope: PortScope): void {
   const refuse = (...lines: string[]): RuleRefused =>
     new RuleRefused([...lines, `Unable to add rule ${ruleText(rule)}`].join('\n'));
   const { protocol, address, range, targetAddress, targetPort } = rule;
@@ -91,7 +88,7 @@ function admit(rule: PortRule, rules: readonly PortRule[], scope: RuleScope): vo
 export function withRules(
   rules: readonly PortRule[],
   added: readonly PortRule[],
-  scope: RuleScope,
+  scope: PortScope,
 ): PortRule[] {
   const all = [...rules];
   for (const rule of added) {
@@ -99,4 +96,15 @@ export function withRules(
     all.push(rule);
   }
   return all;
+}
+
+/** `rules` without those of `removed`. @throws RuleRefused, the first that is not there */
+export function withoutRules(rules: readonly PortRule[], removed: readonly PortRule[]): PortRule[] {
+  const left = [...rules];
+  for (const rule of removed) {
+    const at = left.findIndex((present) => isSameRule(present, rule));
+    if (at < 0) throw new RuleRefused(`No such rule: ${ruleText(rule)}`);
+    left.splice(at, 1);
+  }
+  return left;
 }

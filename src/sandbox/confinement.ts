@@ -257,7 +257,8 @@ export class Confinement {
   /** Files of sockets that we listen on. */
   private socketFiles(): string[] {
     const { api } = this.config;
-    const paths = api.path === '' ? [] : [api.path];
+    const control = this.guests.map(({ portRules }) => portRules?.controlPath ?? '');
+    const paths = [api.path, ...control].filter((path) => path !== '');
     for (const forward of this.forwards()) {
       if (forward.direction === 'local' && forward.listen.kind === 'unix') paths.push(forward.listen.path);
     }

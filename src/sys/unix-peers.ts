@@ -21,6 +21,11 @@ const ANY = 0xffffffff;
 /** Arena bytes that `UnixPeers` needs. */
 export const UNIX_PEERS_BYTES = 512;
 
+/** A socket that tells of the sockets of our network namespace, or `-errno`. */
+export function openSockDiag(): number {
+  return socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+}
+
 export class UnixPeers {
   readonly #memory: Memory;
   readonly #region: number;
@@ -31,7 +36,7 @@ export class UnixPeers {
   constructor(memory: Memory, region: number) {
     this.#memory = memory;
     this.#region = region;
-    this.#fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
+    this.#fd = openSockDiag();
   }
 
   close(): void {

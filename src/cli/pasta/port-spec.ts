@@ -12,8 +12,8 @@
  *
  * Addresses may be in brackets. With exclusions or "auto" alone all ports are meant.
  */
-import type { PortRange, PortRule } from '../../config.ts';
-import { type RuleScope, withRules } from '../../expose/port-rule.ts';
+import type { PortRange, PortRule, PortScope } from '../../config.ts';
+import { withRules } from '../../expose/port-rule.ts';
 import { parseIpAddress } from '../../stack/wire/address.ts';
 import { decimal } from '../values.ts';
 
@@ -24,11 +24,6 @@ export class PortSpecError extends Error {
 
 /** By its short name. `T` and `U` are about the guest's loopback, the others about the host. */
 export type PortOption = 't' | 'u' | 'T' | 'U';
-
-export interface PortScope extends RuleScope {
-  /** Numbers that the system gives to sockets that ask for none. */
-  ephemeral: PortRange;
-}
 
 const PORT_MAX = 65535;
 const INTERFACE_MAX = 15;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { addPortSpec, type PortOption, type PortScope } from '../../../src/cli/pasta/port-spec.ts';
-import type { PortRule } from '../../../src/config.ts';
+import { addPortSpec, type PortOption } from '../../../src/cli/pasta/port-spec.ts';
+import type { PortRule, PortScope } from '../../../src/config.ts';
 import { ruleText } from '../../../src/expose/port-rule.ts';
 
 const both: PortScope = {
