@@ -362,6 +362,8 @@ export interface AddressMapping {
 
 export interface GuestSpec {
   device: DeviceSpec;
+  /** Its packets are for somebody at the other end of this: nothing else here is looked at. Null: they end with us. */
+  tunnel: TunnelDevice | null;
   /** Not given: its link is its own. */
   network?: NetworkSpec;
   limits: Limits;
@@ -558,6 +560,7 @@ export const defaultGuest: Omit<GuestConfig, 'target' | 'interface' | 'policy' |
   name: ONLY_GUEST,
   limits: defaultLimits,
   addresses: defaultAddresses,
+  tunnel: null,
   congestion: 'auto',
   source4: '',
   source6: '',
@@ -621,6 +624,10 @@ export interface InterfaceSetup {
   multicast: boolean;
   /** Super-segments are taken over from the kernel; otherwise no frame is longer than the MTU. */
   segmentation: boolean;
+  /** Checksums may be left to us; otherwise every packet is whole as it comes. */
+  offloads: boolean;
+  /** What leads to the interface besides its own networks; null: everything, by the gateways. */
+  routes: PrefixSpec[] | null;
   /** Without `configure`, the interface keeps its MTU: `mtu` is then what the stack goes by, whatever the interface says. */
   keepMtu: boolean;
 }
@@ -632,6 +639,8 @@ export const defaultSetup: InterfaceSetup = {
   ipv6ByAdvertisement: false,
   multicast: true,
   segmentation: true,
+  offloads: true,
+  routes: null,
   keepMtu: false,
 };
 

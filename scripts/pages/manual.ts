@@ -14,7 +14,7 @@ const words: Record<string, Words> = {
     summary: 'the network of its host for a network namespace, without root',
     description: `*tslirp* gives a network namespace the network of its host. It reads the packets of the namespace from a TAP device, ends the connections itself, and speaks for the guest through ordinary sockets of the host. No rights on the host are needed, nothing is configured there, and what the guest may reach is closed until it is opened.
 
-*tslirp run* makes a namespace for a command and exits as that does. *tslirp attach* serves a namespace that exists, *tslirp serve* virtual machines and whatever else sends packets. The other commands ask a running tslirp over its API socket.`,
+*tslirp run* makes a namespace for a command and exits as that does. *tslirp attach* serves a namespace that exists, *tslirp serve* virtual machines and whatever else sends packets. *tslirp tunnel* is the other end of a tunnel that one of these serves. The other commands ask a running tslirp over its API socket.`,
     sections: [
       [
         'EXIT STATUS',
@@ -112,13 +112,14 @@ function options({ name, commands }: ProgramModel): string {
   const run = rest.find(({ operand }) => operand === 'command');
   const attach = rest.find(({ operand }) => operand === 'namespace');
   const serve = rest.find(({ words: path }) => path[0] === 'serve');
-  if (program === undefined || run === undefined || attach === undefined || serve === undefined)
+  const tunnel = rest.find(({ words: path }) => path[0] === 'tunnel');
+  if (!program || !run || !attach || !serve || !tunnel)
     return optionSection('OPTIONS', program?.options ?? []);
   const shared = sameOptions(run, serve);
   const list = rest
     .map((command) => `.TP\n\\fB${plain(`${name} ${command.words.join(' ')}`)}\\fR\n${plain(command.text)}\n`)
     .join('');
-  const client = rest.find((command) => ![run, attach, serve].includes(command));
+  const client = rest.find((command) => ![run, attach, serve, tunnel].includes(command));
   return [
     `.SH COMMANDS\n${list}`,
     optionSection('OPTIONS OF RUN, ATTACH AND SERVE', shared),
@@ -129,6 +130,7 @@ function options({ name, commands }: ProgramModel): string {
     optionSection('OPTIONS OF RUN', optionsOfOne(run, attach)),
     optionSection('OPTIONS OF ATTACH', optionsOfOne(attach, run)),
     optionSection('OPTIONS OF SERVE', optionsOfOne(serve, run)),
+    optionSection('OPTIONS OF TUNNEL', optionsOfOne(tunnel, run)),
     optionSection('OPTIONS OF THE OTHER COMMANDS', client?.options ?? []),
     optionSection('OPTIONS BEFORE A COMMAND', program.options),
   ].join('');

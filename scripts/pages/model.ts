@@ -48,7 +48,7 @@ function optionOf(option: Option): OptionModel {
   };
 }
 
-const operands: Record<string, Operand> = { run: 'command', attach: 'namespace' };
+const operands: Record<string, Operand> = { run: 'command', attach: 'namespace', tunnel: 'command' };
 
 function commandsOf(command: Command, words: readonly string[]): CommandModel[] {
   const { options, commands } = command;
@@ -65,7 +65,11 @@ function commandsOf(command: Command, words: readonly string[]): CommandModel[] 
 }
 
 function tslirp(): ProgramModel {
-  const program = buildProgram('', {}, { run: unused, attach: unused, serve: unused, ask: unused });
+  const program = buildProgram(
+    '',
+    {},
+    { run: unused, attach: unused, serve: unused, tunnel: unused, ask: unused },
+  );
   return { name: 'tslirp', commands: commandsOf(program, []) };
 }
 

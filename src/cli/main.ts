@@ -61,6 +61,8 @@ async function settle(invocation: Invocation): Promise<void> {
     if (source6 !== '') await checkSource('--source-ipv6', source6);
   }
   const targets = [invocation.config, ...invocation.more].map(({ guest }) => guest.target);
+  const remote = invocation.config.guest.tunnel?.remote ?? null;
+  if (remote !== null) await (await import('./wireguard-endpoints.ts')).resolveEndpoint(remote, 'the tunnel');
   const peers = targets.filter((target) => target.kind === 'wireguard');
   if (peers.length > 0) await (await import('./wireguard-endpoints.ts')).resolveEndpoints(peers);
   await resolveNames(invocation);
@@ -100,11 +102,11 @@ async function serve({ config, more }: Invocation, supervisor: Supervisor): Prom
 /** The thread for what looks like a command that needs it. */
 function startEngine(args: readonly string[]): Supervisor | undefined {
   const [command = ''] = args;
-  if (!['run', 'attach', 'serve'].includes(command)) return;
+  if (!['run', 'attach', 'serve', 'tunnel'].includes(command)) return;
   if (['--help', '-h', '--print-config'].some((option) => args.includes(option))) return;
   const debug = /\0--log-level[=\0](debug|trace)(\0|$)/.test(args.join('\0'));
   const wireguard = args.some((word) => /^(--link=)?wireguard:/.test(word));
-  const tunnel = args.some((word) => /^(--link=)?tunnel:/.test(word));
+  const tunnel = command === 'tunnel' || args.some((word) => /^(--link=)?tunnel:/.test(word));
   return new Supervisor({ limits: processLimits, debug, wireguard, tunnel, broker: brokerEnd });
 }
 

@@ -28,6 +28,7 @@ import { linkForms, parseLinkSpec } from './link-spec.ts';
 import { byGuest, guestNames, linkedGuests, peerNetwork } from './linked-guests.ts';
 import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
 import { forwardSource, publishSpec } from './publishing.ts';
+import { tunnelGuest, tunnelTarget } from './tunnel-client.ts';
 import {
   addressPlan,
   badValue,
@@ -358,6 +359,19 @@ export function parseArguments(
     },
     serve: (options) => {
       result = serveInvocation(options);
+    },
+    tunnel: (command, options) => {
+      // bin/tslirp goes by it.
+      if (command.length > 0 && !args.includes('--'))
+        throw new UsageError(`tunnel has ${JSON.stringify(command[0])}; accepted: -- in front of a COMMAND`);
+      const { sandbox, ...rest } = options;
+      const serving: ServeOptions = {
+        ...{ ipv6: true, congestion: 'auto', ...rest },
+        ...(sandbox === undefined ? {} : { sandbox }),
+      };
+      const { config, ...invocation } = toInvocation(serving, tunnelTarget(command));
+      const guest = { ...config.guest, ...tunnelGuest(command, options) };
+      result = { ...invocation, config: { ...config, guest } };
     },
     ask: (question, options) => {
       result = { question, options };

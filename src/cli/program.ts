@@ -25,6 +25,7 @@ import {
   parseNumber,
   parseOutput,
   parsePcapPath,
+  parseSeconds,
   parseSocketPath,
   parseSourceAddress,
   UsageError,
@@ -75,6 +76,29 @@ export interface ServeOptions extends PublishOptions {
   printConfig?: boolean;
 }
 
+/** Options of `tunnel`, beside those that it has in common with serving. */
+export interface TunnelOptions
+  extends Pick<
+    ServeOptions,
+    | 'mtu'
+    | 'readyFd'
+    | 'exitFd'
+    | 'events'
+    | 'sandbox'
+    | 'apiSocket'
+    | 'logLevel'
+    | 'quiet'
+    | 'printConfig'
+    | 'insecureTunnel'
+    | 'given'
+  > {
+  to: string;
+  tun: string;
+  address: string[];
+  route?: string[];
+  keepalive: number;
+}
+
 /** Options of the commands that ask a running tslirp. */
 export interface ClientOptions {
   /** Not given: as the environment says. */
@@ -95,6 +119,7 @@ export interface Actions {
   run: (command: string[], options: ServeOptions) => void;
   attach: (target: string | undefined, options: ServeOptions) => void;
   serve: (options: ServeOptions) => void;
+  tunnel: (command: string[], options: TunnelOptions) => void;
   ask: (question: ClientQuestion, options: ClientOptions) => void;
 }
 
@@ -122,8 +147,30 @@ function choice(long: string, description: string, values: readonly string[], ot
   return option.argParser((value) => parseChoice(option.long ?? '', values, value));
 }
 
-function addServing(command: Command): Command {
+/** Of everything that goes on until it is told to end. */
+function addProcess(command: Command): Command {
   return command
+    .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
+    .option('--no-sandbox', 'keep all rights after the start')
+    .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)
+    .option(
+      '--events <file>',
+      'write a JSON line for whatever appears in the guest or goes, to a file, a unix socket, or descriptor fd:N',
+      (value) => parseOutput('--events', value),
+    )
+    .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
+      parseFd('--ready-fd', value),
+    )
+    .option('--exit-fd <n>', 'end when the other end of this descriptor closes', (value) =>
+      parseFd('--exit-fd', value),
+    )
+    .addOption(choice('--log-level <level>', 'how much is told', LOG_LEVELS, 'info'))
+    .option('-q, --quiet', 'tell nothing but what goes wrong, as --log-level error')
+    .option('--print-config', 'print what the options make, as JSON, and end');
+}
+
+function addServing(command: Command): Command {
+  const serving = command
     .option(
       '--allow <rules>',
       'let the guest reach these, as [tcp|udp|icmp|any://]HOST[:PORTS],…',
@@ -177,33 +224,17 @@ function addServing(command: Command): Command {
       'write a capture of all packets (- = standard output; default: vpn.pcap in --out-dir)',
       parsePcapPath,
     )
-    .option('--sandbox', 'fail where the sandbox cannot be had (default: use what the system offers)')
-    .option('--no-sandbox', 'keep all rights after the start')
-    .option('--api-socket <path>', 'take requests on a unix socket', parseSocketPath)
     .option(
       '--flow-log <file>',
       'write a JSON line for each flow and each refusal to a file, or to descriptor fd:N',
       (value) => parseOutput('--flow-log', value),
     )
     .option(
-      '--events <file>',
-      'write a JSON line for whatever appears in the guest or goes, to a file, a unix socket, or descriptor fd:N',
-      (value) => parseOutput('--events', value),
-    )
-    .option(
       '--out-dir <directory>',
       'keep files there of what is published: vpn_bridges.csv, endpoints.txt, netbinds.csv, ipaddr.txt, guest_ip',
       parseDirectory,
-    )
-    .option('--ready-fd <n>', 'write "1" to this descriptor and close it when packets flow', (value) =>
-      parseFd('--ready-fd', value),
-    )
-    .option('--exit-fd <n>', 'end when the other end of this descriptor closes', (value) =>
-      parseFd('--exit-fd', value),
-    )
-    .addOption(choice('--log-level <level>', 'how much is told', LOG_LEVELS, 'info'))
-    .option('-q, --quiet', 'tell nothing but what goes wrong, as --log-level error')
-    .option('--print-config', 'print what the options make, as JSON, and end');
+    );
+  return addProcess(serving);
 }
 
 /** Of the commands whose guest is a namespace. */
@@ -315,6 +346,35 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
     .allowExcessArguments(false);
   const givenToServe = noteGiven(serve);
   serve.action((options: Omit<ServeOptions, 'given'>) => actions.serve({ ...options, given: givenToServe }));
+
+  const tunnel = addProcess(program.command('tunnel'))
+    .description('reach a network through a plain tunnel, in a new namespace with a command, or in this one')
+    .usage('[options] --to HOST:PORT --address ADDRESS/BITS [-- COMMAND…]')
+    .argument('[command...]', 'the command and its arguments (default: none, and the namespace is this one)')
+    .requiredOption('--to <host:port>', 'where the other end is, as tslirp serve --link tunnel: or any other')
+    .requiredOption(
+      '--address <address/bits>',
+      'inner address, and the network that it is in; one for each family',
+      each(),
+    )
+    .option('--route <prefix>', 'what is reached through the tunnel besides (repeatable)', each())
+    .option('--tun <name>', 'interface', (value) => parseInterfaceName(value, '--tun'), 'tun0')
+    .option('--mtu <n>', 'MTU in bytes (default: 1400, or less where the path has less room)', parseMtu)
+    .option(
+      '--keepalive <seconds>',
+      'send an empty datagram when nothing was sent for so long (0: never)',
+      (value) => parseSeconds('--keepalive', value),
+      0,
+    )
+    .option(
+      '--insecure-tunnel',
+      'take a tunnel that others can reach, although it is neither sealed nor signed',
+    )
+    .passThroughOptions();
+  const givenToTunnel = noteGiven(tunnel);
+  tunnel.action((command: string[], options: Omit<TunnelOptions, 'given'>) =>
+    actions.tunnel(command, { ...options, given: givenToTunnel }),
+  );
 
   const ask = (kind: SimpleQuestion) => (options: ClientOptions) => actions.ask({ kind }, options);
   const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];

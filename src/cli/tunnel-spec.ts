@@ -1,12 +1,12 @@
 /** A plain tunnel as users write it: `tunnel:udp://ADDRESS:PORT,peer=PREFIX…`. */
+import { isIP } from 'node:net';
 import { type AddressPlan, defaultAddresses, type TunnelTarget } from '../config.ts';
 import { type ParsedPrefix, parsePrefix, V4_BITS } from '../firewall/prefix.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { endpointOf, type LinkKind, type Options } from './link-options.ts';
-import { decimal, UsageError } from './values.ts';
+import { parseSeconds, UsageError } from './values.ts';
 
 const ALL_BITS = 128;
-const KEEPALIVE_MAX = 65_535;
 const SCHEME = 'udp://';
 
 export const tunnelKind: LinkKind<TunnelTarget> = {
@@ -32,7 +32,7 @@ export const tunnelKind: LinkKind<TunnelTarget> = {
     return {
       ...{ kind: 'tunnel', ...ends, isExposed: isExposed(ends) },
       prefixes: prefixes.map(({ address, bits }) => ({ address: address.toString(), bits })),
-      keepaliveSeconds: keepaliveOf(options),
+      keepaliveSeconds: parseSeconds('--link keepalive=', options.get('keepalive') ?? '0'),
     };
   },
 };
@@ -43,14 +43,6 @@ function prefixOf(text: string, key: string, options: Options): ParsedPrefix {
   } catch {
     throw options.error(`has ${key}=${text}`, 'ADDRESS or ADDRESS/BITS');
   }
-}
-
-function keepaliveOf(options: Options): number {
-  const text = options.get('keepalive') ?? '0';
-  const seconds = decimal(text);
-  if (seconds < 0 || seconds > KEEPALIVE_MAX)
-    throw options.error(`has keepalive=${text}`, `seconds, 0 (never) to ${KEEPALIVE_MAX}`);
-  return seconds;
 }
 
 /**
@@ -95,9 +87,10 @@ function guestOf({ address, bits }: { address: string; bits: number }): string {
 }
 
 /** Whether others than programs of this host can send to it, or read what it sends. */
-function isExposed({ local, remote }: Pick<TunnelTarget, 'local' | 'remote'>): boolean {
+export function isExposed({ local, remote }: Pick<TunnelTarget, 'local' | 'remote'>): boolean {
   const end = local.address === '' && remote !== null ? remote : local;
-  return end.address === '' || !parseIpAddress(end.address).isLoopback;
+  // A name leads wherever it leads.
+  return isIP(end.address) === 0 || !parseIpAddress(end.address).isLoopback;
 }
 
 /** @throws UsageError */

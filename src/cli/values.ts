@@ -53,6 +53,15 @@ export function parseMtu(text: string): number {
   return mtu;
 }
 
+const SECONDS_MAX = 65_535;
+
+export function parseSeconds(option: string, text: string): number {
+  const seconds = decimal(text);
+  if (seconds < 0 || seconds > SECONDS_MAX)
+    throw badValue(option, text, 'is no number of seconds', `0 (never) to ${SECONDS_MAX}`);
+  return seconds;
+}
+
 /** The number of something in a list. */
 export function parseNumber(text: string): number {
   const number = decimal(text);
@@ -84,13 +93,13 @@ export function parseHostInterface(option: string, text: string): string {
   throw badValue(option, text, 'is not an interface of this host', `one of ${names}`);
 }
 
-export function parseInterfaceName(text: string): string {
+export function parseInterfaceName(text: string, option = '--interface'): string {
   if (text === 'lo')
-    throw badValue('--interface', text, 'is the loopback interface', 'a TAP or TUN device, or a new name');
+    throw badValue(option, text, 'is the loopback interface', 'a TAP or TUN device, or a new name');
   // dev_valid_name() of the kernel, and no characters that are awkward in /proc paths.
   if (!INTERFACE_NAME.test(text) || text === '.' || text === '..') {
     throw badValue(
-      '--interface',
+      option,
       text,
       'is not an interface name',
       '1 to 15 letters, digits, "_", "-", "." and "@"',

@@ -8,6 +8,7 @@ import type { DeviceSpec, GuestConfig, HostEnd } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import type { Command, EndReason, Event, FlowReport, LinkInfo, PeerEvent } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
+import { formatEndpoint } from '../stack/wire/address.ts';
 import { checkDescriptors } from './descriptor-check.ts';
 import { EngineClient, type OpenForward } from './engine-client.ts';
 import { type Log, logOf } from './log.ts';
@@ -121,6 +122,13 @@ export class Session {
   /** Say what the guest may reach. */
   async tellPolicy(): Promise<void> {
     const { link, networks } = await this.ready;
+    const remote = this.config.tunnel?.remote ?? null;
+    if (remote !== null) {
+      this.log.log('info', `packets go to ${formatEndpoint(remote)} and come from there`, {
+        ...{ interface: link.name, mtu: link.mtu },
+      });
+      return;
+    }
     const dns = this.config.dns ? "; DNS queries go to the host's resolvers (--no-dns)" : '';
     const fields = { interface: link.name, mtu: link.mtu, txQueueLen: link.txQueueLen };
     this.log.log('info', `${describePolicy(this.config.policy, networks)}${dns}`, fields);

@@ -6,7 +6,7 @@
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceDevice, Medium } from '../config.ts';
+import type { AddressPlan, InterfaceDevice, InterfaceSetup } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS } from '../sys/errno.ts';
@@ -32,6 +32,11 @@ const TX_QUEUE_LENGTH = 10000;
 /** MTU of interfaces that we create: the largest a TAP takes, rounded to a multiple of 16 (bytes of IP packet). */
 const CREATED_MTU = 65520;
 const ARPHRD_NONE = 0xfffe;
+
+/** Bits of the 128-bit form in front of an IPv4 address. */
+const V4_BITS = 96;
+
+type Route = NonNullable<InterfaceSetup['routes']>[number];
 
 /** What is asked for. */
 export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'order'>;
@@ -61,7 +66,7 @@ function* attach(
   tun: TunDevice,
   name: string,
   found: InterfaceInfo | null,
-  medium: Medium,
+  { medium, offloads }: InterfaceSetup,
   notes: string[],
 ): Exchange<number> {
   const before = tun.flags();
@@ -77,10 +82,10 @@ function* attach(
           : [IFF_TAP, IFF_TUN];
   let result = 0;
   for (const type of types) {
-    for (const header of [IFF_VNET_HDR, 0]) {
+    for (const header of offloads ? [IFF_VNET_HDR, 0] : [0]) {
       result = yield* orderAttach(attachRequest(name, type | header | IFF_NO_PI | queues));
       if (result === 0) {
-        if (header === 0) notes.push('the device does not take virtio-net headers: no offloads');
+        if (header === 0 && offloads) notes.push('the device does not take virtio-net headers: no offloads');
         const flags = tun.flags();
         check(flags, 'attach', 'TUNGETIFF');
         return flags;
@@ -162,8 +167,10 @@ class Configuration {
     if (ipv6) yield* this.addAddress(plan.guest6, plan.prefix6);
     const { multicast } = setup;
     check(yield* netlink.setLink(index, { up: true, multicast }), 'configure', `cannot bring ${name} up`);
-    yield* this.setRoute(plan.gateway4);
-    if (ipv6) yield* this.setRoute(plan.gateway6);
+    if (setup.routes === null) {
+      yield* this.setRoute(plan.gateway4);
+      if (ipv6) yield* this.setRoute(plan.gateway6);
+    } else for (const route of setup.routes) yield* this.addRoute(route);
   }
 
   /** We set addresses and routes ourselves; a router advertisement would add others. */
@@ -194,6 +201,13 @@ class Configuration {
         `there is a default route besides that by ${text}, which goes first as long as ${name} is there`,
       );
     } else this.settle(result, gateway, 'default route');
+  }
+
+  private *addRoute({ address: text, bits }: Route): Exchange<void> {
+    const address = addressBytes(text);
+    const length = address.length === 4 ? bits - V4_BITS : bits;
+    const result = yield* this.netlink.addRoute(this.index, address, length);
+    check(result, 'configure', `cannot set the route to ${text}/${length}`);
   }
 
   /** A kernel may have no IPv6. */
@@ -251,7 +265,7 @@ export function* openInterface(
     throw new DeviceError('attach', EINVAL, `interface ${name} exists but is no TAP or TUN device${kind}`);
   }
   const tun = new TunDevice(tunFd);
-  const flags = yield* attach(tun, name, before, setup.medium, notes);
+  const flags = yield* attach(tun, name, before, setup, notes);
   const offloads = setOffloads(tun, flags, setup.segmentation, notes);
 
   const created = before ?? mustExist(yield* lookUp(netlink, name), name, 'vanished');

@@ -117,7 +117,7 @@ export class Guest extends TimerNode implements LinkOwner {
   /** The guest closes the link from here on. @throws DeviceError */
   constructor(
     services: EngineServices,
-    spec: Omit<GuestSpec, 'device' | 'limits'>,
+    spec: Omit<GuestSpec, 'device' | 'limits' | 'tunnel'>,
     { link, info, giveBack }: OpenLink,
   ) {
     super();

@@ -78,7 +78,7 @@ const PATIENCE = 8;
 /** A question for the address of "a". */
 const QUESTION = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 97, 0, 0, 1, 0, 1];
 
-const SPEC: Omit<GuestSpec, 'device' | 'limits'> = {
+const SPEC: Omit<GuestSpec, 'device' | 'limits' | 'tunnel'> = {
   addresses: { ...defaultAddresses, ipv6: false },
   policy: {
     enableRouting: false,

@@ -6,8 +6,9 @@
  * outside, hence the shared stop flag.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import type { GuestSpec, ProcessLimits } from '../config.ts';
+import type { AddressPlan, GuestSpec, ProcessLimits, TunnelDevice } from '../config.ts';
 import { withCapture } from '../device/capture.ts';
+import type { DeviceLink } from '../device/device-link.ts';
 import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
 import { type LinkOpeners, type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
@@ -48,6 +49,7 @@ import { Housekeeping } from './housekeeping.ts';
 import type { Command, EngineOptions, Event } from './messages.ts';
 import { Rehearsal } from './rehearsal.ts';
 import { rehearse } from './rehearsed-guest.ts';
+import type { Relay } from './relay.ts';
 import { HostRoutes } from './route-watch.ts';
 
 /** Fixed regions, one set for all guests: receive slots of devices (4.3 MiB) and of UDP (2 MiB), scratch. Untouched parts cost nothing. */
@@ -89,6 +91,8 @@ interface Tenant {
   /** Its start waits for this. */
   pending: PendingLink | null;
   guest: Guest | null;
+  /** In its place, where packets only pass through. */
+  relay: Relay | null;
   /** Its parts of what all share. */
   descriptors: DescriptorBudget | null;
   pages: GuestPages | null;
@@ -115,6 +119,7 @@ function log(level: LogLevel, message: string, fields?: Record<string, unknown>,
 interface Rooms {
   wireguard: typeof WireGuardInterfaces | null;
   tunnels: typeof TunnelInterfaces | null;
+  relay: typeof Relay | null;
 }
 
 class Engine {
@@ -133,6 +138,7 @@ class Engine {
   #settling: Tenant[] = [];
   #touchedCount = 0;
   readonly #openers: LinkOpeners;
+  readonly #makeRelay: typeof Relay | null;
   readonly #broker: BrokerLink | null;
   readonly #wakeFd: number;
   readonly #wakeBuffer: number;
@@ -143,7 +149,8 @@ class Engine {
   #peers: UnixPeers | undefined;
   readonly #seenErrors = new Set<string>();
 
-  constructor(limits: ProcessLimits, { wireguard, tunnels }: Rooms) {
+  constructor(limits: ProcessLimits, { wireguard, tunnels, relay }: Rooms) {
+    this.#makeRelay = relay;
     this.#slab = new Slab(FIXED_BYTES, Math.floor(limits.memoryTotal / PAGE_SIZE), firstPage);
     this.#memory = new Memory(this.#slab.buffer, STRUCTURE_BYTES);
     this.#loop = new EventLoop(this.#memory, this.#slab, (error) => this.#onError(error));
@@ -239,8 +246,9 @@ class Engine {
   #close(): void {
     this.#broker?.dismiss();
     this.#rehearsal.close();
-    for (const { guest, pending } of this.#tenants.values()) {
+    for (const { guest, relay, pending } of this.#tenants.values()) {
       guest?.close();
+      relay?.close();
       pending?.close();
     }
     this.#openers.interfaces.close();
@@ -268,6 +276,7 @@ class Engine {
       tenant.isTouched = false;
       try {
         tenant.guest?.endTurn();
+        tenant.relay?.endTurn();
       } catch (error) {
         this.#onError(error, tenant.number);
       }
@@ -395,15 +404,16 @@ class Engine {
 
   #removeGuest(number: number): void {
     const tenant = this.#tenants.get(number);
-    const { guest = null, pending = null } = tenant ?? {};
+    const { guest = null, relay = null, pending = null } = tenant ?? {};
     pending?.close();
     try {
       guest?.remove();
+      relay?.close();
     } catch (error) {
       this.#onError(error, number);
     }
     if (tenant !== undefined) this.#forget(tenant);
-    post({ type: 'guestRemoved', guest: number, existed: guest !== null || pending !== null });
+    post({ type: 'guestRemoved', guest: number, existed: (guest ?? relay ?? pending) !== null });
   }
 
   #forget(tenant: Tenant): void {
@@ -427,7 +437,7 @@ class Engine {
       tenant = {
         ...{ number, resolvers: new Resolvers(), search: new SearchDomains() },
         inside: new InsideChannel(this.#loop, this.#loop.timers, this.#loop.clock),
-        ...{ pending: null, guest: null, descriptors: null, pages: null, isTouched: false },
+        ...{ pending: null, guest: null, relay: null, descriptors: null, pages: null, isTouched: false },
       };
       this.#tenants.set(number, tenant);
     }
@@ -447,7 +457,12 @@ class Engine {
     try {
       link = this.#switches.join(link, spec, services);
       link = withCapture(link, spec, this.#captures, services);
-      tenant.guest = new Guest(services, spec, { ...opened, link });
+      if (spec.tunnel === null) tenant.guest = new Guest(services, spec, { ...opened, link });
+      else {
+        const outer = this.#outer(spec.tunnel, spec.addresses, services);
+        opened.notes.push(...outer.notes);
+        tenant.relay = this.#relay(services, link, outer.link);
+      }
     } catch (error) {
       link.close();
       opened.giveBack?.();
@@ -460,6 +475,24 @@ class Engine {
       ...{ notes: [...opened.notes, ...notes], networks },
     });
     this.#rehearsal.start(this.#loop.clock.nowMs);
+  }
+
+  /** The way to the other end of a tunnel. @throws DeviceError, RangeError */
+  #outer(tunnel: TunnelDevice, plan: AddressPlan, services: EngineServices): OpenLink {
+    const { tunnels } = this.#openers;
+    if (tunnels === null) throw new DeviceError('link', EINVAL, 'the tunnel was not loaded');
+    return tunnels.open(tunnel, plan, services);
+  }
+
+  /** @throws DeviceError */
+  #relay(services: EngineServices, inner: DeviceLink, outer: DeviceLink): Relay {
+    try {
+      if (this.#makeRelay === null) throw new DeviceError('link', EINVAL, 'the relay was not loaded');
+      return new this.#makeRelay(services, inner, outer);
+    } catch (error) {
+      outer.close();
+      throw error;
+    }
   }
 
   /** What is the guest's own, and what says of it whose it is, beside what all share. */
@@ -565,7 +598,8 @@ class Engine {
     };
     const owner = this.#guest(guest);
     const counters = owner?.counters.snapshot() ?? {};
-    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...owner?.gauges() } });
+    const own = owner?.gauges() ?? this.#tenants.get(guest)?.relay?.gauges();
+    post({ type: 'snapshot', guest, request, counters, gauges: { ...gauges, ...own } });
   }
 
   /** An exception is our bug: it costs the packet or the flow that met it, and is told once per place (N-01). */
@@ -593,16 +627,19 @@ async function load(): Promise<Rooms> {
     options.wireguard === true
       ? (await import('../device/wireguard-interfaces.ts')).WireGuardInterfaces
       : null;
-  const tunnels =
-    options.tunnel === true ? (await import('../device/tunnel-interfaces.ts')).TunnelInterfaces : null;
-  return { wireguard, tunnels };
+  if (options.tunnel !== true) return { wireguard, tunnels: null, relay: null };
+  const [{ TunnelInterfaces: tunnels }, { Relay: relay }] = await Promise.all([
+    import('../device/tunnel-interfaces.ts'),
+    import('./relay.ts'),
+  ]);
+  return { wireguard, tunnels, relay };
 }
 
 if (options.wireguard === true || options.tunnel === true) {
   load().then(start).catch(fail);
 } else {
   try {
-    start({ wireguard: null, tunnels: null });
+    start({ wireguard: null, tunnels: null, relay: null });
   } catch (error) {
     fail(error);
   }

@@ -76,7 +76,10 @@ describe('tunnel:', () => {
     ['tunnel:udp://localhost:1,peer=10.1.3.1,learn=on', /accepted: ADDRESS:PORT/],
     ['tunnel:udp://127.0.0.1:1,learn=on', /has no peer=/],
     ['tunnel:udp://127.0.0.1:1,peer=x,learn=on', /has peer=x; accepted: ADDRESS or ADDRESS\/BITS/],
-    [`${LOCAL},keepalive=never`, /has keepalive=never; accepted: seconds, 0/],
+    [
+      `${LOCAL},keepalive=never`,
+      /option --link keepalive=: "never" is no number of seconds; accepted: 0 \(never\) to 65535/,
+    ],
     [LOCAL.replace('on', 'off'), /has learn=off; accepted: learn=on/],
     [`${LOCAL},address=fd01::1`, /has address=fd01::1; accepted: with a peer= of the same family/],
     [`${LOCAL},switch=a`, /has switch=; accepted: Ethernet links there/],

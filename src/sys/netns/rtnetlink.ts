@@ -46,12 +46,14 @@ const IFA_BROADCAST = 4;
 /** No duplicate address detection (RFC 4862 §5.4): nobody else is on this link, and waiting for it costs a second. */
 const IFA_F_NODAD = 0x02;
 
+const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
 const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_UNIVERSE = 0;
+const RT_SCOPE_LINK = 253;
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
 
@@ -157,6 +159,17 @@ export class Rtnetlink {
     return -EBUSY;
   }
 
+  /** Route to a prefix in network order, whose hosts are on the link itself; the link must be up. */
+  addRoute(index: number, prefix: ArrayLike<number>, bits: number): Exchange<number> {
+    const v6 = prefix.length === 16;
+    const begun = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+    const scope = v6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
+    const message = this.routeHeader(begun, v6, RTPROT_BOOT, scope, bits);
+    if (bits > 0) message.attributeBytes(RTA_DST, prefix);
+    message.attributeU32(RTA_OIF, index);
+    return this.transact();
+  }
+
   private removeDefaultRoute(index: number, v6: boolean): Exchange<number> {
     const message = this.begin(RTM_DELROUTE, NLM_F_REQUEST | NLM_F_ACK);
     this.routeHeader(message, v6, 0, RT_SCOPE_NOWHERE).attributeU32(RTA_OIF, index);
@@ -178,10 +191,19 @@ export class Rtnetlink {
     return this.transact();
   }
 
-  /** struct rtmsg of a default route in the main table. To be removed: protocol 0 and scope NOWHERE are any. */
-  private routeHeader(message: NetlinkMessage, v6: boolean, protocol: number, scope: number): NetlinkMessage {
+  /**
+   * struct rtmsg of a route in the main table; of a default route without `bits`. To be removed: protocol 0 and scope NOWHERE
+   * are any.
+   */
+  private routeHeader(
+    message: NetlinkMessage,
+    v6: boolean,
+    protocol: number,
+    scope: number,
+    bits = 0,
+  ): NetlinkMessage {
     message.u8(v6 ? AF_INET6 : AF_INET);
-    message.u8(0);
+    message.u8(bits);
     message.u8(0);
     message.u8(0);
     message.u8(RT_TABLE_MAIN);

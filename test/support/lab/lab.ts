@@ -102,7 +102,7 @@ export interface LabOptions {
   /** Rules in the text form of the command line. */
   allow?: string[];
   deny?: string[];
-  guest?: Partial<Omit<GuestSpec, 'device' | 'limits'>>;
+  guest?: Partial<Omit<GuestSpec, 'device' | 'limits' | 'tunnel'>>;
   addresses?: Partial<AddressPlan>;
   resolvers?: string[];
   descriptors?: number;
@@ -686,7 +686,7 @@ export function heapBytes(): number {
   return m.heapUsed + m.external;
 }
 
-function guestSpec(options: LabOptions): Omit<GuestSpec, 'device' | 'limits'> {
+function guestSpec(options: LabOptions): Omit<GuestSpec, 'device' | 'limits' | 'tunnel'> {
   const rules = (texts: readonly string[] = []): RuleSpec[] =>
     texts.map((text) => toRuleSpec(parseRuleEntry(text)));
   return {
