@@ -10,12 +10,14 @@ import {
   defaultSetup,
   type GuestConfig,
   noOutput,
+  type PortRulesSpec,
   type ProcessConfig,
   processLimits,
 } from '../../config.ts';
 import { profiles } from '../../profiles.ts';
 import { guestNetworks } from '../guest-networks.ts';
 import type { PastaConfig, PastaNetwork } from './pasta-config.ts';
+import { portRules } from './ports.ts';
 
 const DEFAULT_NAME = 'tap0';
 
@@ -44,6 +46,7 @@ function processConfig({ verbosity }: PastaConfig): ProcessConfig {
 function guestConfig(pasta: PastaConfig): GuestConfig {
   const { network, pcapPath } = pasta;
   const addresses = addressPlan(network);
+  const rules = portRules(pasta);
   const { mtu, configure, guestMac, name, mac, ipv4, ipv6 } = network;
   return {
     ...defaultGuest,
@@ -55,6 +58,8 @@ function guestConfig(pasta: PastaConfig): GuestConfig {
       setup: { ...defaultSetup, mac: guestMac },
     },
     addresses,
+    portRules: rules,
+    hasInside: needsInside(rules),
     policy: {
       enableRouting: true,
       enableHost: true,
@@ -105,4 +110,9 @@ function guestTarget({ target, fd }: PastaConfig): GuestConfig['target'] {
     case 'path':
       return { kind: 'attach', pid: 0, netnsPath: target.netnsPath, usernsPath: target.usernsPath };
   }
+}
+
+/** Sockets are made inside only for ports; a guest without any does without whoever makes them. */
+function needsInside({ host, splice, controlPath }: PortRulesSpec): boolean {
+  return host.length > 0 || splice.length > 0 || controlPath !== '';
 }
