@@ -75,6 +75,10 @@ class Way implements LinkOwner {
     if (to.transmit(out) < 0) this.lost++;
   }
 
+  onUnsent(frames: number): void {
+    this.lost += frames;
+  }
+
   onMtu(): void {
     // It is looked at for every packet.
   }
