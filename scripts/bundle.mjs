@@ -17,6 +17,7 @@ const entryPoints = {
   slirp4netns: `${source}cli/slirp4netns/main.js`,
   slirpnetstack: `${source}cli/slirpnetstack/main.js`,
   pasta: `${source}cli/pasta/main.js`,
+  pesto: `${source}cli/pesto/main.js`,
   worker: `${source}engine/worker.js`,
   again: `${source}app/again.js`,
 };

@@ -17,6 +17,7 @@ const commandLines = {
   slirp4netns: ['-c', '-m', '1500', '-r', '1', NO_PROCESS, 'tap0'],
   // What is no namespace is found out late.
   pasta: '--config-net --dns-forward 169.254.1.1 -t none -u none --quiet --netns /dev/null'.split(' '),
+  pesto: ['--add', '-t', '0.0.0.0/8080', '/dev/null/nowhere'],
   again: [],
   slirpnetstack: ['--interface', 'tap0', '--enable-routing', '--netns', `/proc/${NO_PROCESS}/ns/net`],
 };

@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-programs='tslirp slirp4netns slirpnetstack pasta'
+programs='tslirp slirp4netns slirpnetstack pasta pesto'
 remove=
 [ "${1-}" != -u ] || { remove=yes; shift; }
 prefix=${1:?PREFIX is missing} root=${2-}

@@ -53,6 +53,12 @@ const words: Record<string, Words> = {
       ],
     ],
   },
+  pesto: {
+    summary: 'changes the ports of a running pasta',
+    description:
+      'Ports of the *pasta* that has its control socket (*-c*) at PATH are added, deleted, replaced or shown. They are written as for *pasta*. What does not change is left alone, with its connections; when *pesto* has ended well, what it has added is bound. Where something cannot be had, nothing is changed.',
+    sections: [['EXIT STATUS', '0, and 1 for whatever goes wrong, which is told.']],
+  },
   slirpnetstack: {
     summary: 'the network of its host for a network namespace, as slirpnetstack has it',
     description:

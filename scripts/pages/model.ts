@@ -1,6 +1,7 @@
 /** The command lines of the programs in one form, out of the tables that their help is made from. */
 import type { Command, Option } from 'commander';
 import { OPTIONS as PASTA_OPTIONS } from '../../src/cli/pasta/options.ts';
+import { OPTIONS as PESTO_OPTIONS } from '../../src/cli/pesto/options.ts';
 import { buildProgram } from '../../src/cli/program.ts';
 import { OPTIONS } from '../../src/cli/slirp4netns/texts.ts';
 import { FLAGS } from '../../src/cli/slirpnetstack/usage.ts';
@@ -109,7 +110,21 @@ function pasta(): ProgramModel {
   return { name: 'pasta', commands: [{ words: [], usage, text, options, operand: 'command' }] };
 }
 
-export const programs: readonly ProgramModel[] = [tslirp(), slirp4netns(), slirpnetstack(), pasta()];
+function pesto(): ProgramModel {
+  const options = PESTO_OPTIONS.map(({ long, short, value, help }) => ({
+    names: short === '' ? [`--${long}`] : [`-${short}`, `--${long}`],
+    value,
+    choices: long === 'clear' ? ['HOST', 'SPLICE'] : [],
+    text: help,
+  }));
+  const usage = 'pesto [OPTION]... PATH';
+  const text = 'Change the ports of a running pasta';
+  return { name: 'pesto', commands: [{ words: [], usage, text, options, operand: 'none' }] };
+}
+
+export const programs: readonly ProgramModel[] = [
+  ...[tslirp(), slirp4netns(), slirpnetstack(), pasta(), pesto()],
+];
 
 /** What can be offered for a value: a word of a list, a file, an interface of the host, or nothing that is known. */
 export function valueKind({ names, value, choices }: OptionModel): 'choice' | 'file' | 'interface' | 'other' {

@@ -4,7 +4,6 @@
  */
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { text } from 'node:stream/consumers';
 import type { ListedForward } from '../api/host-forwards.ts';
 import { sayError, sayOut } from '../app/say.ts';
 import { type AddressPlan, defaultAddresses, type Endpoint, type HostTarget } from '../config.ts';
@@ -12,6 +11,7 @@ import { errnoTextOf } from '../control/errno-text.ts';
 import type { FlowInfo } from '../engine/messages.ts';
 import type { End, Listener } from '../expose/event.ts';
 import { formatEndpoint } from '../stack/wire/address.ts';
+import { exchange, type Json, type Request } from './exchange.ts';
 import { ForwardRuleError, parseForwardRule } from './forward-rule.ts';
 import type { ClientOptions, ClientQuestion } from './program.ts';
 import { UsageError } from './values.ts';
@@ -21,15 +21,8 @@ const EXIT_REFUSED = 1;
 /** Nobody is there to be asked. */
 const EXIT_NO_SERVER = 3;
 
-type Json = Record<string, unknown>;
-
 interface Refusal {
   desc?: string;
-}
-
-interface Request {
-  execute: string;
-  arguments?: Json;
 }
 
 const SUBSCRIBE: Request = { execute: 'subscribe' };
@@ -95,13 +88,6 @@ async function follow(path: string): Promise<number> {
     // It was cut off; what has come is told.
   }
   return 0;
-}
-
-async function exchange(path: string, request: Request): Promise<Json> {
-  const socket = connect(path);
-  await once(socket, 'connect');
-  socket.end(JSON.stringify(request));
-  return JSON.parse(await text(socket)) as Json;
 }
 
 function requests(question: ClientQuestion): Request[] {

@@ -7,7 +7,16 @@ import { packageRoot } from '../../src/package-root.ts';
 const bundle = new URL('dist/bundle/', packageRoot);
 
 describe('compiled code of the build', () => {
-  for (const name of ['tslirp', 'slirp4netns', 'slirpnetstack', 'pasta', 'worker', 'log', 'pretty']) {
+  for (const name of [
+    'tslirp',
+    'slirp4netns',
+    'slirpnetstack',
+    'pasta',
+    'pesto',
+    'worker',
+    'log',
+    'pretty',
+  ]) {
     test(`review O-11: ${name}.cache is taken by this Node, and has functions that are compiled when they are called`, () => {
       const source = readFileSync(new URL(`${name}.js`, bundle), 'latin1');
       const cachedData = readFileSync(new URL(`${name}.cache`, bundle));

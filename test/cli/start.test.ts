@@ -54,6 +54,7 @@ const programs = [
   ['slirp4netns', ['--version'], /^slirp4netns version/],
   ['slirpnetstack', ['-version'], /./],
   ['pasta', ['--version'], /^pasta \d{4}_\d\d_\d\d\S*\n/],
+  ['pesto', ['--version'], /^pesto \d{4}_\d\d_\d\d\S*\n/],
 ] as const;
 
 describe('each program says its version', () => {

@@ -26,6 +26,7 @@ test('what is installed works from where it is, has its pages and completions, a
     ['tslirp', '--version'],
     ['slirp4netns', '--version'],
     ['pasta', '--version'],
+    ['pesto', '--version'],
     ['slirpnetstack', '-version'],
   ] as const) {
     const { status, stdout, stderr } = spawnSync(join(prefix, 'bin', name), [option], { encoding: 'utf8' });

@@ -1,4 +1,6 @@
 /** What `pasta` prints on its own: help and version, by which callers ask what there is. */
+import type { PortRule } from '../../config.ts';
+import { ruleText } from '../../expose/port-rule.ts';
 
 /** The pasta whose interface this is. */
 const INTERFACE_VERSION = '2026_07_16';
@@ -38,4 +40,20 @@ export function versionText(release: string): string {
   return `${versionLine(release)}
 The pasta of tslirp, with the command line of passt's.
 `;
+}
+
+/** Both tables as they are shown, those without rules left out. */
+export function rulesText({
+  host,
+  splice,
+}: Readonly<Record<'host' | 'splice', readonly PortRule[]>>): string {
+  const tables = [
+    ['Inbound forwarding rules (HOST):', host],
+    ['Outbound forwarding rules (SPLICE):', splice],
+  ] as const;
+  return tables
+    .filter(([, rules]) => rules.length > 0)
+    .flatMap(([title, rules]) => [title, ...rules.map((rule) => `    ${ruleText(rule)}`)])
+    .map((line) => `${line}\n`)
+    .join('');
 }
