@@ -156,6 +156,9 @@ async function main(): Promise<void> {
         invocation.config,
         invocation.more.map(({ guest }) => guest),
       );
+    } else if ('daemon' in invocation) {
+      const { serveDaemon } = await import('../daemon/process/daemon.ts');
+      await serveDaemon(invocation.daemon, (line) => sayError(`${line}\n`));
     } else await request(invocation);
   }
   await started?.stop();

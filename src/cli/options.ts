@@ -26,7 +26,13 @@ import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } 
 import { guestNetworks } from './guest-networks.ts';
 import { linkForms, parseLinkSpec } from './link-spec.ts';
 import { byGuest, guestNames, linkedGuests, peerNetwork } from './linked-guests.ts';
-import { buildProgram, type ClientOptions, type ClientQuestion, type ServeOptions } from './program.ts';
+import {
+  buildProgram,
+  type ClientOptions,
+  type ClientQuestion,
+  type DaemonCommandOptions,
+  type ServeOptions,
+} from './program.ts';
 import { forwardSource, publishSpec } from './publishing.ts';
 import { tunnelGuest, tunnelTarget } from './tunnel-client.ts';
 import {
@@ -90,6 +96,21 @@ export interface Information {
 export interface ClientInvocation {
   question: ClientQuestion;
   options: ClientOptions;
+}
+
+/** A program wants tunnels. */
+export interface DaemonInvocation {
+  daemon: DaemonCommandOptions;
+}
+
+function daemonInvocation(options: DaemonCommandOptions): DaemonInvocation {
+  const { controlFd, controlReadFd, controlWriteFd } = options;
+  const isPair = controlReadFd !== undefined && controlWriteFd !== undefined;
+  const isNone = controlReadFd === undefined && controlWriteFd === undefined;
+  if (controlFd === undefined ? isPair : isNone) return { daemon: options };
+  throw new UsageError(
+    'daemon takes either --control-fd N or both --control-read-fd N and --control-write-fd M',
+  );
 }
 
 function refuseConflicts(options: ServeOptions): void {
@@ -330,8 +351,8 @@ function withoutValue(word: string): string {
 export function parseArguments(
   args: readonly string[],
   version: string,
-): Invocation | Information | ClientInvocation {
-  let result: Invocation | ClientInvocation | undefined;
+): Invocation | Information | ClientInvocation | DaemonInvocation {
+  let result: Invocation | ClientInvocation | DaemonInvocation | undefined;
   let text = '';
   const output = {
     writeOut: (part: string): void => {
@@ -372,6 +393,9 @@ export function parseArguments(
       const { config, ...invocation } = toInvocation(serving, tunnelTarget(command));
       const guest = { ...config.guest, ...tunnelGuest(command, options) };
       result = { ...invocation, config: { ...config, guest } };
+    },
+    daemon: (options) => {
+      result = daemonInvocation(options);
     },
     ask: (question, options) => {
       result = { question, options };

@@ -28,8 +28,13 @@ import {
   parseSeconds,
   parseSocketPath,
   parseSourceAddress,
+  parseStreamFd,
   UsageError,
 } from './values.ts';
+
+const DAEMON_LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'fatal'] as const;
+
+type DaemonLogLevel = (typeof DAEMON_LOG_LEVELS)[number];
 
 /** Options of `run`, `attach` and `serve`, as they were read. */
 export interface ServeOptions extends PublishOptions {
@@ -99,6 +104,16 @@ export interface TunnelOptions
   keepalive: number;
 }
 
+/** Options of `daemon`. */
+export interface DaemonCommandOptions {
+  controlFd?: number;
+  controlReadFd?: number;
+  controlWriteFd?: number;
+  logFd?: number;
+  logLevel: DaemonLogLevel;
+  exitWithParent?: boolean;
+}
+
 /** Options of the commands that ask a running tslirp. */
 export interface ClientOptions {
   /** Not given: as the environment says. */
@@ -120,6 +135,7 @@ export interface Actions {
   attach: (target: string | undefined, options: ServeOptions) => void;
   serve: (options: ServeOptions) => void;
   tunnel: (command: string[], options: TunnelOptions) => void;
+  daemon: (options: DaemonCommandOptions) => void;
   ask: (question: ClientQuestion, options: ClientOptions) => void;
 }
 
@@ -375,6 +391,26 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
   tunnel.action((command: string[], options: Omit<TunnelOptions, 'given'>) =>
     actions.tunnel(command, { ...options, given: givenToTunnel }),
   );
+  program
+    .command('daemon')
+    .description('networks for the tunnels of a program that talks to this one over descriptors')
+    .usage('[options] --control-fd N | --control-read-fd N --control-write-fd M')
+    .option('--control-fd <n>', 'a unix stream socket, on which descriptors may be passed', (value) =>
+      parseStreamFd('--control-fd', value),
+    )
+    .option('--control-read-fd <n>', 'a pipe or a socket that requests are read from', (value) =>
+      parseStreamFd('--control-read-fd', value),
+    )
+    .option('--control-write-fd <n>', 'a pipe or a socket that answers are written to', (value) =>
+      parseStreamFd('--control-write-fd', value),
+    )
+    .option('--log-fd <n>', 'write log lines here as JSON, instead of as notices', (value) =>
+      parseFd('--log-fd', value),
+    )
+    .addOption(choice('--log-level <level>', 'how much is told', DAEMON_LOG_LEVELS, 'info'))
+    .option('--exit-with-parent', 'end when the process that has started this one does')
+    .allowExcessArguments(false)
+    .action((options: DaemonCommandOptions) => actions.daemon(options));
 
   const ask = (kind: SimpleQuestion) => (options: ClientOptions) => actions.ask({ kind }, options);
   const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];

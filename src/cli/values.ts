@@ -84,6 +84,14 @@ export function parseFd(option: string, text: string, said: string = text): numb
   return fd;
 }
 
+/** An inherited descriptor by which bytes come or go. */
+export function parseStreamFd(option: string, text: string): number {
+  const fd = parseFd(option, text);
+  const stat = fstatSync(fd);
+  if (stat.isFIFO() || stat.isSocket()) return fd;
+  throw badValue(option, text, 'is neither a pipe nor a socket', 'the number of one');
+}
+
 const INTERFACE_NAME = /^[A-Za-z0-9_.@-]{1,15}$/;
 
 /** An interface of the host that is there now. */

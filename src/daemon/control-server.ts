@@ -32,11 +32,11 @@ export type OpenTunnel = (config: TunnelConfig, options: OpenOptions) => Promise
 /** Descriptors that come with messages. */
 export interface Passing {
   /** Takes the one with this number in the order of arrival, which is the caller's then; -1 = there is none. */
-  take: (index: number) => number;
+  takePassed: (index: number) => number;
   /** Closes those that nobody has taken. */
   closeRest: () => void;
   /** Closes one that was taken. */
-  close: (fd: number) => void;
+  closePassed: (fd: number) => void;
 }
 
 export interface ControlOptions {
@@ -221,13 +221,13 @@ export class ControlServer {
       throw error;
     } finally {
       // The tunnel has a duplicate.
-      if (passed >= 0) passing?.close(passed);
+      if (passed >= 0) passing?.closePassed(passed);
     }
   }
 
   /** @throws TslirpError */
   #takePassed(name: string, index: number): number {
-    const fd = this.#options.passing?.take(index) ?? -1;
+    const fd = this.#options.passing?.takePassed(index) ?? -1;
     if (fd >= 0) return fd;
     this.#served.delete(name);
     throw new TslirpError('FD_INVALID', `link.passed: no descriptor ${index} has come with this request`, {
