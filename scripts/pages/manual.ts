@@ -14,11 +14,11 @@ const words: Record<string, Words> = {
     summary: 'the network of its host for a network namespace, without root',
     description: `*tslirp* gives a network namespace the network of its host. It reads the packets of the namespace from a TAP device, ends the connections itself, and speaks for the guest through ordinary sockets of the host. No rights on the host are needed, nothing is configured there, and what the guest may reach is closed until it is opened.
 
-*tslirp run* makes a namespace for a command and exits as that does. *tslirp attach* serves a namespace that exists, *tslirp serve* virtual machines and whatever else sends packets. *tslirp tunnel* is the other end of a tunnel that one of these serves. The other commands ask a running tslirp over its API socket.`,
+*tslirp run* makes a namespace for a command and exits as that does. *tslirp attach* serves a namespace that exists, *tslirp serve* virtual machines and whatever else sends packets. *tslirp tunnel* is the other end of a tunnel that one of these serves. *tslirp daemon* does what a program at the other end of its descriptors asks for. The other commands ask a running tslirp over its API socket.`,
     sections: [
       [
         'EXIT STATUS',
-        'That of the command under *run*, 128 and the number of the signal where one has ended it; 0 when *attach* or *serve* was told to end, or when its namespace or last link is gone; 1 when there is no network, or none any more, or a request was refused; 2 when the command line cannot be used; 3 when nobody answers at the API socket; 126 and 127 when the command cannot be executed or is not there.',
+        'That of the command under *run*, 128 and the number of the signal where one has ended it; 0 when *attach* or *serve* was told to end, or when its namespace or last link is gone; 1 when there is no network, or none any more, or a request was refused; 2 when the command line cannot be used; 3 when nobody answers at the API socket, or the program that *daemon* serves does not keep to the protocol; 126 and 127 when the command cannot be executed or is not there.',
       ],
       [
         'ENVIRONMENT',
@@ -125,7 +125,8 @@ function options({ name, commands }: ProgramModel): string {
   const list = rest
     .map((command) => `.TP\n\\fB${plain(`${name} ${command.words.join(' ')}`)}\\fR\n${plain(command.text)}\n`)
     .join('');
-  const client = rest.find((command) => ![run, attach, serve, tunnel].includes(command));
+  const daemon = rest.find(({ words: path }) => path[0] === 'daemon');
+  const client = rest.find((command) => ![run, attach, serve, tunnel, daemon].includes(command));
   return [
     `.SH COMMANDS\n${list}`,
     optionSection('OPTIONS OF RUN, ATTACH AND SERVE', shared),
@@ -137,6 +138,7 @@ function options({ name, commands }: ProgramModel): string {
     optionSection('OPTIONS OF ATTACH', optionsOfOne(attach, run)),
     optionSection('OPTIONS OF SERVE', optionsOfOne(serve, run)),
     optionSection('OPTIONS OF TUNNEL', optionsOfOne(tunnel, run)),
+    optionSection('OPTIONS OF DAEMON', daemon?.options ?? []),
     optionSection('OPTIONS OF THE OTHER COMMANDS', client?.options ?? []),
     optionSection('OPTIONS BEFORE A COMMAND', program.options),
   ].join('');
