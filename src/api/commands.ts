@@ -7,6 +7,7 @@ import type { EventHub, Present } from '../expose/event-hub.ts';
 import type { RuleForwards } from '../expose/rule-forwards.ts';
 import { ApiError, field, integerField, isObject, type JsonObject } from './fields.ts';
 import { type ForwardDefaults, HostForwards } from './host-forwards.ts';
+import { ApiServices, type ServicePublisher } from './services.ts';
 import { type StreamAnswer, Subscriptions } from './subscriptions.ts';
 
 /** What is known about this run, as plain data for `info`. */
@@ -26,6 +27,8 @@ export interface ApiExposure {
   hub: EventHub;
   /** Told of the forwards that clients open and close. */
   ruleForwards: Pick<RuleForwards, 'added' | 'removed' | 'has'>;
+  /** Whoever publishes services; made when he is needed. */
+  publisher: () => Promise<ServicePublisher>;
 }
 
 const NO_ARGUMENTS: JsonObject = {};
@@ -37,9 +40,10 @@ export class ApiCommands {
     engine: ApiEngine,
     defaults: ForwardDefaults,
     info: RunInfo,
-    { hub, ruleForwards }: ApiExposure,
+    { hub, ruleForwards, publisher }: ApiExposure,
   ) {
     const forwards = new HostForwards(engine, defaults, ruleForwards);
+    const services = new ApiServices(publisher);
     const subscriptions = new Subscriptions(hub);
     const present = (): Present[] => hub.present().map(([, guest]) => guest);
     this.handlers = new Map<string, Handler>([
@@ -48,6 +52,8 @@ export class ApiCommands {
       ['list_hostfwd', () => forwards.list()],
       ['info', () => ({ return: info })],
       ['list_forwards', () => ({ return: { forwards: forwards.all(present()) } })],
+      ['add_service', async (args) => ({ return: await services.add(args) })],
+      ['remove_service', async (args) => ({ return: await services.remove(args) })],
       ['list_listeners', () => ({ return: { listeners: present().flatMap(({ listeners }) => listeners) } })],
       ['subscribe', () => subscriptions.add()],
       ['stats', async () => ({ return: await engine.snapshot() })],

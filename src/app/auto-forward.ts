@@ -61,6 +61,11 @@ export class AutoForward {
     return new AutoForward(source.method, watch);
   }
 
+  /** The guest has refused a client. */
+  lookNow(): void {
+    this.#watch?.lookNow();
+  }
+
   /** All that was told of is told to be gone; what is published is for the publisher. */
   stop(): void {
     this.#watch?.end();

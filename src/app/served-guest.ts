@@ -1,10 +1,12 @@
 /** A guest of this process, from its configuration to its packets and what may be asked of it. */
 import {
   type DeviceSpec,
+  defaultPublish,
   type GuestConfig,
   isWanted,
   type LinkTarget,
   type ProcessConfig,
+  type PublishSpec,
 } from '../config.ts';
 import type { EngineClient } from '../control/engine-client.ts';
 import { logOf } from '../control/log.ts';
@@ -13,6 +15,7 @@ import type { Session, SessionHandlers } from '../control/session.ts';
 import type { LinkInfo } from '../engine/messages.ts';
 import type { EventSink, GuestEvent } from '../expose/event.ts';
 import type { EventHub } from '../expose/event-hub.ts';
+import type { Publisher } from '../expose/publisher.ts';
 import { RuleForwards } from '../expose/rule-forwards.ts';
 import { packageVersion } from '../package-root.ts';
 import { type Inside, orderDevice, orderInside } from '../sandbox/broker.ts';
@@ -42,6 +45,8 @@ export class ServedGuest {
   private isUp = false;
   private publishing: Publishing | undefined;
   private rules: PortRules | undefined;
+  /** On request. */
+  private publisherMade: Promise<void> | undefined;
 
   constructor(
     config: GuestConfig,
@@ -62,6 +67,8 @@ export class ServedGuest {
       ...handlers,
       flows: (report) => {
         this.publishing?.publisher.heard(report);
+        if (report.type === 'flow' && report.kind === 'local' && report.failure === 'guest')
+          this.services?.lookNow();
         handlers.flows(report);
       },
       forwardOpen: (forward) => {
@@ -142,7 +149,10 @@ export class ServedGuest {
     const defaults = { guest4, guest6: planned6 ? guest6 : guest4 };
     const server = new ApiServer({
       spec: api,
-      commands: new ApiCommands(client, defaults, runInfo(config, link), { hub, ruleForwards }),
+      commands: new ApiCommands(client, defaults, runInfo(config, link), {
+        ...{ hub, ruleForwards },
+        publisher: () => this.publisher(),
+      }),
       onError: (error) => logger.log('error', 'an API request failed', { reason: String(error) }),
       trace: api.echo ? sayError : undefined,
       admits: target.kind === 'run' ? await this.clientJudge() : undefined,
@@ -152,8 +162,22 @@ export class ServedGuest {
 
   /** Services of the guest have ports of the host from now on. Rejects with one line. */
   private async publish(): Promise<void> {
-    const { name, publish: spec } = this.config;
-    if (spec === null) return;
+    const { publish: spec } = this.config;
+    if (spec !== null) await this.publishBy(spec);
+  }
+
+  /** Whoever publishes services, which may be asked for by requests alone. */
+  private async publisher(): Promise<Publisher> {
+    if (this.publishing === undefined) {
+      this.publisherMade ??= this.publishBy(defaultPublish);
+      await this.publisherMade;
+    }
+    if (this.publishing === undefined) throw new Error('the guest is served no more');
+    return this.publishing.publisher;
+  }
+
+  private async publishBy(spec: PublishSpec): Promise<void> {
+    const { name } = this.config;
     const [{ Publishing: Made }, { publishLog }] = await Promise.all([
       import('./publishing.ts'),
       import('./publish-log.ts'),

@@ -41,6 +41,8 @@ const PROC_INTERVAL_MS = 1000;
 /** A turn that takes longer is followed by twice the wait, ms; less than half of it, and the wait is as it was. */
 const LONG_TURN_MS = 5;
 const INTERVAL_MAX_MS = 5000;
+/** Looks that are asked for are so far apart, ms. */
+const ASKED_INTERVAL_MS = 50;
 /** A twentieth of a core at most. */
 const TURN_SHARE = 20;
 /** Owners are asked for at most so often in a row, and twice a second: each time it may take 20 ms. */
@@ -71,6 +73,8 @@ export class ListenerWatch {
   #found: readonly OpenSocket[] | null = null;
   #timer: NodeJS.Timeout | undefined;
   #slowness = 1;
+  /** When the next look may be, if it is asked for. */
+  #mayLookAt = 0;
   #asks = ASKS_MAX;
   #askedAt = 0;
   #isOver = false;
@@ -84,6 +88,13 @@ export class ListenerWatch {
   }
 
   start(): void {
+    this.#turn();
+  }
+
+  /** The guest has refused a client: something has changed. */
+  lookNow(): void {
+    if (this.#isOver || this.#elapsed() < this.#mayLookAt) return;
+    clearTimeout(this.#timer);
     this.#turn();
   }
 
@@ -149,6 +160,7 @@ export class ListenerWatch {
     this.#slowness = Math.max(1, Math.min(this.#slowness, INTERVAL_MAX_MS / least));
     // Only where that costs next to nothing it is looked sooner, for what wants to be confirmed.
     const wait = this.#slowness > 1 ? interval : Math.min(interval, this.#settling.due - now);
+    this.#mayLookAt = this.#elapsed() + Math.max(ASKED_INTERVAL_MS, took * TURN_SHARE);
     this.#timer = setTimeout(() => this.#turn(), Math.max(1, wait, took * TURN_SHARE)).unref();
   }
 

@@ -14,7 +14,7 @@ import { getSystemErrorName } from 'node:util';
 import type { AddressPlan, Endpoint, PortMap, PublishSpec } from '../config.ts';
 import { ForwardRefused, type OpenForward } from '../control/engine-client.ts';
 import type { FlowReport } from '../engine/messages.ts';
-import type { End, EventSink, Protocol } from './event.ts';
+import type { End, EventSink, Protocol, Published } from './event.ts';
 import {
   closeHostListeners,
   countFlows,
@@ -68,6 +68,10 @@ interface Publication {
   isWarned: boolean;
   /** The one port that it may have is in use, which was told; it is tried again. */
   isRetried: boolean;
+  /** As it was told when it was opened; null: it is not open. */
+  told: Published | null;
+  /** Why not, or empty. */
+  failure: string;
 }
 
 function isWildcard(ip: string): boolean {
@@ -156,6 +160,17 @@ export class Publisher implements ServiceSink {
     }
   }
 
+  /** How a service is published at the moment, and why it is not: an errno's name, or empty where it waits for a place. */
+  outcome(service: Service): { published: Published[]; failure: string } {
+    const published: Published[] = [];
+    let failure = '';
+    for (const publication of this.#ofService.get(service) ?? []) {
+      if (publication.told !== null) published.push(publication.told);
+      failure ||= publication.failure;
+    }
+    return { published, failure };
+  }
+
   /** Resolves when what is open is what is wanted. */
   async settled(): Promise<void> {
     while (this.#work !== undefined) await this.#work;
@@ -214,7 +229,15 @@ export class Publisher implements ServiceSink {
       publication = {
         ...{ key, proto, map, guestEnd: end, served: undefined },
         services: new Map<Service, End>(),
-        ...{ cause: 'closed', open: [], source: '', isWarned: false, isRetried: false },
+        ...{
+          cause: 'closed',
+          open: [],
+          source: '',
+          isWarned: false,
+          isRetried: false,
+          told: null,
+          failure: '',
+        },
       };
       this.#publications.set(key, publication);
     }
@@ -268,13 +291,14 @@ export class Publisher implements ServiceSink {
       const opened = await this.#bind(publication, service, source);
       publication.open = opened.open;
       publication.isRetried = false;
+      publication.failure = '';
       // It waits for the port of its map.
       if (opened.open.length === 0) return;
       const { reason } = opened;
       const hostEnd = hostEndOf(opened.open);
       const { process } = service;
-      const told = { proto, guestEnd, hostEnd, reason, process, source: source || 'client' };
-      events.emit({ type: 'forward.added', ...told });
+      publication.told = { proto, guestEnd, hostEnd, reason, process, source: source || 'client' };
+      events.emit({ type: 'forward.added', ...publication.told });
     } catch (error) {
       this.#failed(publication, error);
     }
@@ -284,6 +308,7 @@ export class Publisher implements ServiceSink {
     const { engine, events } = this.#options;
     const { proto, map, guestEnd, open, cause } = publication;
     publication.open = [];
+    publication.told = null;
     const counts = await countFlows(engine, open);
     if (map === null) await closeHostListeners(engine, open);
     else await this.#mapped.aim(map, { target: this.#mapped.idleTarget(map), source: '', isIdle: true });
@@ -297,6 +322,7 @@ export class Publisher implements ServiceSink {
     const errno = getSystemErrorName(-error.errno);
     if (!publication.isRetried)
       this.#options.events.emit({ type: 'forward.failed', proto, guestEnd, reason: errno, errno });
+    publication.failure = errno;
     publication.isRetried = isRefused(error, 'EADDRINUSE');
     if (publication.isRetried) setTimeout(() => this.#change(publication), RETRY_MS).unref();
     else this.#giveUpPlace(publication);

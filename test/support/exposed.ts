@@ -1,11 +1,13 @@
+import type { ApiExposure } from '../../src/api/commands.ts';
 import type { Listener, Published } from '../../src/expose/event.ts';
 import { EventHub } from '../../src/expose/event-hub.ts';
 import { RuleForwards } from '../../src/expose/rule-forwards.ts';
 
-/** A process with a guest that has nothing yet. */
-export function exposure(): { hub: EventHub; ruleForwards: RuleForwards } {
+/** A process with a guest that has nothing yet, and nobody who publishes. */
+export function exposure(): ApiExposure & { ruleForwards: RuleForwards } {
   const hub = new EventHub(() => 0);
-  return { hub, ruleForwards: new RuleForwards(hub.sink('g0')) };
+  const publisher = (): Promise<never> => Promise.reject(new Error('nobody publishes'));
+  return { hub, ruleForwards: new RuleForwards(hub.sink('g0')), publisher };
 }
 
 /** nginx on port 80 of every IPv4 address. */
