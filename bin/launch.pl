@@ -24,6 +24,11 @@ BEGIN { require(__FILE__ =~ s{[^/]*$}{kernel.pl}r) }
 sub O_CLOEXEC() { 0x80000 }
 sub SOCK_DGRAM() { 2 }
 sub SOCK_NONBLOCK() { 2048 }
+sub SOCK_RAW() { 3 }
+sub AF_NETLINK() { 16 }
+sub NETLINK_ROUTE() { 0 }
+# RTMGRP_LINK, and of both families RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE and so on.
+sub NETWORK_GROUPS() { 0x551 }
 # Bytes, reserved and not used for the most part: below that V8 ends the process in its own words, with some versions.
 sub ADDRESS_SPACE() { 3 << 30 }
 # Beside ourselves: four threads of Node (one of V8's helpers), and the broker or its child; a command, and a program that
@@ -158,6 +163,17 @@ sub connect_syslog {
   return fcntl($log, F_DUPFD, OUR_DESCRIPTORS);
 }
 
+# Sockets by which the host's links, addresses and routes are asked for, and changes of them heard.
+sub connect_routes {
+  my @fds;
+  for my $groups (0, NETWORK_GROUPS) {
+    socket(my $socket, AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE) or return;
+    bind($socket, pack('S x2 L2', AF_NETLINK, 0, $groups)) or return;
+    push(@fds, fcntl($socket, F_DUPFD, OUR_DESCRIPTORS));
+  }
+  return join(',', @fds);
+}
+
 sub launch {
   my ($for, $how, $closed, $early, $name, $main, @arguments) = @_;
   if (!-e $main) {
@@ -182,6 +198,7 @@ sub launch {
   if ($for ne '') {
     $told{ready} = go_to_background() if $how =~ /background/;
     $told{syslog} = connect_syslog() if $how =~ /syslog/;
+    $told{routes} = connect_routes() if $how =~ /routes/;
   }
   my $mask = hex(substr(own('status', 'SigIgn'), -8));
   my @ignored = grep { $_ != SIGFPE && $mask >> $_ - 1 & 1 } 1 .. 31;

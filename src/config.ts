@@ -610,8 +610,52 @@ export function ownDescriptors(config: ProcessConfig): number[] {
   return [readyFd, exitFd, flowLog.fd, events.fd, forwardEvents.fd].filter((fd) => fd >= 0);
 }
 
+/** An address of an interface, usable at once. */
+export interface InterfaceAddress {
+  address: string;
+  prefixLength: number;
+  /** The other end of a link with two; else empty. */
+  peer: string;
+  /** Its network has no route because of it. */
+  noPrefixRoute: boolean;
+}
+
+export interface NextHop {
+  /** Empty: everybody is on the link. Of another family than the route, if need be. */
+  gateway: string;
+  /** 1 to 256. */
+  weight: number;
+  /** The gateway is taken to be on the link, whatever the addresses say. */
+  onLink: boolean;
+}
+
+/** A unicast route by an interface. */
+export interface InterfaceRoute {
+  /** The unspecified address for a default route. */
+  destination: string;
+  prefixLength: number;
+  nextHops: NextHop[];
+  /** 0: the family's own. */
+  metric: number;
+  /** Numbers of rtnetlink(7). */
+  protocol: number;
+  scope: number;
+  /** Source address for what goes by it; empty: none is named. */
+  source: string;
+}
+
+export interface InterfaceNetwork {
+  addresses: InterfaceAddress[];
+  /** In whatever order: one whose router is reached by another comes after that. */
+  routes: InterfaceRoute[];
+}
+
 /** How an interface is obtained and configured, beyond its addresses. */
 export interface InterfaceSetup {
+  /** What it is given instead of addresses and default routes of the plan; null: those. */
+  network: InterfaceNetwork | null;
+  /** Without `configure`, the MAC address is set and lo brought up all the same. */
+  prepare: boolean;
   /** Make the interface when it is missing; otherwise that is an error. */
   create: boolean;
   /** What is made: a TAP or a TUN. */
@@ -633,6 +677,8 @@ export interface InterfaceSetup {
 }
 
 export const defaultSetup: InterfaceSetup = {
+  network: null,
+  prepare: false,
   create: true,
   medium: 'ethernet',
   mac: '',

@@ -41,6 +41,8 @@ export const openDescriptors: readonly number[] = descriptors;
 export const waiterFd: number = Number(notes.get('ready') ?? -1);
 /** A socket to syslogd, a message a write; -1: there is none. */
 export const syslogFd: number = Number(notes.get('syslog') ?? -1);
+/** Sockets by which the host's network is asked for, and news of it heard; empty: there are none. */
+export const routeFds: readonly number[] = numbers(notes.get('routes'));
 /** RLIMIT_NOFILE, the soft one, as ulimit(1) takes it; empty = not known. */
 const openFilesLimit: string = notes.get('files') ?? '';
 

@@ -6,12 +6,37 @@
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceDevice, InterfaceSetup } from '../config.ts';
+import type {
+  AddressPlan,
+  InterfaceDevice,
+  InterfaceNetwork,
+  InterfaceRoute,
+  InterfaceSetup,
+} from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
-import { EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, EPERM, EROFS } from '../sys/errno.ts';
+import {
+  EBUSY,
+  EEXIST,
+  EHOSTUNREACH,
+  EINVAL,
+  ENETUNREACH,
+  ENODEV,
+  ENOENT,
+  EPERM,
+  EROFS,
+} from '../sys/errno.ts';
 import { type Exchange, orderAttach, orderSetting } from '../sys/netns/exchange.ts';
-import { IFF_UP, type InterfaceInfo, LOOPBACK_INDEX, Rtnetlink } from '../sys/netns/rtnetlink.ts';
+import {
+  IFF_UP,
+  type InterfaceInfo,
+  LOOPBACK_INDEX,
+  type NewRoute,
+  RT_SCOPE_LINK,
+  RT_SCOPE_UNIVERSE,
+  RTPROT_BOOT,
+  Rtnetlink,
+} from '../sys/netns/rtnetlink.ts';
 import {
   attachRequest,
   IFF_MULTI_QUEUE,
@@ -59,6 +84,20 @@ function addressBytes(text: string): number[] {
   const { isV4, w0, w1, w2, w3 } = parseIpAddress(text);
   const words = isV4 ? [w3] : [w0, w1, w2, w3];
   return words.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255]);
+}
+
+/** `onLink`: whatever the addresses say of its routers. */
+function newRoute(route: InterfaceRoute, onLink: boolean): NewRoute {
+  const { destination, prefixLength, nextHops, metric, protocol, scope, source } = route;
+  return {
+    ...{ destination: addressBytes(destination), prefixLength, metric, protocol, scope },
+    source: source === '' ? null : addressBytes(source),
+    nextHops: nextHops.map((hop) => ({
+      gateway: hop.gateway === '' ? null : addressBytes(hop.gateway),
+      weight: hop.weight,
+      onLink: hop.onLink || (onLink && hop.gateway !== ''),
+    })),
+  };
 }
 
 /** Attach with the richest flags that the device takes; returns the flags in force. */
@@ -149,35 +188,78 @@ class Configuration {
     this.notes = notes;
   }
 
-  *apply(plan: AddressPlan): Exchange<void> {
+  /** What there is to do whether or not somebody else sets addresses. */
+  *prepare(): Exchange<void> {
     const { netlink, index } = this;
-    const { name, setup } = this.request;
-    const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
+    const { mac: text } = this.request.setup;
     check(yield* netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
-    if (ipv6) yield* this.ignoreAdvertisements();
-    if (setup.mac !== '') {
-      const mac = setup.mac.split(':').map((octet) => Number.parseInt(octet, 16));
-      check(
-        yield* netlink.setLink(index, { mac }),
-        'configure',
-        `cannot set the MAC address to ${setup.mac}`,
-      );
+    if (text === '') return;
+    const mac = text.split(':').map((octet) => Number.parseInt(octet, 16));
+    check(yield* netlink.setLink(index, { mac }), 'configure', `cannot set the MAC address to ${text}`);
+  }
+
+  *apply(plan: AddressPlan): Exchange<void> {
+    const { setup } = this.request;
+    const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
+    yield* this.prepare();
+    if (setup.network !== null) {
+      yield* this.copy(setup.network);
+      return;
     }
+    if (ipv6) yield* this.ignoreAdvertisements(['accept_ra', 'autoconf']);
     yield* this.addAddress(plan.guest4, plan.prefix4);
     if (ipv6) yield* this.addAddress(plan.guest6, plan.prefix6);
-    const { multicast } = setup;
-    check(yield* netlink.setLink(index, { up: true, multicast }), 'configure', `cannot bring ${name} up`);
+    yield* this.bringUp();
     if (setup.routes === null) {
       yield* this.setRoute(plan.gateway4);
       if (ipv6) yield* this.setRoute(plan.gateway6);
     } else for (const route of setup.routes) yield* this.addRoute(route);
   }
 
+  /** Routes that depend on others come after those; a router that none leads to is on the link all the same. */
+  private *copy({ addresses, routes }: InterfaceNetwork): Exchange<void> {
+    // The kernel's own address is to be usable at once too.
+    yield* this.ignoreAdvertisements(['accept_ra', 'autoconf', 'accept_dad']);
+    for (const { address, prefixLength, peer, noPrefixRoute } of addresses)
+      yield* this.addAddress(address, prefixLength, peer, noPrefixRoute);
+    yield* this.bringUp();
+    let left: readonly InterfaceRoute[] = routes;
+    for (let before = -1; left.length !== before; ) {
+      before = left.length;
+      left = yield* this.addRoutes(left, false);
+    }
+    for (const { destination, prefixLength, nextHops } of yield* this.addRoutes(left, true)) {
+      const by = nextHops.map(({ gateway }) => gateway).join(', ');
+      this.notes.push(
+        `the route to ${destination}/${prefixLength} by ${by} is left out: no way to its router`,
+      );
+    }
+  }
+
+  /** Those that want another one first, or are left out. */
+  private *addRoutes(routes: readonly InterfaceRoute[], onLink: boolean): Exchange<InterfaceRoute[]> {
+    const left: InterfaceRoute[] = [];
+    for (const route of routes) {
+      const result = yield* this.netlink.addRoute(this.index, newRoute(route, onLink));
+      if (result === -ENETUNREACH || result === -EHOSTUNREACH || result === -EINVAL) left.push(route);
+      // The kernel has made it with the address.
+      else if (result !== -EEXIST) this.settle(result, addressBytes(route.destination), 'route');
+    }
+    return left;
+  }
+
+  private *bringUp(): Exchange<void> {
+    const { name, setup } = this.request;
+    const { multicast } = setup;
+    const result = yield* this.netlink.setLink(this.index, { up: true, multicast });
+    check(result, 'configure', `cannot bring ${name} up`);
+  }
+
   /** We set addresses and routes ourselves; a router advertisement would add others. */
-  private *ignoreAdvertisements(): Exchange<void> {
+  private *ignoreAdvertisements(settings: readonly string[]): Exchange<void> {
     const { name } = this.request;
     let failed = 0;
-    for (const setting of ['accept_ra', 'autoconf']) {
+    for (const setting of settings) {
       const result = yield* orderSetting(name, setting, '0');
       // Without IPv6 in the kernel there is nothing to set.
       if (result !== -ENOENT) failed ||= result;
@@ -187,9 +269,13 @@ class Configuration {
     this.notes.push(`${name} will take IPv6 addresses and routes from router advertisements too: ${why}`);
   }
 
-  private *addAddress(text: string, prefix: number): Exchange<void> {
+  private *addAddress(text: string, prefixLength: number, peer = '', noPrefixRoute = false): Exchange<void> {
     const address = addressBytes(text);
-    this.settle(yield* this.netlink.addAddress(this.index, address, prefix), address, 'address');
+    const other = peer === '' ? null : addressBytes(peer);
+    const result = yield* this.netlink.addAddress(this.index, {
+      ...{ address, prefixLength, peer: other, noPrefixRoute },
+    });
+    this.settle(result, address, 'address');
   }
 
   private *setRoute(text: string): Exchange<void> {
@@ -206,7 +292,12 @@ class Configuration {
   private *addRoute({ address: text, bits }: Route): Exchange<void> {
     const address = addressBytes(text);
     const length = address.length === 4 ? bits - V4_BITS : bits;
-    const result = yield* this.netlink.addRoute(this.index, address, length);
+    const result = yield* this.netlink.addRoute(this.index, {
+      ...{ destination: address, prefixLength: length, metric: 0, source: null },
+      nextHops: [{ gateway: null, weight: 1, onLink: false }],
+      protocol: RTPROT_BOOT,
+      scope: address.length === 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+    });
     check(result, 'configure', `cannot set the route to ${text}/${length}`);
   }
 
@@ -277,7 +368,7 @@ export function* openInterface(
     }
   }
   const configured = configure === 'yes' || (configure === 'auto' && before === null);
-  const keepMtu = setup.keepMtu && !configured;
+  const keepMtu = setup.keepMtu && (!configured || mtu === 0);
   const wanted = keepMtu ? 0 : mtu > 0 || before !== null ? mtu : CREATED_MTU;
   if (wanted > 0)
     check(
@@ -285,7 +376,9 @@ export function* openInterface(
       'configure',
       `cannot set the MTU to ${wanted}`,
     );
-  if (configured) yield* new Configuration(request, netlink, created.index, notes).apply(plan);
+  const configuration = new Configuration(request, netlink, created.index, notes);
+  if (configured) yield* configuration.apply(plan);
+  else if (setup.prepare) yield* configuration.prepare();
 
   const {
     mtu: actualMtu,

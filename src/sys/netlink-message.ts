@@ -78,6 +78,18 @@ export class NetlinkMessage {
     this.length += align(value.length);
   }
 
+  /** Begin an attribute that holds others, and end it. */
+  beginAttribute(type: number): number {
+    const at = this.length;
+    this.u16(0);
+    this.u16(type);
+    return at;
+  }
+
+  endAttribute(at: number): void {
+    this.view.setUint16(at, this.length - at, true);
+  }
+
   /** NUL-terminated, as the kernel wants names. */
   attributeText(type: number, value: string): void {
     const bytes = new Uint8Array(value.length + 1);

@@ -3,11 +3,18 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import { defaultAddresses, defaultSetup, type InterfaceSetup } from '../../src/config.ts';
+import {
+  defaultAddresses,
+  defaultSetup,
+  type InterfaceNetwork,
+  type InterfaceSetup,
+} from '../../src/config.ts';
 import { type OpenedInterface, openInterface } from '../../src/device/open-interface.ts';
 import { DeviceError } from '../../src/device-error.ts';
 import { close } from '../../src/sys/io.ts';
+import { familyTemplate } from '../../src/template/template.ts';
 import { carryOut, openIn } from '../support/opener.ts';
+import { routedHost } from '../support/recorded-network.ts';
 import { until } from '../support/wait.ts';
 
 const ENODEV = 19;
@@ -292,4 +299,91 @@ describe('openInterface', () => {
       });
     });
   });
+});
+
+describe('pasta §4.3: a copy of the host’s network', () => {
+  const copyOf = (change: (network: InterfaceNetwork) => void = () => undefined): InterfaceNetwork => {
+    const templates = ([4, 6] as const).map((family) => familyTemplate(routedHost(), family));
+    const network: InterfaceNetwork = {
+      addresses: templates.flatMap((template) => template?.addresses ?? []),
+      routes: templates.flatMap((template) => template?.routes ?? []),
+    };
+    change(network);
+    return network;
+  };
+  const routes = (inside: Namespace): string[] =>
+    ['-4', '-6'].flatMap((family) =>
+      inside
+        .run('ip', family, 'route', 'show', 'dev', 'eth0')
+        .trim()
+        .split(/\n(?!\s)/)
+        .map((line) => line.replace(/ pref medium| linkdown|\s+$/g, '').replace(/\s+/g, ' ')),
+    );
+
+  test('all addresses, usable at once, and all routes, whatever order they come in', () =>
+    inNamespace(async (inside) => {
+      const network = copyOf(({ routes }) => routes.reverse());
+      await inside.open({ name: 'eth0', configure: 'yes', setup: { network } }, ({ notes }) => {
+        assert.deepEqual(notes, []);
+        const addresses = inside.links('eth0')?.addr_info ?? [];
+        assert.deepEqual(
+          addresses
+            .map(({ local, prefixlen }) => `${local}/${prefixlen}`)
+            .filter((text) => !/^fe80/.test(text)),
+          ['192.0.2.10/24', '192.0.2.11/24', '2001:db8::10/64'],
+        );
+        // The kernel's link-local address among them.
+        assert.equal(addresses.length, 4);
+        assert.ok(addresses.every(({ tentative }) => tentative !== true));
+        assert.deepEqual(routes(inside), [
+          'default via 192.0.2.1 metric 100',
+          '10.99.0.1 scope link',
+          '10.99.1.0/24 via 10.99.0.1',
+          '192.0.2.0/24 proto kernel scope link src 192.0.2.10',
+          '198.51.100.0/24 via 192.0.2.2',
+          '2001:db8::/64 proto kernel metric 256',
+          '2001:db8:5::/48 via 2001:db8::2 metric 1024',
+          'fe80::/64 proto kernel metric 256',
+          'default via fe80::1 metric 1024',
+        ]);
+        // Of several routers `ip route show dev` shows nothing.
+        assert.match(
+          inside.run('ip', 'route'),
+          /203\.0\.113\.0\/24 .*\n.*192\.0\.2\.3 .*\n.*192\.0\.2\.4 .*weight 5/,
+        );
+      });
+    }));
+
+  test('a router that no route leads to is reached all the same', () =>
+    inNamespace(async (inside) => {
+      const network = copyOf((all) => {
+        all.routes = all.routes
+          .filter(({ prefixLength }) => prefixLength === 0)
+          .map((route) => ({
+            ...route,
+            nextHops: route.nextHops.map((hop) => ({
+              ...hop,
+              gateway: hop.gateway.includes(':') ? '2001:db8:77::1' : '10.7.7.7',
+            })),
+          }));
+      });
+      await inside.open({ name: 'eth0', configure: 'yes', setup: { network } }, ({ notes }) => {
+        assert.deepEqual(notes, []);
+        assert.match(inside.run('ip', 'route'), /^default via 10\.7\.7\.7 dev eth0 metric 100 onlink/m);
+        assert.match(
+          inside.run('ip', '-6', 'route'),
+          /^default via 2001:db8:77::1 dev eth0 metric 1024 onlink/m,
+        );
+      });
+    }));
+
+  test('without configuration lo is up and the MAC address set, and the interface is down and empty', () =>
+    inNamespace(async (inside) => {
+      const setup = { prepare: true, mac: '02:00:00:00:00:99' };
+      await inside.open({ name: 'eth0', configure: 'no', setup }, () => {
+        const { flags, address, addr_info } = inside.links('eth0') as Link;
+        assert.deepEqual([flags.includes('UP'), address, addr_info.length], [false, '02:00:00:00:00:99', 0]);
+        assert.ok(inside.links('lo')?.flags.includes('UP'));
+      });
+    }));
 });

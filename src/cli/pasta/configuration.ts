@@ -3,9 +3,7 @@
  * with pasta: there, too, nothing stands between a container and what its host can reach.
  */
 import {
-  type AddressPlan,
   type Config,
-  defaultAddresses,
   defaultGuest,
   defaultSetup,
   type GuestConfig,
@@ -15,14 +13,15 @@ import {
   processLimits,
 } from '../../config.ts';
 import { profiles } from '../../profiles.ts';
-import { guestNetworks } from '../guest-networks.ts';
-import type { PastaConfig, PastaNetwork } from './pasta-config.ts';
+import type { HostNetwork } from '../../template/host-network.ts';
+import { openRules } from '../open-world.ts';
+import { guestNetwork } from './network.ts';
+import type { PastaConfig } from './pasta-config.ts';
 import { portRules } from './ports.ts';
 
-const DEFAULT_NAME = 'tap0';
-
-export function configuration(pasta: PastaConfig): Config {
-  return { process: processConfig(pasta), guest: guestConfig(pasta) };
+/** `host` is the host's network as it is. Throws `PastaError`. */
+export function configuration(pasta: PastaConfig, host: HostNetwork): Config {
+  return { process: processConfig(pasta), guest: guestConfig(pasta, host) };
 }
 
 const LOG_LEVELS = { quiet: 'warn', normal: 'info', debug: 'debug', trace: 'trace' } as const;
@@ -43,60 +42,39 @@ function processConfig({ verbosity }: PastaConfig): ProcessConfig {
   };
 }
 
-function guestConfig(pasta: PastaConfig): GuestConfig {
+function guestConfig(pasta: PastaConfig, host: HostNetwork): GuestConfig {
   const { network, pcapPath } = pasta;
-  const addresses = addressPlan(network);
+  const { mtu, configure, guestMac, mac, ipv4, ipv6, dns, search } = network;
+  const { name, plan, inside, mappings } = guestNetwork(network, host);
   const rules = portRules(pasta);
-  const { mtu, configure, guestMac, name, mac, ipv4, ipv6 } = network;
   return {
     ...defaultGuest,
     target: guestTarget(pasta),
     interface: {
-      name: name === '' ? DEFAULT_NAME : name,
+      name,
       mtu,
       configure: configure ? 'yes' : 'no',
-      setup: { ...defaultSetup, mac: guestMac },
+      setup: { ...defaultSetup, mac: guestMac, network: inside, prepare: true, keepMtu: mtu === 0 },
     },
-    addresses,
+    addresses: plan,
+    mappings,
     portRules: rules,
     hasInside: needsInside(rules),
     policy: {
-      enableRouting: true,
-      enableHost: true,
-      defaultAllow: true,
-      allow: [],
-      deny: [],
-      guestNetworks: guestNetworks(addresses),
+      ...{ enableRouting: true, enableHost: true, defaultAllow: true },
+      ...{ allow: openRules(), deny: [], guestNetworks: [] },
     },
-    behavior: {
-      ...profiles.slirp4netns,
-      gatewayIsLoopback: ipv4.mapHostLoopback !== 'none',
-      proxyNeighbors: true,
-      mac,
-    },
+    behavior: { ...profiles.pasta, mac },
     source4: ipv4.outbound,
     source6: ipv6.outbound,
-    dns: ipv4.dnsForward !== '' || ipv6.dnsForward !== '',
+    outboundInterface: ipv4.outboundInterface,
+    outboundInterface6: ipv6.outboundInterface,
+    // `-D none`: nothing about DNS at all.
+    dns: dns === null || dns.length > 0,
+    dnsServers: [ipv4.dnsHost, ipv6.dnsHost].filter((server) => server !== ''),
+    dnsSearch: search,
+    autoconfiguration: !configure,
     pcapPath,
-  };
-}
-
-function addressPlan({ ipv4, ipv6 }: PastaNetwork): AddressPlan {
-  const given = {
-    guest4: ipv4.address,
-    lease4: ipv4.address,
-    gateway4: ipv4.gateway,
-    dns4: ipv4.dnsForward,
-    guest6: ipv6.address,
-    gateway6: ipv6.gateway,
-    dns6: ipv6.dnsForward,
-  };
-  const known = Object.entries(given).filter(([, address]) => address !== '');
-  return {
-    ...defaultAddresses,
-    ...Object.fromEntries(known),
-    prefix4: ipv4.prefixLength === 0 ? defaultAddresses.prefix4 : ipv4.prefixLength,
-    ipv6: ipv6.enabled,
   };
 }
 

@@ -5,7 +5,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
 import { dismissBroker } from '../../app/dismiss-broker.ts';
-import { closeDescriptors, waiterFd } from '../../app/found.ts';
+import { closeDescriptors, routeFds, waiterFd } from '../../app/found.ts';
 import type { Endings, Voice } from '../../app/guest-process.ts';
 import { signalReady } from '../../app/lifecycle.ts';
 import { ownProcess } from '../../app/own-process.ts';
@@ -14,6 +14,8 @@ import { errnoTextOf } from '../../control/errno-text.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
 import { brokerEnd } from '../../sandbox/broker.ts';
+import type { HostNetwork } from '../../template/host-network.ts';
+import { RouteSocket } from '../../template/route-socket.ts';
 import { configuration } from './configuration.ts';
 import { failureText, namespaceFault } from './failures.ts';
 import { PastaLog } from './log.ts';
@@ -42,6 +44,13 @@ function openPidFile(path: string): number {
   }
 }
 
+/** As it is now. Throws `PastaError`. */
+function hostNetwork(): HostNetwork {
+  const [fd = -1, newsFd = -1] = routeFds;
+  if (fd < 0) throw new PastaError('Failed to open netlink socket');
+  return new RouteSocket(fd, newsFd).read();
+}
+
 function namespaceName(target: PastaTarget): string {
   return target.kind === 'path' ? basename(target.netnsPath) : 'net';
 }
@@ -57,7 +66,7 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
   for (const warning of warnings) log.warning(warning);
   namespaceFault(target);
   const pidFile = openPidFile(pasta.pidFile);
-  const config = configuration(pasta);
+  const config = configuration(pasta, hostNetwork());
 
   const voice: Voice = {
     waiting: () => undefined,

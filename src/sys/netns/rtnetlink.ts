@@ -43,17 +43,25 @@ const IFLA_TUN_MULTI_QUEUE = 7;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_BROADCAST = 4;
+const IFA_FLAGS = 8;
 /** No duplicate address detection (RFC 4862 §5.4): nobody else is on this link, and waiting for it costs a second. */
 const IFA_F_NODAD = 0x02;
+
+/** The network of the address is not made reachable by it. */
+const IFA_F_NOPREFIXROUTE = 0x200;
 
 const RTA_DST = 1;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_PRIORITY = 6;
+const RTA_PREFSRC = 7;
+const RTA_MULTIPATH = 9;
+const RTA_VIA = 18;
+const RTNH_F_ONLINK = 4;
 const RT_TABLE_MAIN = 254;
-const RTPROT_BOOT = 3;
-const RT_SCOPE_UNIVERSE = 0;
-const RT_SCOPE_LINK = 253;
+export const RTPROT_BOOT = 3;
+export const RT_SCOPE_UNIVERSE = 0;
+export const RT_SCOPE_LINK = 253;
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
 
@@ -88,6 +96,35 @@ export interface InterfaceChange {
   mtu?: number;
   txQueueLen?: number;
   mac?: ArrayLike<number>;
+}
+
+export interface NewAddress {
+  /** In network order, as all addresses here: 4 or 16 bytes. */
+  address: ArrayLike<number>;
+  prefixLength: number;
+  /** The other end of a link with two; null: the link has none. */
+  peer: ArrayLike<number> | null;
+  noPrefixRoute: boolean;
+}
+
+export interface NewNextHop {
+  /** Of either family; null: everybody is on the link. */
+  gateway: ArrayLike<number> | null;
+  weight: number;
+  onLink: boolean;
+}
+
+/** A unicast route of the main table. */
+export interface NewRoute {
+  destination: ArrayLike<number>;
+  prefixLength: number;
+  nextHops: readonly NewNextHop[];
+  /** 0: the family's own. */
+  metric: number;
+  /** RTPROT_* and RT_SCOPE_*. */
+  protocol: number;
+  scope: number;
+  source: ArrayLike<number> | null;
 }
 
 /** The last address of the network, in network order. */
@@ -125,19 +162,25 @@ export class Rtnetlink {
     return this.transact();
   }
 
-  /** Add an address in network order (4 or 16 bytes), usable at once. */
-  addAddress(index: number, address: ArrayLike<number>, prefix: number): Exchange<number> {
+  /** Add an address, usable at once. */
+  addAddress(
+    index: number,
+    { address, prefixLength: prefix, peer, noPrefixRoute }: NewAddress,
+  ): Exchange<number> {
     const v6 = address.length === 16;
+    const flags = (v6 ? IFA_F_NODAD : 0) | (noPrefixRoute ? IFA_F_NOPREFIXROUTE : 0);
     const message = this.begin(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
     message.u8(v6 ? AF_INET6 : AF_INET);
     message.u8(prefix);
-    message.u8(v6 ? IFA_F_NODAD : 0);
+    message.u8(flags & 0xff);
     message.u8(RT_SCOPE_UNIVERSE);
     message.u32(index);
     message.attributeBytes(IFA_LOCAL, address);
-    message.attributeBytes(IFA_ADDRESS, address);
+    message.attributeBytes(IFA_ADDRESS, peer ?? address);
+    message.attributeU32(IFA_FLAGS, flags);
     // ifconfig(8) and the ioctl interface have it made; RFC 3021 links have none.
-    if (!v6 && prefix < 31) message.attributeBytes(IFA_BROADCAST, broadcastOf(address, prefix));
+    if (!v6 && prefix < 31 && peer === null)
+      message.attributeBytes(IFA_BROADCAST, broadcastOf(address, prefix));
     return this.transact();
   }
 
@@ -159,15 +202,46 @@ export class Rtnetlink {
     return -EBUSY;
   }
 
-  /** Route to a prefix in network order, whose hosts are on the link itself; the link must be up. */
-  addRoute(index: number, prefix: ArrayLike<number>, bits: number): Exchange<number> {
-    const v6 = prefix.length === 16;
-    const begun = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
-    const scope = v6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
-    const message = this.routeHeader(begun, v6, RTPROT_BOOT, scope, bits);
-    if (bits > 0) message.attributeBytes(RTA_DST, prefix);
-    message.attributeU32(RTA_OIF, index);
+  /** Add a route by this link, which must be up; -EEXIST when there is one to the same place with the same metric. */
+  addRoute(index: number, route: NewRoute): Exchange<number> {
+    const { destination, prefixLength, nextHops, metric, source } = route;
+    const message = this.begin(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+    const v6 = destination.length === 16;
+    const [first] = nextHops;
+    const only = nextHops.length === 1 ? first : undefined;
+    const flags = only?.onLink === true ? RTNH_F_ONLINK : 0;
+    this.routeHeader(message, v6, route.protocol, route.scope, prefixLength, flags);
+    if (prefixLength > 0) message.attributeBytes(RTA_DST, destination);
+    if (source !== null) message.attributeBytes(RTA_PREFSRC, source);
+    if (metric > 0) message.attributeU32(RTA_PRIORITY, metric);
+    if (only === undefined) {
+      const at = message.beginAttribute(RTA_MULTIPATH);
+      for (const hop of nextHops) this.putNextHop(message, index, v6, hop);
+      message.endAttribute(at);
+    } else {
+      this.putGateway(message, v6, only.gateway);
+      message.attributeU32(RTA_OIF, index);
+    }
     return this.transact();
+  }
+
+  /** struct rtnexthop. */
+  private putNextHop(message: NetlinkMessage, index: number, v6: boolean, hop: NewNextHop): void {
+    const at = message.length;
+    message.u16(0);
+    message.u8(hop.onLink ? RTNH_F_ONLINK : 0);
+    message.u8(hop.weight - 1);
+    message.u32(index);
+    this.putGateway(message, v6, hop.gateway);
+    message.view.setUint16(at, message.length - at, true);
+  }
+
+  private putGateway(message: NetlinkMessage, v6: boolean, gateway: ArrayLike<number> | null): void {
+    if (gateway === null) return;
+    const isV6 = gateway.length === 16;
+    if (isV6 === v6) message.attributeBytes(RTA_GATEWAY, gateway);
+    // struct rtvia.
+    else message.attributeBytes(RTA_VIA, [isV6 ? AF_INET6 : AF_INET, 0, ...Array.from(gateway)]);
   }
 
   private removeDefaultRoute(index: number, v6: boolean): Exchange<number> {
@@ -191,26 +265,24 @@ export class Rtnetlink {
     return this.transact();
   }
 
-  /**
-   * struct rtmsg of a route in the main table; of a default route without `bits`. To be removed: protocol 0 and scope NOWHERE
-   * are any.
-   */
+  /** struct rtmsg of a route in the main table. To be removed: protocol 0 and scope NOWHERE are any. */
   private routeHeader(
     message: NetlinkMessage,
     v6: boolean,
     protocol: number,
     scope: number,
-    bits = 0,
+    prefixLength = 0,
+    flags = 0,
   ): NetlinkMessage {
     message.u8(v6 ? AF_INET6 : AF_INET);
-    message.u8(bits);
+    message.u8(prefixLength);
     message.u8(0);
     message.u8(0);
     message.u8(RT_TABLE_MAIN);
     message.u8(protocol);
     message.u8(scope);
     message.u8(RTN_UNICAST);
-    message.u32(0);
+    message.u32(flags);
     return message;
   }
 
