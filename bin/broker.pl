@@ -9,6 +9,9 @@
 #                                    a child that becomes WORD… and the last N words of our command line, in namespaces of its
 #                                    own (command.pl): `report TEXT`, what it writes to descriptor REPORT; `ended STATUS`,
 #                                    as wait(2) has it. MAP: `all` ids that are the user's, or his `own` alone
+#   isolated CLOSE USER HOSTNAME N PATH WORD…
+#                                    the same with PATH as the first process of all kinds of namespaces, of a user namespace if
+#                                    USER is `user`; it outlives us
 #   scratch DIRECTORY                what was written for it before it begins: removed at our end, if that comes first
 #   go                               a line for its descriptor GO
 #   signal NUMBER                    for it
@@ -458,6 +461,33 @@ sub let_go {
   return;
 }
 
+# In the child that is to become the command: as our caller has left us.
+sub restore {
+  my ($close) = @_;
+  # To syscall, what is no number is an address.
+  kernel('close', $_ + 0) for split /,/, $close;
+  $SIG{$_} = 'DEFAULT' for qw(PIPE CHLD);
+  my %number = (HUP => 1, INT => 2, QUIT => 3, TERM => 15);
+  for my $name (keys %number) { $SIG{$name} = (grep { $_ == $number{$name} } @ignored) ? 'IGNORE' : 'DEFAULT' }
+  # sd_listen_fds(3): the descriptors are for whom this names.
+  $ENV{LISTEN_PID} = $$ if ($ENV{LISTEN_PID} // '') eq $main;
+  return;
+}
+
+# The last so many words of our command line.
+sub own_words {
+  my ($own) = @_;
+  return $own > 0 ? @ARGV[-$own .. -1] : ();
+}
+
+# The command is there, or the attempt was made.
+sub follow_command {
+  my $descriptor = $command > 0 ? result_of('pidfd_open', $command, 0) : -1;
+  open($handle{ended}, '<&=', $descriptor) if $descriptor >= 0;
+  let_go();
+  return;
+}
+
 sub start_command {
   my ($go, $report, $close, $map, $own, @words) = @_;
   my $broker = $$;
@@ -467,23 +497,37 @@ sub start_command {
     my @high = map { fcntl($_, F_DUPFD, 10) } $going, $reporting;
     close($going);
     close($reporting);
-    # To syscall, what is no number is an address.
-    kernel('close', $_ + 0) for split /,/, $close;
+    restore($close);
     kernel('dup3', $high[0], $go + 0, 0) && kernel('dup3', $high[1], $report + 0, 0);
     kernel('close', $_ + 0) for @high;
-    $SIG{$_} = 'DEFAULT' for qw(PIPE CHLD);
-    my %number = (HUP => 1, INT => 2, QUIT => 3, TERM => 15);
-    for my $name (keys %number) { $SIG{$name} = (grep { $_ == $number{$name} } @ignored) ? 'IGNORE' : 'DEFAULT' }
-    # sd_listen_fds(3): the descriptors are for whom this names.
-    $ENV{LISTEN_PID} = $$ if ($ENV{LISTEN_PID} // '') eq $main;
-    become_command($broker, $report + 0, $map, @words, $own > 0 ? @ARGV[-$own .. -1] : ());
-  });
-  my $descriptor = defined $command ? result_of('pidfd_open', $command, 0) : -1;
-  open($handle{ended}, '<&=', $descriptor) if $descriptor >= 0;
+    become_command($broker, $report + 0, $map, @words, own_words($own));
+  }) // 0;
   close($going);
   close($reporting);
-  let_go();
-  return;
+  return follow_command();
+}
+
+sub start_isolated {
+  my ($close, $user, $hostname, $own, $path, @words) = @_;
+  my $ids = $user eq 'user' ? [$> + 0, $) + 0] : undef;
+  pipe(my $going, $handle{go}) && pipe($handle{report}, my $reporting) or return;
+  $command = fork_isolated(defined $ids);
+  my $errno = $! + 0;
+  if ($command == 0) {
+    close_all_but(fileno($going), fileno($reporting));
+    restore($close);
+    become_isolated($going, $reporting, $ids, $hostname, $path, @words, own_words($own));
+    exit 1;
+  }
+  close($going);
+  close($reporting);
+  if ($command < 0) {
+    $command = 0;
+    delete @handle{qw(go report)};
+    syswrite($handle{link}, "report\0fault clone $errno\n");
+    syswrite($handle{link}, "ended\0" . (1 << 8));
+  }
+  return follow_command();
 }
 
 my %order = (
@@ -494,6 +538,7 @@ my %order = (
     send_descriptor($handle{link}, "open\0$id", fileno($channel));
   },
   command => \&start_command,
+  isolated => \&start_isolated,
   scratch => sub { ($scratch) = @_ },
   go => sub {
     my $going = delete $handle{go} or return;

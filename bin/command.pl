@@ -5,6 +5,10 @@ use strict;
 sub O_CLOEXEC_NONBLOCK() { 0x80800 }
 sub IN_MOVED_TO() { 0x80 }
 sub IN_CREATE() { 0x100 }
+sub CLONE_NEWUTS() { 0x4000000 }
+sub CLONE_NEWIPC() { 0x8000000 }
+sub CLONE_NEWPID() { 0x20000000 }
+sub SIGCHLD() { 17 }
 
 # As newuidmap(1) and newgidmap(1) take it: our own id is 0, and behind it come those that /etc/subuid or /etc/subgid gives
 # to our user.
@@ -72,6 +76,32 @@ sub become_command {
   return if getppid() != $broker;
   $say->("there $$");
   exec { $words[0] } @words or return $say->('fault exec ' . ($! + 0));
+}
+
+# As fork, but in namespaces of its own and as the first process there; in a user namespace too if IS_ROOT is wanted.
+sub fork_isolated {
+  my ($is_root) = @_;
+  my $flags = CLONE_NEWPID | CLONE_NEWNS() | CLONE_NEWNET() | CLONE_NEWUTS | CLONE_NEWIPC | SIGCHLD;
+  return result_of('clone', $flags | ($is_root ? CLONE_NEWUSER() : 0), 0, 0, 0, 0);
+}
+
+# What `fork_isolated` has made becomes a command when it is told to. It is there beyond our end, whoever we are told to end by.
+# REPORT gets the words that it gets in `become_command`.
+sub become_isolated {
+  my ($going, $report, $ids, $hostname, $path, @words) = @_;
+  my $say = sub { my ($line) = @_; return syswrite($report, "$line\n") };
+  return $say->('fault user ' . ($! + 0)) if $ids && !become_root(@$ids);
+  # As the others see it.
+  my $pid = readlink('/proc/self');
+  kernel('mount', 'none', '/', 0, MS_REC() | MS_SLAVE(), 0) or return $say->('fault mnt ' . ($! + 0));
+  kernel('mount', 'proc', '/proc', 'proc', MS_NOSUID() | MS_NODEV() | MS_NOEXEC(), 0) or $say->('proc ' . ($! + 0));
+  kernel('sethostname', $hostname, length($hostname));
+  # Root may ping, who is everybody there.
+  put('/proc/sys/net/ipv4/ping_group_range', '0 0');
+  $say->("there $pid");
+  $say->('done');
+  sysread($going, my $word, 3) or return;
+  exec { $path } @words or return $say->('fault exec ' . ($! + 0));
 }
 
 # The host's files that the command sees others in place of. The kernel takes ours away when the host replaces its own by

@@ -16,7 +16,7 @@ my %number = (
   mount => [165, 40], umount2 => [166, 39], pivot_root => [155, 41], unshare => [272, 97], prctl => [157, 167],
   setns => [308, 268], capset => [126, 91], close => [3, 57], dup3 => [292, 24], mount_setattr => [442, 442],
   sendmsg => [46, 211], write => [1, 64], pidfd_open => [434, 434], landlock_create_ruleset => [444, 444], landlock_restrict_self => [446, 446],
-  inotify_init1 => [294, 26], inotify_add_watch => [254, 27], setsid => [112, 157],
+  inotify_init1 => [294, 26], inotify_add_watch => [254, 27], setsid => [112, 157], clone => [56, 220], sethostname => [170, 161],
 );
 my %column = (62 => 0, 183 => 1, 243 => 1);
 my $column;
@@ -53,8 +53,14 @@ sub descriptors {
 # A user namespace in which we are root and nobody else is anybody.
 sub enter_user_namespace {
   my ($uid, $gid) = ($> + 0, $) + 0);
-  return kernel('unshare', CLONE_NEWUSER) && put('/proc/self/setgroups', 'deny')
-    && put('/proc/self/uid_map', "0 $uid 1") && put('/proc/self/gid_map', "0 $gid 1");
+  return kernel('unshare', CLONE_NEWUSER) && become_root($uid, $gid);
+}
+
+# In a new user namespace, whoever we are outside.
+sub become_root {
+  my ($uid, $gid) = @_;
+  return put('/proc/self/setgroups', 'deny') && put('/proc/self/uid_map', "0 $uid 1")
+    && put('/proc/self/gid_map', "0 $gid 1");
 }
 
 # What stays is one: permitted, effective after exec(2) as root, in the bounding set.

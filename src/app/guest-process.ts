@@ -1,5 +1,5 @@
 /** What tslirp does, from a finished configuration to the end of the process: serve guests that are there, or make one. */
-import type { AttachTarget, Config, GuestConfig, ProcessConfig, RunTarget } from '../config.ts';
+import type { AttachTarget, Config, GuestConfig, ProcessConfig } from '../config.ts';
 import { logOf } from '../control/log.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import { DeviceError } from '../device-error.ts';
@@ -13,7 +13,7 @@ import { onSignal } from './found.ts';
 import { Ending, signalReady } from './lifecycle.ts';
 import type { LineOutput } from './line-output.ts';
 import type { ProcessLog } from './logger.ts';
-import { CommandError, RunCommand } from './run-command.ts';
+import { CommandError, type GuestCommand } from './run-command.ts';
 import { sayError } from './say.ts';
 import type { ServedGuest } from './served-guest.ts';
 import { Serving } from './serving.ts';
@@ -181,42 +181,49 @@ function namespaceOf({ pid, netnsPath, usernsPath }: AttachTarget): NamespaceRef
   return pid === 0 ? namespaceOfPath(netnsPath, usernsPath) : namespaceOfProcess(pid, usernsPath);
 }
 
+/** How a command comes to be in namespaces of its own, and what ends us before it. */
+export interface CommandStart {
+  start: () => GuestCommand;
+  /** A clean end of ours, which leaves the command to itself. */
+  signals: readonly NodeJS.Signals[];
+}
+
 /** `tslirp run`: serve a new namespace as long as the command in it runs, and end with its exit status. */
 export async function serveRun(
   config: Config,
-  target: RunTarget,
+  { start, signals }: CommandStart,
   supervisor: Supervisor,
   logger: ProcessLog,
+  voice: Voice = plainVoice,
 ): Promise<void> {
   const ending = new Ending(supervisor);
-  const outputs = await openOutputs(config.process, logger, (error) =>
-    ending.finish(plainVoice.failed(error)),
-  );
+  const outputs = await openOutputs(config.process, logger, (error) => ending.finish(voice.failed(error)));
   if (outputs === undefined) return;
   const watch = new FlowWatch(config.guest, logger, outputs.output);
-  let command: RunCommand;
+  let command: GuestCommand;
   try {
-    command = new RunCommand(config, target);
+    command = start();
   } catch (error) {
-    plainVoice.failed(error);
-    ending.finish(error instanceof CommandError ? error.status : 1);
+    const status = voice.failed(error);
+    ending.finish(error instanceof CommandError ? error.status : status);
     return;
   }
-  let failed = false;
+  let failed = 0;
   const fail = (error: unknown): void => {
-    if (failed || ending.started) return;
-    failed = true;
-    plainVoice.failed(error);
+    if (failed !== 0 || ending.started) return;
+    failed = voice.failed(error);
     // Where the data plane is gone nobody hears any more that the command has ended, and we end by ourselves.
-    process.exitCode = 1;
+    process.exitCode = failed;
     // A command without its network must not go on as if nothing had happened.
     command.terminate();
   };
-  void command.ended.then(async (status) => {
+  const leave = async (reason: string, status: number): Promise<void> => {
     await serving.unpublish(0);
-    serving.gone(failed ? 'failed' : 'ended');
-    ending.finish(failed ? 1 : status);
-  });
+    serving.gone(reason);
+    ending.finish(status);
+  };
+  void command.ended.then((status) => leave(failed === 0 ? 'ended' : 'failed', failed || status));
+  for (const signal of signals) onSignal(signal, () => void leave('stop', 0));
   const serving = new Serving(config.process, supervisor, logger, outputs.events, {
     exitRequested: () => command.terminate(),
     failed: (message) => fail(new Error(message)),
@@ -228,6 +235,7 @@ export async function serveRun(
   });
   try {
     const link = await guest.bringUp(namespaceOfProcess(await command.present));
+    voice.up();
     await guest.openApi(link);
     // Meanwhile the command prepares: the log library is loaded now, and what it has to say comes before the command.
     logger.activate();
@@ -235,6 +243,7 @@ export async function serveRun(
     await serving.confine();
     serving.ready();
     signalReady(config.process.readyFd);
+    voice.ready(() => undefined);
     command.go();
   } catch (error) {
     fail(error);

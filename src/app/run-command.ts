@@ -149,12 +149,24 @@ function freeDigits(taken: readonly number[]): [number, number] {
   return [first, second];
 }
 
-export class RunCommand {
+/** A command in namespaces of its own, that waits for its network. */
+export interface GuestCommand {
   /** Resolves with its number when the namespaces exist and the command waits in them; rejects when it comes to nothing. */
   readonly present: Promise<number>;
-  /** Resolves when the command has taken its copies of our files. */
+  /** Resolves when the command has all but its network. */
   readonly prepared: Promise<void>;
   /** The exit status for us to end with. */
+  readonly ended: Promise<number>;
+  /** Let the command begin. */
+  go(): void;
+  /** Ask the command to end, and see to it that it does. */
+  terminate(): void;
+}
+
+export class RunCommand implements GuestCommand {
+  readonly present: Promise<number>;
+  /** It has taken its copies of our files. */
+  readonly prepared: Promise<void>;
   readonly ended: Promise<number>;
   private running = true;
 
@@ -225,12 +237,10 @@ export class RunCommand {
     }
   }
 
-  /** Let the command begin. */
   go(): void {
     letCommandGo();
   }
 
-  /** Ask the command to end, and see to it that it does. */
   terminate(): void {
     this.signal('SIGTERM');
     setTimeout(() => this.signal('SIGKILL'), KILL_AFTER_MS).unref();
@@ -246,13 +256,13 @@ export class RunCommand {
   }
 }
 
-interface Deferred<T> {
+export interface Deferred<T> {
   promise: Promise<T>;
   resolve: (value: T) => void;
   reject: (error: Error) => void;
 }
 
-function deferred<T>(): Deferred<T> {
+export function deferred<T>(): Deferred<T> {
   let resolve: Deferred<T>['resolve'] = () => undefined;
   let reject: Deferred<T>['reject'] = () => undefined;
   const promise = new Promise<T>((settle, fail) => {

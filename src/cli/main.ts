@@ -5,6 +5,7 @@
 import { foundEnvironment, openDescriptors, restoringLines } from '../app/found.ts';
 import { loadAgain } from '../app/load-again.ts';
 import { ownProcess } from '../app/own-process.ts';
+import type { GuestCommand } from '../app/run-command.ts';
 import { sayError, sayOut } from '../app/say.ts';
 import { type Config, processLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
@@ -86,14 +87,17 @@ function startAgain({ process: { sandbox }, guest: { target } }: Config): void {
 
 async function serve({ config, more }: Invocation, supervisor: Supervisor): Promise<void> {
   if (isBadGuess(config.process.sandbox.mountTree)) startAgain(config);
-  const [{ serveGuests, serveRun }, { Logger }] = await Promise.all([
+  const [{ serveGuests, serveRun }, { RunCommand }, { Logger }] = await Promise.all([
     import('../app/guest-process.ts'),
+    import('../app/run-command.ts'),
     import('../app/logger.ts'),
   ]);
   const logger = new Logger(config.process.logLevel);
   const { target } = config.guest;
-  if (target.kind === 'run') await serveRun(config, target, supervisor, logger);
-  else {
+  if (target.kind === 'run') {
+    const start = (): GuestCommand => new RunCommand(config, target);
+    await serveRun(config, { start, signals: [] }, supervisor, logger);
+  } else {
     const guests = [config.guest, ...more.map(({ guest }) => guest)];
     await serveGuests(config.process, guests, supervisor, logger);
   }

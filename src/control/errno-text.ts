@@ -11,6 +11,9 @@ const exceptions: Record<string, string> = {
   ELOOP: 'Too many levels of symbolic links',
   EADDRNOTAVAIL: 'Cannot assign requested address',
   EIO: 'Input/output error',
+  EBUSY: 'Device or resource busy',
+  ENOMEM: 'Cannot allocate memory',
+  ENFILE: 'Too many open files in system',
 };
 
 /** In the words of the C library; of anything else the message it carries. */

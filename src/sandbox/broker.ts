@@ -160,14 +160,40 @@ export interface CommandListeners {
 
 const SIGKILL = 9;
 
-/** Throws with one line. */
-export function orderCommand(command: CommandOrder, { report, ended }: CommandListeners): void {
+function listen({ report, ended }: CommandListeners): void {
   listeners.set('report', report);
-  // With the broker the command ends too.
+  // With the broker the command ends too, or nobody hears of its end.
   listeners.set('ended', (status) => ended(status === '' ? SIGKILL : Number(status)));
+}
+
+/** Throws with one line. */
+export function orderCommand(command: CommandOrder, listening: CommandListeners): void {
+  listen(listening);
   const { goFd, reportFd, close, mapsAll, ownWords, words } = command;
   const map = mapsAll ? 'all' : 'own';
   order('running a command', 'command', goFd, reportFd, close.join(','), map, ownWords, ...words);
+}
+
+/** A command as the first process of namespaces of all kinds, which goes on when we end. */
+export interface IsolatedOrder {
+  /** Descriptors that our caller had closed. */
+  close: readonly number[];
+  /** In a user namespace, too. */
+  user: boolean;
+  hostname: string;
+  /** A program's path, or its name. */
+  path: string;
+  /** Its argument vector: these, and as many of the last words that we were started with. */
+  words: readonly string[];
+  ownWords: number;
+}
+
+/** Throws with one line. */
+export function orderIsolated(command: IsolatedOrder, listening: CommandListeners): void {
+  listen(listening);
+  const { close, user, hostname, ownWords, path, words } = command;
+  const ids = user ? 'user' : 'ours';
+  order('running a command', 'isolated', close.join(','), ids, hostname, ownWords, path, ...words);
 }
 
 /** Have the files in `directory` removed should we end before the command begins. */

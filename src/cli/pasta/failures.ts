@@ -1,6 +1,7 @@
 /** Why there is no network, in pasta's words: some are shown to users by its callers, and looked for by them. */
 import { closeSync, openSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
+import { CommandFault } from '../../app/isolated-command.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { DeviceError, type DeviceStep } from '../../device-error.ts';
 import { isConfined } from '../../sandbox/broker.ts';
@@ -33,9 +34,17 @@ const STEPS: Partial<Record<DeviceStep, string>> = {
   attach: 'TUNSETIFF ioctl on /dev/net/tun failed',
 };
 
+/** Of a command. */
+const COMMAND_STEPS: Record<string, string> = {
+  clone: 'Failed to clone process with detached namespaces',
+  user: "Couldn't configure user mappings",
+  mnt: "Couldn't detach the mount namespace",
+  exec: 'Failed to start command or shell',
+};
+
 export function failureText(error: unknown): string {
-  if (error instanceof DeviceError && error.error > 0) {
-    const step = STEPS[error.step];
+  if ((error instanceof DeviceError || error instanceof CommandFault) && error.error > 0) {
+    const step = error instanceof DeviceError ? STEPS[error.step] : COMMAND_STEPS[error.step];
     const [code = ''] = getSystemErrorMap().get(-error.error) ?? [];
     if (step !== undefined) return `${step}: ${errnoTextOf({ code })}`;
   }

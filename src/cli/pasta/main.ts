@@ -3,12 +3,14 @@
  * error and status 1; once the network is there, its number is in the PID file, and whoever waits for us goes on.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { basename } from 'node:path';
 import { dismissBroker } from '../../app/dismiss-broker.ts';
 import { closeDescriptors, routeFds, waiterFd } from '../../app/found.ts';
 import type { Endings, Voice } from '../../app/guest-process.ts';
 import { signalReady } from '../../app/lifecycle.ts';
 import { ownProcess } from '../../app/own-process.ts';
+import type { GuestCommand } from '../../app/run-command.ts';
 import { sayError, sayOut } from '../../app/say.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
 import { Supervisor } from '../../control/supervisor.ts';
@@ -26,6 +28,8 @@ import { versionLine } from './texts.ts';
 import { PastaError } from './values.ts';
 
 const EXIT_FAILURE = 1;
+/** uname(2). */
+const HOST_NAME_MAX = 64;
 
 function refuse(text: string): void {
   sayError(text);
@@ -53,6 +57,11 @@ function hostNetwork(): HostNetwork {
 
 function namespaceName(target: PastaTarget): string {
   return target.kind === 'path' ? basename(target.netnsPath) : 'net';
+}
+
+/** What the command's host is called. */
+function guestName(given: string): string {
+  return given === '' ? `pasta-${hostname()}`.slice(0, HOST_NAME_MAX) : given;
 }
 
 async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<void> {
@@ -91,8 +100,19 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
     namespace: pasta.quitsWithNamespace ? 'name' : 'nothing',
   };
   const supervisor = new Supervisor({ limits: config.process.limits, debug: false, broker: brokerEnd });
-  const { serveGuests } = await import('../../app/guest-process.ts');
-  await serveGuests(config.process, [config.guest], supervisor, log, voice, endings);
+  const { serveGuests, serveRun } = await import('../../app/guest-process.ts');
+  if (target.kind !== 'command') {
+    await serveGuests(config.process, [config.guest], supervisor, log, voice, endings);
+    return;
+  }
+  const { IsolatedCommand } = await import('../../app/isolated-command.ts');
+  const spec = {
+    command: target.command,
+    user: !target.netnsOnly,
+    hostname: guestName(pasta.network.hostname),
+  };
+  const start = (): GuestCommand => new IsolatedCommand(spec, (fault) => log.error(failureText(fault)));
+  await serveRun(config, { start, signals: endings.signals }, supervisor, log, voice);
 }
 
 async function main(): Promise<void> {
