@@ -59,6 +59,7 @@ export class GuestFlows implements IngressHandler {
       context,
       (id, forward, aim) => this.tcp.locals.listen(id, forward, aim),
       (id, forward, aim) => this.udp.listen(id, forward, aim),
+      (id, forward, done) => this.tcp.locals.listenInside(id, forward, done),
     );
   }
 
@@ -110,6 +111,7 @@ export class GuestFlows implements IngressHandler {
   cutAll(): void {
     this.forwards.close();
     this.tcp.cutAll();
+    this.tcp.spliced.close();
   }
 
   /** End without a word to the guest. */
@@ -121,12 +123,13 @@ export class GuestFlows implements IngressHandler {
   }
 
   get count(): number {
-    return this.tcp.size + this.tcp.timeWaitSize + this.udp.size + this.ping.size;
+    return this.tcp.size + this.tcp.spliced.size + this.tcp.timeWaitSize + this.udp.size + this.ping.size;
   }
 
   gauges(): Record<string, number> {
     return {
       'tcp.flows': this.tcp.size,
+      'tcp.spliced': this.tcp.spliced.size,
       'tcp.dialing': this.tcp.dialing,
       'tcp.half_open': this.tcp.halfOpenCount,
       'tcp.time_wait': this.tcp.timeWaitSize,

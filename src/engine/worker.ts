@@ -246,10 +246,11 @@ class Engine {
   #close(): void {
     this.#broker?.dismiss();
     this.#rehearsal.close();
-    for (const { guest, relay, pending } of this.#tenants.values()) {
+    for (const { guest, relay, pending, inside } of this.#tenants.values()) {
       guest?.close();
       relay?.close();
       pending?.close();
+      inside.close();
     }
     this.#openers.interfaces.close();
     this.#broker?.finish();
@@ -530,20 +531,21 @@ class Engine {
   }
 
   #addForward({ guest, forward, spec }: Extract<Command, { type: 'addForward' }>): void {
+    const failed = (error: unknown): void => {
+      if (!(error instanceof ForwardError)) this.#onError(error, guest);
+      const message = error instanceof Error ? error.message : String(error);
+      const { errno, port: at } = error instanceof ForwardError ? error : { errno: EINVAL, port: 0 };
+      post({ type: 'forwardFailed', guest, forward, error: errno, port: at, message });
+    };
     try {
       const owner = this.#guest(guest);
       if (owner === null) throw new ForwardError(EINVAL, `there is no guest ${guest}`);
-      post({ type: 'forwardAdded', guest, forward, ...owner.flows.forwards.add(forward, spec) });
-    } catch (error) {
-      if (!(error instanceof ForwardError)) this.#onError(error, guest);
-      post({
-        type: 'forwardFailed',
-        guest,
-        forward,
-        error: error instanceof ForwardError ? error.errno : EINVAL,
-        port: error instanceof ForwardError ? error.port : 0,
-        message: error instanceof Error ? error.message : String(error),
+      owner.flows.forwards.open(forward, spec, (result) => {
+        if (result instanceof ForwardError) failed(result);
+        else post({ type: 'forwardAdded', guest, forward, ...result });
       });
+    } catch (error) {
+      failed(error);
     }
   }
 

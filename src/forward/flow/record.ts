@@ -11,10 +11,14 @@ import type { RemoteForward } from '../target/remote-forwards.ts';
 import type { FlowContext } from './context.ts';
 import type { FlowEnds, FlowEvent, FlowInfo, FlowStatus, RefusalReason } from './info.ts';
 
-/** The local forward a flow belongs to. */
-export interface LocalForward {
-  readonly kind: 'local';
+/** The forward a flow belongs to: a local one, or a remote one that listens inside the guest's namespace. */
+export interface ListeningForward {
+  readonly kind: 'local' | 'inside';
   readonly id: number;
+}
+
+export interface LocalForward extends ListeningForward {
+  readonly kind: 'local';
 }
 
 /** The four halves of a flow; `Half ^ 2` is the same one of the other side. */
@@ -37,7 +41,7 @@ export class FlowRecord {
   readonly id: number;
   readonly protocol: FlowInfo['protocol'];
   /** The forward it belongs to; null = the guest's own way out. */
-  readonly forward: LocalForward | RemoteForward | null;
+  readonly forward: ListeningForward | RemoteForward | null;
   readonly openedAt: number;
   /** Payload bytes, guest to host and host to guest. */
   bytesOut = 0;
@@ -57,7 +61,7 @@ export class FlowRecord {
   constructor(
     context: FlowContext,
     protocol: FlowInfo['protocol'],
-    forward: LocalForward | RemoteForward | null,
+    forward: ListeningForward | RemoteForward | null,
   ) {
     this.id = context.newFlowId();
     this.protocol = protocol;
@@ -140,7 +144,7 @@ export class FlowRecord {
       ...(this.#ends ?? source.ends()),
       flow: this.id,
       protocol: this.protocol,
-      kind: this.forward === null ? 'routed' : this.forward.kind,
+      kind: this.#kind,
       forward: this.forward === null ? 0 : this.forward.id,
       state,
       ageMs: nowMs - this.openedAt,
@@ -162,7 +166,7 @@ export class FlowRecord {
       event,
       flow: this.id,
       protocol: this.protocol,
-      kind: this.forward === null ? 'routed' : this.forward.kind,
+      kind: this.#kind,
       forward: this.forward === null ? 0 : this.forward.id,
       ...ends,
       status: this.#status(),
@@ -173,6 +177,12 @@ export class FlowRecord {
       repeated,
       reason,
     });
+  }
+
+  get #kind(): FlowInfo['kind'] {
+    const { forward } = this;
+    if (forward === null) return 'routed';
+    return forward.kind === 'local' ? 'local' : 'remote';
   }
 
   #status(): FlowStatus {

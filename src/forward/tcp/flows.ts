@@ -32,6 +32,7 @@ import {
 import { EAGAIN, ECONNREFUSED, EMFILE, ENFILE, ENOBUFS, ENOMEM } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { ListedFlow } from '../flow/info.ts';
+import { SplicedStreams } from '../splice/streams.ts';
 import { splitZone } from '../target/remote-forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { dialAddress, dialNobody, dialUnix } from './dial.ts';
@@ -66,6 +67,7 @@ const DROPPED_DIALS_AT_ONCE = 64;
 export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   readonly context: FlowContext;
   readonly locals: TcpLocals;
+  readonly spliced: SplicedStreams;
   readonly environment: TcpEnvironment;
   readonly spareParts: SpareParts = new SpareParts(GATHER_PARTS);
   readonly #table: FlowTable<TcpFlow>;
@@ -119,11 +121,17 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#table = new FlowTable(hash, PROTOCOL_TCP);
     this.#sequenceHash = new HalfSipHash(rng.u32(), rng.u32());
     this.#timeWait = new TimeWaitTable(context);
+    this.spliced = new SplicedStreams(context);
     this.locals = new TcpLocals(this);
   }
 
   get size(): number {
     return this.#table.size;
+  }
+
+  /** What counts against the limit of flows. */
+  get #held(): number {
+    return this.#table.size + this.spliced.size;
   }
 
   get timeWaitSize(): number {
@@ -143,19 +151,21 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     this.#table.forEach((flow) => {
       out.push(flow);
     });
+    this.spliced.listFlows(out);
   }
 
   /** Cut the flow with this number: RST to both sides. False: there is none. */
   closeFlow(id: number): boolean {
     const flow = this.#table.withId(id);
     flow?.abort();
-    return flow !== null;
+    return flow !== null || this.spliced.closeFlow(id);
   }
 
   /** The guest is gone: every flow ends. */
   close(): void {
     this.locals.close();
     for (const flow of this.#all()) flow.leave();
+    this.spliced.close();
     this.#timeWait.clear();
   }
 
@@ -190,7 +200,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
   }
 
   hasRoom(): boolean {
-    return this.#limits.hasRoom(this.#table.size);
+    return this.#limits.hasRoom(this.#held);
   }
 
   isInUse(guest: IpAddress, remote: IpAddress, ports: number): boolean {
@@ -423,7 +433,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     }
     this.#makeDialRoom();
     if (
-      !this.#limits.hasRoomTo(p.dst, h.dstPort, this.#table.size) &&
+      !this.#limits.hasRoomTo(p.dst, h.dstPort, this.#held) &&
       !(this.#limits.isRepeated(p, ports, h.seq) && this.#makeRoomFor(p.dst, h.dstPort))
     ) {
       counters.drop(DropReason.TcpLimit);
@@ -472,7 +482,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
     if (this.#limits.isFullFor(address, port)) {
       while (oldest !== null && !(oldest.remotePort === port && oldest.remote.equals(address)))
         oldest = oldest.lruNext as TcpFlow | null;
-    } else if (this.#limits.hasRoom(this.#table.size)) {
+    } else if (this.#limits.hasRoom(this.#held)) {
       return true;
     }
     if (oldest !== null) {
@@ -483,7 +493,7 @@ export class TcpFlows implements TcpFlowOwner, TcpLocalsOwner {
       this.context.counters.add(Counter.TcpHalfOpenDropped, 1);
       oldest.giveWay();
     }
-    return this.#limits.hasRoom(this.#table.size);
+    return this.#limits.hasRoom(this.#held);
   }
 
   #dropDial(flow: TcpFlow): void {

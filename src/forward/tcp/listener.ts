@@ -3,33 +3,21 @@
  * the connection to the guest.
  *
  * Clients are accepted only as fast as the guest answers: at most `tcpMaxPendingDialsPerDestination` wait for it at a
- * time, the rest in the kernel's queue. Where a limit, or a want of descriptors or memory, stops accepting, it is tried
- * again when a wait is over and after `RETRY_MS`; there is no spinning (P-05), because the socket is watched
- * edge-triggered.
+ * time, the rest in the kernel's queue.
  *
  * Left out on purpose: telling a client of the queue that the guest is gone before it is its turn.
  */
 import type { HostEnd, LocalForwardSpec } from '../../config.ts';
-import { type IoHandler, TimerNode } from '../../loop.ts';
-import { Counter } from '../../stack/counters.ts';
-import { IpAddress } from '../../stack/wire/address.ts';
-import { EPOLLIN } from '../../sys/epoll.ts';
-import { EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK } from '../../sys/errno.ts';
-import { accept, SOCK_STREAM } from '../../sys/socket.ts';
+import type { IpAddress } from '../../stack/wire/address.ts';
+import { SOCK_STREAM } from '../../sys/socket.ts';
 import { fileIdentity, removeSocketFile } from '../../sys/unix-path.ts';
 import type { FlowContext } from '../flow/context.ts';
-import { DescriptorUse } from '../flow/descriptor-budget.ts';
 import { localEnd } from '../flow/record.ts';
-import { HostDescriptor } from '../host/descriptor.ts';
-import { readSockaddr } from '../host/scratch.ts';
 import type { Aim } from '../publish/aim.ts';
 import { listenError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { listenPlace, openListenSocket } from '../publish/listen-socket.ts';
-
-/** Clients accepted in one turn, so that a flood of them does not hold up the others. */
-const ACCEPTS_PER_TURN = 32;
-const RETRY_MS = 50;
+import { Acceptor } from './acceptor.ts';
 
 /** Takes the clients. */
 export interface ClientTaker {
@@ -41,31 +29,23 @@ export interface ClientTaker {
   closed(listener: TcpListener): void;
 }
 
-export class TcpListener extends TimerNode implements IoHandler, Listener {
+export class TcpListener extends Acceptor implements Listener {
   readonly kind = 'local';
   readonly missing = 0;
   readonly id: number;
   readonly bound: HostEnd;
   readonly proxyHeader: boolean;
-  /** Clients for whom the guest has not answered yet. */
-  pending = 0;
   /** Clients whose header is not complete. */
   unproxied = 0;
-  waiting = false;
   readonly #taker: ClientTaker;
-  readonly #descriptor: HostDescriptor;
-  readonly #client = new IpAddress();
   /** Of a unix socket's file; empty = there is none. */
   readonly #file: string;
-  /** There may be clients in the kernel's queue: no EAGAIN since. */
-  #more = false;
-  #closed = false;
   #aim: Aim;
 
   /** Opens it. Throws `ForwardError`. */
   constructor(taker: ClientTaker, id: number, spec: LocalForwardSpec, aim: Aim) {
-    super();
     const { context } = taker;
+    super(context);
     this.#taker = taker;
     this.id = id;
     this.#aim = aim;
@@ -73,8 +53,7 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     const fd = openListenSocket(context, spec, SOCK_STREAM);
     this.#file = spec.listen.kind === 'unix' ? fileIdentity(spec.listen.path) : '';
     this.bound = spec.listen.kind === 'unix' ? spec.listen : { kind: 'ip', ...localEnd(context, fd) };
-    this.#descriptor = new HostDescriptor(context, DescriptorUse.Tcp);
-    const result = this.#descriptor.hold(fd, EPOLLIN, this);
+    const result = this.watch(fd);
     if (result < 0) throw listenError(listenPlace(spec), result);
   }
 
@@ -92,76 +71,24 @@ export class TcpListener extends TimerNode implements IoHandler, Listener {
     return this.bound.kind === 'ip' ? this.bound.port : 0;
   }
 
-  onIo(events: number): void {
-    if (this.#closed) return;
-    if (events !== 0) this.#more = true;
-    if (this.#more) this.#acceptSome();
-  }
-
-  onTimer(_nowMs: number): void {
-    if (!this.#closed && this.#more) this.#acceptSome();
-  }
-
-  /** One client waits less for the guest. */
-  dialEnded(): void {
-    this.pending--;
-    if (this.#more && !this.#closed) this.#taker.context.poller.ready(this);
-  }
-
   /** One client's header is complete, or its client gone. */
   headerEnded(): void {
     this.unproxied--;
-    if (this.#more && !this.#closed) this.#taker.context.poller.ready(this);
+    this.roomMade();
   }
 
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#taker.context.timers.cancel(this);
+  override close(): void {
+    if (!this.isOpen) return;
     if (this.bound.kind === 'unix') removeSocketFile(this.bound.path, this.#file);
-    this.#descriptor.close();
+    super.close();
     this.#taker.closed(this);
   }
 
-  #acceptSome(): void {
-    const { context } = this.#taker;
-    const { memory, scratch, counters } = context;
-    for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
-      if (!this.#taker.hasRoom(this)) {
-        this.#retryLater();
-        return;
-      }
-      const fd = accept(memory, this.#descriptor.fd, scratch.sockaddr);
-      if (fd >= 0) {
-        counters.add(Counter.TcpAccepted, 1);
-        const port = readSockaddr(memory, scratch.sockaddr, this.#client);
-        this.#taker.accepted(this, fd, port < 0 ? null : this.#client, port);
-        continue;
-      }
-      switch (-fd) {
-        case EAGAIN:
-          this.#more = false;
-          return;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-          this.#retryLater();
-          return;
-        case EBADF:
-        case EINVAL:
-        case ENOTSOCK:
-          throw new Error(`accept: errno ${-fd}`);
-        default:
-        // accept(2): errors of a client that is gone already; the next one may be well.
-      }
-    }
-    context.poller.ready(this);
+  protected hasRoom(): boolean {
+    return this.#taker.hasRoom(this);
   }
 
-  #retryLater(): void {
-    const { clock, timers } = this.#taker.context;
-    this.deadline = clock.nowMs + RETRY_MS;
-    timers.update(this);
+  protected accepted(fd: number, address: IpAddress | null, port: number): void {
+    this.#taker.accepted(this, fd, address, port);
   }
 }

@@ -2,7 +2,7 @@
  * The local TCP forwards of a guest: their listeners, and the clients on their way to becoming flows. Which limits there
  * are on flows and who holds them is their owner's business (flows.ts).
  */
-import type { Endpoint, LocalForwardSpec } from '../../config.ts';
+import type { Endpoint, LocalForwardSpec, RemoteForwardSpec } from '../../config.ts';
 import { QuotedSegment } from '../../stack/icmp/quoted-segment.ts';
 import type { Packet } from '../../stack/link/packet.ts';
 import type { TcpEnvironment } from '../../stack/tcp/owner.ts';
@@ -14,7 +14,10 @@ import { PROTOCOL_TCP } from '../../stack/wire/tcp.ts';
 import { EADDRNOTAVAIL, EAGAIN } from '../../sys/errno.ts';
 import type { FlowContext } from '../flow/context.ts';
 import type { Aim } from '../publish/aim.ts';
+import type { ForwardError } from '../publish/forward-error.ts';
 import { unreachableErrno } from '../publish/unreachable-errno.ts';
+import { InsideListener, type InsideTaker, insideError, insidePlace } from '../splice/inside-listener.ts';
+import type { HostPlace, SplicedStreams } from '../splice/streams.ts';
 import { readPeer, resetClient } from './dial.ts';
 import { TcpFlow, type TcpFlowOwner } from './flow.ts';
 import { type DialAnswer, GuestDial, type GuestDialer } from './guest-dial.ts';
@@ -27,6 +30,7 @@ const MAX_UNPROXIED = 1024;
 
 export interface TcpLocalsOwner extends TcpFlowOwner {
   readonly environment: TcpEnvironment;
+  readonly spliced: SplicedStreams;
   /** For one more flow that connects. */
   hasRoom(): boolean;
   /** Is there a flow, or one in TIME-WAIT, with this tuple? */
@@ -38,7 +42,7 @@ export interface TcpLocalsOwner extends TcpFlowOwner {
   initialSeq(flow: TcpFlow): Seq;
 }
 
-export class TcpLocals implements ClientTaker, ProxyClientOwner {
+export class TcpLocals implements ClientTaker, InsideTaker, ProxyClientOwner {
   readonly context: FlowContext;
   readonly #owner: TcpLocalsOwner;
   /** Those with clients that wait for the guest. */
@@ -87,21 +91,46 @@ export class TcpLocals implements ClientTaker, ProxyClientOwner {
     return new TcpListener(this, id, spec, aim);
   }
 
+  /** Have remote forward `id` listen inside the guest's namespace; `done` gets it, or why it cannot. Throws `ForwardError`. */
+  listenInside(
+    id: number,
+    spec: RemoteForwardSpec,
+    done: (opened: InsideListener | ForwardError) => void,
+  ): void {
+    const { context } = this;
+    const listener = new InsideListener(this, id, spec);
+    context.inside.listen(insidePlace(context, spec), (fd) => {
+      const result = fd < 0 ? fd : listener.begin(fd);
+      done(result < 0 ? insideError(spec, result) : listener);
+    });
+  }
+
   closed(listener: TcpListener): void {
     this.#dialing.delete(listener);
   }
 
-  hasRoom(listener: TcpListener): boolean {
+  hasRoom(listener: TcpListener | InsideListener): boolean {
     return (
       listener.pending < this.context.limits.tcpMaxPendingDialsPerDestination &&
-      listener.unproxied < MAX_UNPROXIED &&
+      (listener.kind === 'inside' || listener.unproxied < MAX_UNPROXIED) &&
       this.#owner.hasRoom()
     );
   }
 
+  toHost(listener: InsideListener, fd: number, place: HostPlace): void {
+    this.#owner.spliced.toHost(listener, fd, place);
+  }
+
   accepted(listener: TcpListener, fd: number, address: IpAddress | null, port: number): void {
-    if (listener.aimed.isIdle) {
+    const { aimed } = listener;
+    const passage = aimed.passage(address);
+    if (aimed.isIdle || passage === 'none') {
       resetClient(this.context, fd);
+      return;
+    }
+    if (passage !== 'stack') {
+      const target = passage === 'same' ? null : aimed.for(address).target;
+      this.#owner.spliced.toGuest(listener, fd, target, aimed.portFor(listener.port));
       return;
     }
     if (!listener.proxyHeader) {
