@@ -111,7 +111,7 @@ function checkSplice({ isOpen }: InsideSockets, { target, proxyHeader }: Wish): 
   if (!isOpen) {
     const what = target.address === '' ? 'the guest' : target.address;
     throw new ForwardError(
-      EOPNOTSUPP,
+      EINVAL,
       `${what} is reached only inside the guest's namespace, where nobody of ours is`,
     );
   }
