@@ -18,6 +18,7 @@ import type {
   TunnelConfig,
 } from '../embed/types.ts';
 import { Channel, type ChannelEnd, type ChannelStreams, type ChannelTimes } from './channel.ts';
+import { handStream } from './handed-streams.ts';
 import { ProtocolFault } from './protocol-fault.ts';
 import { checkRequest, type Requests, type RequestType, type WireConfig } from './requests.ts';
 import type { JsonObject } from './strict-json.ts';
@@ -167,8 +168,9 @@ export class ControlServer {
         return {};
       },
       'settings.update': async ({ tunnel, diff }) => {
-        await this.#tunnel(tunnel).updateSettings(diff);
-        return {};
+        const running = this.#tunnel(tunnel);
+        await running.updateSettings(diff);
+        return { settings: running.settings };
       },
       wake: async ({ tunnel }) => {
         const woken = tunnel === undefined ? this.#running() : [this.#tunnel(tunnel)];
@@ -176,6 +178,7 @@ export class ControlServer {
         return {};
       },
       subscribe: async ({ tunnel, types }) => this.#subscribe(tunnel, types as EventType[] | undefined),
+      dial: async ({ tunnel, ...to }) => handStream(await this.#tunnel(tunnel).dial(to).catch(refusedDial)),
       ping: async () => ({ t: new Date().toISOString(), ...this.#options.installation }),
     };
   }
@@ -313,6 +316,13 @@ async function within(ms: number, work: Promise<void>): Promise<void> {
   const over = wait(ms, undefined, { signal: timer.signal }).catch(() => undefined);
   await Promise.race([work, over]);
   timer.abort();
+}
+
+/** As node:net has it, and so for whoever reads the answer. */
+function refusedDial(error: NodeJS.ErrnoException & { address?: string; port?: number }): never {
+  const { code, errno, syscall, address, port, message } = error;
+  if (syscall === undefined) throw error;
+  throw new TslirpError('INTERNAL', message, { detail: { code, errno, syscall, address, port } });
 }
 
 function linkOf(link: WireConfig['link'], passed: number): TunnelConfig['link'] {

@@ -25,6 +25,7 @@ export interface Requests {
   'settings.update': { tunnel: string; diff: NetworkSettings };
   wake: { tunnel?: string };
   subscribe: { tunnel?: string; types?: string[] };
+  dial: { tunnel: string; host: string; port: number };
   ping: JsonObject;
 }
 
@@ -52,6 +53,7 @@ const definitions: Record<RequestType, string | undefined> = {
   'settings.update': 'settingsUpdate',
   wake: 'wake',
   subscribe: 'subscribe',
+  dial: 'dial',
   ping: undefined,
 };
 

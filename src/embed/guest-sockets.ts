@@ -22,13 +22,16 @@ const LOOPBACK = '127.0.0.1';
 /** Connections that were accepted and not taken yet. */
 const ACCEPTED_MAX = 128;
 
+/** What of the data plane is needed for that. */
+export type SocketsEngine = Pick<EngineClient, 'dial' | 'addForward' | 'removeForward'>;
+
 /** What is open on behalf of a tunnel, and ends with it. */
 export class GuestSockets {
-  readonly #client: EngineClient;
-  readonly #plan: AddressPlan;
+  readonly #client: SocketsEngine;
+  readonly #plan: Pick<AddressPlan, 'gateway4'>;
   readonly #open = new Set<() => void>();
 
-  constructor(client: EngineClient, plan: AddressPlan) {
+  constructor(client: SocketsEngine, plan: Pick<AddressPlan, 'gateway4'>) {
     this.#client = client;
     this.#plan = plan;
   }

@@ -1,5 +1,4 @@
 /** Opening a tunnel, in either form. */
-import { badConfig } from './errors.ts';
 import { Fields } from './fields.ts';
 import type { Tunnel } from './tunnel.ts';
 import type { OpenOptions, TunnelConfig } from './types.ts';
@@ -21,5 +20,6 @@ export async function openTunnel(config: TunnelConfig, options: OpenOptions = {}
     const { WorkerTunnel } = await import('./worker-tunnel.ts');
     return WorkerTunnel.open(config, options);
   }
-  throw badConfig('options.mode', 'want worker');
+  const { ProcessTunnel } = await import('./process-tunnel.ts');
+  return ProcessTunnel.open(config, options);
 }

@@ -42,6 +42,7 @@ import type {
   TunnelState,
   TunnelStatus,
 } from './types.ts';
+import { usedDescriptors } from './used-descriptors.ts';
 
 const START_TIMEOUT_MS = 10_000;
 const APPLY_TIMEOUT_MS = 5000;
@@ -50,8 +51,6 @@ const LOOK_MS = 50;
 /** Descriptors that are the embedder's business. */
 const KEPT_DESCRIPTORS = 64;
 
-/** Descriptors that tunnels of this process are on. */
-const inUse = new Set<number>();
 let opened = 0;
 
 export class WorkerTunnel implements Tunnel {
@@ -88,8 +87,8 @@ export class WorkerTunnel implements Tunnel {
     if (signal?.aborted === true) throw abortError(signal);
     const read = await readConfig(config);
     for (const fd of read.fds)
-      if (inUse.has(fd)) throw badConfig('link.fd', `descriptor ${fd} is another tunnel's`);
-    for (const fd of read.fds) inUse.add(fd);
+      if (usedDescriptors.has(fd)) throw badConfig('link.fd', `descriptor ${fd} is another tunnel's`);
+    for (const fd of read.fds) usedDescriptors.add(fd);
     const tunnel = new WorkerTunnel(read, options, workerUrl);
     await tunnel.#start();
     return tunnel;
@@ -349,7 +348,7 @@ export class WorkerTunnel implements Tunnel {
     this.#fail(new TslirpError('NOT_RUNNING', 'the tunnel is over'));
     await this.#supervisor.stop();
     this.#session.close();
-    for (const fd of this.#config.fds) inUse.delete(fd);
+    for (const fd of this.#config.fds) usedDescriptors.delete(fd);
     this.#turn(isCrash ? 'failed' : 'stopped', reason);
     this.#feed.end();
     this.#log.close();

@@ -1,0 +1,484 @@
+/** A tunnel whose stack is a child: the same as one in a thread, by the control protocol (docs/daemon.md). */
+import type { Socket as DatagramSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { fstatSync } from 'node:fs';
+import { connect, isIPv4 } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { defaultAddresses, type ForwardSpec } from '../config.ts';
+import type { OpenForward } from '../control/engine-client.ts';
+import { Channel } from '../daemon/channel.ts';
+import type { JsonObject } from '../daemon/strict-json.ts';
+import type { GuestEvent, Listener, Published } from '../expose/event.ts';
+import { badConfig, TslirpError } from './errors.ts';
+import { EventFeed } from './event-feed.ts';
+import { GuestSockets } from './guest-sockets.ts';
+import { EmbedLog } from './log.ts';
+import { FIRST_INHERITED, StackProcess } from './stack-process.ts';
+import type { ForwardHandle, GuestListener, Tunnel } from './tunnel.ts';
+import type {
+  CloseReason,
+  EventOptions,
+  FlowFilter,
+  FlowInfo,
+  ForwardConfig,
+  GuestPlace,
+  ListenPlace,
+  LogLevel,
+  NetworkSettings,
+  OpenOptions,
+  PolicyConfig,
+  StopOptions,
+  TunnelConfig,
+  TunnelEvent,
+  TunnelNews,
+  TunnelState,
+  TunnelStatus,
+} from './types.ts';
+import { usedDescriptors } from './used-descriptors.ts';
+
+const START_TIMEOUT_MS = 10_000;
+const APPLY_TIMEOUT_MS = 5000;
+const GUEST = 'guest';
+const FLOW_TYPES = ['flow.opened', 'flow.closed'];
+
+let opened = 0;
+
+/** What goes to the child instead of numbers that only we know. */
+interface Handed {
+  config: TunnelConfig;
+  fds: number[];
+}
+
+export class ProcessTunnel implements Tunnel {
+  readonly id: string = `p${++opened}`;
+  readonly closed: Promise<CloseReason>;
+  readonly #options: OpenOptions;
+  readonly #process: StackProcess;
+  readonly #channel: Channel;
+  readonly #feed: EventFeed;
+  readonly #log: EmbedLog;
+  readonly #sockets: GuestSockets;
+  readonly #usedFd: number;
+  readonly #onAbort = (): void => void this.#end({ code: 'ABORTED' });
+  #name = '';
+  #state: TunnelState = 'starting';
+  #settings: NetworkSettings = {};
+  #reason: CloseReason | undefined;
+  #ending: Promise<CloseReason> | undefined;
+  #resolveClosed!: (reason: CloseReason) => void;
+  /** What the embedder has thrown at last. */
+  #rejection: unknown;
+  #seen!: () => void;
+  /** Resolves with the first snapshot. */
+  readonly #firstSeen: Promise<void>;
+
+  /** Rejects with a `TslirpError`, and then nothing is left of it. */
+  static async open(config: TunnelConfig, options: OpenOptions): Promise<ProcessTunnel> {
+    const { signal, executable } = options;
+    if (signal?.aborted === true) throw abortError(signal);
+    const { link } = config as Partial<TunnelConfig>;
+    const used = typeof link === 'object' && link !== null && 'fd' in link ? link.fd : -1;
+    if (usedDescriptors.has(used)) throw badConfig('link.fd', `descriptor ${used} is another tunnel's`);
+    const handed = handOver(config);
+    if (used >= 0) usedDescriptors.add(used);
+    try {
+      const level = options.log?.level ?? 'info';
+      const process = await StackProcess.start({ executable, args: ['--log-level', level], fds: handed.fds });
+      const tunnel = new ProcessTunnel(process, used, config, options);
+      await tunnel.#start(handed.config);
+      return tunnel;
+    } catch (error) {
+      usedDescriptors.delete(used);
+      throw error;
+    }
+  }
+
+  private constructor(process: StackProcess, usedFd: number, config: TunnelConfig, options: OpenOptions) {
+    this.#process = process;
+    this.#usedFd = usedFd;
+    this.#options = options;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+    this.#firstSeen = new Promise((resolve) => {
+      this.#seen = resolve;
+    });
+    this.#feed = new EventFeed(
+      { first: () => this.#first(), snapshot: () => this.#snapshot() },
+      (areWanted) => this.#tellOfFlows(areWanted),
+    );
+    this.#log = new EmbedLog(options.log, (record) => {
+      if (this.#feed.has('log')) this.#feed.tell({ type: 'log', record });
+    });
+    this.#channel = new Channel(
+      'embedder',
+      { input: process.socket, output: process.socket },
+      {
+        request: (type, fields) => this.#request(type, fields),
+        notice: (type, fields) => this.#notice(type, fields),
+        ended: () => void this.#lost(),
+      },
+    );
+    if (options.unref === true) process.unref();
+    const gateway4 = config.addresses?.gateway.map(withoutLength).find(isIPv4) ?? defaultAddresses.gateway4;
+    this.#sockets = new GuestSockets(
+      {
+        dial: () => Promise.reject(new Error('a child has its own descriptors')),
+        addForward: (spec) => this.#openForward(spec),
+        removeForward: (id) => this.#removeForward(id),
+      },
+      { gateway4 },
+    );
+  }
+
+  get state(): TunnelState {
+    return this.#state;
+  }
+
+  get settings(): NetworkSettings {
+    return structuredClone(this.#settings);
+  }
+
+  stop({ graceMs = 0, signal }: StopOptions = {}): Promise<CloseReason> {
+    const hurry = (): void => void this.#hurry();
+    if (signal?.aborted === true || graceMs === 0) hurry();
+    else signal?.addEventListener('abort', hurry, { once: true });
+    return this.#end({ code: 'STOPPED' }, signal?.aborted === true ? 0 : graceMs);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop().then(() => undefined);
+  }
+
+  events(options: EventOptions = {}): AsyncIterableIterator<TunnelEvent> {
+    return this.#feed.read(options);
+  }
+
+  async status(): Promise<TunnelStatus> {
+    return (await this.#ask('status'))['status'] as TunnelStatus;
+  }
+
+  async *flows(filter?: FlowFilter): AsyncIterableIterator<FlowInfo> {
+    let next: number | undefined;
+    do {
+      const page = await this.#ask('flows', {
+        ...(filter === undefined ? {} : { filter }),
+        ...(next === undefined ? {} : { next }),
+      });
+      yield* page['flows'] as FlowInfo[];
+      next = page['next'] as number | undefined;
+    } while (next !== undefined);
+  }
+
+  async addForward(forward: ForwardConfig): Promise<ForwardHandle> {
+    const answer = await this.#ask('forward.add', { forward });
+    const id = answer['forward'] as number;
+    const host = answer['host'] as ForwardHandle['host'];
+    return { id, host, remove: async () => void (await this.#removeForward(id)) };
+  }
+
+  async setPolicy(policy: PolicyConfig, options: { revoke?: boolean } = {}): Promise<void> {
+    await this.#ask('policy.set', { policy, ...options });
+  }
+
+  async updateSettings(diff: NetworkSettings): Promise<void> {
+    this.#rejection = undefined;
+    try {
+      const { settings } = await this.#ask('settings.update', { diff });
+      this.#settings = settings as NetworkSettings;
+    } catch (error) {
+      throw this.#withCause(error);
+    }
+  }
+
+  wake(): void {
+    void this.#ask('wake').catch(() => undefined);
+  }
+
+  async dial(to: GuestPlace): Promise<Duplex> {
+    const { name, token } = await this.#ask('dial', { host: to.host, port: to.port });
+    const socket = connect({ path: `\0${name as string}`, allowHalfOpen: true });
+    await once(socket, 'connect');
+    socket.write(token as string);
+    return socket;
+  }
+
+  async listen(at: ListenPlace): Promise<GuestListener> {
+    this.#mustRun();
+    return this.#sockets.listen(at);
+  }
+
+  async dialDatagrams(to: GuestPlace): Promise<DatagramSocket> {
+    this.#mustRun();
+    return this.#sockets.dialDatagrams(to);
+  }
+
+  async listenDatagrams(at: ListenPlace): Promise<DatagramSocket> {
+    this.#mustRun();
+    return this.#sockets.listenDatagrams(at);
+  }
+
+  async #start(config: TunnelConfig): Promise<void> {
+    const { signal, startTimeoutMs = START_TIMEOUT_MS } = this.#options;
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), startTimeoutMs);
+    const either = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
+    try {
+      await orAbort(this.#bringUp(config, startTimeoutMs), either);
+    } catch (error) {
+      await this.#end({ code: signal?.aborted === true ? 'ABORTED' : 'STOPPED' });
+      if (signal?.aborted === true) throw abortError(signal);
+      if (late.signal.aborted)
+        throw new TslirpError('START_TIMEOUT', `not running after ${startTimeoutMs} ms`);
+      throw (error as TslirpError).code === 'CHILD_EXITED'
+        ? exited(await this.#process.gone)
+        : this.#withCause(error);
+    } finally {
+      clearTimeout(timer);
+    }
+    signal?.addEventListener('abort', this.#onAbort);
+    this.#turn('running');
+  }
+
+  async #bringUp(config: TunnelConfig, startTimeoutMs: number): Promise<void> {
+    await this.#channel.call('subscribe', {});
+    const answer = await this.#channel.call('start', { config, startTimeoutMs });
+    this.#name = answer['tunnel'] as string;
+    this.#settings = answer['settings'] as NetworkSettings;
+    await this.#firstSeen;
+  }
+
+  async #ask(type: string, fields: object = {}): Promise<JsonObject> {
+    this.#mustRun();
+    try {
+      return await this.#channel.call(type, { tunnel: this.#name, ...fields });
+    } catch (error) {
+      throw this.#told(error as TslirpError);
+    }
+  }
+
+  /** A socket's error is as node:net has it. */
+  #told(error: TslirpError): Error {
+    const { detail = {}, message } = error;
+    if (detail['syscall'] !== undefined) return Object.assign(new Error(message), detail);
+    return this.#state === 'running' || error.code === 'CHILD_EXITED'
+      ? error
+      : new TslirpError('NOT_RUNNING', 'the tunnel is over');
+  }
+
+  async #request(type: string, fields: JsonObject): Promise<object> {
+    if (type !== 'settings') throw new TslirpError('PROTOCOL', `${type} is not asked of an embedder`);
+    const { applySettings } = this.#options;
+    const signal = AbortSignal.timeout(APPLY_TIMEOUT_MS);
+    try {
+      const { diff, full } = fields as { diff: NetworkSettings; full: NetworkSettings };
+      await applySettings?.(diff, { full, signal });
+    } catch (error) {
+      this.#rejection = error;
+      const message = error instanceof Error ? error.message : String(error);
+      throw new TslirpError('SETTINGS_REJECTED', message);
+    }
+    return {};
+  }
+
+  #notice(type: string, fields: JsonObject): void {
+    if (type === 'log') {
+      const { level, message, fields: more } = fields;
+      this.#log.log(level as LogLevel, message as string, more as Record<string, string>);
+    } else if (type === 'event') this.#event(fields['event'] as TunnelEvent);
+    else if (type === 'dropped' && fields['what'] === 'events') {
+      this.#feed.tell({ type: 'dropped', count: fields['count'] as number, what: 'events' });
+      void this.#ask('snapshot')
+        .then(({ snapshot }) => this.#feed.tell(snapshot as TunnelNews))
+        .catch(() => undefined);
+    }
+  }
+
+  #event(event: TunnelEvent): void {
+    switch (event.type) {
+      case 'state':
+        // What it is while it runs, the answer to `start` has said.
+        if (event.reason !== undefined) void this.#end(event.reason);
+        return;
+      case 'snapshot':
+        this.#firstSnapshot(event);
+        return;
+      case 'settings':
+        this.#settings = event.settings;
+        if (this.#state === 'running') this.#feed.tell(event);
+        return;
+      case 'settings.rejected':
+      case 'flow.opened':
+      case 'flow.closed':
+      case 'dropped':
+        this.#feed.tell(event);
+        return;
+      case 'log':
+        return;
+      default:
+        this.#feed.hub.sink(GUEST).emit(event as GuestEvent);
+    }
+  }
+
+  #firstSnapshot({
+    listeners,
+    forwards,
+  }: {
+    listeners: readonly Listener[];
+    forwards: readonly Published[];
+  }): void {
+    const sink = this.#feed.hub.sink(GUEST);
+    if (this.#state === 'starting') {
+      for (const listener of listeners) sink.emit({ type: 'listener.added', ...listener });
+      for (const forward of forwards) sink.emit({ type: 'forward.added', ...forward });
+    }
+    this.#seen();
+  }
+
+  #tellOfFlows(areWanted: boolean): void {
+    void this.#ask('subscribe', { types: areWanted ? FLOW_TYPES : [] }).catch(() => undefined);
+  }
+
+  async #openForward(spec: ForwardSpec): Promise<OpenForward> {
+    const { id, host } = await this.addForward(spec);
+    return { id, spec, listen: { kind: 'ip', address: host.ip, port: host.port } };
+  }
+
+  async #removeForward(id: number): Promise<boolean> {
+    if (this.#state !== 'running') return false;
+    await this.#ask('forward.remove', { forward: id });
+    return true;
+  }
+
+  async #hurry(): Promise<void> {
+    if (this.#state !== 'stopping') return;
+    await this.#channel.call('stop', { tunnel: this.#name, graceMs: 0 }).catch(() => undefined);
+  }
+
+  /** The first reason counts. */
+  #end(reason: CloseReason, graceMs = 0): Promise<CloseReason> {
+    this.#reason ??= reason;
+    this.#ending ??= this.#finish(this.#reason, graceMs);
+    return this.#ending;
+  }
+
+  async #finish(why: CloseReason, graceMs: number): Promise<CloseReason> {
+    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    const wasRunning = this.#state === 'running';
+    if (wasRunning && why.code !== 'CRASHED') this.#turn('stopping');
+    let reason = why;
+    if (wasRunning && why.code === 'STOPPED') {
+      try {
+        await this.#channel.call('stop', { graceMs });
+      } catch {
+        // It has died of it.
+        reason = await this.#process.gone;
+        this.#reason = reason;
+      }
+    }
+    this.#sockets.end();
+    await this.#process.end();
+    usedDescriptors.delete(this.#usedFd);
+    this.#turn(reason.code === 'CRASHED' ? 'failed' : 'stopped', reason);
+    this.#feed.end();
+    this.#log.close();
+    this.#resolveClosed(reason);
+    return reason;
+  }
+
+  /** The child's end of the socket has closed. */
+  async #lost(): Promise<void> {
+    if (this.#ending !== undefined) return;
+    const reason = await this.#process.end();
+    if (this.#state !== 'starting') await this.#end(reason);
+    else this.#reason ??= reason;
+  }
+
+  #withCause(error: unknown): unknown {
+    const { code, message, detail } = error as TslirpError;
+    if (code !== 'SETTINGS_REJECTED' || this.#rejection === undefined) return error;
+    return new TslirpError(code, message, {
+      cause: this.#rejection,
+      ...(detail === undefined ? {} : { detail }),
+    });
+  }
+
+  #mustRun(): void {
+    if (this.#state !== 'running') throw new TslirpError('NOT_RUNNING', `the tunnel is ${this.#state}`);
+  }
+
+  #turn(state: TunnelState, reason?: CloseReason): void {
+    this.#state = state;
+    this.#feed.tell({ type: 'state', state, ...(reason === undefined ? {} : { reason }) });
+  }
+
+  #first(): TunnelNews[] {
+    const { settings } = this;
+    return [
+      { type: 'state', state: this.#state, ...(this.#reason === undefined ? {} : { reason: this.#reason }) },
+      { type: 'settings', settings, diff: settings },
+      this.#snapshot(),
+    ];
+  }
+
+  #snapshot(): TunnelNews {
+    const [[, present] = ['', { listeners: [], forwards: [] }] as const] = this.#feed.hub.present();
+    return { type: 'snapshot', state: this.#state, ...present };
+  }
+}
+
+/** Descriptors get the numbers that they have in the child. @throws TslirpError */
+function handOver(config: TunnelConfig): Handed {
+  const fds: number[] = [];
+  const hand = <Place>(place: Place, path: string): Place => {
+    if (typeof place !== 'object' || place === null || !('fd' in place)) return place;
+    const { fd } = place;
+    if (typeof fd !== 'number' || !Number.isInteger(fd) || fd < 0) throw badConfig(path, 'is no descriptor');
+    try {
+      fstatSync(fd);
+    } catch (cause) {
+      throw new TslirpError('FD_INVALID', `${path}: descriptor ${fd} is not open`, {
+        detail: { path },
+        cause,
+      });
+    }
+    fds.push(fd);
+    return { ...place, fd: FIRST_INHERITED + fds.length - 1 };
+  };
+  const { link, capture, ...rest } = config;
+  const handed = { ...rest, link: hand(link, 'link.fd') };
+  return {
+    config: capture === undefined ? handed : { ...handed, capture: hand(capture, 'capture.fd') },
+    fds,
+  };
+}
+
+function withoutLength(address: string): string {
+  return address.replace(/\/.*$/, '');
+}
+
+function abortError(signal: AbortSignal): TslirpError {
+  return new TslirpError('ABORTED', 'aborted', { cause: signal.reason });
+}
+
+function exited({ detail = '', exitCode, signal }: CloseReason): TslirpError {
+  const how = signal === undefined ? `with status ${exitCode}` : `by ${signal}`;
+  return new TslirpError('CHILD_EXITED', `the stack's process has ended ${how}: ${detail}`, {
+    detail: { exitCode, signal },
+  });
+}
+
+/** What comes first; `work` goes on, for nobody. */
+async function orAbort<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  work.catch(() => undefined);
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort);
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
+  }
+}
