@@ -172,6 +172,12 @@ class Listener implements GuestListener {
 
   async #close(): Promise<void> {
     this.#server.close();
+    // Nobody will take them any more.
+    for (;;) {
+      const waiting = this.#accepted.read() as Socket | null;
+      if (waiting === null) break;
+      waiting.destroy();
+    }
     this.#accepted.push(null);
     await this.#closed();
   }

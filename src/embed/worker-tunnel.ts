@@ -386,7 +386,9 @@ export class WorkerTunnel implements Tunnel {
     });
   }
 
-  #crashed(detail: string): void {
+  #crashed(message: string): void {
+    // A stack may follow.
+    const [detail = ''] = message.split('\n');
     if (this.#ending !== undefined) return;
     this.#fail(new TslirpError('INTERNAL', detail));
     if (this.#state !== 'starting') void this.#end({ code: 'CRASHED', detail });

@@ -6,8 +6,10 @@ import { closeSync, readdirSync, readlinkSync } from 'node:fs';
 import { openTunnel } from '../../../src/embed/open-tunnel.ts';
 import type { Tunnel } from '../../../src/embed/tunnel.ts';
 import type { OpenOptions, TunnelConfig } from '../../../src/embed/types.ts';
+import { setStatusFlags } from '../../../src/sys/io.ts';
 import { Memory } from '../../../src/sys/memory.ts';
 import { AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, socketpair } from '../../../src/sys/socket.ts';
+import { PATIENCE_MS } from '../../support/wait.ts';
 
 export const GUEST = '10.0.2.100';
 export const GATEWAY = '10.0.2.2';
@@ -19,6 +21,13 @@ export function socketPair(type: number = SOCK_STREAM): [number, number] {
   const result = socketpair(memory, AF_UNIX, type, 0);
   if (result < 0) throw new Error(`socketpair: errno ${-result}`);
   return [memory.view.getInt32(0, true), memory.view.getInt32(4, true)];
+}
+
+/** The same, but reading waits. */
+export function blockingPair(): [number, number] {
+  const pair = socketPair();
+  for (const fd of pair) setStatusFlags(fd, 2);
+  return pair;
 }
 
 /** What the other end of a tunnel with the usual addresses has. */
@@ -45,12 +54,14 @@ export class BackToBack {
     far: Partial<TunnelConfig> = {},
   ): Promise<BackToBack> {
     const fds = socketPair(SOCK_SEQPACKET);
+    // Twenty at once take their time.
+    const patient = { startTimeoutMs: PATIENCE_MS, ...options };
     const [one, other] = fds;
     const tunnels = await Promise.all([
-      openTunnel({ link: { fd: one }, ...near }, options),
+      openTunnel({ link: { fd: one }, ...near }, patient),
       openTunnel(
         { link: { fd: other }, addresses: facing, ...far },
-        { ...options, applySettings: () => undefined },
+        { ...patient, applySettings: () => undefined },
       ),
     ]);
     return new BackToBack(tunnels[0], tunnels[1], fds);
@@ -62,15 +73,24 @@ export class BackToBack {
   }
 }
 
-/** What this process has open, by kind, and how many threads and children. */
-export function held(): string[] {
-  const files = readdirSync('/proc/self/fd').map((fd) => {
+/** How many threads this process has, and descriptors of each kind. */
+export function held(): Record<string, number> {
+  const count: Record<string, number> = { threads: readdirSync('/proc/self/task').length };
+  for (const fd of readdirSync('/proc/self/fd')) {
+    let kind: string;
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/g, 'N');
+      kind = readlinkSync(`/proc/self/fd/${fd}`).replace(/\d+/g, 'N');
     } catch {
-      return 'the directory itself';
+      // The directory that is being read.
+      continue;
     }
-  });
-  const tasks = readdirSync('/proc/self/task');
-  return [...files.sort(), `${tasks.length} threads`];
+    count[kind] = (count[kind] ?? 0) + 1;
+  }
+  return count;
+}
+
+/** Of what there is more than there was. Less is nobody's fault: a data plane that has just begun rehearses with sockets. */
+export function more(before: Readonly<Record<string, number>>): Record<string, number> {
+  const grown = Object.entries(held()).map(([kind, now]) => [kind, now - (before[kind] ?? 0)] as const);
+  return Object.fromEntries(grown.filter(([, by]) => by > 0));
 }
