@@ -25,6 +25,7 @@ const entryPoints = {
 const libraries = {
   log: 'pino',
   pretty: 'pino-pretty',
+  'web-socket': 'ws',
   'request-checks': fileURLToPath(new URL('../dist/request-checks.cjs', import.meta.url)),
 };
 
@@ -45,7 +46,12 @@ await build({
     'node:module': fileURLToPath(new URL('node-module.mjs', import.meta.url)),
     'node:child_process': fileURLToPath(new URL('node-child-process.mjs', import.meta.url)),
   },
-  define: { 'import.meta.url': 'moduleUrl' },
+  define: {
+    // Of native helpers that it can do without.
+    'process.env.WS_NO_BUFFER_UTIL': '"1"',
+    'process.env.WS_NO_UTF_8_VALIDATE': '"1"',
+    'import.meta.url': 'moduleUrl',
+  },
   banner: {
     js: "(function (exports, require, module, __filename, __dirname) { const moduleUrl = require('node:url').pathToFileURL(__filename).href;",
   },

@@ -63,6 +63,7 @@ const uses = {
     prettyFactory({ colorize: true, singleLine: true, translateTime: 'SYS:HH:MM:ss.l', ignore: 'guest' })(
       '{"level":30,"time":0,"guest":"g0","reason":"none","msg":"line"}\n',
     ),
+  'web-socket': ({ WebSocketServer }) => new WebSocketServer({ noServer: true }).close(),
   'request-checks': ({ start }) => start({ config: { link: { fd: 3 } } }),
 };
 

@@ -204,6 +204,27 @@ export interface DatagramTarget extends PeerTarget {
   remote: SocketPlace | null;
 }
 
+/** A stream of frames behind 32-bit lengths that the data plane makes; its other end is `LinkInfo.otherEnd`. */
+export interface HandedTarget {
+  kind: 'handed';
+}
+
+/** A WebSocket that we listen on. Each client is a guest of its own, made after the one that this is the target of. */
+export interface WebSocketTarget {
+  kind: 'webSocket';
+  at: SocketPlace;
+  /** What clients ask for; with `/be32` behind it frames are a stream. */
+  path: string;
+  /** A message is a frame; or messages are pieces of a stream of frames, each behind its length. */
+  framing: 'bare' | 'be32';
+  /** Pages that may come besides those of the listener's own address; `*`: all. */
+  origins: string[];
+  /** What clients have to know; empty: nothing. */
+  token: string;
+  /** At a time. */
+  clients: number;
+}
+
 /** A peer of WireGuard. Keys are 32 bytes. */
 export interface WireGuardPeer {
   publicKey: Uint8Array<ArrayBuffer>;
@@ -250,7 +271,7 @@ export type TunnelDevice = TunnelTarget & { mtu: number };
 export type SocketTarget = DescriptorTarget | ListenTarget | DialTarget | DatagramTarget;
 
 /** All but interfaces. */
-export type LinkTarget = SocketTarget | WireGuardTarget | TunnelTarget;
+export type LinkTarget = SocketTarget | WireGuardTarget | TunnelTarget | HandedTarget;
 
 /** `mtu` in bytes of IP packet; 0: as usual. */
 export type LinkDevice = LinkTarget & { mtu: number };
@@ -532,7 +553,7 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   /** What it is called in the log, the flow log and events: `[a-z0-9][a-z0-9._-]{0,127}`. */
   name: string;
   /** Where it is. */
-  target: RunTarget | AttachTarget | LinkTarget;
+  target: RunTarget | AttachTarget | LinkTarget | WebSocketTarget;
   interface: InterfaceWish;
   /** In the order of the command line, which is the order in which they are opened and announced. */
   forwards: ForwardSpec[];

@@ -7,8 +7,11 @@ import { readFileSync } from 'node:fs';
 
 export const packageRoot: URL = new URL(import.meta.url.endsWith('.ts') ? '../' : '../../', import.meta.url);
 
-/** Version of the release, from package.json. */
+let version: string | undefined;
+
+/** Version of the release, from package.json: read once, since the file may not be in sight later. */
 export function packageVersion(): string {
-  return (JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string })
+  version ??= (JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string })
     .version;
+  return version;
 }

@@ -51,6 +51,8 @@ const usualEndings: Endings = {
   namespace: 'inhabitants',
 };
 
+/** Of links for which none was given. */
+const DEFAULT_MTU = 1500;
 /** A descriptor was named that is none, or of no use. */
 const EXIT_USAGE = 2;
 
@@ -117,7 +119,7 @@ export async function serveGuests(
       waiting: (path) => voice.waiting(path),
       linkGone: (text) => {
         void all.remove(served).then((left) => {
-          if (left === 0) end(`the link is gone (${text}): ending`, 'link');
+          if (left === 0 && doors.length === 0) end(`the link is gone (${text}): ending`, 'link');
           else log.log('warn', `the link is gone (${text}): the guest ends`);
         });
       },
@@ -125,12 +127,14 @@ export async function serveGuests(
     });
     return served;
   };
+  const doors = guests.filter(({ target }) => target.kind === 'webSocket');
   try {
-    const served = guests.map(serve);
+    const served = guests.filter((guest) => !doors.includes(guest)).map(serve);
     const links = await Promise.all(
       served.map((guest) => {
         const { target } = guest.config;
-        if (target.kind === 'run') throw new Error('a command cannot be served beside others');
+        if (target.kind === 'run' || target.kind === 'webSocket')
+          throw new Error('a command cannot be served beside others');
         return guest.bringUp(target.kind === 'attach' ? namespaceOf(target) : target);
       }),
     );
@@ -149,14 +153,47 @@ export async function serveGuests(
     const [first] = served;
     const [link] = links;
     if (first !== undefined && link !== undefined) await first.openApi(link);
-    await all.confine();
+    const opened = await openDoors(doors, all, serve, logger);
+    await all.confine(doors);
     all.ready();
+    for (const door of opened) door.admit();
     signalReady(config.readyFd);
     voice.ready(exitRequested);
     logger.activate();
   } catch (error) {
     fail(error);
   }
+}
+
+/** WebSockets, each of whose clients is a guest like the one that it is the target of. Rejects with one line. */
+async function openDoors(
+  doors: readonly GuestConfig[],
+  all: Serving,
+  serve: (guest: GuestConfig) => ServedGuest,
+  logger: ProcessLog,
+): Promise<{ admit: () => void }[]> {
+  if (doors.length === 0) return [];
+  // There may be no guest that was waited for.
+  await all.loaded();
+  const { WebSocketDoor } = await import('./web-socket-door.ts');
+  return Promise.all(
+    doors.map(async (config) => {
+      const { target, name } = config;
+      if (target.kind !== 'webSocket') throw new Error('no WebSocket');
+      let clients = 0;
+      const door = new WebSocketDoor({
+        ...{ target, mtu: config.interface.mtu || DEFAULT_MTU, log: logOf(logger, name) },
+        guest: async () => {
+          const number = clients++;
+          const guest = serve({ ...config, name: `${name}-${number}`, target: { kind: 'handed' } });
+          const { otherEnd = -1 } = await all.bringUpLate(guest, { kind: 'handed' });
+          return { fd: otherEnd };
+        },
+      });
+      await door.listen();
+      return door;
+    }),
+  );
 }
 
 /** Where flows are told, and who hears of what appears; undefined: not all of it can be opened. */

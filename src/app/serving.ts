@@ -6,10 +6,11 @@
  *     the broker's child enters the namespace   ┴─ each guest's session: addGuest, forwards
  *                                                  → control socket → sandbox
  */
-import type { GuestConfig, ProcessConfig } from '../config.ts';
+import type { GuestConfig, LinkTarget, ProcessConfig } from '../config.ts';
 import { Server } from '../control/server.ts';
 import type { SessionHandlers } from '../control/session.ts';
 import type { Supervisor } from '../control/supervisor.ts';
+import type { LinkInfo } from '../engine/messages.ts';
 import type { EventHub } from '../expose/event-hub.ts';
 import { hear } from '../sandbox/broker.ts';
 import { Confinement } from '../sandbox/confinement.ts';
@@ -31,6 +32,8 @@ export class Serving {
   private readonly confinement: Confinement;
   private readonly hub: EventHub;
   private readonly guests = new Set<ServedGuest>();
+  /** Of those that have come late: what ends their hearing of resolv.conf. */
+  private readonly lateFollowers = new Map<ServedGuest, () => void>();
 
   constructor(
     config: ProcessConfig,
@@ -67,8 +70,31 @@ export class Serving {
     return guest;
   }
 
+  /** Resolves when the data plane has all that it is to load: it has answered something. */
+  async loaded(): Promise<void> {
+    await this.server.isNear(0);
+  }
+
+  /** Bring up one that has come since `confine`. Rejects with one line, and then it is gone. */
+  async bringUpLate(guest: ServedGuest, from: LinkTarget): Promise<LinkInfo> {
+    try {
+      const bringingUp = guest.bringUp(from);
+      const { resolvConf } = guest.session;
+      if (resolvConf !== undefined) this.lateFollowers.set(guest, this.confinement.follow(resolvConf));
+      const link = await bringingUp;
+      guest.ready();
+      return link;
+    } catch (error) {
+      this.lateFollowers.get(guest)?.();
+      this.guests.delete(guest);
+      throw error;
+    }
+  }
+
   /** End a guest; how many are left. */
   async remove(guest: ServedGuest): Promise<number> {
+    this.lateFollowers.get(guest)?.();
+    this.lateFollowers.delete(guest);
     await guest.unpublish(0);
     guest.gone('link');
     await this.server.remove(guest.session);
@@ -94,11 +120,12 @@ export class Serving {
   /**
    * Resolves when what the process can do without is given up; nothing may be opened or started after that.
    */
-  confine(): Promise<void> {
+  confine(doors: readonly GuestConfig[] = []): Promise<void> {
     const guests = [...this.guests];
     return this.confinement.enter(
       guests.map(({ config }) => config),
       guests.flatMap(({ session }) => session.resolvConf ?? []),
+      doors,
     );
   }
 }

@@ -12,10 +12,12 @@ import type {
   SocketPlace,
   SocketTarget,
   TunnelTarget,
+  WebSocketTarget,
 } from '../config.ts';
 import { ipPlace, type LinkKind, Options, unixPlace } from './link-options.ts';
 import { tunnelKind, tunnelPlan } from './tunnel-spec.ts';
 import { badValue, decimal, MTU_MAX, MTU_MIN } from './values.ts';
+import { webSocketKinds } from './web-socket-spec.ts';
 
 /** The peers in this file. */
 export interface WireGuardFileTarget {
@@ -25,7 +27,7 @@ export interface WireGuardFileTarget {
 
 /** A link, and whose it is. */
 export interface LinkSpec {
-  target: SocketTarget | WireGuardFileTarget | TunnelTarget;
+  target: SocketTarget | WireGuardFileTarget | TunnelTarget | WebSocketTarget;
   /** As it was written. */
   text: string;
   /** Empty: it has none of its own. */
@@ -200,6 +202,7 @@ const kinds: readonly LinkKind<LinkSpec['target']>[] = [
     },
   },
   tunnelKind,
+  ...webSocketKinds,
 ];
 
 function vsockStream(at: SocketPlace, options: Options, greeting: Greeting): SocketTarget {

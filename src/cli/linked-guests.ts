@@ -1,6 +1,13 @@
 /** What guests a link of `serve` makes: one, or as many as a WireGuard file has peers; and what they are called. */
 import { fstatSync } from 'node:fs';
-import type { AddressPlan, GuestConfig, LinkTarget, NetworkSpec, SocketTarget } from '../config.ts';
+import type {
+  AddressPlan,
+  GuestConfig,
+  LinkTarget,
+  NetworkSpec,
+  SocketTarget,
+  WebSocketTarget,
+} from '../config.ts';
 import { guestNetworks } from './guest-networks.ts';
 import type { LinkSpec } from './link-spec.ts';
 import type { ServeOptions } from './program.ts';
@@ -11,7 +18,7 @@ import { wireGuardGuests } from './wireguard-guests.ts';
 
 /** The guest of a link, or one of those of a link that has several. */
 export interface LinkedGuest {
-  target: LinkTarget;
+  target: LinkTarget | WebSocketTarget;
   /** Its name, or empty. */
   guest: string;
   /** 0: as usual. */
@@ -35,6 +42,7 @@ export function linkedGuests(
     const { addresses, hasGateway } = spec;
     return [{ ...{ target, guest, mtu }, ...(addresses && { addresses, hasGateway: hasGateway === true }) }];
   }
+  if (target.kind === 'webSocket') return [{ target, guest, mtu }];
   if (target.kind !== 'wireguardFile') {
     checkLinkDescriptors(target);
     const link = target.kind === 'descriptor' ? target : { ...target, oneOff: options.oneOff === true };

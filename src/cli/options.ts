@@ -255,7 +255,8 @@ function serveInvocation(options: ServeOptions): Invocation {
   const specs = (options.link ?? []).flatMap((text) => linkedGuests(parseLinkSpec(text), options));
   const [first] = specs;
   if (first === undefined) throw new UsageError(`serve needs --link SPEC; accepted: ${linkForms}`);
-  if (specs.length > 1) {
+  const isShared = specs.length > 1 || first.target.kind === 'webSocket';
+  if (isShared) {
     for (const option of ['--pcap', '--api-socket', '--port-map', '--forward-events', '--state'])
       if (options.given.has(option))
         throw new UsageError(`option ${option} is for one guest; accepted: with one --link`);
@@ -285,11 +286,15 @@ function serveInvocation(options: ServeOptions): Invocation {
       ...(network === undefined ? {} : { network }),
       ...(addresses === undefined ? {} : peerNetwork(config.guest, addresses)),
       interface: { ...config.guest.interface, mtu: mtu === 0 ? config.guest.interface.mtu : mtu },
-      limits: specs.length > 1 ? sharedLimits : config.guest.limits,
+      limits: isShared ? sharedLimits : config.guest.limits,
       dns: config.guest.dns && (hasGateway || options.given.has('--dns')),
       // A port of the host is for one of them.
-      publish: specs.length > 1 ? null : config.guest.publish,
+      publish: isShared ? null : config.guest.publish,
     };
+    if (target.kind === 'webSocket' && locals.has(name))
+      throw new UsageError(
+        `option --local-forward: ${name} has many guests; accepted: ,guest=NAME of another link`,
+      );
     const rules = { localForward: locals.get(name) ?? [], remoteForward: remotes.get(name) ?? [] };
     return { guest, forwards: forwardRules(rules, guest.addresses) };
   });

@@ -8,8 +8,9 @@ import type {
   SocketTarget,
 } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
-import { EINVAL } from '../sys/errno.ts';
+import { EINVAL, errnoText } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
+import { AF_UNIX, SOCK_STREAM, socketpair } from '../sys/socket.ts';
 import { Borrowed } from './borrowed.ts';
 import { DatagramPeers } from './datagram-peers.ts';
 import type { DeviceLink, FrameLink, LinkServices } from './device-link.ts';
@@ -47,6 +48,8 @@ export interface LinkInfo {
   mtu: number;
   /** Packets the device queues towards us before it drops. */
   txQueueLen: number;
+  /** Of a link that is to be handed to somebody: the descriptor of its other end, which is theirs to close. */
+  otherEnd?: number;
 }
 
 export interface OpenLink {
@@ -111,6 +114,10 @@ export function openLink(
     });
     return null;
   }
+  if (spec.kind === 'handed') {
+    settle(order, () => handedLink(mtuOf(spec), services));
+    return null;
+  }
   if (spec.kind === 'listen' && spec.awaited) return awaitPeer(spec, services, order);
   settle(order, () =>
     spec.kind === 'descriptor' ? descriptorLink(spec, services) : peerLink(spec, services),
@@ -160,6 +167,18 @@ function interfaceLink(opened: OpenInterface, services: LinkServices): OpenLink 
   if (index === 0) close(netlink);
   const link = new TapLink(tun, { mtu, ...properties }, services, index === 0 ? -1 : netlink, index);
   return { link, info: { name, medium: link.medium, mtu, txQueueLen }, notes };
+}
+
+/** @throws DeviceError */
+function handedLink(mtu: number, services: LinkServices): OpenLink {
+  const { memory, frames } = services;
+  const { scratch } = frames;
+  const result = socketpair(memory, AF_UNIX, SOCK_STREAM, scratch);
+  if (result < 0) throw new DeviceError('link', -result, `no pair of sockets: ${errnoText(result)}`);
+  const [fd, otherEnd] = [memory.view.getInt32(scratch, true), memory.view.getInt32(scratch + 4, true)];
+  const shape = { medium: 'ethernet', mtu, framing: 'be32' } as const;
+  const { info, ...rest } = opened(new StreamLink({ input: fd, output: fd }, shape, services), '');
+  return { ...rest, info: { ...info, otherEnd } };
 }
 
 type PeerDevice = Exclude<SocketTarget, DescriptorTarget> & { mtu: number };

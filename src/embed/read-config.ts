@@ -96,7 +96,8 @@ function descriptorsOf(target: LinkTarget): number[] {
   return target.output === undefined ? [target.fd] : [target.fd, target.output];
 }
 
-type ReadLink = Omit<ReturnType<typeof linkedGuests>[number], 'guest'>;
+type AnyLink = Omit<ReturnType<typeof linkedGuests>[number], 'guest'>;
+type ReadLink = AnyLink & { target: LinkTarget };
 
 function readLink(config: Fields): ReadLink {
   const link = config.object('link', ['fd', 'medium', 'framing', 'spec']);
@@ -121,7 +122,7 @@ function readLink(config: Fields): ReadLink {
 }
 
 function readSpec(spec: string): ReadLink {
-  let guests: ReadLink[];
+  let guests: AnyLink[];
   try {
     guests = linkedGuests(parseLinkSpec(spec), {});
   } catch (error) {
@@ -132,7 +133,10 @@ function readSpec(spec: string): ReadLink {
   const [only, ...more] = guests;
   if (only === undefined || more.length > 0)
     throw badConfig('link.spec', `has ${guests.length} guests; a tunnel has one`);
-  return only;
+  const { target } = only;
+  if (target.kind === 'webSocket')
+    throw badConfig('link.spec', 'a WebSocket has a guest for each client; a tunnel has one');
+  return { ...only, target };
 }
 
 /** A descriptor stays the embedder's own. */

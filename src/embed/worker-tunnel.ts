@@ -116,6 +116,7 @@ export class WorkerTunnel implements Tunnel {
     this.#supervisor = new Supervisor({
       ...{ limits, debug: this.#log.enabled('debug'), broker: null, isVisitor: true },
       wireguard: guest.target.kind === 'wireguard',
+      tunnel: guest.target.kind === 'tunnel',
       ...(workerUrl === undefined ? {} : { workerUrl }),
     });
     if (options.unref === true) this.#supervisor.unref();

@@ -122,6 +122,11 @@ export class Confinement {
   private settle: ((error: number) => void) | undefined;
 
   /** @param inherited descriptors beyond the standard streams that the process was started with */
+  /** Who hears what is in the host's resolv.conf, from outside. */
+  private readonly followers = new Set<ResolvConfFollower>();
+  private text: string | undefined;
+  private isClosed = false;
+
   constructor(
     config: ProcessConfig,
     supervisor: Supervisor,
@@ -146,11 +151,19 @@ export class Confinement {
    * Rejects with one line when something that is required cannot be had. `resolvConfs` will hear from outside what is in
    * the file.
    */
-  async enter(guests: readonly GuestConfig[], resolvConfs: readonly ResolvConfFollower[]): Promise<void> {
-    this.guests = guests;
+  async enter(
+    guests: readonly GuestConfig[],
+    resolvConfs: readonly ResolvConfFollower[],
+    doors: readonly GuestConfig[] = [],
+  ): Promise<void> {
+    this.guests = [...guests, ...doors];
     const { sandbox } = this.config;
     const hasRing = sandbox.seccomp && usesRing();
-    if (sandbox.mountTree) await this.closeFileSystem(resolvConfs);
+    if (sandbox.mountTree)
+      await this.closeFileSystem(
+        resolvConfs,
+        doors.some(({ dns }) => dns),
+      );
     if (!sandbox.seccomp) return;
     if (hasRing) {
       this.missing('no system call filter', 'the runtime uses io_uring, which would be a way around it');
@@ -165,27 +178,44 @@ export class Confinement {
     if (error !== 0) this.missing('no system call filter', getSystemErrorName(-error));
   }
 
-  private async closeFileSystem(resolvConfs: readonly ResolvConfFollower[]): Promise<void> {
+  /** Of a guest that has come since: it hears what the others hear. Of one that has gone: no more. */
+  follow(resolvConf: ResolvConfFollower): () => void {
+    if (!this.isClosed) return () => undefined;
+    resolvConf.leaveToOthers();
+    if (this.text !== undefined) resolvConf.take(this.text);
+    this.followers.add(resolvConf);
+    return () => this.followers.delete(resolvConf);
+  }
+
+  private async closeFileSystem(
+    resolvConfs: readonly ResolvConfFollower[],
+    moreCome: boolean,
+  ): Promise<void> {
     if (!isConfined) {
       this.missing('no file system of our own', 'a mount namespace cannot be had, or bin/ was passed by');
       return;
     }
     try {
       for (const path of this.socketFiles()) unlinkAtEnd(path);
-      for (const resolvConf of resolvConfs) resolvConf.leaveToOthers();
-      if (resolvConfs.length > 0) {
+      for (const resolvConf of resolvConfs) {
+        resolvConf.leaveToOthers();
+        this.followers.add(resolvConf);
+      }
+      if (resolvConfs.length > 0 || moreCome) {
         followFile(
           RESOLV_CONF,
           (text) => {
-            for (const resolvConf of resolvConfs) resolvConf.take(text);
+            this.text = text;
+            for (const resolvConf of this.followers) resolvConf.take(text);
           },
           (reason) => {
-            for (const resolvConf of resolvConfs) resolvConf.miss(reason);
+            for (const resolvConf of this.followers) resolvConf.miss(reason);
           },
         );
       }
       this.log.readLibraries();
       await closeTree(this.order().lines);
+      this.isClosed = true;
       sealBroker();
       this.closeInherited();
     } catch (error) {
@@ -250,7 +280,7 @@ export class Confinement {
 
   private links(): LinkTarget[] {
     return this.guests.flatMap(({ target }) =>
-      target.kind === 'run' || target.kind === 'attach' ? [] : [target],
+      target.kind === 'run' || target.kind === 'attach' || target.kind === 'webSocket' ? [] : [target],
     );
   }
 
@@ -262,6 +292,8 @@ export class Confinement {
     for (const forward of this.forwards()) {
       if (forward.direction === 'local' && forward.listen.kind === 'unix') paths.push(forward.listen.path);
     }
+    for (const { target } of this.guests)
+      if (target.kind === 'webSocket' && target.at.family === 'unix') paths.push(target.at.path);
     for (const link of this.links()) {
       if (link.kind === 'listen' && !link.awaited && link.at.family === 'unix') paths.push(link.at.path);
       if (link.kind === 'datagram' && link.local.family === 'unix') paths.push(link.local.path);

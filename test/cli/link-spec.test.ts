@@ -13,7 +13,7 @@ import { TEXTS, type Text } from './support/link-specs.ts';
 
 function target(text: string): SocketTarget {
   const { target: found } = parseLinkSpec(text);
-  assert.ok(found.kind !== 'wireguardFile' && found.kind !== 'tunnel');
+  assert.ok(found.kind !== 'wireguardFile' && found.kind !== 'tunnel' && found.kind !== 'webSocket');
   return found;
 }
 

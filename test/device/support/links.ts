@@ -27,7 +27,7 @@ export function linkOrError(b: Bench, spec: SocketDevice): DeviceLink | DeviceEr
 
 export function deviceOf(text: string, oneOff = false): SocketDevice {
   const { target, mtu } = parseLinkSpec(text);
-  assert.ok(target.kind !== 'wireguardFile' && target.kind !== 'tunnel');
+  assert.ok(target.kind !== 'wireguardFile' && target.kind !== 'tunnel' && target.kind !== 'webSocket');
   return target.kind === 'descriptor' ? { ...target, mtu } : { ...target, mtu, oneOff };
 }
 
