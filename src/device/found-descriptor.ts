@@ -26,6 +26,7 @@ import {
   SOL_SOCKET,
 } from '../sys/socket.ts';
 import type { LinkServices } from './device-link.ts';
+import { enlarge } from './socket-place.ts';
 
 export type FoundDescriptor =
   | { kind: 'tap' }
@@ -76,6 +77,7 @@ function socketKind(
   if (!isIp && domain !== AF_UNIX && domain !== AF_VSOCK)
     throw unusable(`descriptor ${fd} is a socket of another family`, ACCEPTED);
   if (option(SO_ACCEPTCONN) !== 0) throw unusable(`descriptor ${fd} is a listening socket`, ACCEPTED);
+  if (domain === AF_UNIX) enlarge(memory, frames.scratch, fd);
   // One end of a unix pair has no name to be sent to, and is connected all the same.
   const isConnected = getpeername(memory, fd, frames.scratch) !== -ENOTCONN;
   if (type === SOCK_STREAM) {

@@ -26,7 +26,7 @@ import {
 } from '../sys/socket.ts';
 import { bindUnix, fileIdentity, removeSocketFile } from '../sys/unix-path.ts';
 import type { PeerFound, PeerServices, PeerSource } from './peer-source.ts';
-import { placeError, placeText, putPlace, socketFor, typeNumber } from './socket-place.ts';
+import { enlarge, placeError, placeText, putPlace, socketFor, typeNumber } from './socket-place.ts';
 
 const BACKLOG = 8;
 /** Peers that are looked at in a turn. */
@@ -90,6 +90,8 @@ export class ListeningPeers implements PeerSource, IoHandler {
         close(fd);
       } else {
         this.#hasPeer = true;
+        // A client does not have what the listening socket was given.
+        if (this.#spec.at.family === 'unix') enlarge(memory, frames.scratch, fd);
         if (this.#spec.at.family === 'ip')
           setsockoptInt(memory, fd, IPPROTO_TCP, TCP_NODELAY, 1, frames.scratch);
         this.#found?.(fd, who);

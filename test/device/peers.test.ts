@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { ListeningPeers } from '../../src/device/listening-peers.ts';
 import { DeviceError } from '../../src/device-error.ts';
 import { EAGAIN, ENETDOWN, EPERM } from '../../src/sys/errno.ts';
 import { close, read, write } from '../../src/sys/io.ts';
@@ -13,11 +14,15 @@ import {
   AF_UNIX,
   bind,
   connect,
+  getsockoptInt,
   putSockaddrAutobind,
   putSockaddrUnix,
+  SO_SNDBUF,
   SOCK_DGRAM,
   SOCK_SEQPACKET,
   SOCK_STREAM,
+  SOL_SOCKET,
+  setsockoptInt,
   socket,
 } from '../../src/sys/socket.ts';
 import { Bench } from './support/bench.ts';
@@ -331,6 +336,36 @@ describe('a greeting', () => {
     b.until(() => b.frames.length === 1, 'its frame');
     slow.close();
     peer.close();
+    b.end();
+  });
+});
+
+describe('buffers', () => {
+  test('links §2: what is under way to a peer that has come has as much room as a socket may have', () => {
+    const b = new Bench(SOCK_STREAM);
+    const room = (fd: number): number => {
+      assert.equal(getsockoptInt(b.memory, fd, SOL_SOCKET, SO_SNDBUF, b.at), 0);
+      return b.memory.view.getInt32(b.at, true);
+    };
+    const own = socket(AF_UNIX, SOCK_STREAM, 0);
+    setsockoptInt(b.memory, own, SOL_SOCKET, SO_SNDBUF, 4 * 1024 * 1024, b.at);
+    const path = newPath();
+    const rooms: number[] = [];
+    const peers = new ListeningPeers(b.services, {
+      ...{ at: { family: 'unix', path }, type: 'stream', allowUids: [] },
+    });
+    peers.start((fd) => {
+      rooms.push(room(fd));
+      close(fd);
+    });
+    const peer = new Peer(b, SOCK_STREAM).connect(path);
+    b.until(() => rooms.length === 1, 'the peer');
+    b.use(linkOrError(b, { kind: 'descriptor', fd: b.fd, mtu: 0 }) as never);
+    rooms.push(room(b.fd));
+    assert.deepEqual(rooms, [room(own), room(own)]);
+    peers.close();
+    peer.close();
+    close(own);
     b.end();
   });
 });
