@@ -51,6 +51,8 @@ const QUEUE_BYTES = 256 * 1024;
 const FULL_BYTES = 192 * 1024;
 /** Where there is no memory for what is sent. */
 const RETRY_MS = 1;
+/** A frame that is longer is written from where it lies: copying it costs more than the call. */
+const LONGEST = 16 * 1024;
 /** So much is not kept until the end of the turn. */
 const WRITE_BYTES = 64 * 1024;
 const ETHERNET_AND_TAG = 18;
@@ -172,17 +174,22 @@ export class StreamLink extends PlainLink implements IoHandler {
     putLength(slab.bytes, head, length, this.#framing);
     const need = prefix + length;
     const queue = this.#queue;
+    // Those in front of a long one are not in its way.
+    const isLong = length > LONGEST;
+    if (isLong && !this.#awaitsRoom) this.#write();
     if (queue.length + need > QUEUE_BYTES) return -ENOBUFS;
     const writer = this.#writer;
     if (queue.reserve(need, writer.room) < need) {
       queue.commit(0);
       return -ENOBUFS;
     }
+    const sent = isLong && queue.length === 0 ? this.#writeLong(frame, head, prefix + headLength) : 0;
     writer.begin();
-    writer.copy(head, prefix + headLength);
-    for (let i = 0; i < parts.count; i++) writer.copy(parts.offset[i] as number, parts.length[i] as number);
-    queue.commit(need);
-    if (this.#awaitsRoom) return need;
+    let skipped = this.#copyAfter(sent, head, prefix + headLength);
+    for (let i = 0; i < parts.count; i++)
+      skipped = this.#copyAfter(skipped, parts.offset[i] as number, parts.length[i] as number);
+    queue.commit(need - sent);
+    if (this.#awaitsRoom || sent === need) return need;
     if (queue.length >= WRITE_BYTES) this.#write();
     else this.#services.touched();
     return need;
@@ -264,6 +271,19 @@ export class StreamLink extends PlainLink implements IoHandler {
     writer.begin();
     writer.copy(this.#begin, left);
     this.#kept.commit(left);
+  }
+
+  /** Write a frame from where it lies; how many bytes of it were taken. */
+  #writeLong(frame: TxFrame, head: number, headLength: number): number {
+    // What is wrong with the stream is told by what is read.
+    return Math.max(0, this.#services.frames.write(this.#output.fd, frame, head, headLength));
+  }
+
+  /** Keep `length` bytes at `from`, less the first `skipped`. How many of those that follow are to be skipped. */
+  #copyAfter(skipped: number, from: number, length: number): number {
+    if (skipped >= length) return skipped - length;
+    this.#writer.copy(from + skipped, length - skipped);
+    return 0;
   }
 
   #write(): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { LENGTH_BYTES, putLength, type StreamFraming } from '../../src/device/framing.ts';
 import { StreamLink } from '../../src/device/stream-link.ts';
+import { TxFrame } from '../../src/stack/link/link.ts';
 import { EBADF, ENOBUFS } from '../../src/sys/errno.ts';
 import { close, write } from '../../src/sys/io.ts';
 import { SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, setsockoptInt } from '../../src/sys/socket.ts';
@@ -187,6 +188,49 @@ describe('StreamLink', () => {
       assert.equal(frame.length, 60 + ((index * 37) % 1400));
     });
     assert.equal(b.turn(), 0, 'room is not waited for any more');
+    b.end();
+  });
+
+  test('links L-4: long frames, which are written from where they lie, are as whole and in order', () => {
+    const b = new Bench(SOCK_STREAM);
+    setsockoptInt(b.memory, b.fd, SOL_SOCKET, SO_SNDBUF, 30_000, b.at);
+    const link = linkOf(b);
+    const peer = new Unframer();
+    const payload = b.slab.region(70_000);
+    for (let i = 0; i < 70_000; i++) b.slab.bytes[payload + i] = (i * 31) >> 3;
+    const pattern = Buffer.from(b.slab.bytes.subarray(payload, payload + 70_000));
+    const frame = new TxFrame();
+    frame.headOffset = b.slab.region(256) + 64;
+    frame.headLength = 54;
+    const sent: number[] = [];
+    for (let round = 0; round < 300; round++) {
+      for (const length of [60, 20_000 + round * 100, 1514, 65_549]) {
+        const payloadLength = length - 54;
+        frame.parts.count = 0;
+        for (let at = 0; at < payloadLength; at += 16_384)
+          frame.parts.add(payload + at, Math.min(16_384, payloadLength - at));
+        frame.payloadLength = payloadLength;
+        b.slab.view.setUint32(frame.headOffset, sent.length);
+        if (link.transmit(frame) >= 0) sent.push(length);
+      }
+      link.flush();
+      for (let i = 0; i < 3; i++) {
+        const bytes = b.get(1 + ((round * 7919) % 65_000));
+        if (bytes !== null) peer.take(bytes);
+      }
+      b.turn();
+    }
+    b.until(() => {
+      for (let bytes = b.get(); bytes !== null; bytes = b.get()) peer.take(bytes);
+      return peer.frames.length === sent.length;
+    }, 'all of it');
+    assert.equal(peer.rest, 0);
+    assert.ok(sent.filter((length) => length === 65_549).length > 10, 'few long ones');
+    peer.frames.forEach((got, index) => {
+      assert.deepEqual([got.readUInt32BE(0), got.length], [index, sent[index]]);
+      assert.ok(got.subarray(54).equals(pattern.subarray(0, got.length - 54)), `frame ${index}`);
+    });
+    assert.equal(b.slab.pagesUsed, 0);
     b.end();
   });
 
