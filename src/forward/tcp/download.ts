@@ -25,6 +25,8 @@ const SHUT_RETRY_MS = 1000;
 const READ_AHEAD = 65536;
 /** Frames' worth of host bytes read at once. */
 const READ_UNITS = 4;
+/** And no less, where frames are small: a call costs as much as reading 30 of them. */
+const READ_LEAST = 128 * 1024;
 /** Pieces per read: 256 KiB over 16 KiB pages, plus one for the offset. */
 const READ_PARTS = 17;
 
@@ -81,7 +83,7 @@ export class TcpDownload {
         return;
       }
       // What is read in one go leaves in one go: no short segment at the end of each read.
-      const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * c.transmitUnit, PAGE_SIZE);
+      const unit = this.#lastRead < PAGE_SIZE ? PAGE_SIZE : Math.max(READ_UNITS * c.transmitUnit, READ_LEAST);
       // The last pages are for bytes from guests: they complete what is held already, and so free memory.
       const shut = c.snd.wnd === 0;
       const scarce =

@@ -14,7 +14,7 @@ import type { TcpHostSocket } from './host-socket.ts';
 import type { SpareParts } from './spare-parts.ts';
 
 /** Frames gathered at most, and their bytes. */
-export const GATHER_PARTS = 16;
+export const GATHER_PARTS = 64;
 const GATHER_BYTES = 256 * 1024;
 /** Bytes written at once of what is kept, and pieces over its pages of 16 KiB, plus one for the offset. */
 const DRAIN_BYTES = 256 * 1024;
