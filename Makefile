@@ -3,7 +3,7 @@
 
 # `make build`, then `make install` as whoever may write there (PREFIX, DESTDIR); `make uninstall` takes it away.
 
-.PHONY: install uninstall sim bench-badlink bench-guests bench-auto fuzz attack hazards soak demo test test-nodes test-unit test-e2e build check bench clean
+.PHONY: install uninstall sim bench-badlink bench-guests bench-auto bench-links fuzz attack hazards soak demo test test-nodes test-unit test-e2e build check bench clean
 
 demo: build
 	scripts/demo.sh
@@ -52,6 +52,11 @@ bench-badlink: build
 bench-guests: build
 	scripts/need.sh test
 	unshare --net --mount --pid --fork --kill-child --mount-proc node dist/bench/guests/main.js
+
+# As root: links that are no interface, beside passt on the same socket.
+bench-links: build
+	scripts/need.sh bench
+	node dist/bench/links/main.js
 
 # As root: automatic forwards, how soon a service is reachable and what looking for it costs, beside pasta's.
 bench-auto: build
