@@ -381,6 +381,28 @@ export interface AddressMapping {
   host: string;
 }
 
+/** What a guest that configures itself is told, besides addresses. */
+export interface Announcements {
+  dhcp: boolean;
+  ra: boolean;
+  /** One address for whoever asks, for ever; otherwise one for each, for a day. */
+  oneLease: boolean;
+  /** Resolvers; null: those of the host. */
+  dns: string[] | null;
+  search: boolean;
+  /** The guest's; empty: nothing is said of it. */
+  hostname: string;
+}
+
+export interface Silence {
+  tcp: boolean;
+  udp: boolean;
+  /** Echo requests. */
+  icmp: boolean;
+  /** Neighbour solicitations. */
+  ndp: boolean;
+}
+
 export interface GuestSpec {
   device: DeviceSpec;
   /** Its packets are for somebody at the other end of this: nothing else here is looked at. Null: they end with us. */
@@ -405,6 +427,10 @@ export interface GuestSpec {
   dns: boolean;
   /** Answer DHCP and router solicitations. */
   autoconfiguration: boolean;
+  /** How, where it is otherwise than usual. */
+  announcements?: Announcements;
+  /** What of the guest's is dropped without a word. */
+  silent?: Silence;
   /** Capture file, or empty. */
   pcapPath: string;
   pcapFormat: CaptureFormat;

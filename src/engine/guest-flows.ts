@@ -1,5 +1,5 @@
 /** What a guest's packets become on the host: its flows of every kind, and its forwards. */
-import type { Congestion } from '../config.ts';
+import type { Congestion, Silence } from '../config.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import { DnsFlows } from '../forward/dns/flows.ts';
 import type { FlowContext } from '../forward/flow/context.ts';
@@ -9,6 +9,7 @@ import { Forwards } from '../forward/publish/forwards.ts';
 import { TcpFlows } from '../forward/tcp/flows.ts';
 import { WindowShare } from '../forward/tcp/window-share.ts';
 import { UdpFlows } from '../forward/udp/flows.ts';
+import type { Counters } from '../stack/counters.ts';
 import type { IngressHandler } from '../stack/link/ingress-parts.ts';
 import type { Packet } from '../stack/link/packet.ts';
 import type { CongestionControl } from '../stack/tcp/congestion/congestion.ts';
@@ -16,6 +17,7 @@ import { Cubic } from '../stack/tcp/congestion/cubic.ts';
 import { NewReno } from '../stack/tcp/congestion/new-reno.ts';
 import { noCongestionControl } from '../stack/tcp/congestion/none.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
+import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { TcpHeader } from '../stack/wire/tcp.ts';
 import type { UdpHeader } from '../stack/wire/udp.ts';
 
@@ -28,12 +30,16 @@ const congestionControls: Record<Exclude<Congestion, 'auto'>, (mss: number) => C
   cubic: (mss) => new Cubic(mss),
 };
 
+const nothingSilent: Silence = { tcp: false, udp: false, icmp: false, ndp: false };
+
 export class GuestFlows implements IngressHandler {
   readonly tcp: TcpFlows;
   readonly udp: UdpFlows;
   readonly ping: PingFlows;
   readonly dns: DnsFlows;
   readonly forwards: Forwards;
+  readonly #silent: Silence;
+  readonly #counters: Counters;
 
   /** `dnsServerPort`: where resolvers are asked, if not at DNS's own port. */
   constructor(
@@ -41,7 +47,10 @@ export class GuestFlows implements IngressHandler {
     congestion: Exclude<Congestion, 'auto'>,
     { txQueueLen, mtu }: Pick<LinkInfo, 'txQueueLen' | 'mtu'>,
     dnsServerPort?: number,
+    silent: Silence = nothingSilent,
   ) {
+    this.#silent = silent;
+    this.#counters = context.counters;
     const { limits } = context;
     const far = congestion !== 'none';
     const queueBytes = (txQueueLen * mtu) / QUEUE_SHARE;
@@ -64,15 +73,23 @@ export class GuestFlows implements IngressHandler {
   }
 
   onTcp(p: Packet, h: TcpHeader): void {
+    if (this.#isSilent(this.#silent.tcp)) return;
     this.tcp.onTcp(p, h);
   }
 
   onUdp(p: Packet, h: UdpHeader): void {
+    if (this.#isSilent(this.#silent.udp)) return;
     this.udp.onUdp(p, h);
   }
 
   onEcho(p: Packet): void {
+    if (this.#isSilent(this.#silent.icmp)) return;
     this.ping.onEcho(p);
+  }
+
+  #isSilent(silent: boolean): boolean {
+    if (silent) this.#counters.drop(DropReason.PolicyDeny);
+    return silent;
   }
 
   onUnreachable(p: Packet, code: number): boolean {

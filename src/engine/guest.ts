@@ -34,13 +34,14 @@ import { Ingress } from '../stack/link/ingress.ts';
 import { NeighborTable } from '../stack/neighbor/cache.ts';
 import { Solicitor } from '../stack/neighbor/solicitor.ts';
 import { RateLimit } from '../stack/rate-limit.ts';
-import { DhcpServer } from '../stack/services/dhcp-server.ts';
-import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
+import type { DhcpServer } from '../stack/services/dhcp-server.ts';
+import type { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { DropReason } from '../stack/wire/drop-reason.ts';
 import type { SearchDomains } from '../stack/wire/search-domains.ts';
 import { errnoText } from '../sys/errno.ts';
 import { GuestFlows } from './guest-flows.ts';
+import { guestServices } from './guest-services.ts';
 
 /** Flows that a batch may open: each is five to ten system calls, 70 us, or 250 where the processor is shared (G-7). */
 const BATCH_FLOWS = 16;
@@ -163,25 +164,13 @@ export class Guest extends TimerNode implements LinkOwner {
     const automatic = link.isLocal ? 'none' : 'cubic';
     const congestion = spec.congestion === 'auto' ? automatic : spec.congestion;
     this.#isFar = congestion !== 'none';
-    const flows = new GuestFlows(context, congestion, info, services.dnsServerPort);
+    const flows = new GuestFlows(context, congestion, info, services.dnsServerPort, spec.silent);
     this.flows = flows;
     neighbors.onLearned = (address) => flows.onNeighbor(address);
     this.#reassembler = new Reassembler(services.stackScratch, limits);
-    const onEthernet = link.medium === 'ethernet';
-    this.#ra =
-      spec.autoconfiguration && own.ipv6
-        ? new RouterAdvertiser(
-            own,
-            link.mtu,
-            spec.dns ? [own.dns6] : [],
-            rng,
-            spec.dns ? services.search : null,
-          )
-        : null;
-    this.#dhcp =
-      spec.autoconfiguration && onEthernet
-        ? new DhcpServer(own, link.mtu, spec.dns ? [own.dns4.w3] : [], spec.dns ? services.search : null)
-        : null;
+    const { dhcp, ra } = guestServices(context, spec, services.search);
+    this.#dhcp = dhcp;
+    this.#ra = ra;
     this.#ingress = new Ingress({
       slab,
       link,
@@ -196,11 +185,13 @@ export class Guest extends TimerNode implements LinkOwner {
       handler: flows,
       counters: this.counters,
       sharedMac: spec.behavior.sharedMac,
+      silentNdp: spec.silent?.ndp ?? false,
     });
     const result = link.open(this);
     if (result < 0) throw new DeviceError('link', -result, `cannot watch the device: ${errnoText(result)}`);
     const { solicitor } = context;
     if (spec.behavior.askForGuest) solicitor.solicit(own.guest4);
+    if (spec.behavior.askForGuest && spec.behavior.sharedNetwork) solicitor.solicit(own.guest6);
     this.#askForGuest = () => {
       solicitor.ask(own.guest4);
       if (own.ipv6) solicitor.ask(own.guest6);

@@ -73,7 +73,16 @@ function guestConfig(pasta: PastaConfig, host: HostNetwork): GuestConfig {
     dns: dns === null || dns.length > 0,
     dnsServers: [ipv4.dnsHost, ipv6.dnsHost].filter((server) => server !== ''),
     dnsSearch: search,
-    autoconfiguration: !configure,
+    announcements: {
+      dhcp: network.dhcp,
+      // Addresses and routes that are set by us need no advertisement.
+      ra: network.ra && !configure,
+      oneLease: true,
+      dns: network.dhcpDns ? dns : [],
+      search: network.dhcpSearch,
+      hostname: network.hostname,
+    },
+    silent: { tcp: !network.tcp, udp: !network.udp, icmp: !network.icmp, ndp: !network.ndp },
     pcapPath,
   };
 }

@@ -34,6 +34,12 @@ export class AddressMappings {
     return counterpart(address, this.#guest, this.#host);
   }
 
+  /** What stands for the host's loopback; null: nothing. Borrowed. */
+  loopback(isV4: boolean): IpAddress | null {
+    const index = this.#host.findIndex((address) => address.isLoopback && address.isV4 === isV4);
+    return this.#guest[index] ?? null;
+  }
+
   /** What the guest knows `address` of the host's by; null: by itself. Borrowed. */
   toGuest(address: IpAddress): IpAddress | null {
     return counterpart(address, this.#host, this.#guest);

@@ -15,6 +15,7 @@ export class Resolvers {
   /** Counts up with every change. */
   version = 0;
   options: ResolverOptions = defaultResolverOptions;
+  onChanged: (() => void) | null = null;
   #list: readonly Resolver[] = [];
 
   get count(): number {
@@ -46,6 +47,7 @@ export class Resolvers {
     this.#list = list;
     this.options = options;
     this.version++;
+    this.onChanged?.();
   }
 
   /**

@@ -60,6 +60,7 @@ export class IcmpInput {
   readonly #echoLimit: RateLimit | null;
   readonly #handler: IngressHandler;
   readonly #counters: Counters;
+  readonly #silentNdp: boolean;
   readonly #icmpHeader = new IcmpHeader();
   readonly #neighborReply = new NeighborReply();
   readonly #advertisement = new NdpMessage();
@@ -75,6 +76,7 @@ export class IcmpInput {
     this.#echoLimit = parts.echoLimit ?? null;
     this.#handler = parts.handler;
     this.#counters = parts.counters;
+    this.#silentNdp = parts.silentNdp ?? false;
   }
 
   onTimeout(nowMs: number): void {
@@ -118,6 +120,7 @@ export class IcmpInput {
       case ND_NEIGHBOR_SOLICITATION: {
         // RFC 6980: not in fragments.
         if (p.reassembled) return DropReason.NdMalformed;
+        if (this.#silentNdp) return DropReason.NdIgnored;
         if (p.src.isUnspecified) this.#ra?.onProbe(nowMs);
         this.#noteAddress(p, nowMs);
         const at = this.#egress.transport;

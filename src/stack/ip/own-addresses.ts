@@ -184,9 +184,13 @@ export class OwnAddresses {
   onLink(addr: IpAddress): boolean {
     // A gateway beyond the network is reached all the same, where that is the host's.
     const within4 = this.#sharedNetwork ? this.guest4 : this.gateway4;
-    const within6 = this.#sharedNetwork ? this.guest6 : this.gateway6;
     if (addr.isV4) return addr.inPrefix(within4, 96 + this.prefix4);
-    return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(within6, this.prefix6));
+    return this.ipv6 && (addr.isLinkLocal || addr.inPrefix(this.network6, this.prefix6));
+  }
+
+  /** An address of the guest's IPv6 network; unspecified: it has none but the link's. */
+  get network6(): IpAddress {
+    return this.#sharedNetwork ? this.guest6 : this.gateway6;
   }
 
   /** Can nobody have this address but the guest, or its neighbours on the link? */

@@ -46,4 +46,6 @@ export interface IngressParts {
   counters: Counters;
   /** Frames that come from our own MAC address are taken as well. */
   sharedMac: boolean;
+  /** Neighbour solicitations are not answered. */
+  silentNdp?: boolean;
 }

@@ -35,9 +35,19 @@ import type { SearchDomains } from '../wire/search-domains.ts';
 const POOL_SIZE = 16;
 /** Seconds. */
 const LEASE_SECONDS = 86_400;
+/** RFC 2131 §3.3. */
+const FOR_EVER = 0xffffffff;
 const BROADCAST_IP = 0xffffffff;
 const ANY_IP = -1;
 const NO_SERVERS: readonly number[] = [];
+const NO_NAME = new Uint8Array(0);
+
+export interface DhcpManners {
+  /** The first address is whoever's who asks, for ever. */
+  oneLease?: boolean;
+  /** The client's name, or empty. */
+  hostname?: string;
+}
 
 /** One address of the pool and who has it. */
 class Lease {
@@ -63,6 +73,8 @@ export class DhcpServer {
   readonly #network: number;
   readonly #dns: readonly number[];
   readonly #search: SearchDomains | null;
+  readonly #oneLease: boolean;
+  readonly #hostname: Uint8Array;
   #mtu: number;
   readonly #pool: Lease[] = [];
   readonly #message: DhcpMessage = new DhcpMessage();
@@ -74,15 +86,23 @@ export class DhcpServer {
    * @param dns the DNS servers to announce, as 32-bit values; may be empty
    * @param search domains for short names, followed; null = none
    */
-  constructor(own: OwnAddresses, mtu: number, dns: readonly number[], search: SearchDomains | null = null) {
+  constructor(
+    own: OwnAddresses,
+    mtu: number,
+    dns: readonly number[],
+    search: SearchDomains | null = null,
+    { oneLease = false, hostname = '' }: DhcpManners = {},
+  ) {
+    this.#oneLease = oneLease;
+    this.#hostname = new TextEncoder().encode(hostname);
     this.#serverIp = own.gateway4.w3;
     this.#subnetMask = own.prefix4 === 0 ? 0 : (0xffffffff << (32 - own.prefix4)) >>> 0;
-    this.#network = (this.#serverIp & this.#subnetMask) >>> 0;
+    this.#network = (own.lease4.w3 & this.#subnetMask) >>> 0;
     this.#dns = dns;
     this.#search = search;
     this.#mtu = mtu;
     const address = new IpAddress();
-    for (let ip = own.lease4.w3, i = 0; i < POOL_SIZE; ip++, i++) {
+    for (let ip = own.lease4.w3, i = 0; i < (oneLease ? 1 : POOL_SIZE); ip++, i++) {
       if (ip !== own.lease4.w3 && (!this.#isHost(ip) || own.owns(address.setV4(ip)))) continue;
       const lease = new Lease();
       lease.ip = ip;
@@ -125,7 +145,7 @@ export class DhcpServer {
   #onDiscover(m: DhcpMessage, out: DataView, outOff: number): number {
     const lease = this.#leaseOf(m) ?? this.#choose(m.requestedIp);
     this.#bind(lease, m);
-    return this.#answer(m, DHCP_OFFER, lease.ip, LEASE_SECONDS, out, outOff);
+    return this.#answer(m, DHCP_OFFER, lease.ip, this.#leaseSeconds, out, outOff);
   }
 
   /** RFC 2131 §4.3.2: which of the four kinds of request it is shows in the fields that are set. */
@@ -147,7 +167,11 @@ export class DhcpServer {
     }
     if (granted === null || granted.ip !== wanted) return this.#answer(m, DHCP_NAK, 0, 0, out, outOff);
     this.#bind(granted, m);
-    return this.#answer(m, DHCP_ACK, granted.ip, LEASE_SECONDS, out, outOff);
+    return this.#answer(m, DHCP_ACK, granted.ip, this.#leaseSeconds, out, outOff);
+  }
+
+  get #leaseSeconds(): number {
+    return this.#oneLease ? FOR_EVER : LEASE_SECONDS;
   }
 
   #giveBack(m: DhcpMessage, ip: number, declined: boolean): number {
@@ -182,6 +206,8 @@ export class DhcpServer {
     r.subnetMask = full ? this.#subnetMask : 0;
     r.broadcast = full ? (this.#network | ~this.#subnetMask) >>> 0 : 0;
     r.router = full ? this.#serverIp : 0;
+    r.routerIsBeyond = full && (this.#serverIp & this.#subnetMask) >>> 0 !== this.#network;
+    r.hostname = full ? this.#hostname : NO_NAME;
     r.dns = full ? this.#dns : NO_SERVERS;
     r.search = full ? this.#search : null;
     r.mtu = full ? this.#mtu : 0;
@@ -202,6 +228,7 @@ export class DhcpServer {
   }
 
   #leaseOf(m: DhcpMessage): Lease | null {
+    if (this.#oneLease) return this.#pool[0] as Lease;
     for (let i = 0; i < this.#pool.length; i++) {
       const lease = this.#pool[i] as Lease;
       if (lease.macHi === m.chaddrHi && lease.macLo === m.chaddrLo) return lease;

@@ -80,7 +80,7 @@ export class RouterAdvertiser {
     m.macHi = own.macHi;
     m.macLo = own.macLo;
     this.changeMtu(mtu);
-    maskPrefix(own.gateway6, own.prefix6, m.prefix);
+    maskPrefix(own.network6, own.prefix6, m.prefix);
     m.prefixLength = own.prefix6;
     m.autonomous = own.prefix6 === AUTONOMOUS_PREFIX_LENGTH;
     m.validLifetime = VALID_LIFETIME;

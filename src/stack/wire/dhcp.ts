@@ -45,6 +45,7 @@ const OPTION_PAD = 0;
 const OPTION_SUBNET_MASK = 1;
 const OPTION_ROUTER = 3;
 const OPTION_DNS = 6;
+const OPTION_HOSTNAME = 12;
 const OPTION_DOMAIN = 15;
 const OPTION_MTU = 26;
 const OPTION_BROADCAST = 28;
@@ -54,6 +55,7 @@ const OPTION_MESSAGE_TYPE = 53;
 const OPTION_SERVER_ID = 54;
 const OPTION_MAX_SIZE = 57;
 const OPTION_SEARCH = 119;
+const OPTION_CLASSLESS_ROUTES = 121;
 const OPTION_END = 255;
 
 /** Parsed message. Absent address options are 0. */
@@ -155,6 +157,10 @@ export class DhcpReply {
   search: SearchDomains | null = null;
   /** Bytes including the IP header. */
   mtu = 0;
+  /** The router is outside the client's network: a route to it is told, and one by it (RFC 3442). */
+  routerIsBeyond = false;
+  /** The client's; empty leaves it out. */
+  hostname: Uint8Array = new Uint8Array(0);
 }
 
 /** Writes a BOOTREPLY for Ethernet, zero-padded to 300 bytes; returns its length. */
@@ -203,6 +209,18 @@ export function emitDhcpReply(view: DataView, off: number, r: DhcpReply): number
     view.setUint8(p + 1, 2);
     view.setUint16(p + 2, r.mtu);
     p += 4;
+  }
+  if (r.hostname.length > 0) p += emitBytes(view, p, OPTION_HOSTNAME, r.hostname);
+  if (r.routerIsBeyond) {
+    // To the router, 32 bits, by no router; to all, 0 bits, by it.
+    view.setUint8(p, OPTION_CLASSLESS_ROUTES);
+    view.setUint8(p + 1, 14);
+    view.setUint8(p + 2, 32);
+    view.setUint32(p + 3, r.router);
+    view.setUint32(p + 7, 0);
+    view.setUint8(p + 11, 0);
+    view.setUint32(p + 12, r.router);
+    p += 16;
   }
   view.setUint8(p, OPTION_END);
   p++;

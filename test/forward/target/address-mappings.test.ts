@@ -7,7 +7,18 @@ import { ECONNREFUSED } from '../../../src/sys/errno.ts';
 import { localForward } from '../../support/forward-specs.ts';
 import type { ListenFile } from '../../support/lab/fake-kernel.ts';
 import { Lab, type LabOptions } from '../../support/lab/lab.ts';
-import { arp, frame, type Ip, icmp, ipBytes, ndp, OUR_MAC, SYN, udp } from '../../support/lab/packets.ts';
+import {
+  arp,
+  frame,
+  type Ip,
+  icmp,
+  ipBytes,
+  ndp,
+  OUR_MAC,
+  SYN,
+  tcp,
+  udp,
+} from '../../support/lab/packets.ts';
 
 const HOST4 = '192.0.2.10';
 const HOST6 = '2001:db8::10';
@@ -37,6 +48,7 @@ function openLab(
   mappings: AddressMapping[],
   addresses: Partial<AddressPlan> = {},
   options: LabOptions = {},
+  spec: LabOptions['guest'] = {},
 ): Lab {
   const lab = new Lab({
     guest: {
@@ -51,6 +63,7 @@ function openLab(
       behavior: { ...profiles.pasta, mac: OUR_MAC },
       addresses: { ...plan, ...addresses },
       mappings,
+      ...spec,
     },
     ...options,
   });
@@ -193,6 +206,19 @@ describe('pasta §5.1: whom the guest finds on its link', () => {
       lab.take().map((d) => [d.src, d.icmpType, d.icmpCode]),
       [[NEIGHBOR, 3, 3]],
     );
+  });
+
+  test('pasta §3: --no-tcp, --no-udp, --no-icmp and --no-ndp are silence', () => {
+    const silent = { tcp: true, udp: true, icmp: true, ndp: true };
+    const lab = openLab(loopback, {}, {}, { silent });
+    for (const packet of [
+      tcp({ src: HOST4, dst: NEIGHBOR, flags: SYN }),
+      udp({ src: HOST4, dst: NEIGHBOR }),
+      icmp({ src: HOST4, dst: NEIGHBOR, rest: 1 }),
+      ndp('fe80::99', 'ff02::1:ff00:1', 135, 0, ipBytes(GATEWAY_6)),
+    ])
+      assert.deepEqual(lab.send(packet), []);
+    assert.equal(lab.kernel.reached.length, 0);
   });
 
   test('a family that the guest does not have is silent', () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { defaultAddresses as plan } from '../../../src/config.ts';
 import { OwnAddresses } from '../../../src/stack/ip/own-addresses.ts';
-import { DhcpServer } from '../../../src/stack/services/dhcp-server.ts';
+import { type DhcpManners, DhcpServer } from '../../../src/stack/services/dhcp-server.ts';
 import { IpAddress, parseIpAddress } from '../../../src/stack/wire/address.ts';
 import { DHCP_NAK, DhcpMessage, parseDhcp } from '../../../src/stack/wire/dhcp.ts';
 import { DropReason } from '../../../src/stack/wire/drop-reason.ts';
@@ -37,8 +37,8 @@ class Bench {
   readonly request = new DataView(new ArrayBuffer(600));
   requestLen = 0;
 
-  constructor(p = plan, search: SearchDomains | null = null) {
-    this.server = new DhcpServer(new OwnAddresses(p), 1500, [ip('10.0.2.3')], search);
+  constructor(p = plan, search: SearchDomains | null = null, manners: DhcpManners = {}) {
+    this.server = new DhcpServer(new OwnAddresses(p), 1500, [ip('10.0.2.3')], search, manners);
   }
 
   send(c: Client): number {
@@ -97,6 +97,31 @@ class Bench {
     return `${new IpAddress().setV4(s.replyIp)} ${s.replyMacHi.toString(16)}:${s.replyMacLo.toString(16)}`;
   }
 }
+
+describe('pasta §7: DHCP', () => {
+  test('whoever asks has the one address for ever, one that asks for another is told that it cannot', () => {
+    const bench = new Bench(plan, null, { oneLease: true, hostname: 'box' });
+    for (const mac of [1, 2, 3]) {
+      assert.equal(bench.ask({ type: DISCOVER, mac }), 'OFFER 10.0.2.100');
+      assert.equal(bench.options()[51], 'ffffffff');
+      const wish = { requested: '10.0.2.100', server: '10.0.2.2' };
+      assert.equal(bench.ask({ type: REQUEST, mac, ...wish }), 'ACK 10.0.2.100');
+      assert.equal(bench.options()[12], Buffer.from('box').toString('hex'));
+      assert.equal(bench.options()[121], undefined);
+    }
+    assert.equal(bench.ask({ type: REQUEST, mac: 1, ciaddr: '10.0.2.100' }), 'ACK 10.0.2.100');
+    assert.equal(bench.ask({ type: REQUEST, mac: 9, requested: '10.0.2.101' }).slice(0, 3), 'NAK');
+  });
+
+  test('a router outside the network comes with routes to it, and by it (RFC 3442)', () => {
+    const bench = new Bench({ ...plan, guest4: '192.0.2.10', lease4: '192.0.2.10' }, null, {
+      oneLease: true,
+    });
+    assert.equal(bench.ask({ type: DISCOVER }), 'OFFER 192.0.2.10');
+    assert.equal(bench.options()[121], '200a00020200000000' + '000a000202');
+    assert.equal(bench.options()[12], undefined);
+  });
+});
 
 test('review OP-15: domains for short names as options 15 and 119, followed; a NAK has none (RFC 2132, RFC 3397)', () => {
   const search = new SearchDomains();

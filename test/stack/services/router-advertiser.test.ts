@@ -45,6 +45,19 @@ function solicit(
 }
 
 describe('router advertisement', () => {
+  test('pasta §7: the prefix is that of the guest’s address where the router has none of it', () => {
+    const shared = new OwnAddresses(
+      { ...plan, guest6: '2001:db8::10', gateway6: 'fe80::1', linkLocal6: 'fe80::1' },
+      { sharedNetwork: true },
+    );
+    const ra = new RouterAdvertiser(shared, 1500, [], seededRng(1));
+    ra.start(0);
+    const found = options(ra.onTimeout(0, out, OFF));
+    assert.equal(ra.src.toString(), 'fe80::1');
+    assert.equal(found[3]?.slice(0, 4), '40c0');
+    assert.equal(found[3]?.slice(-32), '20010db8000000000000000000000000');
+  });
+
   test('content: hop limit 64, lifetime 1800 s, MAC, MTU, prefix with L and A, RDNSS; right checksum', () => {
     const ra = make();
     ra.start(0);
