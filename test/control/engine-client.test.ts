@@ -29,7 +29,8 @@ test('a forward is listed with its real address from when it is open until it is
     listen: { kind: 'ip', address: '127.0.0.1', port: 4242 },
   });
   const open = await adding;
-  assert.deepEqual(open, { id: 1, spec, listen: { kind: 'ip', address: '127.0.0.1', port: 4242 } });
+  const listen = { kind: 'ip', address: '127.0.0.1', port: 4242 };
+  assert.deepEqual(open, { id: 1, spec, listen, missing: 0 });
   assert.deepEqual(client.listForwards(), [open]);
   const removing = client.removeForward(1);
   const again = client.removeForward(1);
