@@ -570,6 +570,8 @@ export interface AutoForwardSpec {
   /** Ports of the guest's that are meant; none: all. */
   only: PortRange[];
   except: PortRange[];
+  /** Services on the guest's loopback are meant, too. */
+  loopback: boolean;
   /** Between two looks, ms. */
   intervalMs: number;
 }

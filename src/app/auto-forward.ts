@@ -51,7 +51,12 @@ export class AutoForward {
       source,
       fallback: source === files ? null : files,
       owners: async (inodes) => (inside === null ? new Map() : toOwners(await orderOwners(inside, inodes))),
-      judging: { spec, reachesLoopback: false, ephemeral: defaultEphemeral, device: 0 },
+      judging: {
+        spec,
+        reachesLoopback: spec.loopback && inside !== null,
+        ephemeral: defaultEphemeral,
+        device: 0,
+      },
       events,
       sink,
       sourceLost: (method, why) =>

@@ -2,6 +2,7 @@
 import {
   type DeviceSpec,
   defaultPublish,
+  type ForwardSpec,
   type GuestConfig,
   isWanted,
   type LinkTarget,
@@ -20,6 +21,7 @@ import { RuleForwards } from '../expose/rule-forwards.ts';
 import { packageVersion } from '../package-root.ts';
 import { type Inside, orderDevice, orderInside } from '../sandbox/broker.ts';
 import type { NamespaceRef } from '../sandbox/namespace.ts';
+import { parseIpAddress } from '../stack/wire/address.ts';
 import type { AutoForward } from './auto-forward.ts';
 import type { ProcessLog } from './logger.ts';
 import { closeInspector } from './own-process.ts';
@@ -218,7 +220,8 @@ export class ServedGuest {
    * there. Null: nobody does. Rejects with one line where it does not go without.
    */
   private async enter(from: NamespaceRef): Promise<Inside | null> {
-    const { autoForward, hasInside, name, portRules } = this.config;
+    const { autoForward, forwards, name, portRules } = this.config;
+    const hasInside = this.config.hasInside || forwards.some(isSpliced);
     if (autoForward === null && !hasInside && portRules === undefined) return null;
     try {
       const inside = await orderInside(from);
@@ -272,4 +275,11 @@ export class ServedGuest {
 function hasPeers(from: NamespaceRef | LinkTarget): boolean {
   if (!('kind' in from)) return false;
   return from.kind === 'dial' || from.kind === 'datagram' || (from.kind === 'listen' && !from.awaited);
+}
+
+/** It takes a socket of the guest's namespace. */
+function isSpliced(spec: ForwardSpec): boolean {
+  if (spec.direction === 'remote') return spec.inside !== undefined;
+  const { address } = spec.target;
+  return spec.splice !== undefined || (address !== '' && parseIpAddress(address).isLoopback);
 }

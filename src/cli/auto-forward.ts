@@ -5,7 +5,7 @@ import { badValue, decimal } from './values.ts';
 
 const OPTION = '--auto-forward';
 const ACCEPTED =
-  'tcp, udp, PORT, FIRST-LAST, !PORT, !FIRST-LAST, bind=ADDRESS, exact, per-address, max=N and interval=MS, with commas between';
+  'tcp, udp, PORT, FIRST-LAST, !PORT, !FIRST-LAST, bind=ADDRESS, loopback=splice, loopback=skip, exact, per-address, max=N and interval=MS, with commas between';
 const PORT_MAX = 65535;
 const MAX_MAX = 4096;
 const INTERVAL_MIN_MS = 10;
@@ -43,10 +43,17 @@ function parseBind(piece: string, text: string): string {
   }
 }
 
+/** Whether services on the guest's loopback become forwards. @throws UsageError */
+export function parseLoopback(option: string, text: string, given: string = text): boolean {
+  if (text !== 'splice' && text !== 'skip')
+    throw badValue(option, given, "says nothing about services on the guest's loopback", 'splice or skip');
+  return text === 'splice';
+}
+
 /** `text` is a comma list; empty: everything as it is by default. @throws UsageError */
 export function parseAutoForward(text: string): AutoForward {
   const autoForward: AutoForwardSpec = {
-    ...{ tcp: false, udp: false, only: [], except: [] },
+    ...{ tcp: false, udp: false, only: [], except: [], loopback: true },
     intervalMs: INTERVAL_MS,
   };
   const bind: string[] = [];
@@ -56,6 +63,7 @@ export function parseAutoForward(text: string): AutoForward {
     if (piece === 'tcp' || piece === 'udp') autoForward[piece] = true;
     else if (piece === 'exact') publish.exact = true;
     else if (piece === 'per-address') publish.perAddress = true;
+    else if (word === 'loopback') autoForward.loopback = parseLoopback(OPTION, value, piece);
     else if (word === 'bind') bind.push(parseBind(piece, value));
     else if (word === 'max') publish.max = parseCount(piece, value, 1, MAX_MAX);
     else if (word === 'interval')

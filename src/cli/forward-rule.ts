@@ -287,6 +287,7 @@ class RuleReader {
     const guest = direction === 'local' ? host : bind;
     if (!this.#addresses.ipv6 && guest.kind === 'ip' && isV6(guest))
       this.#refuse('has an IPv6 address on the guest side, without IPv6');
+    if (guest.kind === 'ip' && parseIpAddress(guest.address).isLoopback) this.#checkSplice(rule);
     if (direction === 'local') {
       if (bind.kind === 'unix' && portOf(host) === 0 && !rule.proxyIn) this.#refuse('has no guest port');
       return;
@@ -295,6 +296,19 @@ class RuleReader {
     if (host.kind === 'ip' && host.port === 0) this.#refuse('has no port to connect to');
     if (host.kind === 'name' && host.port === 0 && !SRV_LABEL.test(host.label))
       this.#refuse('has no port to connect to');
+  }
+
+  /** To or from the guest's loopback: it is for programs of the host alone, and nothing of the stack is in between. */
+  #checkSplice({ direction, bind, host, protocol, proxyIn, proxyOut, rpc }: ForwardRule): void {
+    if (protocol === 'udp' || rpc || proxyIn || proxyOut !== 0)
+      this.#refuse("is neither plain TCP nor by the guest's interface, which its loopback is not reached by");
+    if (direction === 'remote' && host.kind === 'name')
+      this.#refuse("has a name where what comes from the guest's loopback is led to: an address is accepted");
+    if (direction === 'remote' || bind.kind === 'unix') return;
+    if (bind.kind !== 'ip' || !parseIpAddress(bind.address).isLoopback)
+      this.#refuse(
+        "would open the guest's loopback to others than programs of this host: bind it to 127.0.0.1 or [::1]",
+      );
   }
 }
 

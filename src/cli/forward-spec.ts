@@ -3,6 +3,7 @@
  * a local forward, the guest's side of a remote one), the rest left as it is.
  */
 import type { Endpoint, ForwardSource, ForwardSpec, HostEnd, HostTarget } from '../config.ts';
+import { parseIpAddress } from '../stack/wire/address.ts';
 import type { ForwardRule } from './forward-rule.ts';
 
 /** Gives the address and port that a label stands for; rejects with one line. */
@@ -13,6 +14,8 @@ export interface ForwardOptions {
   dualStackWildcards: boolean;
   /** Whom the guest sees as the client of a local forward. */
   source: ForwardSource;
+  /** A remote forward at an address of loopback is one of the guest's namespace: its stack never hears of that. */
+  splicesLoopback: boolean;
 }
 
 /** @throws whatever `resolve` rejects with */
@@ -23,13 +26,15 @@ export async function toForwardSpec(
 ): Promise<ForwardSpec> {
   const { direction, protocol, rpc } = rule;
   if (direction === 'remote') {
+    const bind = await endpoint(rule.bind, resolve);
     return {
       direction,
       protocol,
-      bind: await endpoint(rule.bind, resolve),
+      bind,
       target: rule.host,
       proxyHeader: rule.proxyOut,
       rpc,
+      ...(options.splicesLoopback && isLoopback(bind) ? { inside: { device: '' } } : {}),
     };
   }
   const listen = await hostEnd(rule.bind, resolve);
@@ -46,6 +51,10 @@ export async function toForwardSpec(
     source: options.source,
     isIdle: false,
   };
+}
+
+function isLoopback({ address }: Endpoint): boolean {
+  return parseIpAddress(address).isLoopback;
 }
 
 async function hostEnd(end: HostTarget, resolve: ResolveEnd): Promise<HostEnd> {

@@ -46,6 +46,7 @@ async function resolveNames({ config, allow, deny, forwards, source, more }: Inv
     const specs = each.forwards.map((rule) =>
       toForwardSpec(rule, (label, port) => resolver.resolve(label, port), {
         dualStackWildcards: false,
+        splicesLoopback: true,
         source,
       }),
     );

@@ -33,7 +33,7 @@ import {
   type DaemonCommandOptions,
   type ServeOptions,
 } from './program.ts';
-import { forwardSource, publishSpec } from './publishing.ts';
+import { autoForwardSpec, forwardSource, publishSpec } from './publishing.ts';
 import { tunnelGuest, tunnelTarget } from './tunnel-client.ts';
 import {
   addressPlan,
@@ -235,7 +235,7 @@ function toInvocation(
       dnsServers: options.dns === undefined || options.dns === false ? [] : options.dns,
       dnsSearch: options.dnsSearch === undefined ? null : options.dnsSearch.filter((name) => name !== '.'),
       pcapPath: pcapPath(options),
-      autoForward: options.autoForward?.autoForward ?? null,
+      autoForward: autoForwardSpec(options),
       publish: publishSpec(options, reached),
     },
   };

@@ -5,7 +5,7 @@
 import { Command, Option, type OutputConfiguration } from 'commander';
 import type { Congestion, OutputSpec, ProcessConfig } from '../config.ts';
 import { type ParsedRule, RuleError } from '../firewall/rule.ts';
-import { parseAutoForward } from './auto-forward.ts';
+import { parseAutoForward, parseLoopback } from './auto-forward.ts';
 import { linkForms } from './link-spec.ts';
 import type { PublishOptions } from './publishing.ts';
 import { parseRuleList } from './rule.ts';
@@ -259,8 +259,13 @@ function addInterface(command: Command): Command {
     .option('--interface <name>', 'interface inside the namespace (default: tap0)', parseInterfaceName)
     .option(
       '--auto-forward [spec]',
-      'publish services of the guest as they come (after =: tcp, udp, ports, !ports, bind=ADDRESS, exact, per-address, max=N, interval=MS)',
+      'publish services of the guest as they come (after =: tcp, udp, ports, !ports, bind=ADDRESS, loopback=skip, exact, per-address, max=N, interval=MS)',
       (value) => parseAutoForward(value === '\0' ? '' : value),
+    )
+    .option(
+      '--forward-loopback <how>',
+      "services on the guest's loopback, found by --auto-forward: splice, led to from the host's loopback, or skip",
+      (value) => parseLoopback('--forward-loopback', value),
     );
 }
 

@@ -1,6 +1,7 @@
 /** How the options and the environment say which services of the guest get ports of the host. */
 import {
   type AddressPlan,
+  type AutoForwardSpec,
   defaultPublish,
   type ForwardSource,
   type OutputSpec,
@@ -17,6 +18,7 @@ export interface PublishOptions {
   forwardEvents?: OutputSpec;
   portMap?: string[];
   portMapWait?: boolean;
+  forwardLoopback?: boolean;
   forwardPerAddress?: boolean;
   forwardSource?: string;
   state?: string;
@@ -38,6 +40,13 @@ function readMaps(options: PublishOptions, plan: AddressPlan): { maps: PortMap[]
 /** @throws UsageError */
 export function forwardSource({ forwardSource: text }: PublishOptions, plan: AddressPlan): ForwardSource {
   return text === undefined ? '' : parseForwardSource(text, plan);
+}
+
+/** Null: services are not looked for. */
+export function autoForwardSpec({ autoForward, forwardLoopback }: PublishOptions): AutoForwardSpec | null {
+  if (autoForward === undefined) return null;
+  const { autoForward: spec } = autoForward;
+  return { ...spec, loopback: forwardLoopback ?? spec.loopback };
 }
 
 /** Null: no service is to have a port. @throws UsageError */

@@ -53,6 +53,7 @@ async function readText(
     rules.map((each) =>
       toForwardSpec(each, (label, port) => resolver.resolve(label, port), {
         dualStackWildcards: false,
+        splicesLoopback: false,
         source: '',
       }),
     ),

@@ -14,6 +14,7 @@ import { getSystemErrorName } from 'node:util';
 import type { AddressPlan, Endpoint, PortMap, PublishSpec } from '../config.ts';
 import { ForwardRefused, type OpenForward } from '../control/engine-client.ts';
 import type { FlowReport } from '../engine/messages.ts';
+import { parseIpAddress } from '../stack/wire/address.ts';
 import type { End, EventSink, Protocol, Published } from './event.ts';
 import {
   closeHostListeners,
@@ -382,10 +383,11 @@ export class Publisher implements ServiceSink {
     return { address: this.#addressOf(service, ip), port };
   }
 
-  #hostAddresses({ hostAddress }: Service): string[] {
+  /** What the guest has on its loopback is for the host's alone. */
+  #hostAddresses({ hostAddress, guestEnd }: Service): string[] {
     const { spec, hasIpv6 } = this.#options;
-    const wanted =
-      hostAddress === '' ? spec.bind : isWildcard(hostAddress) ? ['0.0.0.0', '::'] : [hostAddress];
+    const bind = parseIpAddress(guestEnd.ip).isLoopback ? ['127.0.0.1', '::1'] : spec.bind;
+    const wanted = hostAddress === '' ? bind : isWildcard(hostAddress) ? ['0.0.0.0', '::'] : [hostAddress];
     return wanted.filter((address, _, all) => hasIpv6 || all.length === 1 || !address.includes(':'));
   }
 }

@@ -6,7 +6,14 @@ import { UsageError } from '../../src/cli/values.ts';
 
 test('A-12: nothing said: both protocols, all ports, on the loopback of the host', () => {
   const { autoForward, publish } = parseAutoForward('');
-  assert.deepEqual(autoForward, { tcp: true, udp: true, only: [], except: [], intervalMs: 150 });
+  assert.deepEqual(autoForward, {
+    tcp: true,
+    udp: true,
+    only: [],
+    except: [],
+    loopback: true,
+    intervalMs: 150,
+  });
   assert.deepEqual(publish.bind, ['127.0.0.1', '::1']);
   assert.equal(publish.exact, false);
   assert.equal(publish.max, 256);
@@ -14,10 +21,10 @@ test('A-12: nothing said: both protocols, all ports, on the loopback of the host
 
 test('every word', () => {
   const { autoForward, publish } = parseAutoForward(
-    'tcp,80,8000-8100,!8010,!1-79,bind=0.0.0.0,bind=[::],exact,per-address,max=10,interval=1000',
+    'tcp,80,8000-8100,!8010,!1-79,bind=0.0.0.0,bind=[::],exact,per-address,max=10,interval=1000,loopback=skip',
   );
   assert.deepEqual(autoForward, {
-    ...{ tcp: true, udp: false, intervalMs: 1000 },
+    ...{ tcp: true, udp: false, loopback: false, intervalMs: 1000 },
     only: [
       { first: 80, last: 80 },
       { first: 8000, last: 8100 },
@@ -45,6 +52,7 @@ test('what is wrong is said in one line that names the piece', () => {
     ['!', 'none of the words'],
     ['bind=localhost', 'no IP address'],
     ['bind=', 'no IP address'],
+    ['loopback=all', 'says nothing about'],
     ['max=0', 'out of range'],
     ['max=4097', 'out of range'],
     ['interval=9', 'out of range'],

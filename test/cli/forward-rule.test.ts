@@ -220,6 +220,12 @@ describe('tslirp', () => {
     ['remote', '0', /no port to listen on/],
     ['remote', '80:127.0.0.1:0', /no port to connect to/],
     ['remote', '80:www.example:0', /no port to connect to/],
+    ['local', '0.0.0.0:80:127.0.0.1:80', /others than programs of this host/],
+    ['local', 'udp://80:127.0.0.1:80', /neither plain TCP/],
+    ['local', 'tcp+proxy://80:127.0.0.1:80', /neither plain TCP/],
+    ['remote', 'udp://127.0.0.1:53:127.0.0.1:53', /neither plain TCP/],
+    ['remote', 'tcp+proxy1://127.0.0.1:80:127.0.0.1:80', /neither plain TCP/],
+    ['remote', '127.0.0.1:80:www.example:80', /has a name/],
   ] as const) {
     test(`refuses ${direction} "${text.slice(0, 40)}" with one line that says what is accepted`, () => {
       assert.throws(
@@ -242,6 +248,22 @@ describe('tslirp', () => {
 });
 
 describe('toForwardSpec', () => {
+  test('issue 15: from the loopback of the guest, where the front end has that', async () => {
+    const [rule = assert.fail()] = strict('[::1]:5432:127.0.0.1:5432', 'remote');
+    const nobody = (): never => assert.fail('nothing to resolve');
+    for (const splicesLoopback of [true, false]) {
+      const options = { dualStackWildcards: false, source: '', splicesLoopback };
+      const spec = await toForwardSpec(rule, nobody, options);
+      assert.deepEqual(
+        spec.direction === 'remote' && spec.inside,
+        splicesLoopback ? { device: '' } : undefined,
+      );
+    }
+    const [other = assert.fail()] = strict('10.0.2.2:5432:127.0.0.1:5432', 'remote');
+    const options = { dualStackWildcards: false, source: '', splicesLoopback: true };
+    assert.ok(!('inside' in (await toForwardSpec(other, nobody, options))));
+  });
+
   const resolve = (label: string, port: number): Promise<{ address: string; port: number }> =>
     label === 'srv'
       ? Promise.resolve({ address: '192.0.2.9', port: 999 })
@@ -249,32 +271,42 @@ describe('toForwardSpec', () => {
 
   test('resolves both ends of a local forward and the guest side of a remote one, not its target', async () => {
     const local = parseSlirpnetstackForward('a.example:80:srv:81', 'local');
-    assert.deepEqual(await toForwardSpec(local, resolve, { dualStackWildcards: true, source: '' }), {
-      direction: 'local',
-      protocol: 'tcp',
-      listen: { kind: 'ip', address: '192.0.2.1', port: 80 },
-      dualStack: false,
-      target: { address: '192.0.2.9', port: 999 },
-      proxyHeader: false,
-      rpc: false,
-      source: '',
-      isIdle: false,
-    });
+    assert.deepEqual(
+      await toForwardSpec(local, resolve, { dualStackWildcards: true, source: '', splicesLoopback: true }),
+      {
+        direction: 'local',
+        protocol: 'tcp',
+        listen: { kind: 'ip', address: '192.0.2.1', port: 80 },
+        dualStack: false,
+        target: { address: '192.0.2.9', port: 999 },
+        proxyHeader: false,
+        rpc: false,
+        source: '',
+        isIdle: false,
+      },
+    );
     const remote = parseSlirpnetstackForward('a.example:80:b.example:81', 'remote');
-    assert.deepEqual(await toForwardSpec(remote, resolve, { dualStackWildcards: true, source: '' }), {
-      direction: 'remote',
-      protocol: 'tcp',
-      bind: { address: '192.0.2.1', port: 80 },
-      target: { kind: 'name', label: 'b.example', port: 81 },
-      proxyHeader: 0,
-      rpc: false,
-    });
+    assert.deepEqual(
+      await toForwardSpec(remote, resolve, { dualStackWildcards: true, source: '', splicesLoopback: true }),
+      {
+        direction: 'remote',
+        protocol: 'tcp',
+        bind: { address: '192.0.2.1', port: 80 },
+        target: { kind: 'name', label: 'b.example', port: 81 },
+        proxyHeader: 0,
+        rpc: false,
+      },
+    );
   });
 
   test('a wildcard listener takes the family asked for, or both where the program does', async () => {
     const rule = parseSlirpnetstackForward('0.0.0.0:80', 'local');
     const listen = async (dualStackWildcards: boolean): Promise<unknown> => {
-      const spec = await toForwardSpec(rule, resolve, { dualStackWildcards, source: '' });
+      const spec = await toForwardSpec(rule, resolve, {
+        dualStackWildcards,
+        source: '',
+        splicesLoopback: true,
+      });
       return spec.direction === 'local' ? [spec.listen, spec.dualStack] : null;
     };
     assert.deepEqual(await listen(true), [{ kind: 'ip', address: '::', port: 80 }, true]);

@@ -10,7 +10,9 @@ async function forwards(text: string, direction: 'local' | 'remote'): Promise<Fo
   const rules = parseForwardRule(text, direction, { strict: true, addresses: defaultAddresses });
   const nobody = (): never => assert.fail('nothing to resolve');
   return Promise.all(
-    rules.map((rule) => toForwardSpec(rule, nobody, { dualStackWildcards: false, source: '' })),
+    rules.map((rule) =>
+      toForwardSpec(rule, nobody, { dualStackWildcards: false, source: '', splicesLoopback: true }),
+    ),
   );
 }
 

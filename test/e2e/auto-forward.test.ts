@@ -102,7 +102,7 @@ describe('automatic forwards', () => {
   });
 
   test('UDP, IPv6, an address of its own; the loopback is skipped; bind and ports as asked for', async (t) => {
-    const spec = `bind=0.0.0.0,${PORT}-${PORT + 9},!${PORT + 5}`;
+    const spec = `bind=0.0.0.0,loopback=skip,${PORT}-${PORT + 9},!${PORT + 5}`;
     const { events, listeners } = await startWith(t, 'auto-kinds', spec);
     await listeners.open('udp', '0.0.0.0', PORT);
     await listeners.open('tcp', '::', PORT + 1);

@@ -5,7 +5,7 @@ import { defaultEphemeral, type JudgeOptions, judge } from '../../src/expose/jud
 import type { OpenSocket } from '../../src/expose/open-socket.ts';
 
 const spec: AutoForwardSpec = {
-  ...{ tcp: true, udp: true, only: [], except: [], intervalMs: 200 },
+  ...{ tcp: true, udp: true, only: [], except: [], loopback: true, intervalMs: 200 },
 };
 const options: JudgeOptions = { spec, reachesLoopback: false, ephemeral: defaultEphemeral, device: 7 };
 

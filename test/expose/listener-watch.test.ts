@@ -9,7 +9,7 @@ import type { OpenSocket } from '../../src/expose/open-socket.ts';
 import type { SocketSource } from '../../src/expose/socket-source.ts';
 import { RecordedServices } from '../support/recorded-services.ts';
 
-const spec: AutoForwardSpec = { tcp: true, udp: true, only: [], except: [], intervalMs: 150 };
+const spec: AutoForwardSpec = { tcp: true, udp: true, only: [], except: [], loopback: true, intervalMs: 150 };
 
 function socketOn(port: number, change: Partial<OpenSocket> = {}): OpenSocket {
   return {

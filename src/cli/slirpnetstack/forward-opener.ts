@@ -20,6 +20,7 @@ export async function resolveForward(rule: ForwardRule, resolver: Resolver): Pro
   try {
     return await toForwardSpec(rule, (label, port) => resolver.resolve(label, port), {
       dualStackWildcards: true,
+      splicesLoopback: false,
       source: '',
     });
   } catch (error) {

@@ -62,6 +62,7 @@ function forward(text: string, direction: 'local' | 'remote'): Promise<ForwardSp
   return toForwardSpec(parseSlirpnetstackForward(text, direction), nobody, {
     dualStackWildcards: true,
     source: '',
+    splicesLoopback: false,
   });
 }
 
