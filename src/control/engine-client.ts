@@ -130,7 +130,7 @@ export class EngineClient {
   /** A NETLINK_SOCK_DIAG socket of the host's network, or `-errno`. */
   openSockets(): Promise<number> {
     const request = this.numbers.nextRequest();
-    return this.ask(request, { type: 'openSockets', request });
+    return this.ask(request, { type: 'openSockets', guest: this.guest, request });
   }
 
   snapshot(): Promise<Snapshot> {

@@ -105,7 +105,7 @@ export type Command =
    */
   | { type: 'judgePeer'; request: number; inode: number }
   /** Have a NETLINK_SOCK_DIAG socket of the host's network. */
-  | { type: 'openSockets'; request: number }
+  | { type: 'openSockets'; guest: number; request: number }
   /** Cut a flow: RST to both sides. */
   | { type: 'closeFlow'; guest: number; request: number; flow: number };
 
@@ -173,7 +173,7 @@ export type Event =
   | { type: 'flows'; guest: number; request: number; flows: FlowInfo[]; more: boolean }
   | { type: 'flowClosed'; guest: number; request: number; existed: boolean }
   /** The descriptor, which is the receiver's, or `-errno`. */
-  | { type: 'socketsOpened'; request: number; fd: number }
+  | { type: 'socketsOpened'; guest: number; request: number; fd: number }
   /** `near`: it was (inode 0: it can). */
   | { type: 'peerJudged'; request: number; near: boolean }
   /** What became of a flow, unasked. */

@@ -360,9 +360,11 @@ class Engine {
           near: command.inode === 0 ? this.#peers.available() === 0 : this.#peers.isNear(command.inode) > 0,
         });
         return;
-      case 'openSockets':
-        post({ type: 'socketsOpened', request: command.request, fd: openSockDiag() });
+      case 'openSockets': {
+        const { guest, request } = command;
+        post({ type: 'socketsOpened', guest, request, fd: openSockDiag() });
         return;
+      }
       case 'closeFlow': {
         const { guest, request } = command;
         const existed = this.#guest(guest)?.flows.cut(command.flow) ?? false;

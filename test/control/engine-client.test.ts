@@ -53,6 +53,24 @@ test('a refused forward has an errno, and its number is not used again (X-05)', 
   assert.deepEqual(client.listForwards(), []);
 });
 
+test('of several ports, it is told which was refused, and how many were not to be had', async () => {
+  const { client } = make();
+  const adding = client.addForward(spec);
+  client.receive({ type: 'forwardFailed', guest: 1, forward: 1, error: 98, message: 'taken', port: 81 });
+  await assert.rejects(adding, { errno: 98, port: 81 });
+  const other = client.addForward(spec);
+  client.receive({ type: 'forwardAdded', guest: 1, forward: 2, listen: spec.listen, missing: 3 });
+  assert.equal((await other).missing, 3);
+});
+
+test('a socket by which listeners are seen is asked for by the guest, as whose answer it comes', async () => {
+  const { sent, client } = make();
+  const opening = client.openSockets();
+  assert.deepEqual(sent, [{ type: 'openSockets', guest: 1, request: 1 }]);
+  client.receive({ type: 'socketsOpened', guest: 1, request: 1, fd: 17 });
+  assert.equal(await opening, 17);
+});
+
 const NOWHERE = { address: '', port: 0 };
 const FLOW: FlowInfo = {
   flow: 1,
