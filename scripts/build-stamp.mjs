@@ -1,4 +1,4 @@
-// Writes dist/src/build-stamp.json: when this was built. SOURCE_DATE_EPOCH, or the time of the commit, so that building
+// Writes dist/src/build-stamp.json: when this was built, and of which commit. SOURCE_DATE_EPOCH, or the time of the commit, so that building
 // the same source again gives the same files (but for V8's, see bundle.mjs); without either, now.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -14,5 +14,18 @@ function seconds() {
   }
 }
 
+/** Null: this is no checkout. */
+function commit() {
+  try {
+    const stdio = ['ignore', 'pipe', 'ignore'];
+    return String(execFileSync('git', ['rev-parse', 'HEAD'], { stdio })).trim();
+  } catch {
+    return null;
+  }
+}
+
 const builtAt = new Date(seconds() * 1000).toISOString();
-writeFileSync(new URL('../dist/src/build-stamp.json', import.meta.url), `${JSON.stringify({ builtAt })}\n`);
+writeFileSync(
+  new URL('../dist/src/build-stamp.json', import.meta.url),
+  `${JSON.stringify({ builtAt, commit: commit() })}\n`,
+);

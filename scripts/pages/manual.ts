@@ -126,7 +126,8 @@ function options({ name, commands }: ProgramModel): string {
     .map((command) => `.TP\n\\fB${plain(`${name} ${command.words.join(' ')}`)}\\fR\n${plain(command.text)}\n`)
     .join('');
   const daemon = rest.find(({ words: path }) => path[0] === 'daemon');
-  const client = rest.find((command) => ![run, attach, serve, tunnel, daemon].includes(command));
+  const version = rest.find(({ words: path }) => path[0] === 'version');
+  const client = rest.find((command) => ![run, attach, serve, tunnel, daemon, version].includes(command));
   return [
     `.SH COMMANDS\n${list}`,
     optionSection('OPTIONS OF RUN, ATTACH AND SERVE', shared),
@@ -139,6 +140,7 @@ function options({ name, commands }: ProgramModel): string {
     optionSection('OPTIONS OF SERVE', optionsOfOne(serve, run)),
     optionSection('OPTIONS OF TUNNEL', optionsOfOne(tunnel, run)),
     optionSection('OPTIONS OF DAEMON', daemon?.options ?? []),
+    optionSection('OPTIONS OF VERSION', version?.options ?? []),
     optionSection('OPTIONS OF THE OTHER COMMANDS', client?.options ?? []),
     optionSection('OPTIONS BEFORE A COMMAND', program.options),
   ].join('');

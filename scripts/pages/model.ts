@@ -69,7 +69,15 @@ function tslirp(): ProgramModel {
   const program = buildProgram(
     '',
     {},
-    { run: unused, attach: unused, serve: unused, daemon: unused, tunnel: unused, ask: unused },
+    {
+      run: unused,
+      attach: unused,
+      serve: unused,
+      daemon: unused,
+      version: unused,
+      tunnel: unused,
+      ask: unused,
+    },
   );
   return { name: 'tslirp', commands: commandsOf(program, []) };
 }

@@ -2,6 +2,8 @@
  * The `tslirp` program. What it loads, it loads in the order in which it is needed: the data-plane thread takes longest to
  * start, so it starts before the command line is even read, and everything else is loaded meanwhile.
  */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { foundEnvironment, openDescriptors, restoringLines } from '../app/found.ts';
 import { loadAgain } from '../app/load-again.ts';
 import { ownProcess } from '../app/own-process.ts';
@@ -9,12 +11,15 @@ import type { GuestCommand } from '../app/run-command.ts';
 import { sayError, sayOut } from '../app/say.ts';
 import { type Config, processLimits } from '../config.ts';
 import { Supervisor } from '../control/supervisor.ts';
-import { packageVersion } from '../package-root.ts';
+import type { TslirpError } from '../embed/errors.ts';
+import { packageRoot, packageVersion } from '../package-root.ts';
 import { brokerEnd, isBadGuess } from '../sandbox/broker.ts';
-import type { ClientInvocation, Invocation, parseArguments } from './options.ts';
+import type { ClientInvocation, DaemonInvocation, Invocation, parseArguments } from './options.ts';
 
 /** Exit status of a command line that cannot be used. */
 const EXIT_USAGE = 2;
+/** Of an installation that is not what was signed. */
+const EXIT_INTEGRITY = 4;
 
 function tell(error: Error): void {
   sayError(`tslirp: ${error.message}\n`);
@@ -143,6 +148,19 @@ async function request({ question, options }: ClientInvocation): Promise<void> {
   }
 }
 
+/** Before anything of the stack is loaded. Ends the process when it is not what was signed. */
+async function verifyOwn({ publicKey }: DaemonInvocation['daemon']): Promise<void> {
+  if (publicKey === undefined) return;
+  const { verifyInstallation } = await import('../embed/integrity/verify.ts');
+  try {
+    await verifyInstallation({ root: fileURLToPath(packageRoot), publicKey: readFileSync(publicKey) });
+  } catch (error) {
+    const { message, detail } = error as TslirpError;
+    sayError(`tslirp daemon: INTEGRITY reason=${detail?.['reason']}: ${message}\n`);
+    process.exit(EXIT_INTEGRITY);
+  }
+}
+
 async function main(): Promise<void> {
   const args = process.argv.slice(2);
   const started = startEngine(args);
@@ -161,7 +179,11 @@ async function main(): Promise<void> {
         invocation.config,
         invocation.more.map(({ guest }) => guest),
       );
+    } else if ('versionOf' in invocation) {
+      const { describeInstallation } = await import('../daemon/serve-control.ts');
+      sayOut(`${JSON.stringify(describeInstallation())}\n`);
     } else if ('daemon' in invocation) {
+      await verifyOwn(invocation.daemon);
       const { serveDaemon } = await import('../daemon/process/daemon.ts');
       await serveDaemon(invocation.daemon, (line) => sayError(`${line}\n`));
     } else await request(invocation);

@@ -98,6 +98,11 @@ export interface ClientInvocation {
   options: ClientOptions;
 }
 
+/** What this installation is, as JSON. */
+export interface VersionInvocation {
+  versionOf: string;
+}
+
 /** A program wants tunnels. */
 export interface DaemonInvocation {
   daemon: DaemonCommandOptions;
@@ -356,8 +361,8 @@ function withoutValue(word: string): string {
 export function parseArguments(
   args: readonly string[],
   version: string,
-): Invocation | Information | ClientInvocation | DaemonInvocation {
-  let result: Invocation | ClientInvocation | DaemonInvocation | undefined;
+): Invocation | Information | ClientInvocation | DaemonInvocation | VersionInvocation {
+  let result: ReturnType<typeof parseArguments> | undefined;
   let text = '';
   const output = {
     writeOut: (part: string): void => {
@@ -401,6 +406,9 @@ export function parseArguments(
     },
     daemon: (options) => {
       result = daemonInvocation(options);
+    },
+    version: (isJson) => {
+      result = isJson ? { versionOf: version } : { text: `${version}\n` };
     },
     ask: (question, options) => {
       result = { question, options };

@@ -25,6 +25,7 @@ import {
   parseNumber,
   parseOutput,
   parsePcapPath,
+  parseReadableFile,
   parseSeconds,
   parseSocketPath,
   parseSourceAddress,
@@ -112,6 +113,7 @@ export interface DaemonCommandOptions {
   logFd?: number;
   logLevel: DaemonLogLevel;
   exitWithParent?: boolean;
+  publicKey?: string;
 }
 
 /** Options of the commands that ask a running tslirp. */
@@ -136,6 +138,7 @@ export interface Actions {
   serve: (options: ServeOptions) => void;
   tunnel: (command: string[], options: TunnelOptions) => void;
   daemon: (options: DaemonCommandOptions) => void;
+  version: (isJson: boolean) => void;
   ask: (question: ClientQuestion, options: ClientOptions) => void;
 }
 
@@ -413,9 +416,21 @@ export function buildProgram(version: string, output: OutputConfiguration, actio
       parseFd('--log-fd', value),
     )
     .addOption(choice('--log-level <level>', 'how much is told', DAEMON_LOG_LEVELS, 'info'))
+    .option(
+      '--public-key <file>',
+      'verify this installation by its manifest first, with an Ed25519 key',
+      (value) => parseReadableFile('--public-key', value),
+    )
     .option('--exit-with-parent', 'end when the process that has started this one does')
     .allowExcessArguments(false)
     .action((options: DaemonCommandOptions) => actions.daemon(options));
+
+  program
+    .command('version')
+    .description('what this installation is')
+    .addOption(choice('--output <form>', 'how it is told', ['text', 'json'], 'text'))
+    .allowExcessArguments(false)
+    .action(({ output: form }: { output: string }) => actions.version(form === 'json'));
 
   const ask = (kind: SimpleQuestion) => (options: ClientOptions) => actions.ask({ kind }, options);
   const ids = (value: string, previous: number[] = []): number[] => [...previous, parseNumber(value)];

@@ -84,6 +84,15 @@ export function parseFd(option: string, text: string, said: string = text): numb
   return fd;
 }
 
+export function parseReadableFile(option: string, text: string): string {
+  try {
+    accessSync(text, constants.R_OK);
+  } catch {
+    throw badValue(option, text, 'cannot be read', 'a file');
+  }
+  return text;
+}
+
 /** An inherited descriptor by which bytes come or go. */
 export function parseStreamFd(option: string, text: string): number {
   const fd = parseFd(option, text);

@@ -4,14 +4,18 @@ import { once } from 'node:events';
 import { fstatSync } from 'node:fs';
 import { connect, isIPv4 } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import { defaultAddresses, type ForwardSpec } from '../config.ts';
 import type { OpenForward } from '../control/engine-client.ts';
 import { Channel } from '../daemon/channel.ts';
 import type { JsonObject } from '../daemon/strict-json.ts';
 import type { GuestEvent, Listener, Published } from '../expose/event.ts';
+import { packageRoot } from '../package-root.ts';
 import { badConfig, TslirpError } from './errors.ts';
 import { EventFeed } from './event-feed.ts';
 import { GuestSockets } from './guest-sockets.ts';
+import { makeSnapshot, removeSnapshot } from './integrity/snapshot.ts';
+import { type Verified, verifyContents } from './integrity/verify.ts';
 import { EmbedLog } from './log.ts';
 import { FIRST_INHERITED, StackProcess } from './stack-process.ts';
 import type { ForwardHandle, GuestListener, Tunnel } from './tunnel.ts';
@@ -80,16 +84,26 @@ export class ProcessTunnel implements Tunnel {
     const used = typeof link === 'object' && link !== null && 'fd' in link ? link.fd : -1;
     if (usedDescriptors.has(used)) throw badConfig('link.fd', `descriptor ${used} is another tunnel's`);
     const handed = handOver(config);
+    const installed = trusted(options);
     if (used >= 0) usedDescriptors.add(used);
     try {
       const level = options.log?.level ?? 'info';
-      const process = await StackProcess.start({ executable, args: ['--log-level', level], fds: handed.fds });
+      const { root } = installed;
+      const process = await StackProcess.start({
+        executable,
+        root,
+        args: ['--log-level', level],
+        fds: handed.fds,
+      });
       const tunnel = new ProcessTunnel(process, used, config, options);
-      await tunnel.#start(handed.config);
+      await tunnel.#start(handed.config, installed.verified);
       return tunnel;
     } catch (error) {
       usedDescriptors.delete(used);
       throw error;
+    } finally {
+      // It has loaded what it needs.
+      installed.release();
     }
   }
 
@@ -218,13 +232,13 @@ export class ProcessTunnel implements Tunnel {
     return this.#sockets.listenDatagrams(at);
   }
 
-  async #start(config: TunnelConfig): Promise<void> {
+  async #start(config: TunnelConfig, verified?: Verified): Promise<void> {
     const { signal, startTimeoutMs = START_TIMEOUT_MS } = this.#options;
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), startTimeoutMs);
     const either = signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]);
     try {
-      await orAbort(this.#bringUp(config, startTimeoutMs), either);
+      await orAbort(this.#bringUp(config, startTimeoutMs, verified), either);
     } catch (error) {
       await this.#end({ code: signal?.aborted === true ? 'ABORTED' : 'STOPPED' });
       if (signal?.aborted === true) throw abortError(signal);
@@ -240,7 +254,14 @@ export class ProcessTunnel implements Tunnel {
     this.#turn('running');
   }
 
-  async #bringUp(config: TunnelConfig, startTimeoutMs: number): Promise<void> {
+  async #bringUp(config: TunnelConfig, startTimeoutMs: number, verified?: Verified): Promise<void> {
+    if (verified !== undefined) {
+      const { version, manifest } = await this.#channel.call('ping', {});
+      if (version !== verified.version || manifest !== verified.manifest)
+        throw new TslirpError('INTEGRITY', 'the child is of another installation', {
+          detail: { reason: 'changed' },
+        });
+    }
     await this.#channel.call('subscribe', {});
     const answer = await this.#channel.call('start', { config, startTimeoutMs });
     this.#name = answer['tunnel'] as string;
@@ -425,6 +446,35 @@ export class ProcessTunnel implements Tunnel {
     const [[, present] = ['', { listeners: [], forwards: [] }] as const] = this.#feed.hub.present();
     return { type: 'snapshot', state: this.#state, ...present };
   }
+}
+
+/** Where the child's program is to be had. */
+interface Installed {
+  root: string;
+  verified?: Verified;
+  release: () => void;
+}
+
+/** @throws TslirpError */
+function trusted({ integrity, executable, log }: OpenOptions): Installed {
+  const root = fileURLToPath(packageRoot);
+  if (integrity === undefined) return { root, release: () => undefined };
+  const { publicKey, expectVersion, dangerouslySkipIntegrity = false } = integrity;
+  if (dangerouslySkipIntegrity) {
+    const warning = new EmbedLog(log, () => undefined);
+    warning.log('warn', 'the installation is not verified: dangerouslySkipIntegrity');
+    warning.close();
+    return { root, release: () => undefined };
+  }
+  if (publicKey === undefined) throw badConfig('options.integrity.publicKey', 'is missing');
+  if (executable !== undefined)
+    throw badConfig('options.executable', 'cannot be verified; leave out one of executable and integrity');
+  const { contents, verified } = verifyContents({
+    ...{ root, publicKey },
+    ...(expectVersion === undefined ? {} : { expectVersion }),
+  });
+  const directory = makeSnapshot(contents);
+  return { root: directory, verified, release: () => removeSnapshot(directory) };
 }
 
 /** Descriptors get the numbers that they have in the child. @throws TslirpError */

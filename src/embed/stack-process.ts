@@ -5,8 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { fileURLToPath } from 'node:url';
-import { packageRoot } from '../package-root.ts';
+import { join } from 'node:path';
 import { TslirpError } from './errors.ts';
 import type { CloseReason } from './types.ts';
 
@@ -20,8 +19,9 @@ const CONTROL_FD = 3;
 const NOT_FOR_IT = ['NODE_OPTIONS', 'NODE_V8_COVERAGE', 'NODE_EXTRA_CA_CERTS', 'NODE_CHANNEL_FD'];
 
 export interface ProcessOptions {
-  /** Not given: this installation's, by this runtime. */
+  /** Not given: that of the installation at `root`, by this runtime. */
   executable?: string | undefined;
+  root: string;
   args: readonly string[];
   /** Ours, that it has from the number `FIRST_INHERITED` on. */
   fds: readonly number[];
@@ -55,8 +55,8 @@ export class StackProcess {
   }
 
   /** Rejects with a `TslirpError`. */
-  static async start({ executable, args, fds }: ProcessOptions): Promise<StackProcess> {
-    const main = fileURLToPath(new URL('dist/bundle/tslirp.cjs', packageRoot));
+  static async start({ executable, root, args, fds }: ProcessOptions): Promise<StackProcess> {
+    const main = join(root, 'dist/bundle/tslirp.cjs');
     const [file, ...before] = executable === undefined ? [process.execPath, main] : [executable];
     const env = { ...process.env };
     for (const name of NOT_FOR_IT) delete env[name];

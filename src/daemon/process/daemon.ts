@@ -2,9 +2,9 @@
 
 import { openTunnel } from '../../embed/open-tunnel.ts';
 import type { LogLevel } from '../../embed/types.ts';
-import { packageVersion } from '../../package-root.ts';
 import { setParentDeathSignal } from '../../sys/process.ts';
 import { ControlServer, type ServingEnd } from '../control-server.ts';
+import { installation } from '../serve-control.ts';
 import { pairOf, socketOf } from './streams.ts';
 
 export interface DaemonOptions {
@@ -48,7 +48,7 @@ export async function serveDaemon(
     controlFd === undefined ? pairOf(controlReadFd, controlWriteFd) : socketOf(controlFd);
   const server = new ControlServer(streams, {
     open: openTunnel,
-    installation: { version: packageVersion(), manifest: null },
+    installation: installation(),
     logLevel,
     isDeaf,
     own: [controlFd, controlReadFd, controlWriteFd, logFd].filter(
