@@ -173,6 +173,10 @@ export interface DescriptorTarget {
   framing?: Framing;
   /** The other end of a datagram socket is asked now and then whether it is there. */
   probe?: boolean;
+  /** Of a listening socket: the guest outlives its first peer, and the next one is waited for. */
+  multi?: boolean;
+  /** Whose programs may connect to a listening unix socket, besides ours and root's. */
+  allowUids?: number[];
   /** It stays somebody else's: the link has a duplicate. */
   isBorrowed?: boolean;
 }

@@ -71,7 +71,7 @@ export class Options {
 }
 
 function isFlag(key: string): boolean {
-  return ['connect', 'listen', 'isolate'].includes(key);
+  return ['connect', 'listen', 'isolate', 'multi'].includes(key);
 }
 
 function shown(keys: readonly string[]): string {
@@ -99,4 +99,12 @@ export function endpointOf(text: string, options: Options): Endpoint {
 
 export function ipPlace(text: string, options: Options): SocketPlace {
   return { family: 'ip', ...endpointOf(text, options) };
+}
+
+/** One whose host may have a name, which is looked up later. */
+export function namedPlace(text: string, options: Options): SocketPlace {
+  const [, name = '', digits = ''] = /^([a-zA-Z][a-zA-Z0-9.-]{0,252}):(\d+)$/.exec(text) ?? [];
+  const port = decimal(digits);
+  if (name === '' || port < 1 || port > 65_535) return ipPlace(text, options);
+  return { family: 'ip', address: name, port };
 }

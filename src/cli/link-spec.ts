@@ -14,7 +14,7 @@ import type {
   TunnelTarget,
   WebSocketTarget,
 } from '../config.ts';
-import { ipPlace, type LinkKind, Options, unixPlace } from './link-options.ts';
+import { ipPlace, type LinkKind, namedPlace, Options, unixPlace } from './link-options.ts';
 import { tunnelKind, tunnelPlan } from './tunnel-spec.ts';
 import { badValue, decimal, MTU_MAX, MTU_MIN } from './values.ts';
 import { webSocketKinds } from './web-socket-spec.ts';
@@ -50,7 +50,7 @@ const ANY_CID = 0xffffffff;
 /** `unix:/p` or `tcp:H:P`. */
 function streamPlace(text: string, options: Options): SocketPlace {
   if (text.startsWith('unix:')) return unixPlace(text.slice('unix:'.length), options);
-  if (text.startsWith('tcp:')) return ipPlace(text.slice('tcp:'.length), options);
+  if (text.startsWith('tcp:')) return namedPlace(text.slice('tcp:'.length), options);
   throw options.error('has neither unix: nor tcp:', 'qemu:unix:/PATH or qemu:tcp:ADDRESS:PORT');
 }
 
@@ -85,7 +85,7 @@ const kinds: readonly LinkKind<LinkSpec['target']>[] = [
   {
     name: 'fd',
     form: 'fd:N or fd:R,W',
-    options: ['framing', 'medium'],
+    options: ['framing', 'medium', 'multi', 'allow-uid'],
     read: (address, options) => {
       const [fd = -1, output, ...more] = address.split(',').map(decimal);
       if (fd < 0 || (output ?? 0) < 0 || more.length > 0)
@@ -97,6 +97,8 @@ const kinds: readonly LinkKind<LinkSpec['target']>[] = [
         ...(output === undefined ? {} : { output }),
         ...(medium === undefined ? {} : { medium }),
         ...(framing === undefined ? {} : { framing }),
+        ...(options.has('multi') ? { multi: true } : {}),
+        ...(options.has('allow-uid') ? { allowUids: uids(options) } : {}),
       };
     },
   },
@@ -112,9 +114,11 @@ const kinds: readonly LinkKind<LinkSpec['target']>[] = [
   },
   {
     name: 'passt',
-    form: 'passt:/PATH',
+    form: 'passt:[/PATH]',
     options: ['allow-uid'],
-    read: (address, options) => listening(unixPlace(address, options), options, 'be32'),
+    // Without a path it is found where passt has its own.
+    read: (address, options) =>
+      listening(address === '' ? { family: 'unix', path: '' } : unixPlace(address, options), options, 'be32'),
   },
   {
     name: 'bess',

@@ -70,6 +70,11 @@ async function settle(invocation: Invocation): Promise<void> {
   const targets = [invocation.config, ...invocation.more].map(({ guest }) => guest.target);
   const remote = invocation.config.guest.tunnel?.remote ?? null;
   if (remote !== null) await (await import('./wireguard-endpoints.ts')).resolveEndpoint(remote, 'the tunnel');
+  if (targets.some(({ kind }) => kind === 'listen' || kind === 'dial')) {
+    const { settlePlaces } = await import('./link-places.ts');
+    // One after the other: each has a place of its own.
+    for (const target of targets) await settlePlaces(target);
+  }
   const peers = targets.filter((target) => target.kind === 'wireguard');
   if (peers.length > 0) await (await import('./wireguard-endpoints.ts')).resolveEndpoints(peers);
   await resolveNames(invocation);

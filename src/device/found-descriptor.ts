@@ -6,7 +6,7 @@
  */
 import { fstatSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { DescriptorTarget, Framing, Medium } from '../config.ts';
+import type { DescriptorTarget, Framing, Medium, SocketPlace } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
 import { EBADF, EINVAL, ENOTCONN } from '../sys/errno.ts';
 import { setNonBlocking } from '../sys/io.ts';
@@ -31,11 +31,12 @@ import { enlarge } from './socket-place.ts';
 export type FoundDescriptor =
   | { kind: 'tap' }
   | { kind: 'packets'; medium: Medium; endsWithPeer: boolean }
-  | { kind: 'stream'; medium: Medium; framing: 'be32' | 'le16' };
+  | { kind: 'stream'; medium: Medium; framing: 'be32' | 'le16' }
+  | { kind: 'listening'; type: 'stream' | 'seqpacket'; at: SocketPlace; medium: Medium; framing: Framing };
 
 /** Character device 10:200 as stat(2) packs it. */
 const TUN_DEVICE = (10 << 8) | 200;
-const ACCEPTED = 'an attached TAP or TUN, or a connected socket (unix, TCP, UDP, vsock)';
+const ACCEPTED = 'an attached TAP or TUN, or a socket (unix, TCP, UDP, vsock) that is connected or listens';
 
 /** @throws DeviceError */
 export function lookAtDescriptor(target: DescriptorTarget, services: LinkServices): FoundDescriptor {
@@ -76,7 +77,24 @@ function socketKind(
   const isIp = domain === AF_INET || domain === AF_INET6;
   if (!isIp && domain !== AF_UNIX && domain !== AF_VSOCK)
     throw unusable(`descriptor ${fd} is a socket of another family`, ACCEPTED);
-  if (option(SO_ACCEPTCONN) !== 0) throw unusable(`descriptor ${fd} is a listening socket`, ACCEPTED);
+  if (option(SO_ACCEPTCONN) !== 0) {
+    const isStream = type === SOCK_STREAM;
+    if (framing !== undefined && (framing === 'bare') === isStream)
+      throw unusable(
+        `descriptor ${fd} is a ${isStream ? 'stream' : 'packet socket'}`,
+        isStream ? 'framing=be32 or framing=le16' : 'framing=bare',
+      );
+    const at: SocketPlace = isIp
+      ? { family: 'ip', address: 'descriptor', port: fd }
+      : domain === AF_UNIX
+        ? { family: 'unix', path: `descriptor ${fd}` }
+        : { family: 'vsock', cid: 0, port: fd };
+    const usual = isStream ? 'be32' : 'bare';
+    return {
+      ...({ kind: 'listening', type: isStream ? 'stream' : 'seqpacket', at } as const),
+      ...{ medium, framing: framing ?? usual },
+    };
+  }
   if (domain === AF_UNIX) enlarge(memory, frames.scratch, fd);
   // One end of a unix pair has no name to be sent to, and is connected all the same.
   const isConnected = getpeername(memory, fd, frames.scratch) !== -ENOTCONN;

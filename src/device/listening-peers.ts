@@ -5,7 +5,7 @@
  * the sandbox of an ordinary user other users have no number, and cannot be told apart; whoever gets past the file's mode
  * all the same is root, who is let in.
  */
-import { fchmodSync } from 'node:fs';
+import { chmodSync, fchmodSync } from 'node:fs';
 import { getuid } from 'node:process';
 import type { ListenTarget } from '../config.ts';
 import type { IoHandler } from '../loop.ts';
@@ -34,8 +34,8 @@ const PEERS_PER_TURN = 8;
 /** What a user is who has no number in our user namespace (/proc/sys/kernel/overflowuid). */
 const OVERFLOW_UID = 65534;
 
-/** What a listening socket is made of; a descriptor may be one already. */
-export type Listening = Pick<ListenTarget, 'at' | 'type' | 'allowUids'>;
+/** What a listening socket is made of. `fd`: one that listens already, which is ours then. */
+export type Listening = Pick<ListenTarget, 'at' | 'type' | 'allowUids'> & { fd?: number };
 
 export class ListeningPeers implements PeerSource, IoHandler {
   waiting = false;
@@ -53,15 +53,19 @@ export class ListeningPeers implements PeerSource, IoHandler {
     this.#spec = spec;
     const { memory, frames } = services;
     const { at, type, allowUids } = spec;
-    this.#descriptor = new Descriptor(socketFor(memory, frames.scratch, at, type));
+    this.#descriptor = new Descriptor(spec.fd ?? socketFor(memory, frames.scratch, at, type));
     const { fd } = this.#descriptor;
+    this.#identity = '';
+    if (spec.fd !== undefined) return;
     // bind(2) gives the file the mode that the socket has.
-    if (fd >= 0 && at.family === 'unix') fchmodSync(fd, allowUids.length > 0 ? 0o666 : 0o600);
+    if (fd >= 0 && at.family === 'unix') fchmodSync(fd, 0o600);
     const result = fd < 0 ? fd : this.#listen(fd);
     if (result < 0) {
       this.#descriptor.close();
       throw placeError('listen on', at, result);
     }
+    // Not by the socket's mode, of which the umask takes away what others may.
+    if (at.family === 'unix' && allowUids.length > 0) chmodSync(at.path, 0o666);
     this.#identity = at.family === 'unix' ? fileIdentity(at.path) : '';
   }
 

@@ -203,9 +203,13 @@ function linkOn(fd: number, spec: PeerDevice, services: LinkServices): FrameLink
 
 /** @throws DeviceError */
 function peerLink(spec: PeerDevice, services: LinkServices): OpenLink {
+  return peerLinkOf(sourceOf(spec, services), spec, services);
+}
+
+function peerLinkOf(source: PeerSource, spec: PeerDevice, services: LinkServices): OpenLink {
   const mtu = mtuOf(spec);
   const name = placeText(spec.kind === 'datagram' ? spec.local : spec.at);
-  const link = new PeerLink(services, sourceOf(spec, services), {
+  const link = new PeerLink(services, source, {
     ...{ name, mtu, medium: spec.medium, oneOff: spec.oneOff },
     greeting: spec.kind === 'datagram' ? null : greetingOf(spec.greeting, mtu),
     connect: (fd) => linkOn(fd, spec, services),
@@ -261,6 +265,17 @@ function takenLink(spec: DescriptorTarget & { mtu: number }, services: LinkServi
       return opened(
         new SocketLink(fd, { medium, mtu, endsWithPeer, probe: probe && !endsWithPeer }, services),
         '',
+      );
+    }
+    case 'listening': {
+      const { multi = false, allowUids = [] } = spec;
+      const { kind: _, ...shape } = found;
+      const device = { ...shape, allowUids, oneOff: !multi, mtu };
+      const peers = new ListeningPeers(services, { ...device, fd });
+      return peerLinkOf(
+        peers,
+        { ...device, kind: 'listen', greeting: { kind: 'none' }, awaited: false },
+        services,
       );
     }
     case 'stream': {

@@ -16,6 +16,7 @@ import {
   type LinkTarget,
   type ProcessLimits,
   processLimits,
+  type SocketPlace,
 } from '../config.ts';
 import { isHostName } from '../control/names/host-name.ts';
 import { resolveAllow, resolveRules } from '../control/names/rule-names.ts';
@@ -136,7 +137,13 @@ function readSpec(spec: string): ReadLink {
   const { target } = only;
   if (target.kind === 'webSocket')
     throw badConfig('link.spec', 'a WebSocket has a guest for each client; a tunnel has one');
+  if ((target.kind === 'listen' || target.kind === 'dial') && !isExact(target.at))
+    throw badConfig('link.spec', 'want a path, or a literal address and a port');
   return { ...only, target };
+}
+
+function isExact(at: SocketPlace): boolean {
+  return at.family === 'unix' ? at.path !== '' : at.family === 'vsock' || isIP(at.address) !== 0;
 }
 
 /** A descriptor stays the embedder's own. */

@@ -77,7 +77,11 @@ describe('an inherited descriptor is found out', () => {
   test('links L-11: TCP, connected, listening and neither', () => {
     const [server, client] = tcp(b);
     assert.deepEqual(look(b, client), { kind: 'stream', medium: 'ethernet', framing: 'be32' });
-    refuses(b, server, /is a listening socket; accepted: /);
+    const found = { kind: 'listening', type: 'stream', medium: 'ethernet', framing: 'be32' };
+    const at = { family: 'ip', address: 'descriptor', port: server };
+    assert.deepEqual(look(b, server), { ...found, at });
+    assert.deepEqual(look(b, server, { framing: 'le16' }), { ...found, at, framing: 'le16' });
+    refuses(b, server, /is a stream; accepted: framing=be32 or framing=le16/, { framing: 'bare' });
     const idle = socket(AF_INET6, SOCK_STREAM, 0);
     refuses(b, idle, /is a stream socket that is not connected/);
     for (const fd of [server, client, idle]) closeSync(fd);
@@ -95,7 +99,11 @@ describe('an inherited descriptor is found out', () => {
     const fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
     bind(b.memory, fd, b.at, putSockaddrAutobind(b.memory, b.at));
     listen(fd, 1);
-    refuses(b, fd, /is a listening socket/);
+    assert.deepEqual(look(b, fd), {
+      ...{ kind: 'listening', type: 'seqpacket', medium: 'ethernet', framing: 'bare' },
+      at: { family: 'unix', path: `descriptor ${fd}` },
+    });
+    refuses(b, fd, /is a packet socket; accepted: framing=bare/, { framing: 'be32' });
     closeSync(fd);
   });
 

@@ -1,7 +1,8 @@
 /** Links whose other end comes and goes, with real peers in the same process. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,7 @@ import {
   bind,
   connect,
   getsockoptInt,
+  listen,
   putSockaddrAutobind,
   putSockaddrUnix,
   SO_SNDBUF,
@@ -25,6 +27,7 @@ import {
   setsockoptInt,
   socket,
 } from '../../src/sys/socket.ts';
+import { until } from '../support/wait.ts';
 import { Bench } from './support/bench.ts';
 import { deviceOf, linkOrError, openSpec } from './support/links.ts';
 
@@ -235,6 +238,93 @@ describe('a socket that we listen on', () => {
     peer.close();
     b.until(() => b.downs.length === 1, 'its end');
     b.end();
+  });
+});
+
+describe('a listening socket that we were given', () => {
+  for (const type of [SOCK_STREAM, SOCK_SEQPACKET]) {
+    const what = type === SOCK_STREAM ? 'stream' : 'packets';
+    const given = (b: Bench): [fd: number, path: string] => {
+      const path = newPath();
+      const listener = new Peer(b, type).bind(path);
+      assert.equal(listen(listener.fd, 4), 0);
+      return [listener.fd, path];
+    };
+    const sent = (frame: Buffer): Buffer => (type === SOCK_STREAM ? be32(frame) : frame);
+
+    test(`links L-11: ${what}: the first client is the guest, and its end that of the link`, () => {
+      const b = new Bench(SOCK_STREAM);
+      const before = descriptors();
+      const [fd, path] = given(b);
+      openSpec(b, `fd:${fd}`);
+      const peer = new Peer(b, type).connect(path);
+      up(b, 1);
+      peer.put(sent(FRAME));
+      b.until(() => b.frames.length === 1, 'a frame');
+      assert.deepEqual(b.frames, [FRAME]);
+      peer.close();
+      b.until(() => b.gone !== '', 'the end');
+      assert.equal(new Peer(b, type).tryToConnect(path) < 0, true, 'nobody listens any more');
+      assert.ok(existsSync(path), 'a file that is not ours stays');
+      assert.equal(descriptors(), before + 1, 'the descriptor was closed');
+      b.end();
+    });
+
+    test(`links L-11: ${what}: with multi the next one is waited for`, () => {
+      const b = new Bench(SOCK_STREAM);
+      const [fd, path] = given(b);
+      openSpec(b, `fd:${fd},multi`);
+      for (let i = 1; i <= 3; i++) {
+        const peer = new Peer(b, type).connect(path);
+        up(b, i);
+        peer.put(sent(FRAME));
+        b.until(() => b.frames.length === i, `frame ${i}`);
+        peer.close();
+        b.until(() => b.downs.length === i, `end ${i}`);
+      }
+      assert.equal(b.gone, '');
+      b.end();
+    });
+  }
+});
+
+describe('whose programs may connect', () => {
+  const STRANGER = 54_321;
+  const skip = process.getuid?.() === 0 ? false : 'WHO MAY CONNECT IS NOT TESTED: another user takes root';
+  /** A program of another user's that connects; what it says of that, and that it was closed. */
+  const stranger = (path: string): { said: () => string; stop: () => void } => {
+    const program = `use Socket; $| = 1; socket(S, PF_UNIX, SOCK_STREAM, 0);
+      connect(S, sockaddr_un(shift)) ? print "in\\n" : do { print "refused\\n"; exit };
+      sysread(S, $x, 1); print "closed\\n";`;
+    const child = spawn('perl', ['-e', program, path], { uid: STRANGER, gid: STRANGER });
+    let text = '';
+    child.stdout.on('data', (part: Buffer) => {
+      text += part.toString();
+    });
+    return { said: () => text, stop: () => child.kill() };
+  };
+
+  test('links L-7: allow-uid= lets that user in, and nobody else of the others', { skip }, async () => {
+    chmodSync(directory, 0o755);
+    for (const [option, told] of [
+      [`,allow-uid=${STRANGER}`, 'in\n'],
+      [`,allow-uid=${STRANGER + 1}`, 'in\nclosed\n'],
+      ['', 'refused\n'],
+    ] as const) {
+      const b = new Bench(SOCK_STREAM);
+      const path = newPath();
+      openSpec(b, `qemu:unix:${path}${option}`);
+      const other = stranger(path);
+      await until(() => {
+        b.turn();
+        return other.said() === told && (told !== 'in\n' || b.ups.length === 1);
+      }, `${option}: ${told}`);
+      assert.equal(b.ups.length, told === 'in\n' ? 1 : 0);
+      if (told === 'in\nclosed\n')
+        assert.match(b.logs.join(), /a peer of uid 54321 .* was refused; allow-uid=54321/);
+      other.stop();
+      b.end();
+    }
   });
 });
 
