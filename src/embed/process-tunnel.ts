@@ -188,7 +188,12 @@ export class ProcessTunnel implements Tunnel {
     const answer = await this.#ask('forward.add', { forward });
     const id = answer['forward'] as number;
     const host = answer['host'] as ForwardHandle['host'];
-    return { id, host, remove: async () => void (await this.#removeForward(id)) };
+    let removed: Promise<boolean> | undefined;
+    const remove = async (): Promise<void> => {
+      removed ??= this.#removeForward(id);
+      await removed;
+    };
+    return { id, host, remove };
   }
 
   async setPolicy(policy: PolicyConfig, options: { revoke?: boolean } = {}): Promise<void> {

@@ -257,7 +257,7 @@ function readCapture(config: Fields): string {
   if (capture === undefined) return '';
   const path = capture.text('path');
   const fd = capture.number('fd', 0, 2 ** 31 - 1);
-  if ((path === undefined) === (fd === undefined)) throw badConfig('capture', 'want { path } or { fd }');
+  if ((path === undefined) === (fd === undefined)) throw badConfig('capture.path', 'want { path } or { fd }');
   if (path === '') throw badConfig('capture.path', 'is empty');
   return path ?? `/proc/self/fd/${fd}`;
 }

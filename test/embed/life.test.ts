@@ -161,6 +161,16 @@ test('M-6: a thread that throws is CRASHED, its connections are closed, and othe
   await other.close();
 });
 
+test('M-7: twenty tunnels at once, and then none', async () => {
+  // Each thread has an arena of glibc's otherwise, and what is free in there is not given back.
+  const { code, output } = await run('twenty', { MALLOC_ARENA_MAX: '1' });
+  assert.equal(code, 0);
+  const told = JSON.parse(output) as { grownMb: number; left: object; warned: string[] };
+  assert.deepEqual(told.left, {});
+  assert.deepEqual(told.warned, []);
+  assert.ok(told.grownMb < 10, `${told.grownMb} MB more than after the first twenty`);
+});
+
 test('M-8: a sink that throws costs its own record', async () => {
   const fds = socketPair();
   let calls = 0;
