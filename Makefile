@@ -32,6 +32,8 @@ check: node_modules/.package-lock.json
 	scripts/need.sh check
 	npm run --silent check
 	npm run --silent perl
+	[ -e dist/src/index.js ] || npm run --silent build
+	scripts/package.sh
 
 # Random connections over random links; SIM_SEED=n runs one of them.
 SEEDS ?= 30000

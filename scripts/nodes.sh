@@ -12,7 +12,7 @@ versions='20.20.2 22.23.5 24.22.3 26.12.1'
 # reads and writes what it is given; and a flood, because of the heap and of V8. Not here: what asks the kernel more than
 # the runtime (route-watch, seccomp: the demo is confined), what measures the heap of the Node that it was written for
 # (guests), and what reads command lines, which is text: of that only the program itself.
-files=(test/api test/app test/cli/tslirp.test.ts test/control test/device test/engine test/sandbox test/sys test/hazards/a.test.ts)
+files=(test/api test/app test/cli/tslirp.test.ts test/control test/device test/engine test/sandbox test/sys test/hazards/a.test.ts test/scripts/package.test.ts)
 left_out='/(route-watch|route-monitor|seccomp|capture|guests)\.test\.ts$'
 
 case $(uname -m) in
