@@ -1,6 +1,7 @@
 /** All fuzz targets, and running one: on its corpus, on random inputs, for a number of runs or a time. */
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
+import { controlTarget } from './control-target.ts';
 import { dnsTarget, ingressTarget } from './packet-targets.ts';
 import type { Target } from './target.ts';
 import { tcpTarget } from './tcp-target.ts';
@@ -19,6 +20,7 @@ export const targets: readonly Target[] = [
   greetingTarget,
   proxyTarget,
   apiTarget,
+  controlTarget,
   ruleTarget,
   argumentTarget,
 ] as unknown as readonly Target[];
