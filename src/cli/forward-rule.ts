@@ -300,10 +300,10 @@ class RuleReader {
 
   /** To or from the guest's loopback: it is for programs of the host alone, and nothing of the stack is in between. */
   #checkSplice({ direction, bind, host, protocol, proxyIn, proxyOut, rpc }: ForwardRule): void {
-    if (protocol === 'udp' || rpc || proxyIn || proxyOut !== 0)
-      this.#refuse("is neither plain TCP nor by the guest's interface, which its loopback is not reached by");
-    if (direction === 'remote' && host.kind === 'name')
-      this.#refuse("has a name where what comes from the guest's loopback is led to: an address is accepted");
+    if (rpc || proxyIn || proxyOut !== 0)
+      this.#refuse("is to the guest's loopback or from it, which takes plain tcp or udp");
+    if (direction === 'remote' && (host.kind === 'name' || (host.kind === 'unix' && protocol === 'udp')))
+      this.#refuse("has no address where what comes from the guest's loopback is led to");
     if (direction === 'remote' || bind.kind === 'unix') return;
     if (bind.kind !== 'ip' || !parseIpAddress(bind.address).isLoopback)
       this.#refuse(

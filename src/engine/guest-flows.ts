@@ -68,7 +68,8 @@ export class GuestFlows implements IngressHandler {
       context,
       (id, forward, aim) => this.tcp.locals.listen(id, forward, aim),
       (id, forward, aim) => this.udp.listen(id, forward, aim),
-      (id, forward, done) => this.tcp.locals.listenInside(id, forward, done),
+      (id, forward, done) =>
+        (forward.protocol === 'tcp' ? this.tcp.locals : this.udp).listenInside(id, forward, done),
     );
   }
 

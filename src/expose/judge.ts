@@ -49,8 +49,7 @@ export function judge({ proto, ip, port, device }: OpenSocket, options: JudgeOpt
   if (!isWanted || isAmong(spec.except, port)) return { kind: 'unwanted' };
   if (address.isLinkLocal) return { kind: 'skipped', reason: 'link-local' };
   if (address.isLoopback || device === LOOPBACK_DEVICE) {
-    // Datagrams are not passed on there.
-    const isReached = options.reachesLoopback && proto === 'tcp' && address.isLoopback;
+    const isReached = options.reachesLoopback && address.isLoopback;
     return isReached ? { kind: 'forward' } : { kind: 'skipped', reason: 'loopback-only' };
   }
   if (device !== 0 && options.device !== 0 && device !== options.device)

@@ -221,11 +221,11 @@ describe('tslirp', () => {
     ['remote', '80:127.0.0.1:0', /no port to connect to/],
     ['remote', '80:www.example:0', /no port to connect to/],
     ['local', '0.0.0.0:80:127.0.0.1:80', /others than programs of this host/],
-    ['local', 'udp://80:127.0.0.1:80', /neither plain TCP/],
-    ['local', 'tcp+proxy://80:127.0.0.1:80', /neither plain TCP/],
-    ['remote', 'udp://127.0.0.1:53:127.0.0.1:53', /neither plain TCP/],
-    ['remote', 'tcp+proxy1://127.0.0.1:80:127.0.0.1:80', /neither plain TCP/],
-    ['remote', '127.0.0.1:80:www.example:80', /has a name/],
+    ['local', 'udp+rpc://80:127.0.0.1:80', /takes plain tcp or udp/],
+    ['local', 'tcp+proxy://80:127.0.0.1:80', /takes plain tcp or udp/],
+    ['remote', 'udp://127.0.0.1:53:unix:/run/a', /has no address/],
+    ['remote', 'tcp+proxy1://127.0.0.1:80:127.0.0.1:80', /takes plain tcp or udp/],
+    ['remote', '127.0.0.1:80:www.example:80', /has no address/],
   ] as const) {
     test(`refuses ${direction} "${text.slice(0, 40)}" with one line that says what is accepted`, () => {
       assert.throws(

@@ -35,11 +35,11 @@ test('what cannot be reached is skipped, with the reason', () => {
   assert.equal(judged({ ip: '0.0.0.0', device: 8 }, { device: 0 }), 'forward');
 });
 
-test('the loopback can be reached: TCP is forwarded, UDP is not', () => {
+test('the loopback can be reached, by its addresses', () => {
   const reachesLoopback = true;
   assert.equal(judged({ ip: '127.0.0.1' }, { reachesLoopback }), 'forward');
   assert.equal(judged({ ip: '::1' }, { reachesLoopback }), 'forward');
-  assert.equal(judged({ ip: '127.0.0.1', proto: 'udp' }, { reachesLoopback }), 'loopback-only');
+  assert.equal(judged({ ip: '127.0.0.1', proto: 'udp' }, { reachesLoopback }), 'forward');
   assert.equal(judged({ ip: '0.0.0.0', device: 1 }, { reachesLoopback }), 'loopback-only');
 });
 

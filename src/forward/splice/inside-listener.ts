@@ -69,8 +69,6 @@ export function insideError({ protocol, bind, inside }: RemoteForwardSpec, resul
 /** Where `spec` has a socket inside. Throws `ForwardError`, also where its clients cannot be led from there. */
 export function insidePlace(context: FlowContext, spec: RemoteForwardSpec): InsidePlace {
   const { protocol, bind, inside, proxyHeader } = spec;
-  if (protocol === 'udp')
-    throw new ForwardError(EOPNOTSUPP, 'datagrams are not passed on from inside the namespace');
   if (proxyHeader !== 0)
     throw new ForwardError(
       EOPNOTSUPP,
@@ -85,7 +83,7 @@ export function insidePlace(context: FlowContext, spec: RemoteForwardSpec): Insi
   return { kind, dualStack: false, device: inside?.device ?? '', sockaddr };
 }
 
-function hostPlace({ target, protocol }: RemoteForwardSpec): HostPlace {
+export function hostPlace({ target, protocol }: RemoteForwardSpec): HostPlace {
   if (target.kind === 'unix' && protocol === 'tcp') return target;
   if (target.kind !== 'ip')
     throw new ForwardError(

@@ -1,5 +1,5 @@
 /** All UDP mappings of a guest: finding, opening and evicting them, and gathering datagrams into batches. */
-import type { LocalForwardSpec } from '../../config.ts';
+import type { LocalForwardSpec, RemoteForwardSpec } from '../../config.ts';
 import { Verdict } from '../../firewall/verdict.ts';
 import { Counter } from '../../stack/counters.ts';
 import { Unreachable } from '../../stack/icmp/icmp.ts';
@@ -17,6 +17,7 @@ import { FlowSet } from '../flow/set.ts';
 import { isBoundApart } from '../host/bind-source.ts';
 import type { QueuedError } from '../host/error-queue.ts';
 import type { Aim } from '../publish/aim.ts';
+import type { ForwardError } from '../publish/forward-error.ts';
 import type { Listener } from '../publish/forwards.ts';
 import { findTarget, Protocol, Target, TargetKind } from '../target/target.ts';
 import { DatagramBatch, type ReceiveSlots } from './batch.ts';
@@ -62,7 +63,7 @@ export class UdpFlows implements UdpFlowOwner {
   }
 
   get size(): number {
-    return this.#flows.size + this.#connected.size + this.#locals.size;
+    return this.#flows.size + this.#connected.size + this.#locals.size + this.#locals.spliced.size;
   }
 
   /** Add each flow to `out`. */
@@ -86,6 +87,11 @@ export class UdpFlows implements UdpFlowOwner {
   /** Open local forward `id`. Throws `ForwardError`. */
   listen(id: number, spec: LocalForwardSpec, aim: Aim): Listener {
     return this.#locals.listen(id, spec, aim);
+  }
+
+  /** As `TcpLocals.listenInside`. */
+  listenInside(id: number, spec: RemoteForwardSpec, done: (opened: Listener | ForwardError) => void): void {
+    this.#locals.listenInside(id, spec, done);
   }
 
   /** The guest refused one of our datagrams; false: it is none of ours. */

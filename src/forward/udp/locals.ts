@@ -3,7 +3,7 @@
  * answers, which it does only when all four ends are right (U-05).
  */
 
-import type { LocalForwardSpec } from '../../config.ts';
+import type { LocalForwardSpec, RemoteForwardSpec } from '../../config.ts';
 import { LruList } from '../../stack/buffer/lru.ts';
 import { Counter } from '../../stack/counters.ts';
 import { QuotedSegment } from '../../stack/icmp/quoted-segment.ts';
@@ -19,9 +19,15 @@ import { endpoint, FlowRecord, Half, NOWHERE } from '../flow/record.ts';
 import { MAX_EVICTIONS_PER_SECOND } from '../flow/set.ts';
 import { readEndpoint } from '../host/scratch.ts';
 import type { Aim } from '../publish/aim.ts';
+import type { ForwardError } from '../publish/forward-error.ts';
+import type { Listener } from '../publish/forwards.ts';
 import { unreachableErrno } from '../publish/unreachable-errno.ts';
+import { SplicedDatagrams } from '../splice/datagrams.ts';
+import { InsideDatagrams } from '../splice/inside-datagrams.ts';
+import { insideError, insidePlace } from '../splice/inside-listener.ts';
 import type { ReceiveSlots } from './batch.ts';
 import { ClientPorts } from './client-ports.ts';
+import type { ClientFlow } from './datagram-listener.ts';
 import { type UdpClientTaker, UdpListener } from './listener.ts';
 import { UdpLocalFlow, type UdpLocalOwner } from './local-flow.ts';
 import { parseSpp, SPP_HEADER_LEN, SppHeader, sppProblemTexts } from './spp.ts';
@@ -37,6 +43,7 @@ const KNOWN_EVICTIONS_PER_SECOND = 32;
 export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   readonly context: FlowContext;
   readonly slots: ReceiveSlots;
+  readonly spliced: SplicedDatagrams;
   readonly #byPort = new ClientPorts();
   /** Clients that may not be there at all, and those that are. */
   readonly #strangers = new LruList();
@@ -53,6 +60,7 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   constructor(context: FlowContext, onEnd: (flow: UdpLocalFlow) => void) {
     this.context = context;
     this.slots = context.scratch.localSlots;
+    this.spliced = new SplicedDatagrams(context);
     this.#onEnd = onEnd;
   }
 
@@ -63,6 +71,16 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   /** Open local forward `id`. Throws `ForwardError`. */
   listen(id: number, spec: LocalForwardSpec, aim: Aim): UdpListener {
     return new UdpListener(this, id, spec, aim);
+  }
+
+  /** As `TcpLocals.listenInside`. */
+  listenInside(id: number, spec: RemoteForwardSpec, done: (opened: Listener | ForwardError) => void): void {
+    const { context } = this;
+    const listener = new InsideDatagrams(this.spliced, id, spec);
+    context.inside.listen(insidePlace(context, spec), (fd) => {
+      const result = fd < 0 ? fd : listener.begin(fd);
+      done(result < 0 ? insideError(spec, result) : listener);
+    });
   }
 
   /** The flow that this datagram of the guest answers, or null. */
@@ -81,8 +99,18 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
     client: IpAddress | null,
     clientPort: number,
     contacted: IpAddress,
-  ): UdpLocalFlow | null {
+  ): ClientFlow | null {
     const { context, slots } = this;
+    const { aimed } = listener;
+    const passage = aimed.passage(client);
+    if (passage === 'none') {
+      context.counters.drop(DropReason.UdpPeer);
+      return null;
+    }
+    if (passage !== 'stack') {
+      const to = passage === 'same' ? contacted : aimed.for(client).target;
+      return this.spliced.open(listener, i, contacted, to, aimed.portFor(listener.port));
+    }
     const { counters, limits, memory, slab } = context;
     let real = client;
     let realPort = clientPort;
@@ -157,13 +185,14 @@ export class UdpLocals implements UdpClientTaker, UdpLocalOwner {
   }
 
   listFlows(out: ListedFlow[]): void {
+    this.spliced.listFlows(out);
     this.#byPort.forEach((flow) => {
       out.push(flow);
     });
   }
 
   closeFlow(id: number): boolean {
-    let found = false;
+    let found = this.spliced.closeFlow(id);
     this.#byPort.forEach((flow) => {
       if (flow.record.id !== id) return;
       flow.close();
