@@ -7,7 +7,8 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ListeningPeers } from '../../src/device/listening-peers.ts';
+import { DialedPeers } from '../../src/device/dialed-peers.ts';
+import { type Listening, ListeningPeers } from '../../src/device/listening-peers.ts';
 import { DeviceError } from '../../src/device-error.ts';
 import { EAGAIN, ENETDOWN, EPERM } from '../../src/sys/errno.ts';
 import { close, read, write } from '../../src/sys/io.ts';
@@ -426,6 +427,52 @@ describe('a greeting', () => {
     b.until(() => b.frames.length === 1, 'its frame');
     slow.close();
     peer.close();
+    b.end();
+  });
+});
+
+describe('AF_VSOCK', () => {
+  /** Whoever asks for it reaches itself, where the kernel has vsock_loopback. */
+  const LOCAL_CID = 1;
+  const ANY_CID = 0xffffffff;
+  const PORT = 41_000 + (process.pid % 20_000);
+
+  test('links §7: a peer by AF_VSOCK is found from both sides, or it is said why none can be here', async (t) => {
+    const b = new Bench(SOCK_STREAM);
+    const fds: number[] = [];
+    const found = (fd: number): void => void fds.push(fd);
+    const spec: Omit<Listening, 'at'> = { type: 'stream', allowUids: [] };
+    let listening: ListeningPeers | undefined;
+    try {
+      listening = new ListeningPeers(b.services, {
+        ...{ ...spec, at: { family: 'vsock', cid: ANY_CID, port: PORT } },
+      });
+    } catch (error) {
+      assert.ok(error instanceof DeviceError);
+      t.diagnostic(`AF_VSOCK WAS NOT TESTED: ${error.message}`);
+    }
+    const at = { family: 'vsock', cid: LOCAL_CID, port: PORT } as const;
+    const dialing = new DialedPeers(b.services, { ...spec, at });
+    listening?.start(found);
+    dialing.start(found);
+    await until(() => {
+      b.now += 5;
+      b.turn();
+      return fds.length === 2 || b.logs.length > 0;
+    }, 'both ends, or a refusal');
+    if (fds.length < 2) {
+      // Somebody listens: whoever finds a way there is not turned away.
+      assert.doesNotMatch(b.logs[0] as string, /Connection (reset|refused)/);
+      t.diagnostic(`AF_VSOCK WAS NOT TESTED: no loopback (modprobe vsock_loopback): ${b.logs[0]}`);
+    } else {
+      const [one, other] = fds as [number, number];
+      b.slab.bytes.set(FRAME, b.at);
+      assert.equal(write(b.memory, one, b.at, FRAME.length), FRAME.length);
+      await until(() => read(b.memory, other, b.at, 100) === FRAME.length, 'what was written');
+    }
+    for (const fd of fds) close(fd);
+    dialing.close();
+    listening?.close();
     b.end();
   });
 });

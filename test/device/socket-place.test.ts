@@ -7,7 +7,6 @@ describe('places of sockets', () => {
   const memory = new Memory(new ArrayBuffer(256));
   const bytes = (length: number): string => Buffer.from(memory.view.buffer, 0, length).toString('hex');
 
-  // Sockets of that family are not connected in tests: where there is /dev/vsock, its loopback (CID 1) may not answer.
   test('a vsock address is a struct sockaddr_vm in host order', () => {
     const at = { family: 'vsock', cid: 2, port: 1024 } as const;
     const length = putPlace(memory, 0, at);
