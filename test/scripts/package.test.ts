@@ -4,7 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -42,6 +51,16 @@ try {
 }
 `;
 
+/** What README shows, which only wants a function of the reader's. */
+function readmeExample(): string {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8');
+  const [, example = ''] = /```ts\n(import \{ openTunnel \}.*?)```/s.exec(readme) ?? [];
+  assert.notEqual(example, '', 'README has no example');
+  const own =
+    "import type { NetworkSettings } from 'tslirp';\ndeclare function configureOs(diff: NetworkSettings): Promise<void>;\n";
+  return own + example;
+}
+
 describe('the package', () => {
   let home = '';
   const run = (program: string, args: string[], cwd: string = home): string =>
@@ -61,6 +80,7 @@ describe('the package', () => {
     }
     writeFileSync(join(home, 'package.json'), '{ "type": "module" }');
     writeFileSync(join(home, 'consumer.ts'), consumer);
+    writeFileSync(join(home, 'readme.ts'), readmeExample());
   });
   after(() => rmSync(home, { recursive: true, force: true }));
 
@@ -75,7 +95,7 @@ describe('the package', () => {
     const target = ['--module', 'nodenext', '--target', 'es2022', '--lib', 'es2022,esnext.disposable'];
     const tsc = join(root, 'node_modules', '.bin', 'tsc');
     try {
-      run(process.execPath, [tsc, ...strict, ...target, '--types', 'node', 'consumer.ts']);
+      run(process.execPath, [tsc, ...strict, ...target, '--types', 'node', 'consumer.ts', 'readme.ts']);
     } catch (error) {
       assert.fail((error as { stdout: string }).stdout);
     }
