@@ -10,12 +10,17 @@ import { BackToBack, GUEST, socketPair } from './support/back-to-back.ts';
 
 const child: OpenOptions = { mode: 'process' };
 
-/** PIDs of our children. */
+/** PIDs of our children, but for those that the runtime has. */
 function children(): number[] {
   const tasks = readdirSync('/proc/self/task');
   const lists = tasks.map((task) => readFileSync(`/proc/self/task/${task}/children`, 'utf8'));
-  return lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+  return lists
+    .flatMap((list) => list.split(' ').filter(Boolean).map(Number))
+    .filter((pid) => !others.has(pid));
 }
+
+const others = new Set<number>();
+for (const pid of children()) others.add(pid);
 
 async function withLink(use: (fd: number) => Promise<void>): Promise<void> {
   const fds = socketPair();
