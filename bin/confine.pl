@@ -6,12 +6,15 @@
 #     inside, moves the root of all its threads: the broker closes the tree when everything is open;
 #   - of all capabilities with CAP_NET_BIND_SERVICE only, with no_new_privs, in an IPC namespace of our own, and where
 #     Landlock can do it (Linux 6.12), with no signals and abstract unix sockets but to those who come after us.
+# Root of the system who is to become somebody else (HOW `changes`) keeps CAP_SETGID and CAP_SETUID too, until he does.
 # Where the namespace is not to be had, Node is started as it is, and tells if it must.
 use strict;
 
 BEGIN { require(__FILE__ =~ s{[^/]*$}{kernel.pl}r) }
 
 sub CLONE_NEWIPC() { 0x08000000 }
+sub CAP_SETGID() { 6 }
+sub CAP_SETUID() { 7 }
 sub CAP_NET_BIND_SERVICE() { 10 }
 sub CAP_SYS_ADMIN() { 21 }
 sub PR_SET_NO_NEW_PRIVS() { 38 }
@@ -60,18 +63,25 @@ sub without_rings {
     && kernel('prctl', PR_SET_SECCOMP, SECCOMP_MODE_FILTER, pack('S x![P] P', 4, $filter), 0, 0);
 }
 
+# Whether we are in the system's own user namespace, where all ids are.
+sub is_initial {
+  open(my $map, '<', '/proc/self/uid_map') or return 0;
+  return (<$map> // '') =~ /^\s*0\s+0\s+4294967295$/;
+}
+
 sub confine {
-  my ($main, @arguments) = @_;
+  my ($changes, $main, @arguments) = @_;
   my $privileged = $> == 0 && hex(substr(own('status', 'CapEff'), -8)) >> CAP_SYS_ADMIN & 1;
   # Without its power over permissions, root may be unable to read our own files.
+  my @kept = (CAP_NET_BIND_SERVICE, $changes && $privileged && is_initial() ? (CAP_SETGID, CAP_SETUID) : ());
   my $possible = succeeds(sub {
-    return enter_mount_namespace($privileged) && keep_capability(CAP_NET_BIND_SERVICE) && open(my $file, '<', $main);
+    return enter_mount_namespace($privileged) && keep_capability(@kept) && open(my $file, '<', $main);
   });
   return if !$possible;
   enter_mount_namespace($privileged) or return;
   # The system call filter refuses what it is for as well, if there is none to be had.
   kernel('unshare', CLONE_NEWIPC);
-  keep_capability(CAP_NET_BIND_SERVICE) or return;
+  keep_capability(@kept) or return;
   kernel('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   keep_to_ourselves(@arguments);
   return 1;

@@ -63,14 +63,15 @@ sub become_root {
     && put('/proc/self/gid_map', "0 $gid 1");
 }
 
-# What stays is one: permitted, effective after exec(2) as root, in the bounding set.
+# What stays: permitted, effective after exec(2) as root, in the bounding set. They are among the first 32.
 sub keep_capability {
-  my ($kept) = @_;
+  my (@kept) = @_;
+  my $mask = 0;
+  $mask |= 1 << $_ for @kept;
   for my $capability (0 .. 63) {
-    next if $capability == $kept;
+    next if $mask >> $capability & 1;
     last if !kernel('prctl', PR_CAPBSET_DROP, $capability, 0, 0, 0);
   }
-  my $mask = 1 << $kept;
   # struct __user_cap_header_struct, version 3, and two of __user_cap_data_struct.
   return kernel('capset', pack('L2', 0x20080522, 0), pack('L6', $mask, $mask, $mask, 0, 0, 0));
 }

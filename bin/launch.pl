@@ -6,7 +6,8 @@
 # FOR      `run`: there will be a command, which is to find all as we have; `attach`: there will be none; empty: nothing is
 #          to be served.
 # HOW      Words: `confined`; `filtered` (there will be a system call filter); `background`: our caller waits until we are ready,
-#          and then goes on without us; `syslog`: a socket to it is wanted. Others mean nothing.
+#          and then goes on without us; `syslog`: a socket to it is wanted; `changes`: who is root will be another user. Others
+#          mean nothing.
 # CLOSED   those of the descriptors 0 to 2 that were closed; they lead to /dev/null by now.
 # EARLY    `PID INTERFACE`: a TAP that is to be there at once. Or empty.
 # NAME     what we were called; MAIN: the program for Node.
@@ -216,7 +217,7 @@ sub launch {
   if (defined $pid) {
     my $end = fcntl($link, F_DUPFD, OUR_DESCRIPTORS);
     require(__FILE__ =~ s{[^/]*$}{confine.pl}r) if $how =~ /confined|filtered/;
-    my $is = $how !~ /confined/ ? 'plain' : confine($main, @arguments) ? 'confined' : 'refused';
+    my $is = $how !~ /confined/ ? 'plain' : confine(scalar $how =~ /changes/, $main, @arguments) ? 'confined' : 'refused';
     without_rings() if $how =~ /filtered/;
     $ENV{TSLIRP_BROKER} = "$end $pid $is";
   }

@@ -145,7 +145,7 @@ case $layer in
         case $mode in
           user) left_out="/($same)\.test" ;;
           nested)
-            rest='api|devices|events|flows-end|forward-events|lifecycle|port-maps|run-files|udp-unix'
+            rest='api|devices|events|flows-end|forward-events|lifecycle|pasta|port-maps|run-files|udp-unix'
             left_out="/($same|$unprivileged|$rest)\.test"
             ;;
           *) left_out="/($unprivileged)\.test" ;;

@@ -1,5 +1,6 @@
 /** What tslirp does, from a finished configuration to the end of the process: serve guests that are there, or make one. */
 import type { AttachTarget, Config, GuestConfig, ProcessConfig } from '../config.ts';
+import type { EngineClient } from '../control/engine-client.ts';
 import { logOf } from '../control/log.ts';
 import type { Supervisor } from '../control/supervisor.ts';
 import { DeviceError } from '../device-error.ts';
@@ -25,8 +26,8 @@ const GRACE_MS = 2000;
 export interface Voice {
   /** The socket at `path` waits for the guest's peer to connect. */
   waiting: (path: string) => void;
-  /** Packets flow. */
-  up: () => void;
+  /** Packets of the first guest flow, and others'. */
+  up: (client: EngineClient) => void;
   /** Whoever started us has been told that we are ready. */
   ready: (end: () => void) => void;
   exitRequested: () => void;
@@ -43,6 +44,8 @@ export interface Endings {
   graceMs: number;
   /** The end of a guest's namespace, as that is told: `WatchedFor`. */
   namespace: WatchedFor | 'nothing';
+  /** A namespace besides those that guests are found by. */
+  beside?: AttachTarget;
 }
 
 const usualEndings: Endings = {
@@ -138,7 +141,11 @@ export async function serveGuests(
         return guest.bringUp(target.kind === 'attach' ? namespaceOf(target) : target);
       }),
     );
-    for (const { target } of guests) {
+    const targets = [
+      ...guests.map(({ target }) => target),
+      ...(endings.beside === undefined ? [] : [endings.beside]),
+    ];
+    for (const target of targets) {
       if (target.kind !== 'attach' || endings.namespace === 'nothing') continue;
       watchNamespace(
         namespaceOf(target),
@@ -149,9 +156,9 @@ export async function serveGuests(
         endings.namespace,
       );
     }
-    voice.up();
     const [first] = served;
     const [link] = links;
+    if (first !== undefined) voice.up(first.client);
     if (first !== undefined && link !== undefined) await first.openApi(link);
     const opened = await openDoors(doors, all, serve, logger);
     await all.confine(doors);
@@ -271,8 +278,10 @@ export async function serveRun(
     forwardOpen: forwardLog(logOf(logger, config.guest.name), config.guest.forwards),
   });
   try {
-    const link = await guest.bringUp(namespaceOfProcess(await command.present));
-    voice.up();
+    const namespace = namespaceOfProcess(await command.present);
+    const { target } = config.guest;
+    const link = await guest.bringUp(target.kind === 'descriptor' ? target : namespace);
+    voice.up(guest.client);
     await guest.openApi(link);
     // Meanwhile the command prepares: the log library is loaded now, and what it has to say comes before the command.
     logger.activate();

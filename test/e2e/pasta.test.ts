@@ -3,17 +3,20 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { asOwner, bareNamespace, directory, programPath } from '../support/namespaces.ts';
+import { asOwner, bareNamespace, directory, mode, programPath } from '../support/namespaces.ts';
 import { type Ended, must, run, start } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
 const PASTA = programPath('pasta');
 /** Addresses that do not depend on the host. */
-const FIXED = '--config-net -a 10.0.2.100 -n 24 -g 10.0.2.2';
+const FIXED = '-I tap0 --config-net -a 10.0.2.100 -n 24 -g 10.0.2.2';
 
 function pasta(args: string): Promise<Ended> {
   return run(asOwner(PASTA, ...args.split(' ')));
 }
+
+/** What is said when root of the system starts it. */
+const AS_ROOT = mode === 'root' ? 'Started as root, will change to nobody.\n' : '';
 
 function isRunning(pid: number): boolean {
   try {
@@ -75,9 +78,11 @@ describe('pasta §11.2: RootlessKit, and buildah', () => {
     const line = `--stderr --ns-ifname=tap0 --mtu=65520 ${FIXED} --dns-forward=10.0.2.3 --ipv4-only --tcp-ports=none --udp-ports=none`;
     for (let round = 0; round < 2; round++) {
       const { status, stdout, stderr } = await pasta(`${line} -q -P ${pidFile} ${namespace.pid}`);
-      assert.deepEqual([status, stdout, stderr], [0, '', '--stderr will be dropped soon\n']);
+      assert.deepEqual([status, stdout, stderr], [0, '', `--stderr will be dropped soon\n${AS_ROOT}`]);
       assert.match(await namespace.must(['ip', '-4', 'address', 'show', 'tap0']), /10\.0\.2\.100\/24/);
       const pid = Number(readFileSync(pidFile, 'utf8'));
+      const [, uid = ''] = /^Uid:\t(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+      if (mode === 'root') assert.equal(uid, '65534', 'root becomes nobody');
       const streams = [0, 1].map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
       assert.deepEqual(streams, ['/dev/null', '/dev/null']);
       const second = await pasta(`${line} -q ${namespace.pid}`);
@@ -110,7 +115,7 @@ describe('pasta §1.1: a command', () => {
     const script =
       'echo $$ $(hostname) $(id -u); ip -br address show tap0; ls /proc | grep -c "^[0-9]"; exit 7';
     const { status, stdout, stderr } = await run(asOwner(PASTA, ...FIXED.split(' '), 'sh', '-c', script));
-    assert.deepEqual([status, stderr], [7, '']);
+    assert.deepEqual([status, stderr], [7, AS_ROOT]);
     assert.match(stdout, /^1 pasta-\S+ 0\ntap0 .* 10\.0\.2\.100\/24 .*\n[2-4]\n$/);
     assert.equal((await pasta(`${FIXED} -H other hostname`)).stdout, 'other\n');
   });
@@ -125,7 +130,7 @@ describe('pasta §1.1: a command', () => {
     const missing = await pasta(`${FIXED} /no/such/command`);
     assert.deepEqual(
       [missing.status, missing.stdout, missing.stderr],
-      [1, '', 'Failed to start command or shell: No such file or directory\n'],
+      [1, '', `${AS_ROOT}Failed to start command or shell: No such file or directory\n`],
     );
   });
 
@@ -146,7 +151,7 @@ describe('pasta §13: what goes wrong', () => {
   for (const [args, text] of [
     ['999999', "Couldn't open user namespace /proc/999999/ns/user: No such file or directory\n"],
     ['--netns /no/such', "Couldn't open network namespace /no/such: No such file or directory\n"],
-    ['--netns /dev/null', "Couldn't switch to pasta namespaces: Invalid argument\n"],
+    ['--netns /dev/null', `${AS_ROOT}Couldn't switch to pasta namespaces: Invalid argument\n`],
     ['-q -l /no/such 1', "Couldn't open log file /no/such: No such file or directory\n"],
     ['-P /no/such --netns /dev/null', "Couldn't open PID file /no/such: No such file or directory\n"],
   ] as const) {

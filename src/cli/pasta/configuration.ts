@@ -3,6 +3,7 @@
  * with pasta: there, too, nothing stands between a container and what its host can reach.
  */
 import {
+  type AttachTarget,
   type Config,
   defaultGuest,
   defaultSetup,
@@ -16,7 +17,7 @@ import { profiles } from '../../profiles.ts';
 import type { HostNetwork } from '../../template/host-network.ts';
 import { openRules } from '../open-world.ts';
 import { guestNetwork } from './network.ts';
-import type { PastaConfig } from './pasta-config.ts';
+import type { PastaConfig, PastaTarget } from './pasta-config.ts';
 import { portRules } from './ports.ts';
 
 /** `host` is the host's network as it is. Throws `PastaError`. */
@@ -89,9 +90,14 @@ function guestConfig(pasta: PastaConfig, host: HostNetwork): GuestConfig {
 
 function guestTarget({ target, fd }: PastaConfig): GuestConfig['target'] {
   if (fd >= 0) return { kind: 'descriptor', fd };
+  return attachTarget(target) ?? { kind: 'run', command: [], mapAuto: false };
+}
+
+/** The namespaces that are named; null: there will be some. */
+export function attachTarget(target: PastaTarget): AttachTarget | null {
   switch (target.kind) {
     case 'command':
-      return { kind: 'run', command: target.command, mapAuto: false };
+      return null;
     case 'process':
       return { kind: 'attach', pid: target.pid, netnsPath: '', usernsPath: target.usernsPath };
     case 'path':

@@ -18,12 +18,14 @@ import { packageVersion } from '../../package-root.ts';
 import { brokerEnd } from '../../sandbox/broker.ts';
 import type { HostNetwork } from '../../template/host-network.ts';
 import { RouteSocket } from '../../template/route-socket.ts';
-import { configuration } from './configuration.ts';
+import { attachTarget, configuration } from './configuration.ts';
+import { showCounters } from './counters.ts';
 import { failureText, namespaceFault } from './failures.ts';
 import { PastaLog } from './log.ts';
 import { LogFile } from './log-file.ts';
 import { parseOptions } from './options.ts';
 import type { PastaConfig, PastaTarget } from './pasta-config.ts';
+import { become, otherIds } from './run-as.ts';
 import { versionLine } from './texts.ts';
 import { PastaError } from './values.ts';
 
@@ -75,12 +77,16 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
   for (const warning of warnings) log.warning(warning);
   namespaceFault(target);
   const pidFile = openPidFile(pasta.pidFile);
+  const ids = otherIds(pasta.runAs, (text) => log.warning(text));
   const config = configuration(pasta, hostNetwork());
 
   const voice: Voice = {
     waiting: () => undefined,
-    up: () => undefined,
+    up: (client) => {
+      if (pasta.statsSeconds > 0) showCounters(client, pasta.statsSeconds * 1000);
+    },
     ready: () => {
+      if (ids !== null) become(ids);
       if (pidFile >= 0) {
         writeSync(pidFile, `${process.pid}\n`);
         closeSync(pidFile);
@@ -94,10 +100,12 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
       return EXIT_FAILURE;
     },
   };
+  const beside = pasta.fd < 0 ? null : attachTarget(target);
   const endings: Endings = {
     signals: ['SIGTERM', 'SIGQUIT'],
     graceMs: 0,
     namespace: pasta.quitsWithNamespace ? 'name' : 'nothing',
+    ...(beside === null ? {} : { beside }),
   };
   const supervisor = new Supervisor({ limits: config.process.limits, debug: false, broker: brokerEnd });
   const { serveGuests, serveRun } = await import('../../app/guest-process.ts');
