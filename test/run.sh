@@ -141,7 +141,7 @@ case $layer in
         # A new file is run in every mode.
         same='stall|capture|load|attack|mtu|tcp-oracle|bad-link|clients|forward-range|slirpnetstack-flows|tcp|udp|udp-local|udp-remote'
         same="$same|udp-slirpnetstack|published-udp|policy|forward-tcp|dns|flow-log"
-        unprivileged='links|machines|pasta-ports|podman|process|serve|slirpnetstack|tunnel|web-socket|wireguard'
+        unprivileged='links|machines|pasta-network|pasta-ports|podman|process|serve|slirpnetstack|tunnel|web-socket|wireguard'
         case $mode in
           user) left_out="/($same)\.test" ;;
           nested)
