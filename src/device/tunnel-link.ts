@@ -91,6 +91,8 @@ export class TunnelLink extends TimerNode implements DeviceLink {
 
   /** Whether `address` is an inner one of the peer's. */
   has(address: IpAddress): boolean {
+    // Nobody's address is what the last one is at first.
+    if (address.isUnspecified) return false;
     if (address.equals(this.#lastAllowed)) return true;
     if (this.#prefixes.find(address) === null) return false;
     this.#lastAllowed.copyFrom(address);

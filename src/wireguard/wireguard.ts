@@ -142,6 +142,8 @@ export class WireGuard {
 
   /** Whether `address` is the inner one of `peer`. */
   isAllowed(peer: Peer, address: IpAddress): boolean {
+    // Nobody's address is what the last one is at first.
+    if (address.isUnspecified) return false;
     if (address.equals(peer.lastAllowed)) return true;
     if (this.#allowed.find(address) !== peer) return false;
     peer.lastAllowed.copyFrom(address);

@@ -116,11 +116,12 @@ describe('a plain tunnel', () => {
   test('links L-35: an inner source that is not the peer’s is dropped, and so is a packet to another', () => {
     const guest = b.guest([`${PEER}/32`]);
     const client = b.sender();
-    client.send(packet('10.1.3.2', BEHIND));
-    assert.deepEqual(b.counts, { not_allowed: 1 });
+    const wrong = [packet6('::', 'fd01:1::2', 8), packet('0.0.0.0', BEHIND), packet('10.1.3.2', BEHIND)];
+    for (const each of wrong) client.send(each);
+    assert.deepEqual(b.counts, { not_allowed: 3 });
     client.send(packet(PEER, BEHIND));
-    client.send(packet('10.1.3.2', BEHIND));
-    assert.deepEqual(b.counts, { not_allowed: 2 });
+    for (const each of wrong) client.send(each);
+    assert.deepEqual(b.counts, { not_allowed: 6 });
     assert.equal(guest.received.length, 1);
     assert.equal(guest.transmit(packet(BEHIND, '10.1.3.2')), -EHOSTUNREACH);
   });

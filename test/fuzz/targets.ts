@@ -10,12 +10,14 @@ import { wireguardTarget } from './wireguard-target.ts';
 
 // Packets are for a fake kernel, which must be there before `sys` is loaded (lab.ts): what takes the real one comes later.
 const { greetingTarget, streamTarget } = await import('./link-target.ts');
+const { tunnelTarget } = await import('./tunnel-target.ts');
 
 export const targets: readonly Target[] = [
   ingressTarget,
   tcpTarget,
   dnsTarget,
   wireguardTarget,
+  tunnelTarget,
   streamTarget,
   greetingTarget,
   proxyTarget,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 import { mock, test } from 'node:test';
+import { IpAddress } from '../../src/stack/wire/address.ts';
 import { End, Ends, outer, packet } from './support/ends.ts';
 
 const A = '10.9.0.2';
@@ -438,6 +439,11 @@ test('links L-49: an inner source outside the allowed prefixes is dropped and co
   ends.carry();
   assert.equal(b.inbox.length, 0);
   assert.equal(b.wireguard.counters.notAllowed, 4);
+});
+
+test('links L-49: the unspecified address is nobody’s, also of a peer that has sent nothing yet', () => {
+  const { b, peerA } = new Ends();
+  assert.equal(b.wireguard.isAllowed(peerA, new IpAddress()), false);
 });
 
 test('links L-49: the longest prefix has an address', () => {
