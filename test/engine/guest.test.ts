@@ -126,6 +126,21 @@ describe('a guest that is told of another policy', () => {
   });
 });
 
+describe('a guest whose policy is taken back', () => {
+  test('what it may not reach any more is cut, and what it may goes on', () => {
+    const lab = new Lab();
+    const kept = lab.connect(ALLOWED4, 7);
+    const cut = lab.connect(ALLOWED6, 7);
+    const allow = [{ proto: 'tcp' as const, address: ALLOWED4, bits: 128, portMin: 0, portMax: 65535 }];
+    lab.guest.setPolicy({ enableRouting: false, enableHost: false, allow, deny: [], guestNetworks: [] });
+    assert.equal(cut.sendData(pattern(10)).length, 10, 'not by the policy alone');
+    lab.guest.flows.revoke();
+    assert.equal(lab.guest.flows.tcp.size, 1);
+    assert.equal(kept.sendData(pattern(100)).length, 100);
+    lab.check();
+  });
+});
+
 describe('a guest that is held to other limits', () => {
   test('review H-1: what comes next is held to the new limits; what is open stays', () => {
     const lab = new Lab();
