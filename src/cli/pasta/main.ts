@@ -26,7 +26,7 @@ import { LogFile } from './log-file.ts';
 import { parseOptions } from './options.ts';
 import type { PastaConfig, PastaTarget } from './pasta-config.ts';
 import { become, otherIds } from './run-as.ts';
-import { versionLine } from './texts.ts';
+import { rulesLines, versionLine } from './texts.ts';
 import { PastaError } from './values.ts';
 
 const EXIT_FAILURE = 1;
@@ -86,6 +86,8 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
       if (pasta.statsSeconds > 0) showCounters(client, pasta.statsSeconds * 1000);
     },
     ready: () => {
+      const { portRules } = config.guest;
+      if (portRules !== undefined) for (const line of rulesLines(portRules)) log.info(line);
       if (ids !== null) become(ids);
       if (pidFile >= 0) {
         writeSync(pidFile, `${process.pid}\n`);

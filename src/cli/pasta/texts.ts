@@ -43,17 +43,15 @@ The pasta of tslirp, with the command line of passt's.
 }
 
 /** Both tables as they are shown, those without rules left out. */
-export function rulesText({
+export function rulesLines({
   host,
   splice,
-}: Readonly<Record<'host' | 'splice', readonly PortRule[]>>): string {
+}: Readonly<Record<'host' | 'splice', readonly PortRule[]>>): string[] {
   const tables = [
     ['Inbound forwarding rules (HOST):', host],
     ['Outbound forwarding rules (SPLICE):', splice],
   ] as const;
   return tables
     .filter(([, rules]) => rules.length > 0)
-    .flatMap(([title, rules]) => [title, ...rules.map((rule) => `    ${ruleText(rule)}`)])
-    .map((line) => `${line}\n`)
-    .join('');
+    .flatMap(([title, rules]) => [title, ...rules.map((rule) => `    ${ruleText(rule)}`)]);
 }

@@ -12,7 +12,7 @@ import type { RuleChange } from '../../expose/rule-watch.ts';
 import { packageVersion } from '../../package-root.ts';
 import { exchange, type Json, type Request } from '../exchange.ts';
 import { PortSpecError } from '../pasta/port-spec.ts';
-import { rulesText, versionLine } from '../pasta/texts.ts';
+import { rulesLines, versionLine } from '../pasta/texts.ts';
 import { changesOf } from './changes.ts';
 import { parseOptions, type Step } from './options.ts';
 
@@ -56,7 +56,7 @@ async function serve(path: string, steps: readonly Step[], shows: boolean): Prom
     const changes: RuleChange[] = changesOf(steps, scope);
     await ask(path, { execute: 'change_rules', arguments: { changes } });
   }
-  if (shows) sayOut(rulesText(await rulesAt(path)));
+  if (shows) for (const line of rulesLines(await rulesAt(path))) sayOut(`${line}\n`);
 }
 
 async function main(): Promise<void> {
