@@ -131,7 +131,7 @@ describe('a guest whose policy is taken back', () => {
     const lab = new Lab();
     const kept = lab.connect(ALLOWED4, 7);
     const cut = lab.connect(ALLOWED6, 7);
-    const allow = [{ proto: 'tcp' as const, address: ALLOWED4, bits: 128, portMin: 0, portMax: 65535 }];
+    const allow = [{ proto: 'any' as const, address: ALLOWED4, bits: 128, portMin: 0, portMax: 65535 }];
     lab.guest.setPolicy({ enableRouting: false, enableHost: false, allow, deny: [], guestNetworks: [] });
     assert.equal(cut.sendData(pattern(10)).length, 10, 'not by the policy alone');
     lab.guest.flows.revoke();
