@@ -20,9 +20,9 @@ import { guestNetwork } from './network.ts';
 import type { PastaConfig, PastaTarget } from './pasta-config.ts';
 import { portRules } from './ports.ts';
 
-/** `host` is the host's network as it is. Throws `PastaError`. */
-export function configuration(pasta: PastaConfig, host: HostNetwork): Config {
-  return { process: processConfig(pasta), guest: guestConfig(pasta, host) };
+/** `host` is the host's network as it is; `say` is told where the guest's comes from. Throws `PastaError`. */
+export function configuration(pasta: PastaConfig, host: HostNetwork, say: (line: string) => void): Config {
+  return { process: processConfig(pasta), guest: guestConfig(pasta, host, say) };
 }
 
 const LOG_LEVELS = { quiet: 'warn', normal: 'info', debug: 'debug', trace: 'trace' } as const;
@@ -43,10 +43,11 @@ function processConfig({ verbosity }: PastaConfig): ProcessConfig {
   };
 }
 
-function guestConfig(pasta: PastaConfig, host: HostNetwork): GuestConfig {
+function guestConfig(pasta: PastaConfig, host: HostNetwork, say: (line: string) => void): GuestConfig {
   const { network, pcapPath } = pasta;
   const { mtu, configure, guestMac, mac, ipv4, ipv6, dns, search } = network;
-  const { name, plan, inside, mappings } = guestNetwork(network, host);
+  const { name, plan, inside, mappings, infos } = guestNetwork(network, host);
+  for (const line of infos) say(line);
   const rules = portRules(pasta);
   return {
     ...defaultGuest,

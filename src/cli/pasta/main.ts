@@ -78,7 +78,8 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
   namespaceFault(target);
   const pidFile = openPidFile(pasta.pidFile);
   const ids = otherIds(pasta.runAs, (text) => log.warning(text));
-  const config = configuration(pasta, hostNetwork());
+  const network: string[] = [];
+  const config = configuration(pasta, hostNetwork(), (line) => network.push(line));
 
   const voice: Voice = {
     waiting: () => undefined,
@@ -86,6 +87,7 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
       if (pasta.statsSeconds > 0) showCounters(client, pasta.statsSeconds * 1000);
     },
     ready: () => {
+      for (const line of network) log.info(line);
       const { portRules } = config.guest;
       if (portRules !== undefined) for (const line of rulesLines(portRules)) log.info(line);
       if (ids !== null) become(ids);
