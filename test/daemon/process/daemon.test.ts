@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { SOCK_SEQPACKET } from '../../../src/sys/socket.ts';
 import { socketPair } from '../../embed/support/back-to-back.ts';
@@ -193,6 +195,24 @@ describe('tslirp daemon', () => {
       assert.equal(log.includes(secret), false);
       closeSync(near);
     }));
+
+  it('--exit-with-parent: it ends with the process that has started it, whoever has its descriptors', async () => {
+    const [ours, theirs] = socketPair();
+    const script = `"$0" daemon --control-fd 3 --exit-with-parent & echo $!; exec 3>&-; read -r line`;
+    const parent = spawn('sh', ['-c', script, programPath('tslirp')], {
+      stdio: ['pipe', 'pipe', 'inherit', theirs],
+    });
+    closeSync(theirs);
+    const [line] = (await once(parent.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
+    const socket = new Socket({ fd: ours, readable: true, writable: true });
+    const peer = new RawPeer(socket, socket);
+    await peer.greet();
+    await peer.ask({ id: 1, type: 'ping' });
+    parent.kill('SIGKILL');
+    await until(() => !existsSync(`/proc/${Number(line.toString())}`), 'the end of the daemon');
+    assert.deepEqual(await peer.rest(), []);
+    socket.destroy();
+  });
 
   it('bad arguments are one line, and status 2', () => {
     const faults: [string[], RegExp][] = [
