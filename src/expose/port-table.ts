@@ -139,7 +139,8 @@ export class PortTable {
     const faults = settled.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []));
     // With one of two families it goes without the other.
     const [fault] = open.length > 0 ? faults.filter((error) => !isNoFamily(error)) : faults;
-    if (fault === undefined || (entry.rule.bestEffort && !entry.rule.auto && open.length > 0)) {
+    const isEnough = open.length > 0 || isFull(fault);
+    if (fault === undefined || (entry.rule.bestEffort && !entry.rule.auto && isEnough)) {
       entry.open.set(range.first, open);
       const ports = (range.last - range.first + 1) / Math.max(1, settled.length);
       entry.missing =
@@ -185,4 +186,9 @@ export class PortTable {
 
 function isNoFamily(error: unknown): boolean {
   return error instanceof ForwardRefused && error.errno === constants.errno.EAFNOSUPPORT;
+}
+
+/** Other ports have taken what there was: of those that need not be had, that is no fault. */
+function isFull(error: unknown): boolean {
+  return error instanceof ForwardRefused && error.errno === constants.errno.EMFILE;
 }

@@ -150,6 +150,19 @@ describe('pasta §8: rules become listeners', () => {
       assert.deepEqual(host.listening, []);
     });
 
+  test('without descriptors, ports that need not be had are missing, and those that are named a fault', async () => {
+    const host = new Host();
+    host.refused.set('tcp *:61000', 'EMFILE');
+    await host.watch.start({ host: rules(['t', 'all']), splice: [] });
+    assert.equal(host.watch.missing, 65535 - 61000 + 1);
+    const other = new Host();
+    other.refused.set('tcp *:61000', 'EMFILE');
+    assert.match(
+      await refusal(other.watch.start({ host: rules(['t', '61000']), splice: [] })),
+      /^Listen failed for HOST TCP port \*\/61000: Too many open files\n/,
+    );
+  });
+
   test('inside, it goes with one family when there is no other', async () => {
     const host = new Host();
     host.refused.set('tcp inside ::', 'EAFNOSUPPORT');
