@@ -7,6 +7,7 @@ import { describe, type TestContext, test } from 'node:test';
 import type { StampedEvent } from '../../src/expose/event-hub.ts';
 import { GuestListeners, LISTENER_NAME } from '../support/guest-listeners.ts';
 import { attach, bareNamespace, directory, HOST4, mode, startGuest } from '../support/namespaces.ts';
+import { start } from '../support/processes.ts';
 import { until } from '../support/wait.ts';
 
 type StreamEvent = StampedEvent & { seq: number };
@@ -134,19 +135,19 @@ describe('automatic forwards', () => {
     assert.equal(events.of('ready')[0]?.method, 'procfs');
     await listeners.open('tcp', '0.0.0.0', PORT + 20);
     await listeners.open('tcp', '::1', PORT + 21);
-    await events.has('forward.added');
-    await events.has('forward.skipped');
+    await events.has('forward.added', 2);
     assert.equal(events.of('forward.added')[0]?.process, LISTENER_NAME);
     assert.equal(await say(PORT + 20), 'hello');
   });
 
   test('A-6: more services than forwards: the limit is told of once', async (t) => {
-    const { events, listeners } = await startWith(t, 'auto-limit', 'max=5');
-    for (let port = PORT + 30; port < PORT + 40; port++) await listeners.open('tcp', '0.0.0.0', port);
-    await events.has('listener.added', 10);
-    await events.has('forward.added', 5);
+    const { events, listeners } = await startWith(t, 'auto-limit');
+    await listeners.openMany('0.0.0.0', PORT + 100, 1000);
+    await events.has('listener.added', 1000);
+    await events.has('forward.added', 256);
     await events.has('forward.failed');
-    assert.equal(events.of('forward.added').length, 5);
+    assert.equal(await say(events.of('forward.added').at(-1)?.hostEnd.port ?? 0), 'hello');
+    assert.equal(events.of('forward.added').length, 256);
     assert.deepEqual(
       events.of('forward.failed').map(({ reason }) => reason),
       ['limit'],
@@ -187,6 +188,27 @@ describe('automatic forwards', () => {
     assert.equal(await say(PORT + 50), 'ECONNREFUSED');
     assert.equal(await say(PORT + 1050), 'hello');
   });
+
+  // For whoever is root, everybody's processes have names.
+  if (mode === 'user')
+    test("A-8: another user's service: it has no name, and is reached", async (t) => {
+      const events = new Events('auto-other');
+      const guest = await startGuest('--auto-forward', '--events', events.path);
+      const { pid } = guest.namespace;
+      const other = ['setpriv', '--reuid', '65533', '--regid', '65533', '--clear-groups', '--'];
+      const inside = ['nsenter', `--net=/proc/${pid}/ns/net`, '--', ...other];
+      const listeners = new GuestListeners({ start: (argv) => start([...inside, ...argv]) });
+      t.after(async () => {
+        await listeners.stop();
+        await guest[Symbol.asyncDispose]();
+      });
+      await listeners.open('tcp', '0.0.0.0', PORT + 80);
+      await events.has('forward.added');
+      const [added] = events.of('listener.added');
+      // As one who is in no map is seen (user_namespaces(7)).
+      assert.deepEqual([added?.process, added?.pid, added?.uid], [null, null, 65534]);
+      assert.equal(await say(PORT + 80), 'hello');
+    });
 
   test('A-10: whoever is inside for us is killed: services are still found, without names', async (t) => {
     const { events, listeners } = await startWith(t, 'auto-killed');

@@ -69,6 +69,30 @@ if (mode === 'user') {
       await endPodman();
     });
 
+    test('issue 12: a service of a container without a network of its own appears on the host', async () => {
+      const id = (await podman(['run', '--detach', '--network', 'none', IMAGE, ...HTTPD])).trim();
+      const pid = (await podman(['inspect', '--format', '{{.State.Pid}}', id])).trim();
+      const attach = [
+        programPath('tslirp'),
+        'attach',
+        '--auto-forward',
+        '--events',
+        '-',
+        '--log-level',
+        'error',
+      ];
+      const stack = userStart([...attach, pid]);
+      try {
+        await until(() => stack.stdout.includes('"forward.added"'), 'a forward');
+        assert.match(stack.stdout, /"port":80,.*"process":"httpd"/);
+        const url = 'http://127.0.0.1:1080/cgi-bin/client';
+        assert.match((await run(['curl', '-s', '-m', '5', url])).stdout, /^\S+\n$/);
+      } finally {
+        await stack.stop('SIGTERM');
+        await podman(['rm', '--force', '--time=0', id]);
+      }
+    });
+
     test('a container reaches the outside by address and by name, not the host by loopback', async () => {
       const script = `wget -qO- http://${HOST4}:${outside.port}; wget -qO- http://web.test:${outside.port};
         wget -qO- http://10.0.2.2:${loopback.port} 2>&1; ip -4 -o address show dev tap0`;

@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { build } from 'esbuild';
-import { packageRoot } from '../../src/package-root.ts';
+import { projectPath } from '../support/program-path.ts';
 
 describe('tslirp/stack in a browser', () => {
   let directory = '';
@@ -18,7 +17,7 @@ describe('tslirp/stack in a browser', () => {
   before(async () => {
     directory = mkdtempSync(join(tmpdir(), 'tslirp-browser-'));
     const built = await build({
-      absWorkingDir: fileURLToPath(packageRoot),
+      absWorkingDir: dirname(projectPath('package.json')),
       entryPoints: ['examples/browser/main.js'],
       bundle: true,
       format: 'esm',

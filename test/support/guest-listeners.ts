@@ -36,6 +36,10 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
       for (const server of servers.slice(1)) server.close();
       servers[0].close(done);
     }, 100);
+  } else if (word === 'many') {
+    let left = Number(proto);
+    for (let i = 0; i < Number(proto); i++)
+      opened.tcp(ip, Number(port) + i, () => --left === 0 && done());
   } else if (word === 'open') open.set(key, opened[proto](ip, Number(port), done));
   else open.get(key).close(done);
 });
@@ -45,7 +49,7 @@ export class GuestListeners {
   readonly #running: Running;
   readonly #waiting = new Map<string, () => void>();
 
-  constructor(namespace: Namespace) {
+  constructor(namespace: Pick<Namespace, 'start'>) {
     this.#running = namespace.start([process.execPath, '-e', PROGRAM]);
     createInterface({ input: this.#running.child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
       this.#waiting.get(line)?.();
@@ -58,6 +62,11 @@ export class GuestListeners {
 
   close(proto: 'tcp' | 'udp', ip: string, port: number): Promise<void> {
     return this.#tell(`close ${proto} ${ip} ${port}`);
+  }
+
+  /** `count` TCP listeners come, and stay. */
+  openMany(ip: string, port: number, count: number): Promise<void> {
+    return this.#tell(`many ${count} ${ip} ${port}`);
   }
 
   /** `count` TCP listeners come and go within a moment. */
