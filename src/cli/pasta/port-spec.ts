@@ -111,11 +111,11 @@ function splitListen(
   const isInside = option === 'T' || option === 'U';
   const at = spec.indexOf('/');
   const before = spec.slice(0, Math.max(0, at));
+  const { address: text = '', device } = LISTEN.exec(before)?.groups ?? {};
   // The address of a target may have been meant.
-  if (at < 0 || (/^\d+(?:-\d+)?:/.test(before) && readAddress(before) === undefined))
+  if (at < 0 || (/^\d+(?:-\d+)?:/.test(before) && readAddress(text) === undefined))
     return { listen: { address: '', device: isInside ? LOOPBACK_DEVICE : '' }, rest: spec };
   if (isInside) throw new PortSpecError(`Listening address not allowed for -${option} ${spec}`);
-  const { address: text = '', device } = LISTEN.exec(before)?.groups ?? {};
   if (device === '' || (text === '' && device === undefined)) throw invalid();
   if (device !== undefined && device.length > INTERFACE_MAX)
     throw new PortSpecError(`Interface name '${device}' is too long (max ${INTERFACE_MAX})`);
