@@ -20,7 +20,8 @@
 #                                    `name`, or that alone
 #   follow PATH                      `text TEXT` or `unreadable REASON` now and whenever it is different
 #   unlink IDENTITY PATH             a socket that is removed at our end, if it is still this very one
-#   inside ID NETWORK USER PID START `inside ID` with a descriptor: a channel to a child that is in that namespace, and makes
+#   inside ID NETWORK USER PID START ROUTES
+#                                    `inside ID` with a descriptor: a channel to a child that is in that namespace, and makes
 #                                    sockets there, as long as the channel is open (be_inside); `sockets ID` from it
 #   owners ID INODE…                 `owners`, and `INODE PID NAME` of each that was found: whose sockets they are among the
 #                                    processes in the namespace of that child
@@ -79,6 +80,9 @@ sub FAREWELL_SECONDS() { 1 }
 sub BACKLOG() { 4096 }
 # Sockets made at a time, which go in one message.
 sub SOCKETS_MAX() { 32 }
+# RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWROUTE and RTM_DELROUTE, and how much of the answer is told.
+my %routing = map { $_ => 1 } 18, 20, 21, 24, 25;
+sub ROUTING_MAX() { 3072 }
 # Looking for the owners of sockets: so many descriptors at most, and so much time.
 sub OWNED_MAX() { 2000 }
 sub OWNERS_SECONDS() { 0.02 }
@@ -243,8 +247,10 @@ sub listen_inside {
 #
 #   sockets FAMILY TYPE COUNT                    `sockets FAMILY TYPE ERRNO` with as many as could be made
 #   listen ID FAMILY TYPE V6ONLY DEVICE ADDRESS  `listen ID ERRNO` with the socket; ADDRESS is a struct sockaddr in hexadecimal
+#   route MESSAGE                                `route ANSWER`, of the netlink socket ROUTES, if there is one; both in hexadecimal.
+#                                                Empty: it is not for that
 sub make_sockets {
-  my ($channel) = @_;
+  my ($channel, $routes) = @_;
   while (sysread($channel, my $wish, MESSAGE_MAX)) {
     my ($what, @fields) = split /\0/, $wish, -1;
     my @made;
@@ -255,6 +261,14 @@ sub make_sockets {
         push(@made, $socket);
       }
       @fields = ($family, $type);
+    }
+    elsif ($what eq 'route') {
+      my $message = pack('H*', $fields[0]);
+      my $answer = '';
+      my (undef, $type) = unpack('L S', $message . "\0" x 6);
+      if ($routes && $routing{$type}) { syswrite($routes, $message) && sysread($routes, $answer, MESSAGE_MAX) or return }
+      syswrite($channel, "route\0" . unpack('H*', substr($answer, 0, ROUTING_MAX))) or return;
+      next;
     }
     else {
       my $socket = listen_inside(@fields[1 .. 5]);
@@ -269,11 +283,14 @@ sub make_sockets {
 }
 
 # Tells what is in the network namespace: sends a socket by which its sockets are asked for to LINK as the answer `sockets ID`,
-# or why there is none. Then it stays, to be known by and to make sockets, until CHANNEL ends.
+# or why there is none. Then it stays, to be known by and to make sockets, until CHANNEL ends; also to change addresses and routes
+# where the last of what it is told is `routes`.
 sub be_inside {
   my ($link, $channel, $id, @namespaces) = @_;
+  my $routes = pop(@namespaces) eq 'routes';
   my $diag = eval {
     enter(@namespaces);
+    $routes &&= netlink_socket();
     socket(my $socket, AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_SOCK_DIAG) or fail('namespace', '%m', $! + 0);
     $socket;
   };
@@ -282,10 +299,10 @@ sub be_inside {
     return;
   }
   send_descriptor($link, "sockets\0$id", fileno($diag));
-  keep_capability(CAP_NET_BIND_SERVICE);
+  keep_capability(CAP_NET_BIND_SERVICE, $routes ? CAP_NET_ADMIN : ());
   close($link);
   close($diag);
-  make_sockets($channel);
+  make_sockets($channel, $routes);
   return;
 }
 

@@ -597,6 +597,8 @@ export interface GuestConfig extends Omit<GuestSpec, 'device'> {
   portRules?: PortRulesSpec;
   /** Somebody of ours stays in the guest's namespace and makes sockets there, for forwards that are spliced. */
   hasInside: boolean;
+  /** He changes addresses and routes there when the host's change. */
+  changesRoutes?: boolean;
   /** How remote forwards find targets that are given by name. */
   targetNames: NameOptions;
   /** DNS servers by configuration; empty = follow the host's resolv.conf. */

@@ -5,7 +5,7 @@
 
 /**
  * In order: entering the namespace, opening /dev/net/tun there, looking the interface up, attaching to it (or creating it),
- * configuring it. `descriptor`: one that is none, or cannot be a link; `link`: anything else about a link that is no interface. `capture`, `captureHeader`: opening the
+ * configuring it, its IPv4 addresses and routes. `descriptor`: one that is none, or cannot be a link; `link`: anything else about a link that is no interface. `capture`, `captureHeader`: opening the
  * capture file, writing the first bytes of it.
  */
 export type DeviceStep =
@@ -14,6 +14,8 @@ export type DeviceStep =
   | 'lookup'
   | 'attach'
   | 'configure'
+  | 'address'
+  | 'route'
   | 'descriptor'
   | 'link'
   | 'capture'

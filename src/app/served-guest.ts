@@ -221,10 +221,10 @@ export class ServedGuest {
    */
   private async enter(from: NamespaceRef): Promise<Inside | null> {
     const { autoForward, forwards, name, portRules } = this.config;
-    const hasInside = this.config.hasInside || forwards.some(isSpliced);
+    const hasInside = this.config.hasInside || this.config.changesRoutes === true || forwards.some(isSpliced);
     if (autoForward === null && !hasInside && portRules === undefined) return null;
     try {
-      const inside = await orderInside(from);
+      const inside = await orderInside(from, this.config.changesRoutes === true);
       this.session.enter(inside.channel);
       return inside;
     } catch (error) {

@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { Endpoint, ForwardSpec, HostEnd, LocalForwardSpec } from '../config.ts';
+import type { Endpoint, ForwardSpec, HostEnd, InterfaceNetwork, LocalForwardSpec } from '../config.ts';
 import type { Command, Event, FlowInfo, GuestChange } from '../engine/messages.ts';
 import type { Numbers } from './numbers.ts';
 
@@ -69,6 +69,11 @@ export class EngineClient {
    */
   update(change: GuestChange): Promise<void> {
     return this.ask(this.guest, { type: 'updateGuest', guest: this.guest, ...change });
+  }
+
+  /** Change the guest's interface, for who has somebody inside that does. What could not be done is told in the log. */
+  changeInterface(name: string, before: InterfaceNetwork, after: InterfaceNetwork): void {
+    this.send({ type: 'changeInterface', guest: this.guest, name, before, after });
   }
 
   /** End the guest: its flows are reset to both sides. False: there is none. */

@@ -83,6 +83,7 @@ export class Session {
       autoForward,
       portRules,
       hasInside,
+      changesRoutes,
       targetNames,
       ...rest
     } = this.config;

@@ -6,37 +6,11 @@
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
 import { getSystemErrorName } from 'node:util';
-import type {
-  AddressPlan,
-  InterfaceDevice,
-  InterfaceNetwork,
-  InterfaceRoute,
-  InterfaceSetup,
-} from '../config.ts';
-import { DeviceError, type DeviceStep } from '../device-error.ts';
-import { parseIpAddress } from '../stack/wire/address.ts';
-import {
-  EBUSY,
-  EEXIST,
-  EHOSTUNREACH,
-  EINVAL,
-  ENETUNREACH,
-  ENODEV,
-  ENOENT,
-  EPERM,
-  EROFS,
-} from '../sys/errno.ts';
-import { type Exchange, orderAttach, orderSetting } from '../sys/netns/exchange.ts';
-import {
-  IFF_UP,
-  type InterfaceInfo,
-  LOOPBACK_INDEX,
-  type NewRoute,
-  RT_SCOPE_LINK,
-  RT_SCOPE_UNIVERSE,
-  RTPROT_BOOT,
-  Rtnetlink,
-} from '../sys/netns/rtnetlink.ts';
+import type { AddressPlan, InterfaceSetup } from '../config.ts';
+import { DeviceError } from '../device-error.ts';
+import { EBUSY, EINVAL, ENODEV, EPERM } from '../sys/errno.ts';
+import { type Exchange, orderAttach } from '../sys/netns/exchange.ts';
+import { IFF_UP, type InterfaceInfo, Rtnetlink } from '../sys/netns/rtnetlink.ts';
 import {
   attachRequest,
   IFF_MULTI_QUEUE,
@@ -50,6 +24,7 @@ import {
   TUN_F_USO4,
   TunDevice,
 } from '../sys/netns/tun.ts';
+import { check, InterfaceConfiguration, type InterfaceRequest } from './interface-configuration.ts';
 import type { TapProperties } from './tap-link.ts';
 
 /** A burst of this many packets is not lost while the data plane does something else. */
@@ -58,14 +33,6 @@ const TX_QUEUE_LENGTH = 10000;
 const CREATED_MTU = 65520;
 const ARPHRD_NONE = 0xfffe;
 
-/** Bits of the 128-bit form in front of an IPv4 address. */
-const V4_BITS = 96;
-
-type Route = NonNullable<InterfaceSetup['routes']>[number];
-
-/** What is asked for. */
-export type InterfaceRequest = Omit<InterfaceDevice, 'kind' | 'order'>;
-
 export interface OpenedInterface extends TapProperties {
   name: string;
   /** Number of the interface in its namespace; 0: what MTU it has does not matter. */
@@ -73,31 +40,6 @@ export interface OpenedInterface extends TapProperties {
   txQueueLen: number;
   /** What could not be had, one sentence each. */
   notes: string[];
-}
-
-function check(result: number, step: DeviceStep, what: string): void {
-  if (result < 0) throw new DeviceError(step, -result, `${what}: ${getSystemErrorName(result)}`);
-}
-
-/** Address text as bytes in network order. */
-function addressBytes(text: string): number[] {
-  const { isV4, w0, w1, w2, w3 } = parseIpAddress(text);
-  const words = isV4 ? [w3] : [w0, w1, w2, w3];
-  return words.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255]);
-}
-
-/** `onLink`: whatever the addresses say of its routers. */
-function newRoute(route: InterfaceRoute, onLink: boolean): NewRoute {
-  const { destination, prefixLength, nextHops, metric, protocol, scope, source } = route;
-  return {
-    ...{ destination: addressBytes(destination), prefixLength, metric, protocol, scope },
-    source: source === '' ? null : addressBytes(source),
-    nextHops: nextHops.map((hop) => ({
-      gateway: hop.gateway === '' ? null : addressBytes(hop.gateway),
-      weight: hop.weight,
-      onLink: hop.onLink || (onLink && hop.gateway !== ''),
-    })),
-  };
 }
 
 /** Attach with the richest flags that the device takes; returns the flags in force. */
@@ -175,139 +117,6 @@ function mustExist(found: InterfaceInfo | null, name: string, message: string): 
   return found;
 }
 
-class Configuration {
-  private readonly request: InterfaceRequest;
-  private readonly netlink: Rtnetlink;
-  private readonly index: number;
-  private readonly notes: string[];
-
-  constructor(request: InterfaceRequest, netlink: Rtnetlink, index: number, notes: string[]) {
-    this.request = request;
-    this.netlink = netlink;
-    this.index = index;
-    this.notes = notes;
-  }
-
-  /** What there is to do whether or not somebody else sets addresses. */
-  *prepare(): Exchange<void> {
-    const { netlink, index } = this;
-    const { mac: text } = this.request.setup;
-    check(yield* netlink.setLink(LOOPBACK_INDEX, { up: true }), 'configure', 'cannot bring lo up');
-    if (text === '') return;
-    const mac = text.split(':').map((octet) => Number.parseInt(octet, 16));
-    check(yield* netlink.setLink(index, { mac }), 'configure', `cannot set the MAC address to ${text}`);
-  }
-
-  *apply(plan: AddressPlan): Exchange<void> {
-    const { setup } = this.request;
-    const ipv6 = plan.ipv6 && !setup.ipv6ByAdvertisement;
-    yield* this.prepare();
-    if (setup.network !== null) {
-      yield* this.copy(setup.network);
-      return;
-    }
-    if (ipv6) yield* this.ignoreAdvertisements(['accept_ra', 'autoconf']);
-    yield* this.addAddress(plan.guest4, plan.prefix4);
-    if (ipv6) yield* this.addAddress(plan.guest6, plan.prefix6);
-    yield* this.bringUp();
-    if (setup.routes === null) {
-      yield* this.setRoute(plan.gateway4);
-      if (ipv6) yield* this.setRoute(plan.gateway6);
-    } else for (const route of setup.routes) yield* this.addRoute(route);
-  }
-
-  /** Routes that depend on others come after those; a router that none leads to is on the link all the same. */
-  private *copy({ addresses, routes }: InterfaceNetwork): Exchange<void> {
-    // The kernel's own address is to be usable at once too.
-    yield* this.ignoreAdvertisements(['accept_ra', 'autoconf', 'accept_dad']);
-    for (const { address, prefixLength, peer, noPrefixRoute } of addresses)
-      yield* this.addAddress(address, prefixLength, peer, noPrefixRoute);
-    yield* this.bringUp();
-    let left: readonly InterfaceRoute[] = routes;
-    for (let before = -1; left.length !== before; ) {
-      before = left.length;
-      left = yield* this.addRoutes(left, false);
-    }
-    for (const { destination, prefixLength, nextHops } of yield* this.addRoutes(left, true)) {
-      const by = nextHops.map(({ gateway }) => gateway).join(', ');
-      this.notes.push(
-        `the route to ${destination}/${prefixLength} by ${by} is left out: no way to its router`,
-      );
-    }
-  }
-
-  /** Those that want another one first, or are left out. */
-  private *addRoutes(routes: readonly InterfaceRoute[], onLink: boolean): Exchange<InterfaceRoute[]> {
-    const left: InterfaceRoute[] = [];
-    for (const route of routes) {
-      const result = yield* this.netlink.addRoute(this.index, newRoute(route, onLink));
-      if (result === -ENETUNREACH || result === -EHOSTUNREACH || result === -EINVAL) left.push(route);
-      // The kernel has made it with the address.
-      else if (result !== -EEXIST) this.settle(result, addressBytes(route.destination), 'route');
-    }
-    return left;
-  }
-
-  private *bringUp(): Exchange<void> {
-    const { name, setup } = this.request;
-    const { multicast } = setup;
-    const result = yield* this.netlink.setLink(this.index, { up: true, multicast });
-    check(result, 'configure', `cannot bring ${name} up`);
-  }
-
-  /** We set addresses and routes ourselves; a router advertisement would add others. */
-  private *ignoreAdvertisements(settings: readonly string[]): Exchange<void> {
-    const { name } = this.request;
-    let failed = 0;
-    for (const setting of settings) {
-      const result = yield* orderSetting(name, setting, '0');
-      // Without IPv6 in the kernel there is nothing to set.
-      if (result !== -ENOENT) failed ||= result;
-    }
-    if (failed === 0) return;
-    const why = failed === -EROFS ? '/proc/sys is read-only here' : getSystemErrorName(failed);
-    this.notes.push(`${name} will take IPv6 addresses and routes from router advertisements too: ${why}`);
-  }
-
-  private *addAddress(text: string, prefixLength: number, peer = '', noPrefixRoute = false): Exchange<void> {
-    const address = addressBytes(text);
-    const other = peer === '' ? null : addressBytes(peer);
-    const result = yield* this.netlink.addAddress(this.index, {
-      ...{ address, prefixLength, peer: other, noPrefixRoute },
-    });
-    this.settle(result, address, 'address');
-  }
-
-  private *setRoute(text: string): Exchange<void> {
-    const gateway = addressBytes(text);
-    const result = yield* this.netlink.setDefaultRoute(this.index, gateway);
-    if (result === -EEXIST) {
-      const { name } = this.request;
-      this.notes.push(
-        `there is a default route besides that by ${text}, which goes first as long as ${name} is there`,
-      );
-    } else this.settle(result, gateway, 'default route');
-  }
-
-  private *addRoute({ address: text, bits }: Route): Exchange<void> {
-    const address = addressBytes(text);
-    const length = address.length === 4 ? bits - V4_BITS : bits;
-    const result = yield* this.netlink.addRoute(this.index, {
-      ...{ destination: address, prefixLength: length, metric: 0, source: null },
-      nextHops: [{ gateway: null, weight: 1, onLink: false }],
-      protocol: RTPROT_BOOT,
-      scope: address.length === 4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
-    });
-    check(result, 'configure', `cannot set the route to ${text}/${length}`);
-  }
-
-  /** A kernel may have no IPv6. */
-  private settle(result: number, address: number[], what: string): void {
-    if (address.length === 4) check(result, 'configure', `cannot set the IPv4 ${what}`);
-    else if (result < 0) this.notes.push(`cannot set the IPv6 ${what}: ${getSystemErrorName(result)}`);
-  }
-}
-
 /** A descriptor that somebody attached to a TAP or TUN: how it can be used as it is. @throws DeviceError */
 export function attachedTap(fd: number, mtu: number): TapProperties & { name: string; notes: string[] } {
   const notes: string[] = [];
@@ -376,7 +185,7 @@ export function* openInterface(
       'configure',
       `cannot set the MTU to ${wanted}`,
     );
-  const configuration = new Configuration(request, netlink, created.index, notes);
+  const configuration = new InterfaceConfiguration(request, netlink, created.index, notes);
   if (configured) yield* configuration.apply(plan);
   else if (setup.prepare) yield* configuration.prepare();
 

@@ -30,8 +30,8 @@ export function guestServices(
     ...{ dhcp: autoconfiguration, ra: autoconfiguration, oneLease: false, hostname: '' },
   };
   const told = toldOf(context, announcements, dns, search);
-  const hasDhcp = dhcp && link.medium === 'ethernet' && own.ipv4 && !own.gateway4.isUnspecified;
-  const hasRa = ra && own.ipv6 && !own.network6.isUnspecified;
+  const hasDhcp = dhcp && link.medium === 'ethernet' && own.ipv4;
+  const hasRa = ra && own.ipv6;
   return {
     dhcp: hasDhcp ? new DhcpServer(own, link.mtu, told.v4, told.search, { oneLease, hostname }) : null,
     ra: hasRa ? new RouterAdvertiser(own, link.mtu, told.v6, rng, told.search) : null,

@@ -2,7 +2,7 @@
  * One guest: its device, its stack and its flows, put together. Its frames come in batches, and at the end of a batch
  * everything it touched is settled: acknowledgments, gathered datagrams, data for open windows.
  */
-import type { AddressMapping, GuestSpec, HostEnd, Limits } from '../config.ts';
+import type { AddressMapping, AddressPlan, GuestSpec, HostEnd, Limits } from '../config.ts';
 import {
   BATCH_FRAME_BYTES,
   type DeviceLink,
@@ -110,6 +110,7 @@ export class Guest extends TimerNode implements LinkOwner {
   readonly #isFar: boolean;
   #gone = false;
   readonly #askForGuest: () => void;
+  readonly #context: Pick<FlowContext, 'own' | 'mappings'>;
   /** The link is down, and connections end then. */
   #cutAt: number = Number.POSITIVE_INFINITY;
   /** Flows opened since the batch began. */
@@ -161,6 +162,7 @@ export class Guest extends TimerNode implements LinkOwner {
       reports,
       denials,
     };
+    this.#context = context;
     const automatic = link.isLocal ? 'none' : 'cubic';
     const congestion = spec.congestion === 'auto' ? automatic : spec.congestion;
     this.#isFar = congestion !== 'none';
@@ -289,6 +291,16 @@ export class Guest extends TimerNode implements LinkOwner {
   /** Flows and forwards are judged by this from now on. @throws RuleError or RangeError, and nothing has changed */
   setPolicy(spec: PolicySpec): void {
     this.#policy.set(spec);
+  }
+
+  /** The addresses of the host's network, which is the guest's too. @throws RangeError, and nothing has changed */
+  setNetwork(plan: AddressPlan, mappings: readonly AddressMapping[]): void {
+    const { own, mappings: standing } = this.#context;
+    own.change(plan);
+    standing.set(mappings);
+    this.#dhcp?.changeAddresses(own);
+    this.#ra?.changeAddresses(own, this.#services.clock.nowMs);
+    this.#schedule();
   }
 
   /** Whether what becomes of flows is told. */

@@ -7,10 +7,13 @@
  * requests; flows have theirs from the data plane. Each is one sequence for all guests of a server (control/numbers.ts).
  */
 import type {
+  AddressMapping,
+  AddressPlan,
   Endpoint,
   ForwardSpec,
   GuestSpec,
   HostEnd,
+  InterfaceNetwork,
   Limits,
   ProcessLimits,
   ResolverOptions,
@@ -58,6 +61,8 @@ export interface GuestChange {
   revoke?: boolean;
   /** See `GuestBehavior.flowEvents`. */
   areTold?: boolean;
+  /** Where the guest's network is the host's, and that has changed. Families stay. */
+  network?: { addresses: AddressPlan; mappings: AddressMapping[] };
 }
 
 export type Command =
@@ -67,6 +72,14 @@ export type Command =
    * from now on.
    */
   | ({ type: 'updateGuest'; guest: number } & GuestChange)
+  /** The addresses and routes of its interface; whoever is inside has been told that he changes them (`GuestConfig.changesRoutes`). */
+  | {
+      type: 'changeInterface';
+      guest: number;
+      name: string;
+      before: InterfaceNetwork;
+      after: InterfaceNetwork;
+    }
   /** Its flows are reset to both sides, and everything it had is given back. */
   | { type: 'removeGuest'; guest: number }
   /** Sockets inside the guest's namespace come by this channel, which is the data plane's from now on. May come before the guest. */

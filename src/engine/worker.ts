@@ -11,6 +11,7 @@ import { withCapture } from '../device/capture.ts';
 import type { DeviceLink } from '../device/device-link.ts';
 import { DeviceOpenings } from '../device/device-openings.ts';
 import { FrameIo } from '../device/frame-io.ts';
+import { changeInterface } from '../device/interface-configuration.ts';
 import { type LinkOpeners, type OpenLink, openLink, type PendingLink } from '../device/open-link.ts';
 import { PcapBuffer } from '../device/pcap-writer.ts';
 import { Switches } from '../device/switch.ts';
@@ -305,6 +306,9 @@ class Engine {
       case 'enterGuest':
         this.#tenant(command.guest).inside.open(command.channel);
         return;
+      case 'changeInterface':
+        this.#changeInterface(command);
+        return;
       case 'setResolvers':
         this.#setResolvers(command);
         return;
@@ -398,11 +402,19 @@ class Engine {
       if (policy !== undefined) guest?.setPolicy(policy);
       if (limits !== undefined) guest?.setLimits(limits);
       if (flows.revoke === true) guest?.flows.revoke();
+      if (flows.network !== undefined) guest?.setNetwork(flows.network.addresses, flows.network.mappings);
       if (flows.areTold !== undefined) guest?.tellFlows(flows.areTold);
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
     }
     post({ type: 'guestUpdated', guest: number, reason });
+  }
+
+  #changeInterface({ guest, name, before, after }: Extract<Command, { type: 'changeInterface' }>): void {
+    this.#tenant(guest).inside.carryOut(changeInterface(name, before, after), (notes) => {
+      for (const note of notes ?? ['nobody is inside to change the interface'])
+        log('warn', note, { interface: name }, guest);
+    });
   }
 
   #removeGuest(number: number): void {

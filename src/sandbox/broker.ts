@@ -106,15 +106,15 @@ function inTurn<Asked extends unknown[], Answer>(
   };
 }
 
-/** Rejects with one line; the descriptors are the caller's. */
-export const orderInside: (namespace: NamespaceRef) => Promise<Inside> = inTurn(
-  async ({ netPath, userPath, pid, startTime }: NamespaceRef) => {
+/** Rejects with one line; the descriptors are the caller's. `changesRoutes`: he changes addresses and routes as well. */
+export const orderInside: (namespace: NamespaceRef, changesRoutes: boolean) => Promise<Inside> = inTurn(
+  async ({ netPath, userPath, pid, startTime }: NamespaceRef, changesRoutes: boolean) => {
     lastOrder += 1;
     const id = lastOrder;
     const [entered, told] = [answer('inside'), answer('sockets')];
     order(
       'entering a network namespace',
-      ...['inside', id, outside(netPath), outside(userPath), pid, startTime],
+      ...['inside', id, outside(netPath), outside(userPath), pid, startTime, changesRoutes ? 'routes' : ''],
     );
     const [, channel] = await entered;
     const [, first, reason] = await told;

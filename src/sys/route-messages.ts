@@ -13,6 +13,7 @@ import {
   NLMSG_DONE,
   NLMSG_ERROR,
   NLMSG_HEADER_BYTES,
+  RTM_DELADDR,
   RTM_DELROUTE,
   RTM_NEWADDR,
   RTM_NEWLINK,
@@ -22,7 +23,6 @@ import { AF_INET, AF_INET6 } from './socket.ts';
 
 const NLMSG_OVERRUN = 4;
 const RTM_DELLINK = 17;
-const RTM_DELADDR = 21;
 const RTM_DELNEXTHOP = 105;
 const NLM_F_DUMP_INTR = 0x10;
 

@@ -9,9 +9,11 @@ import {
   type InterfaceNetwork,
   type InterfaceSetup,
 } from '../../src/config.ts';
+import { changeInterface } from '../../src/device/interface-configuration.ts';
 import { type OpenedInterface, openInterface } from '../../src/device/open-interface.ts';
 import { DeviceError } from '../../src/device-error.ts';
 import { close } from '../../src/sys/io.ts';
+import type { MessageSocket } from '../../src/sys/pass-descriptor.ts';
 import { familyTemplate } from '../../src/template/template.ts';
 import { carryOut, openIn } from '../support/opener.ts';
 import { routedHost } from '../support/recorded-network.ts';
@@ -79,12 +81,15 @@ class Namespace {
   }
 
   /** Opens an interface; `during` is called while it is held. */
-  async open(change: Change, during: (opened: OpenedInterface) => void | Promise<void>): Promise<void> {
+  async open(
+    change: Change,
+    during: (opened: OpenedInterface, channel: MessageSocket) => void | Promise<void>,
+  ): Promise<void> {
     const { tun, netlink, channel } = await openIn(`/proc/${this.holder.pid}/ns/net`);
     try {
       const setup = { ...defaultSetup, ...change.setup };
       const request = { name: 'tap0', mtu: 0, configure: 'auto' as const, ...change, setup };
-      await during(carryOut(openInterface(request, defaultAddresses, tun), channel));
+      await during(carryOut(openInterface(request, defaultAddresses, tun), channel), channel);
     } finally {
       for (const fd of [tun, netlink, channel.fd]) close(fd);
     }
@@ -351,6 +356,40 @@ describe('pasta §4.3: a copy of the host’s network', () => {
           inside.run('ip', 'route'),
           /203\.0\.113\.0\/24 .*\n.*192\.0\.2\.3 .*\n.*192\.0\.2\.4 .*weight 5/,
         );
+      });
+    }));
+
+  test('pasta §15.2: changed to another, as it would be made anew, but for what others have given it', () =>
+    inNamespace(async (inside) => {
+      const network = copyOf();
+      const [first, ...others] = network.addresses;
+      const routes6 = network.routes.filter(({ destination }) => destination.includes(':'));
+      const [kept = routes6[0]] = network.routes.filter(({ destination }) => destination === '10.99.0.1');
+      const after = { addresses: others, routes: [kept, ...routes6].filter((route) => route !== undefined) };
+      await inside.open({ name: 'eth0', configure: 'yes', setup: { network } }, (_, channel) => {
+        inside.run('ip', 'address', 'add', '10.5.5.5/24', 'dev', 'eth0');
+        inside.run('ip', 'route', 'del', '198.51.100.0/24');
+        assert.equal(first?.address, '192.0.2.10');
+        assert.deepEqual(carryOut(changeInterface('eth0', network, after), channel), []);
+        const found = () =>
+          inside
+            .links('eth0')
+            ?.addr_info.map(({ local }) => local)
+            .filter((local) => !local.startsWith('fe80'));
+        // The kernel takes the second of a network with its first, and it is there all the same.
+        assert.deepEqual(found()?.sort(), ['10.5.5.5', '192.0.2.11', '2001:db8::10']);
+        assert.deepEqual(routes(inside), [
+          '10.5.5.0/24 proto kernel scope link src 10.5.5.5',
+          '10.99.0.1 scope link',
+          '192.0.2.0/24 proto kernel scope link src 192.0.2.11',
+          '2001:db8::/64 proto kernel metric 256',
+          '2001:db8:5::/48 via 2001:db8::2 metric 1024',
+          'fe80::/64 proto kernel metric 256',
+          'default via fe80::1 metric 1024',
+        ]);
+        assert.deepEqual(carryOut(changeInterface('eth0', after, network), channel), []);
+        assert.ok(routes(inside).includes('default via 192.0.2.1 metric 100'));
+        assert.match(carryOut(changeInterface('no0', after, network), channel).join(), /no interface no0/);
       });
     }));
 

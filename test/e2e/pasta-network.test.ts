@@ -60,6 +60,40 @@ done
 section address6 inside ip -6 -o address show scope global
 section routes6 inside ip -6 route
 `;
+/** Waits until the command prints a line that the pattern fits. */
+const AWAIT = `
+await() { pattern=$1; shift; for try in $(seq 300); do "$@" | grep -q "$pattern" && return; sleep 0.1; done; echo "never: $pattern"; }
+`;
+const FOLLOW = `${AWAIT}
+ip address add 192.0.2.12/24 dev eth0
+ip address del 192.0.2.11/24 dev eth0
+ip route add 10.99.2.0/24 via 192.0.2.7
+ip route del 10.99.1.0/24
+ip route replace default via 192.0.2.3 metric 100
+section more await 10.99.2.0/24 inside ip -4 route
+section address inside ip -o address show scope global
+section routes inside ip -4 route
+section gateway peer 192.0.2.3
+ip link del eth0
+ip link add eth0 type veth peer name out0
+ip link set eth0 up
+ip link set out0 up
+ip address add 198.51.100.5/24 dev eth0
+ip route add default via 198.51.100.1
+section other await 'via 198.51.100.1 ' inside ip -4 route
+section elsewhere inside ip -o address show scope global
+section mapped peer 169.254.1.2
+`;
+/** The host gets its network after pasta has begun. */
+const LATE = `${AWAIT}
+section before inside ip -o -4 address show scope global
+ip address add 192.0.2.10/24 dev eth0
+ip route add default via 192.0.2.1
+section late await 'default via 192.0.2.1 ' inside ip -4 route
+section address inside ip -o -4 address show scope global
+section gateway peer 192.0.2.1
+section mapped peer 169.254.1.2
+`;
 const END = `
 kill "$(cat "$file.pid")" $server
 umount -l "$file"; rm "$file"
@@ -68,10 +102,10 @@ umount -l "$file"; rm "$file"
 let runs = 0;
 type Sections = Record<string, string>;
 
-async function network(script: string, program: string, args: string): Promise<Sections> {
+async function network(script: string, program: string, args: string, host = HOST): Promise<Sections> {
   const file = join(directory, `pasta-network-${process.pid}-${runs++}`);
   const namespaces = ['unshare', '--user', '--map-root-user', '--net', '--mount'];
-  const shell = ['sh', '-c', HOST + script + END, 'sh', file, program, ...args.split(' ')];
+  const shell = ['sh', '-c', host + script + END, 'sh', file, program, ...args.split(' ')];
   const said = await must(asOwner(...namespaces, ...shell));
   return Object.fromEntries(
     said
@@ -136,4 +170,29 @@ test('pasta §4.3, §7: without --config-net lo is up, the TAP down; brought up,
   assert.match(found['link'] ?? '', /^eth0 +DOWN/);
   assert.match(found['address6'] ?? '', /inet6 2001:db8::[^/]+\/64/);
   assert.match(found['routes6'] ?? '', /^default via fe80::1 dev eth0 proto ra/m);
+});
+
+describe('pasta §15.2: the host’s network is followed', () => {
+  test('addresses, routes and the gateway come and go with the host’s, also with another interface', async () => {
+    const found = await network(FOLLOW, PASTA, PODMAN);
+    assert.deepEqual([found['status'], found['more'], found['other']], ['0', '', '']);
+    assert.deepEqual(addresses(found), ['192.0.2.10/24', '192.0.2.12/24', '2001:db8::10/64']);
+    assert.match(found['routes'] ?? '', /^default via 192\.0\.2\.3 dev eth0 metric 100/m);
+    assert.doesNotMatch(found['routes'] ?? '', /10\.99\.1\.0|192\.0\.2\.1 /);
+    assert.match(found['gateway'] ?? '', /^peer .*7f00:0001\]$/);
+    assert.match(found['elsewhere'] ?? '', /inet 198\.51\.100\.5\/24/);
+    assert.doesNotMatch(found['elsewhere'] ?? '', /inet 192\./);
+    assert.match(found['mapped'] ?? '', /^peer .*c633:6405\]$/);
+  });
+
+  test('a host without any gets one: so does the guest', async () => {
+    const isolated = HOST.replace(/^(address|route) add .*$/gm, '').replace(/^ip -6 route.*$/m, '');
+    const found = await network(LATE, PASTA, PODMAN, isolated);
+    assert.match(found['before'] ?? '', /inet 169\.254\.2\.1\/16/);
+    assert.equal(found['late'], '');
+    assert.match(found['address'] ?? '', /inet 192\.0\.2\.10\/24/);
+    assert.doesNotMatch(found['address'] ?? '', /169\.254/);
+    assert.match(found['gateway'] ?? '', /^peer .*7f00:0001\]$/);
+    assert.match(found['mapped'] ?? '', /^peer .*c000:020a\]$/);
+  });
 });

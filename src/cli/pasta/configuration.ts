@@ -14,15 +14,14 @@ import {
   processLimits,
 } from '../../config.ts';
 import { profiles } from '../../profiles.ts';
-import type { HostNetwork } from '../../template/host-network.ts';
 import { openRules } from '../open-world.ts';
-import { guestNetwork } from './network.ts';
+import type { GuestNetwork } from './network.ts';
 import type { PastaConfig, PastaTarget } from './pasta-config.ts';
 import { portRules } from './ports.ts';
 
-/** `host` is the host's network as it is; `say` is told where the guest's comes from. Throws `PastaError`. */
-export function configuration(pasta: PastaConfig, host: HostNetwork, say: (line: string) => void): Config {
-  return { process: processConfig(pasta), guest: guestConfig(pasta, host, say) };
+/** Throws `PastaError`. */
+export function configuration(pasta: PastaConfig, guest: GuestNetwork): Config {
+  return { process: processConfig(pasta), guest: guestConfig(pasta, guest) };
 }
 
 const LOG_LEVELS = { quiet: 'warn', normal: 'info', debug: 'debug', trace: 'trace' } as const;
@@ -43,11 +42,10 @@ function processConfig({ verbosity }: PastaConfig): ProcessConfig {
   };
 }
 
-function guestConfig(pasta: PastaConfig, host: HostNetwork, say: (line: string) => void): GuestConfig {
+function guestConfig(pasta: PastaConfig, guest: GuestNetwork): GuestConfig {
   const { network, pcapPath } = pasta;
   const { mtu, configure, guestMac, mac, ipv4, ipv6, dns, search } = network;
-  const { name, plan, inside, mappings, infos } = guestNetwork(network, host);
-  for (const line of infos) say(line);
+  const { name, plan, inside, mappings } = guest;
   const rules = portRules(pasta);
   return {
     ...defaultGuest,
@@ -62,6 +60,7 @@ function guestConfig(pasta: PastaConfig, host: HostNetwork, say: (line: string) 
     mappings,
     portRules: rules,
     hasInside: needsInside(rules),
+    changesRoutes: configure && pasta.fd < 0,
     policy: {
       ...{ enableRouting: true, enableHost: true, defaultAllow: true },
       ...{ allow: openRules(), deny: [], guestNetworks: [] },

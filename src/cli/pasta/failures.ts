@@ -32,6 +32,8 @@ const STEPS: Partial<Record<DeviceStep, string>> = {
   namespace: "Couldn't switch to pasta namespaces",
   tun: 'Failed to open() /dev/net/tun',
   attach: 'TUNSETIFF ioctl on /dev/net/tun failed',
+  address: "Couldn't set IPv4 address(es) in namespace",
+  route: "Couldn't set IPv4 route(s) in guest",
 };
 
 /** Of a command. */

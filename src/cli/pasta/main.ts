@@ -16,13 +16,14 @@ import { errnoTextOf } from '../../control/errno-text.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
 import { brokerEnd } from '../../sandbox/broker.ts';
-import type { HostNetwork } from '../../template/host-network.ts';
 import { RouteSocket } from '../../template/route-socket.ts';
 import { attachTarget, configuration } from './configuration.ts';
 import { showCounters } from './counters.ts';
 import { failureText, namespaceFault } from './failures.ts';
+import { HostFollower } from './follow.ts';
 import { PastaLog } from './log.ts';
 import { LogFile } from './log-file.ts';
+import { guestNetwork } from './network.ts';
 import { parseOptions } from './options.ts';
 import type { PastaConfig, PastaTarget } from './pasta-config.ts';
 import { become, otherIds } from './run-as.ts';
@@ -50,11 +51,11 @@ function openPidFile(path: string): number {
   }
 }
 
-/** As it is now. Throws `PastaError`. */
-function hostNetwork(): HostNetwork {
+/** Who tells of the host's network. Throws `PastaError`. */
+function hostSocket(): RouteSocket {
   const [fd = -1, newsFd = -1] = routeFds;
   if (fd < 0) throw new PastaError('Failed to open netlink socket');
-  return new RouteSocket(fd, newsFd).read();
+  return new RouteSocket(fd, newsFd);
 }
 
 function namespaceName(target: PastaTarget): string {
@@ -78,16 +79,19 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
   namespaceFault(target);
   const pidFile = openPidFile(pasta.pidFile);
   const ids = otherIds(pasta.runAs, (text) => log.warning(text));
-  const network: string[] = [];
-  const config = configuration(pasta, hostNetwork(), (line) => network.push(line));
+  const socket = hostSocket();
+  const network = guestNetwork(pasta.network, socket.read());
+  const config = configuration(pasta, network);
 
   const voice: Voice = {
     waiting: () => undefined,
     up: (client) => {
+      const host = { socket, network };
+      new HostFollower(pasta.network, host, client, (line) => log.info(line)).start();
       if (pasta.statsSeconds > 0) showCounters(client, pasta.statsSeconds * 1000);
     },
     ready: () => {
-      for (const line of network) log.info(line);
+      for (const line of network.infos) log.info(line);
       const { portRules } = config.guest;
       if (portRules !== undefined) for (const line of rulesLines(portRules)) log.info(line);
       if (ids !== null) become(ids);

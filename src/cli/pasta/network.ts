@@ -45,15 +45,28 @@ export interface GuestNetwork {
   mappings: AddressMapping[];
   /** Lines for the log. */
   infos: string[];
+  /** What it was made of; null: without that family. */
+  families: Families;
 }
 
-/** Throws `PastaError`. */
-export function guestNetwork(wish: PastaNetwork, host: HostNetwork): GuestNetwork {
+interface Families {
+  v4: FamilyNetwork | null;
+  v6: FamilyNetwork | null;
+}
+
+/**
+ * `before`: as it was. What a host loses that has no network just now, its guest keeps until there is another. Throws `PastaError`.
+ */
+export function guestNetwork(
+  wish: PastaNetwork,
+  host: HostNetwork,
+  before: Families = { v4: null, v6: null },
+): GuestNetwork {
   const { template: name, ipv4, ipv6 } = wish;
   if (name !== '' && !host.links.some((link) => link.name === name))
     throw new PastaError(`Invalid interface name ${name}: No such device`);
-  const v4 = familyNetwork(wish, ipv4, host, 4);
-  const v6 = familyNetwork(wish, ipv6, host, 6);
+  const v4 = lasting(familyNetwork(wish, ipv4, host, 4), before.v4);
+  const v6 = lasting(familyNetwork(wish, ipv6, host, 6), before.v6);
   const families = [v4, v6].filter((family) => family !== null);
   const linkName = families.find(({ template }) => template !== null)?.template?.link.name;
   return {
@@ -65,7 +78,12 @@ export function guestNetwork(wish: PastaNetwork, host: HostNetwork): GuestNetwor
     },
     mappings: families.flatMap(({ mappings }) => mappings),
     infos: infoLines(v4, v6),
+    families: { v4, v6 },
   };
+}
+
+function lasting(now: FamilyNetwork | null, before: FamilyNetwork | null): FamilyNetwork | null {
+  return now?.template === null && before !== null ? before : now;
 }
 
 function familyNetwork(

@@ -60,6 +60,8 @@ export function linkError(error: unknown, options: Options): StartError {
     case 'tun':
     case 'attach':
     case 'configure':
+    case 'address':
+    case 'route':
       return new StartError(
         ExitStatus.Device,
         `[!] open(${name}) = ${cause}`,

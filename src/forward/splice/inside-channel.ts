@@ -1,5 +1,6 @@
 /**
- * The channel to the broker's child in the guest's namespace (bin/broker.pl, `make_sockets`), which makes sockets for us.
+ * The channel to the broker's child in the guest's namespace (bin/broker.pl, `make_sockets`), which makes sockets for us, and
+ * changes addresses and routes.
  *
  * They are made in advance: the more are taken, the more at a time, so that where there are many connections there is next to no
  * asking. While none are taken there is nothing in stock.
@@ -11,6 +12,7 @@ import { type Clock, type IoHandler, type Poller, TimerNode, type Timers } from 
 import { EPOLLIN } from '../../sys/epoll.ts';
 import { EAGAIN, EINTR, ENOTCONN } from '../../sys/errno.ts';
 import { close } from '../../sys/io.ts';
+import type { Exchange } from '../../sys/netns/exchange.ts';
 import { MessageSocket } from '../../sys/pass-descriptor.ts';
 import {
   familyOf,
@@ -27,7 +29,8 @@ const STOCK_MAX = 32;
 const IDLE_MS = 5000;
 /** Wishes at a time, so that there is always room for them in the socket. */
 const LISTENS_MAX = 32;
-const MESSAGE_BYTES = 512;
+/** Of the interface that is looked up, in hexadecimal. */
+const MESSAGE_BYTES = 8192;
 
 /** Of one kind of socket. */
 interface Stock {
@@ -54,6 +57,8 @@ export class InsideChannel extends TimerNode implements InsideSockets, IoHandler
   /** By number, those that were asked for and those that are not yet, in order. */
   readonly #listens = new Map<number, Listen>();
   readonly #later: Listen[] = [];
+  /** Who waits for answers to netlink messages, which come in order; null: there will be none. */
+  readonly #exchanges: ((answer: DataView | null) => void)[] = [];
   #socket: MessageSocket | null = null;
   #token = -1;
   #lastListen = 0;
@@ -101,6 +106,17 @@ export class InsideChannel extends TimerNode implements InsideSockets, IoHandler
     const listens = [...this.#listens.values(), ...this.#later.splice(0)];
     this.#listens.clear();
     for (const { done } of listens) done(-ENOTCONN);
+    for (const done of this.#exchanges.splice(0)) done(null);
+  }
+
+  /** What `steps` want done with the guest's addresses and routes; `done` gets what it comes to, null: nobody did it. */
+  carryOut<T>(steps: Exchange<T>, done: (result: T | null) => void): void {
+    const step = ({ done: isDone, value }: IteratorResult<Uint8Array | null, T>): void => {
+      if (isDone === true) done(value);
+      else if (value === null || this.#say(['route', Buffer.from(value).toString('hex')]) < 0) done(null);
+      else this.#exchanges.push((answer) => (answer === null ? done(null) : step(steps.next(answer))));
+    };
+    step(steps.next());
   }
 
   take(kind: SocketKind, taker: SocketTaker): void {
@@ -202,7 +218,10 @@ export class InsideChannel extends TimerNode implements InsideSockets, IoHandler
   #hear(socket: MessageSocket): void {
     const [what, first = '', ...rest] = socket.text.split('\0');
     if (what === 'listen') this.#isListening(socket, Number(first), Number(rest[0]));
-    else this.#stocksUp(socket, Number(first), Number(rest[0]), Number(rest[1]));
+    else if (what === 'route') {
+      const answer = Uint8Array.from(Buffer.from(first, 'hex'));
+      this.#exchanges.shift()?.(new DataView(answer.buffer));
+    } else this.#stocksUp(socket, Number(first), Number(rest[0]), Number(rest[1]));
     socket.drop();
   }
 

@@ -53,7 +53,7 @@ export class OwnAddresses {
   /** The guest's address by plan (not ours). */
   readonly guest4: IpAddress;
   /** Bits of the IPv4 prefix, 0 to 32: `inPrefix` wants 96 more. */
-  readonly prefix4: number;
+  prefix4: number;
   /** First address that DHCP gives out. */
   readonly lease4: IpAddress;
   /** The addresses of a family that the guest does not have are unspecified, and so are those that the plan leaves out. */
@@ -61,7 +61,7 @@ export class OwnAddresses {
   readonly dns6: IpAddress;
   readonly linkLocal6: IpAddress;
   readonly guest6: IpAddress;
-  readonly prefix6: number;
+  prefix6: number;
   readonly ipv4: boolean;
   readonly ipv6: boolean;
   /** We are a router on the way: a hop limit is one less behind us. */
@@ -102,6 +102,22 @@ export class OwnAddresses {
     this.linkLocal6 = plan.ipv6 ? parseFamily(plan.linkLocal6 ?? ROUTER_LINK_LOCAL, false) : new IpAddress();
     this.guest6 = plan.ipv6 ? parseFamily(plan.guest6, false) : new IpAddress();
     this.prefix6 = plan.prefix6;
+  }
+
+  /**
+   * The addresses of the same families, but those for DNS, are these from now on, for all who have borrowed them. Throws
+   * RangeError as the constructor does, and nothing has changed then.
+   */
+  change(plan: AddressPlan): void {
+    const now = new OwnAddresses(plan);
+    this.gateway4.copyFrom(now.gateway4);
+    this.guest4.copyFrom(now.guest4);
+    this.prefix4 = now.prefix4;
+    this.lease4.copyFrom(now.lease4);
+    this.gateway6.copyFrom(now.gateway6);
+    this.linkLocal6.copyFrom(now.linkLocal6);
+    this.guest6.copyFrom(now.guest6);
+    this.prefix6 = now.prefix6;
   }
 
   /** Is this an address at which the stack itself answers? */

@@ -68,9 +68,9 @@ export class DhcpServer {
   replyMacHi = 0xffff;
   replyMacLo = 0xffffffff;
 
-  readonly #serverIp: number;
-  readonly #subnetMask: number;
-  readonly #network: number;
+  #serverIp = 0;
+  #subnetMask = 0;
+  #network = 0;
   readonly #dns: readonly number[];
   readonly #search: SearchDomains | null;
   readonly #oneLease: boolean;
@@ -95,14 +95,20 @@ export class DhcpServer {
   ) {
     this.#oneLease = oneLease;
     this.#hostname = new TextEncoder().encode(hostname);
-    this.#serverIp = own.gateway4.w3;
-    this.#subnetMask = own.prefix4 === 0 ? 0 : (0xffffffff << (32 - own.prefix4)) >>> 0;
-    this.#network = (own.lease4.w3 & this.#subnetMask) >>> 0;
     this.#dns = dns;
     this.#search = search;
     this.#mtu = mtu;
+    this.changeAddresses(own);
+  }
+
+  /** These are the addresses from now on: nobody has a lease. */
+  changeAddresses(own: OwnAddresses): void {
+    this.#serverIp = own.gateway4.w3;
+    this.#subnetMask = own.prefix4 === 0 ? 0 : (0xffffffff << (32 - own.prefix4)) >>> 0;
+    this.#network = (own.lease4.w3 & this.#subnetMask) >>> 0;
+    this.#pool.length = 0;
     const address = new IpAddress();
-    for (let ip = own.lease4.w3, i = 0; i < (oneLease ? 1 : POOL_SIZE); ip++, i++) {
+    for (let ip = own.lease4.w3, i = 0; i < (this.#oneLease ? 1 : POOL_SIZE); ip++, i++) {
       if (ip !== own.lease4.w3 && (!this.#isHost(ip) || own.owns(address.setV4(ip)))) continue;
       const lease = new Lease();
       lease.ip = ip;
@@ -121,6 +127,8 @@ export class DhcpServer {
    * the message gets none; negative: drop reason.
    */
   handle(view: DataView, off: number, len: number, out: DataView, outOff: number): number {
+    // Who has no address has nothing to give.
+    if (this.#serverIp === 0) return 0;
     const m = this.#message;
     const reason = parseDhcp(view, off, len, m);
     if (reason < 0) return reason;

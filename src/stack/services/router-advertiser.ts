@@ -59,6 +59,8 @@ export class RouterAdvertiser {
   #unicastMs = Number.NEGATIVE_INFINITY;
   #initialLeft = MAX_INITIAL_ADVERTISEMENTS;
   #started = false;
+  /** There is a network to tell of. */
+  #hasNetwork = false;
 
   /**
    * @param mtu bytes of the link's IP packets
@@ -80,9 +82,7 @@ export class RouterAdvertiser {
     m.macHi = own.macHi;
     m.macLo = own.macLo;
     this.changeMtu(mtu);
-    maskPrefix(own.network6, own.prefix6, m.prefix);
-    m.prefixLength = own.prefix6;
-    m.autonomous = own.prefix6 === AUTONOMOUS_PREFIX_LENGTH;
+    this.#take(own);
     m.validLifetime = VALID_LIFETIME;
     m.preferredLifetime = PREFERRED_LIFETIME;
     m.rdnss = rdnss;
@@ -93,6 +93,21 @@ export class RouterAdvertiser {
   /** The link has got another MTU; the next advertisement says so. None below what IPv6 needs (RFC 8200 §5). */
   changeMtu(mtu: number): void {
     this.#message.mtu = mtu < IPV6_MIN_MTU ? 0 : mtu;
+  }
+
+  /** These are the addresses from now on: the next advertisement, which tells of them, is due at once. */
+  changeAddresses(own: OwnAddresses, nowMs: number): void {
+    this.#take(own);
+    this.#initialLeft = MAX_INITIAL_ADVERTISEMENTS;
+    if (this.#started) this.#nextMs = nowMs;
+  }
+
+  #take(own: OwnAddresses): void {
+    const m = this.#message;
+    this.#hasNetwork = !own.network6.isUnspecified;
+    maskPrefix(own.network6, own.prefix6, m.prefix);
+    m.prefixLength = own.prefix6;
+    m.autonomous = own.prefix6 === AUTONOMOUS_PREFIX_LENGTH;
   }
 
   /** The guest uses its link-local address: the first advertisement is due at once, if there was none. */
@@ -108,12 +123,12 @@ export class RouterAdvertiser {
 
   /** When onTimeout is due (monotonic ms); Infinity before there is anything to start from. */
   nextTimeoutMs(): number {
-    return this.#nextMs;
+    return this.#hasNetwork ? this.#nextMs : Number.POSITIVE_INFINITY;
   }
 
   /** Write the advertisement that is due to `out` at `outOff`, for `dst`; its length, or 0 when none is due. */
   onTimeout(nowMs: number, out: DataView, outOff: number): number {
-    if (nowMs < this.#nextMs) return 0;
+    if (nowMs < this.nextTimeoutMs()) return 0;
     return this.#multicast(nowMs, out, outOff);
   }
 
@@ -134,7 +149,7 @@ export class RouterAdvertiser {
     if (len < 2) return DropReason.NdMalformed;
     const reason = parseNdp(view, off, len, ip.hopLimit, view.getUint8(off + 1), this.#solicitation);
     if (reason < 0) return reason;
-    if (this.#solicitation.type !== ND_ROUTER_SOLICITATION) return DropReason.NdIgnored;
+    if (this.#solicitation.type !== ND_ROUTER_SOLICITATION || !this.#hasNetwork) return DropReason.NdIgnored;
     if (ip.src.isUnspecified) {
       // RFC 4861 §6.1.1.
       if (this.#solicitation.sourceLinkHi >= 0) return DropReason.NdMalformed;

@@ -20,6 +20,7 @@ import {
   NLM_F_REQUEST,
   NLMSG_ERROR,
   NLMSG_HEADER_BYTES,
+  RTM_DELADDR,
   RTM_DELROUTE,
   RTM_GETLINK,
   RTM_NEWADDR,
@@ -220,6 +221,33 @@ export class Rtnetlink {
       message.endAttribute(at);
     } else {
       this.putGateway(message, v6, only.gateway);
+      message.attributeU32(RTA_OIF, index);
+    }
+    return this.transact();
+  }
+
+  /** -EADDRNOTAVAIL: the link does not have it. */
+  removeAddress(index: number, address: ArrayLike<number>, prefixLength: number): Exchange<number> {
+    const message = this.begin(RTM_DELADDR, NLM_F_REQUEST | NLM_F_ACK);
+    message.u8(address.length === 16 ? AF_INET6 : AF_INET);
+    message.u8(prefixLength);
+    message.u8(0);
+    message.u8(0);
+    message.u32(index);
+    message.attributeBytes(IFA_LOCAL, address);
+    return this.transact();
+  }
+
+  /** -ESRCH: there is no such route. Of several next hops none is looked at. */
+  removeRoute(index: number, { destination, prefixLength, nextHops, metric }: NewRoute): Exchange<number> {
+    const message = this.begin(RTM_DELROUTE, NLM_F_REQUEST | NLM_F_ACK);
+    const v6 = destination.length === 16;
+    const [first, second] = nextHops;
+    this.routeHeader(message, v6, 0, RT_SCOPE_NOWHERE, prefixLength);
+    if (prefixLength > 0) message.attributeBytes(RTA_DST, destination);
+    if (metric > 0) message.attributeU32(RTA_PRIORITY, metric);
+    if (first !== undefined && second === undefined) {
+      this.putGateway(message, v6, first.gateway);
       message.attributeU32(RTA_OIF, index);
     }
     return this.transact();

@@ -56,6 +56,20 @@ test('the guest speaks from the link, or where it may, from any address of a hos
   );
 });
 
+test('pasta §15.2: another network for whoever has borrowed addresses; one that is none changes nothing', () => {
+  const own = new OwnAddresses(plan, { mac: '02:00:00:00:00:01', sharedNetwork: true });
+  const { guest4, gateway6 } = own;
+  assert.throws(() => own.change({ ...plan, guest4: '192.0.2.10', gateway6: '1.2.3.4' }), RangeError);
+  assert.equal(guest4.toString(), '10.0.2.100');
+  const now = { guest4: '192.0.2.10', prefix4: 25, guest6: '2001:db8::10', gateway6: 'fe80::9', prefix6: 60 };
+  own.change({ ...plan, ...now, dns4: '9.9.9.9' });
+  assert.deepEqual([guest4.toString(), gateway6.toString()], ['192.0.2.10', 'fe80::9']);
+  for (const text of ['192.0.2.1', '2001:db8:0:f::1']) assert.ok(own.onLink(parseIpAddress(text)), text);
+  for (const text of ['192.0.2.129', '10.0.2.2', '2001:db8:0:10::1'])
+    assert.equal(own.onLink(parseIpAddress(text)), false, text);
+  assert.equal(own.dns4.toString(), '10.0.2.3');
+});
+
 test('the MAC is unicast, locally administered and ends in the gateway address', () => {
   const own = new OwnAddresses(plan);
   assert.deepEqual([own.macHi, own.macLo], [0x5255, 0x0a000202]);

@@ -113,6 +113,19 @@ describe('pasta §7: DHCP', () => {
     assert.equal(bench.ask({ type: REQUEST, mac: 9, requested: '10.0.2.101' }).slice(0, 3), 'NAK');
   });
 
+  test('pasta §15.2: the network changes, and may have no router for a while', () => {
+    const bench = new Bench(plan, null, { oneLease: true });
+    const own = new OwnAddresses({ ...plan, guest4: '192.0.2.7', lease4: '192.0.2.7', gateway4: '' });
+    bench.server.changeAddresses(own);
+    assert.equal(bench.send({ type: DISCOVER }), 0);
+    own.change({ ...plan, guest4: '192.0.2.7', lease4: '192.0.2.7', prefix4: 16 });
+    bench.server.changeAddresses(own);
+    assert.equal(bench.ask({ type: DISCOVER }), 'OFFER 192.0.2.7');
+    assert.equal(bench.options()[1], 'ffff0000');
+    assert.equal(bench.options()[3], '0a000202');
+    assert.equal(bench.ask({ type: REQUEST, ciaddr: '10.0.2.100' }).slice(0, 3), 'NAK');
+  });
+
   test('a router outside the network comes with routes to it, and by it (RFC 3442)', () => {
     const bench = new Bench({ ...plan, guest4: '192.0.2.10', lease4: '192.0.2.10' }, null, {
       oneLease: true,

@@ -58,6 +58,25 @@ describe('router advertisement', () => {
     assert.equal(found[3]?.slice(-32), '20010db8000000000000000000000000');
   });
 
+  test('pasta §15.2: nothing is told without a network; another is told of at once', () => {
+    const plan6 = { ...plan, guest6: '', gateway6: 'fe80::1', linkLocal6: 'fe80::1' };
+    const shared = new OwnAddresses(plan6, { sharedNetwork: true });
+    const ra = new RouterAdvertiser(shared, 1500, [], seededRng(1));
+    ra.start(0);
+    assert.equal(ra.nextTimeoutMs(), Number.POSITIVE_INFINITY);
+    assert.equal(ra.onTimeout(5, out, OFF), 0);
+    assert.equal(solicit(ra, 'fe80::9', 5), DropReason.NdIgnored);
+    for (const [at, network] of [
+      [10, '20010db8000000070000000000000000'],
+      [20, '20010db8000000080000000000000000'],
+    ] as const) {
+      shared.change({ ...plan6, guest6: `2001:db8:0:${network.at(15)}::5` });
+      ra.changeAddresses(shared, at);
+      assert.equal(ra.nextTimeoutMs(), at);
+      assert.equal(options(ra.onTimeout(at, out, OFF))[3]?.slice(-32), network);
+    }
+  });
+
   test('content: hop limit 64, lifetime 1800 s, MAC, MTU, prefix with L and A, RDNSS; right checksum', () => {
     const ra = make();
     ra.start(0);
