@@ -29,7 +29,7 @@ const MAX_TIMEOUT = 30;
 const MAX_ATTEMPTS = 5;
 
 export interface ResolvConf {
-  /** In order, without repeats; an IPv6 zone (`fe80::1%eth0`) is kept. Never empty. */
+  /** In order, without repeats; an IPv6 zone (`fe80::1%eth0`) is kept. For who asks them: never empty. */
   servers: string[];
   options: ResolverOptions;
   /** Of the last `search` or `domain` line. */
@@ -37,6 +37,16 @@ export interface ResolvConf {
 }
 
 export function parseResolvConf(text: string): ResolvConf {
+  const conf = readConf(text);
+  return conf.servers.length === 0 ? { ...conf, servers: [...NO_SERVERS] } : conf;
+}
+
+/** What the file has now; servers: none, if it names none. */
+export function readResolvConf(path: string): ResolvConf {
+  return readConf(readText(path));
+}
+
+function readConf(text: string): ResolvConf {
   const servers: string[] = [];
   const options = { ...defaultResolverOptions };
   let search: string[] = [];
@@ -52,7 +62,7 @@ export function parseResolvConf(text: string): ResolvConf {
     if (keyword !== 'nameserver' || servers.length === MAX_SERVERS) continue;
     if (isIP(first) !== 0 && !servers.includes(first)) servers.push(first);
   }
-  return { servers: servers.length === 0 ? [...NO_SERVERS] : servers, options, search };
+  return { servers, options, search };
 }
 
 function readOptions(words: readonly string[], options: ResolverOptions): void {

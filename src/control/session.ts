@@ -16,7 +16,7 @@ import type { ForwardTargets } from './names/forward-targets.ts';
 import type { Numbers } from './numbers.ts';
 import { ResolvConfFollower } from './resolv-conf.ts';
 
-const RESOLV_CONF = '/etc/resolv.conf';
+export const RESOLV_CONF = '/etc/resolv.conf';
 
 export type GuestReady = Extract<Event, { type: 'guestReady' }>;
 /** What the data plane says of one guest. */

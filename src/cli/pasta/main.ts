@@ -13,6 +13,8 @@ import { ownProcess } from '../../app/own-process.ts';
 import type { GuestCommand } from '../../app/run-command.ts';
 import { sayError, sayOut } from '../../app/say.ts';
 import { errnoTextOf } from '../../control/errno-text.ts';
+import { readResolvConf } from '../../control/resolv-conf.ts';
+import { RESOLV_CONF } from '../../control/session.ts';
 import { Supervisor } from '../../control/supervisor.ts';
 import { packageVersion } from '../../package-root.ts';
 import { brokerEnd } from '../../sandbox/broker.ts';
@@ -28,6 +30,7 @@ import { parseOptions } from './options.ts';
 import type { PastaConfig, PastaTarget } from './pasta-config.ts';
 import { become, otherIds } from './run-as.ts';
 import { rulesLines, versionLine } from './texts.ts';
+import { networkLines, networkWarnings } from './told-network.ts';
 import { PastaError } from './values.ts';
 
 const EXIT_FAILURE = 1;
@@ -81,6 +84,8 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
   const ids = otherIds(pasta.runAs, (text) => log.warning(text));
   const socket = hostSocket();
   const network = guestNetwork(pasta.network, socket.read());
+  const names = readResolvConf(RESOLV_CONF);
+  for (const warning of networkWarnings(pasta.network, network, names)) log.warning(warning);
   const config = configuration(pasta, network);
 
   const voice: Voice = {
@@ -91,7 +96,7 @@ async function serve(pasta: PastaConfig, warnings: readonly string[]): Promise<v
       if (pasta.statsSeconds > 0) showCounters(client, pasta.statsSeconds * 1000);
     },
     ready: () => {
-      for (const line of network.infos) log.info(line);
+      for (const line of networkLines(pasta.network, network, names)) log.info(line);
       const { portRules } = config.guest;
       if (portRules !== undefined) for (const line of rulesLines(portRules)) log.info(line);
       if (ids !== null) become(ids);

@@ -62,9 +62,8 @@ export function guestNetwork(
   host: HostNetwork,
   before: Families = { v4: null, v6: null },
 ): GuestNetwork {
-  const { template: name, ipv4, ipv6 } = wish;
-  if (name !== '' && !host.links.some((link) => link.name === name))
-    throw new PastaError(`Invalid interface name ${name}: No such device`);
+  const { ipv4, ipv6 } = wish;
+  checkExternal(wish, host);
   const v4 = lasting(familyNetwork(wish, ipv4, host, 4), before.v4);
   const v6 = lasting(familyNetwork(wish, ipv6, host, 6), before.v6);
   const families = [v4, v6].filter((family) => family !== null);
@@ -82,6 +81,15 @@ export function guestNetwork(
   };
 }
 
+function checkExternal({ template, ipv4, ipv6 }: PastaNetwork, { links, addresses }: HostNetwork): void {
+  for (const name of [template, ipv4.outboundInterface, ipv6.outboundInterface])
+    if (name !== '' && !links.some((link) => link.name === name))
+      throw new PastaError(`Invalid interface name ${name}: No such device`);
+  // Not even that of the loopback.
+  if (!ipv4.enabled && !addresses.some(({ family }) => family === 6))
+    throw new PastaError('IPv6 not available but --ipv6-only given');
+}
+
 function lasting(now: FamilyNetwork | null, before: FamilyNetwork | null): FamilyNetwork | null {
   return now?.template === null && before !== null ? before : now;
 }
@@ -96,6 +104,8 @@ function familyNetwork(
   const found = familyTemplate(host, family, network.template, wish.outboundInterface);
   // One without an address cannot be a host's.
   const template = found !== null && found.addresses.length > 0 ? found : null;
+  if (template === null && wish.outboundInterface !== '')
+    throw new PastaError('External interface not usable');
   const [first] = template?.addresses ?? [];
   const local = LOCAL[family];
   const address = wish.address || (first?.address ?? local.address);

@@ -75,6 +75,17 @@ describe('pasta §4: the guest’s network', () => {
       () => networkOf({ template: 'nosuch' }),
       /^PastaError: Invalid interface name nosuch: No such device$/,
     );
+    for (const family of ['ipv4', 'ipv6'] as const) {
+      assert.throws(
+        () => networkOf({ [family]: { outboundInterface: 'nosuch' } }),
+        /^PastaError: Invalid interface name nosuch: No such device$/,
+      );
+      assert.throws(
+        () => networkOf({ [family]: { outboundInterface: 'out0' } }),
+        /^PastaError: External interface not usable$/,
+      );
+      assert.equal(networkOf({ [family]: { outboundInterface: 'eth0' } }).name, 'eth0');
+    }
     // It has no address that a host elsewhere could not have.
     assert.equal(networkOf({ template: 'out0' }).plan.guest4, '169.254.2.1');
   });
@@ -103,6 +114,17 @@ describe('pasta §4: the guest’s network', () => {
     assert.equal(network.plan.ipv4, false);
     assert.deepEqual(addressesOf(network), ['2001:db8::10/64']);
     assert.deepEqual(mappingsOf(network), ['fe80::1 ::1']);
+  });
+
+  test('-6 on a host without IPv6', () => {
+    const host = routedHost();
+    const v4 = (all: HostNetwork): HostNetwork => ({
+      ...all,
+      addresses: all.addresses.filter(({ family }) => family === 4),
+    });
+    const text = /^PastaError: IPv6 not available but --ipv6-only given$/;
+    assert.throws(() => networkOf({ ipv4: { enabled: false } }, v4(host)), text);
+    assert.equal(networkOf({}, v4(host)).plan.guest6, '');
   });
 
   test('--map-host-loopback, --map-guest-addr and none', () => {
