@@ -41,10 +41,10 @@ rm "$file"; echo removed; read -r go
 `;
 
 describe('pasta §11.1: podman', () => {
-  const line = (more: string): string[] =>
-    `${PASTA} ${more} --dns-forward 169.254.1.1 -t none -u none -T none -U none --no-map-gw --quiet`.split(
-      ' ',
-    );
+  const line = (more: string): string[] => [
+    PASTA,
+    ...`${more} --dns-forward 169.254.1.1 -t none -u none -T none -U none --no-map-gw --quiet`.split(' '),
+  ];
   for (const [name, before] of [
     ['its line', '--config-net --map-guest-addr 169.254.1.2'],
     ['with options of the user', `${FIXED} -m 1280 -I myname`],
