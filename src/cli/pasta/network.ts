@@ -31,6 +31,8 @@ interface FamilyNetwork {
   address: string;
   prefixLength: number;
   gateway: string;
+  /** Those that are set besides `address`. */
+  further: string[];
   addresses: InterfaceAddress[];
   routes: InterfaceRoute[];
   mappings: AddressMapping[];
@@ -121,9 +123,13 @@ function familyNetwork(
   const mappings: AddressMapping[] = [];
   const loopback = wish.mapHostLoopback === '' ? gateway : wish.mapHostLoopback;
   if (loopback !== '' && loopback !== 'none') mappings.push({ guest: loopback, host: LOOPBACK[family] });
+  const further = network.configure
+    ? addresses.map((set) => set.address).filter((other) => other !== address)
+    : [];
+  // It leads to the first; the host is known by it whichever of them it speaks from, as the guest has them too.
   if (wish.mapGuestAddress !== '' && address !== '')
-    mappings.push({ guest: wish.mapGuestAddress, host: address });
-  return { template, address, prefixLength, gateway, addresses, routes, mappings };
+    mappings.push(...[address, ...further].map((host) => ({ guest: wish.mapGuestAddress, host })));
+  return { template, address, prefixLength, gateway, further, addresses, routes, mappings };
 }
 
 /** As given, as the host's own address has it, by class (RFC 791 §3.2); IPv6 by RFC 4291. */
@@ -184,6 +190,7 @@ function addressPlan(
     gateway6: v6?.gateway ?? '',
     dns6: ipv6.dnsForward,
     linkLocal6: v6 === null ? LOCAL[6].gateway : ourLinkLocal(v6, host),
+    further: [v4, v6].flatMap((family) => family?.further ?? []),
   };
 }
 

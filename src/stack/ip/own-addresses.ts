@@ -30,6 +30,8 @@ export interface AddressPlan {
   dns6: string;
   /** Ours, if it is not the usual one. */
   linkLocal6?: string;
+  /** What the guest has besides `guest4` and `guest6`. */
+  further?: readonly string[];
 }
 
 export interface LinkManners {
@@ -67,6 +69,7 @@ export class OwnAddresses {
   /** We are a router on the way: a hop limit is one less behind us. */
   readonly isHop: boolean;
   readonly #sharedNetwork: boolean;
+  #further: readonly IpAddress[];
   readonly #standIns: IpAddress[] = [];
   readonly #claimed: IpAddress[] = [];
   /** Addresses of the guest's that are not on the link. */
@@ -102,6 +105,7 @@ export class OwnAddresses {
     this.linkLocal6 = plan.ipv6 ? parseFamily(plan.linkLocal6 ?? ROUTER_LINK_LOCAL, false) : new IpAddress();
     this.guest6 = plan.ipv6 ? parseFamily(plan.guest6, false) : new IpAddress();
     this.prefix6 = plan.prefix6;
+    this.#further = (plan.further ?? []).map(parseIpAddress);
   }
 
   /**
@@ -118,6 +122,7 @@ export class OwnAddresses {
     this.linkLocal6.copyFrom(now.linkLocal6);
     this.guest6.copyFrom(now.guest6);
     this.prefix6 = now.prefix6;
+    this.#further = now.#further;
   }
 
   /** Is this an address at which the stack itself answers? */
@@ -212,7 +217,10 @@ export class OwnAddresses {
   /** Can nobody have this address but the guest, or its neighbours on the link? */
   isInside(addr: IpAddress): boolean {
     if (!this.#sharedNetwork) return this.onLink(addr);
-    return addr.equals(this.guest4) || addr.equals(this.guest6);
+    if (addr.equals(this.guest4) || addr.equals(this.guest6)) return true;
+    for (let i = 0; i < this.#further.length; i++)
+      if (addr.equals(this.#further[i] as IpAddress)) return true;
+    return false;
   }
 
   /** Whom the guest hears when we say something ourselves; unspecified: nobody. */

@@ -52,9 +52,10 @@ function without(gone: string): HostNetwork {
 }
 
 describe('pasta §15.2: the host is followed', () => {
-  test('an address comes: the interface has it, and nothing else is told', async () => {
+  test('an address comes: the interface has it, and the host is known as the guest’s at that one too', async () => {
     const bench = new Bench(without('192.0.2.11'));
     assert.deepEqual(await bench.become(routedHost()), [
+      '192.0.2.10 by 192.0.2.1, 192.0.2.1=127.0.0.1 169.254.1.2=192.0.2.10 169.254.1.2=192.0.2.11 fe80::1=::1',
       'eth0: 192.0.2.10 2001:db8::10 -> 192.0.2.10 192.0.2.11 2001:db8::10',
     ]);
     assert.deepEqual(await bench.become(routedHost()), []);

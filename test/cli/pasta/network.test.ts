@@ -69,6 +69,18 @@ describe('pasta §4: the guest’s network', () => {
     assert.equal(mappingsOf(network)[0], '192.0.2.3 127.0.0.1');
   });
 
+  test('the host’s other addresses are the guest’s too where they are set, and known as its first one', () => {
+    const ipv4 = { mapGuestAddress: '169.254.1.2' };
+    const known = (network: GuestNetwork) => mappingsOf(network).filter((text) => text.startsWith('169.'));
+    const set = networkOf({ configure: true, ipv4 });
+    assert.deepEqual(set.plan.further, ['192.0.2.11']);
+    assert.deepEqual(known(set), ['169.254.1.2 192.0.2.10', '169.254.1.2 192.0.2.11']);
+    const left = networkOf({ ipv4 });
+    assert.deepEqual([left.plan.further, known(left)], [[], ['169.254.1.2 192.0.2.10']]);
+    const given = networkOf({ configure: true, ipv4: { ...ipv4, address: '192.0.2.11' } });
+    assert.deepEqual([given.plan.further, known(given)], [[], ['169.254.1.2 192.0.2.11']]);
+  });
+
   test('-i and --outbound-if name the template, -I the TAP', () => {
     assert.equal(networkOf({ name: 'myname' }).name, 'myname');
     assert.throws(

@@ -260,6 +260,15 @@ describe('pasta §5.2: whom the guest sees', () => {
     assert.equal(seen(published(loopback), HOST4), GATEWAY);
   });
 
+  test('the host at another address of the guest’s likewise, until it is the guest’s no more', () => {
+    const lab = published(loopback, { gateway6: '2001:db8::1', further: ['2001:db8::11'] }, HOST6);
+    assert.equal(seen(lab, '2001:db8::11'), '2001:db8::1');
+    assert.equal(seen(lab, '2001:db8::12'), '2001:db8::12');
+    lab.guest.setNetwork({ ...plan, gateway6: '2001:db8::1', further: ['2001:db8::12'] }, loopback);
+    assert.equal(seen(lab, '2001:db8::11'), '2001:db8::11');
+    assert.equal(seen(lab, '2001:db8::12'), '2001:db8::1');
+  });
+
   test('a client that nothing can stand for is reset', () => {
     const lab = published([], { gateway4: '' });
     assert.equal(seen(lab, HOST4), undefined);
