@@ -388,6 +388,7 @@ export interface AddressMapping {
 /** What a guest that configures itself is told, besides addresses. */
 export interface Announcements {
   dhcp: boolean;
+  dhcpv6: boolean;
   ra: boolean;
   /** One address for whoever asks, for ever; otherwise one for each, for a day. */
   oneLease: boolean;
@@ -396,6 +397,7 @@ export interface Announcements {
   search: boolean;
   /** The guest's; empty: nothing is said of it. */
   hostname: string;
+  fqdn: string;
 }
 
 export interface Silence {

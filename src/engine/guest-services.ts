@@ -1,14 +1,16 @@
-/** What a guest that configures itself is answered by: DHCP and router advertisements, if it is. */
+/** What a guest that configures itself is answered by: DHCP, DHCPv6 and router advertisements, if it is. */
 import type { GuestSpec } from '../config.ts';
 import type { FlowContext } from '../forward/flow/context.ts';
 import { AnnouncedResolvers } from '../forward/target/announced-resolvers.ts';
 import { DhcpServer } from '../stack/services/dhcp-server.ts';
+import { Dhcpv6Server } from '../stack/services/dhcpv6-server.ts';
 import { RouterAdvertiser } from '../stack/services/router-advertiser.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import type { SearchDomains } from '../stack/wire/search-domains.ts';
 
 export interface GuestServices {
   dhcp: DhcpServer | null;
+  dhcpv6: Dhcpv6Server | null;
   ra: RouterAdvertiser | null;
 }
 
@@ -26,15 +28,18 @@ export function guestServices(
   search: SearchDomains,
 ): GuestServices {
   const { own, link, rng } = context;
-  const { dhcp, ra, oneLease, hostname } = announcements ?? {
-    ...{ dhcp: autoconfiguration, ra: autoconfiguration, oneLease: false, hostname: '' },
+  const { dhcp, dhcpv6, ra, oneLease, hostname, fqdn } = announcements ?? {
+    ...{ dhcp: autoconfiguration, dhcpv6: false, ra: autoconfiguration, oneLease: false, hostname: '' },
+    fqdn: '',
   };
   const told = toldOf(context, announcements, dns, search);
   const hasDhcp = dhcp && link.medium === 'ethernet' && own.ipv4;
+  const hasDhcpv6 = dhcpv6 && link.medium === 'ethernet' && own.ipv6;
   const hasRa = ra && own.ipv6;
   return {
-    dhcp: hasDhcp ? new DhcpServer(own, link.mtu, told.v4, told.search, { oneLease, hostname }) : null,
-    ra: hasRa ? new RouterAdvertiser(own, link.mtu, told.v6, rng, told.search) : null,
+    dhcp: hasDhcp ? new DhcpServer(own, link.mtu, told.v4, told.search, { oneLease, hostname, fqdn }) : null,
+    dhcpv6: hasDhcpv6 ? new Dhcpv6Server(own, told.v6, told.search, fqdn) : null,
+    ra: hasRa ? new RouterAdvertiser(own, link.mtu, told.v6, rng, told.search, hasDhcpv6) : null,
   };
 }
 

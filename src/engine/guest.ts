@@ -170,7 +170,7 @@ export class Guest extends TimerNode implements LinkOwner {
     this.flows = flows;
     neighbors.onLearned = (address) => flows.onNeighbor(address);
     this.#reassembler = new Reassembler(services.stackScratch, limits);
-    const { dhcp, ra } = guestServices(context, spec, services.search);
+    const { dhcp, dhcpv6, ra } = guestServices(context, spec, services.search);
     this.#dhcp = dhcp;
     this.#ra = ra;
     this.#ingress = new Ingress({
@@ -182,6 +182,7 @@ export class Guest extends TimerNode implements LinkOwner {
       icmp,
       egress,
       dhcp: this.#dhcp,
+      dhcpv6,
       ra: this.#ra,
       echoLimit: spec.behavior.echo === 'local' ? new RateLimit(ECHO_RATE, ECHO_BURST) : null,
       handler: flows,

@@ -49,6 +49,12 @@ section gateway peer 192.0.2.1
 section gateway6 peer "[fe80::1%eth0]"
 section ping inside ping -c 1 -W 20 192.0.2.1
 `;
+/** Sends $2 to all DHCPv6 servers on the interface with the number $1, and says what comes back. */
+const ASK = String.raw`
+  my $socket;
+  socket($socket, AF_INET6, SOCK_DGRAM, 0) && bind($socket, pack_sockaddr_in6(546, IN6ADDR_ANY)) or die;
+  send($socket, pack("H*", $ARGV[1]), 0, pack_sockaddr_in6(547, inet_pton(AF_INET6, "ff02::1:2"), $ARGV[0])) or die;
+  alarm(20); recv($socket, my $answer, 2048, 0) // die; print unpack("H*", $answer)`;
 const SLAAC = `
 section lo inside ip -br link show lo
 section link inside ip -br link show eth0
@@ -59,6 +65,8 @@ for try in $(seq 100); do
 done
 section address6 inside ip -6 -o address show scope global
 section routes6 inside ip -6 route
+index=$(inside ip -o link show eth0 | cut -d: -f1)
+section dhcpv6 inside perl -MSocket=:all -e '${ASK}' "$index" 01aabbcc000100060003000103050003000c000000070000000000000000
 `;
 /** Waits until the command prints a line that the pattern fits. */
 const AWAIT = `
@@ -170,6 +178,8 @@ test('pasta §4.3, §7: without --config-net lo is up, the TAP down; brought up,
   assert.match(found['link'] ?? '', /^eth0 +DOWN/);
   assert.match(found['address6'] ?? '', /inet6 2001:db8::[^/]+\/64/);
   assert.match(found['routes6'] ?? '', /^default via fe80::1 dev eth0 proto ra/m);
+  // An advertisement of the host's address.
+  assert.match(found['dhcpv6'] ?? '', /^02aabbcc000100060003000103050002.*0005001820010db8(0000){5}0010/);
 });
 
 describe('pasta §15.2: the host’s network is followed', () => {

@@ -76,12 +76,14 @@ function guestConfig(pasta: PastaConfig, guest: GuestNetwork): GuestConfig {
     dnsSearch: search,
     announcements: {
       dhcp: network.dhcp,
+      dhcpv6: network.dhcpv6,
       // Addresses and routes that are set by us need no advertisement.
       ra: network.ra && !configure,
       oneLease: true,
       dns: network.dhcpDns ? dns : [],
       search: network.dhcpSearch,
       hostname: network.hostname,
+      fqdn: network.fqdn,
     },
     silent: { tcp: !network.tcp, udp: !network.udp, icmp: !network.icmp, ndp: !network.ndp },
     pcapPath,

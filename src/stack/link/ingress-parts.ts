@@ -7,6 +7,7 @@ import type { Reassembler } from '../ip/reassembly.ts';
 import type { NeighborTable } from '../neighbor/cache.ts';
 import type { RateLimit } from '../rate-limit.ts';
 import type { DhcpServer } from '../services/dhcp-server.ts';
+import type { Dhcpv6Server } from '../services/dhcpv6-server.ts';
 import type { RouterAdvertiser } from '../services/router-advertiser.ts';
 import type { TcpHeader } from '../wire/tcp.ts';
 import type { UdpHeader } from '../wire/udp.ts';
@@ -39,6 +40,7 @@ export interface IngressParts {
   egress: Egress;
   /** Null: not offered. */
   dhcp: DhcpServer | null;
+  dhcpv6?: Dhcpv6Server | null;
   ra: RouterAdvertiser | null;
   /** Echo requests to all addresses are answered here, this many; null: those to our own, without a limit. */
   echoLimit?: RateLimit | null;

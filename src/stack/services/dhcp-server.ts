@@ -29,7 +29,7 @@ import {
   parseDhcp,
 } from '../wire/dhcp.ts';
 import { isGroupMac } from '../wire/ethernet.ts';
-import type { SearchDomains } from '../wire/search-domains.ts';
+import { SearchDomains } from '../wire/search-domains.ts';
 
 /** Addresses in the pool. */
 const POOL_SIZE = 16;
@@ -45,8 +45,9 @@ const NO_NAME = new Uint8Array(0);
 export interface DhcpManners {
   /** The first address is whoever's who asks, for ever. */
   oneLease?: boolean;
-  /** The client's name, or empty. */
+  /** The client's name, and the same in full, or empty. */
   hostname?: string;
+  fqdn?: string;
 }
 
 /** One address of the pool and who has it. */
@@ -75,6 +76,7 @@ export class DhcpServer {
   readonly #search: SearchDomains | null;
   readonly #oneLease: boolean;
   readonly #hostname: Uint8Array;
+  readonly #fqdn: SearchDomains = new SearchDomains();
   #mtu: number;
   readonly #pool: Lease[] = [];
   readonly #message: DhcpMessage = new DhcpMessage();
@@ -91,10 +93,11 @@ export class DhcpServer {
     mtu: number,
     dns: readonly number[],
     search: SearchDomains | null = null,
-    { oneLease = false, hostname = '' }: DhcpManners = {},
+    { oneLease = false, hostname = '', fqdn = '' }: DhcpManners = {},
   ) {
     this.#oneLease = oneLease;
     this.#hostname = new TextEncoder().encode(hostname);
+    this.#fqdn.set([fqdn]);
     this.#dns = dns;
     this.#search = search;
     this.#mtu = mtu;
@@ -123,7 +126,7 @@ export class DhcpServer {
 
   /**
    * Take the UDP payload of `len` bytes at `off` that a guest sent to port 67. Returns the length of the reply written to
-   * `out` at `outOff` (at least 400 bytes of room), which goes from port 67 of the gateway to port 68 of `replyIp`; 0 when
+   * `out` at `outOff` (at least 900 bytes of room), which goes from port 67 of the gateway to port 68 of `replyIp`; 0 when
    * the message gets none; negative: drop reason.
    */
   handle(view: DataView, off: number, len: number, out: DataView, outOff: number): number {
@@ -216,6 +219,7 @@ export class DhcpServer {
     r.router = full ? this.#serverIp : 0;
     r.routerIsBeyond = full && (this.#serverIp & this.#subnetMask) >>> 0 !== this.#network;
     r.hostname = full ? this.#hostname : NO_NAME;
+    r.fqdn = full ? this.#fqdn.names : NO_NAME;
     r.dns = full ? this.#dns : NO_SERVERS;
     r.search = full ? this.#search : null;
     r.mtu = full ? this.#mtu : 0;

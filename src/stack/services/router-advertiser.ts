@@ -9,8 +9,7 @@
  * delay chosen is 0. Answers go to the solicitor alone when it has an address already; answers to all nodes keep 3 s
  * from one another, answers to one 100 ms.
  *
- * Left out on purpose: a last advertisement with lifetime 0 when we stop (the link goes away with us), and managed
- * configuration (DHCPv6).
+ * Left out on purpose: a last advertisement with lifetime 0 when we stop (the link goes away with us).
  */
 import type { OwnAddresses } from '../ip/own-addresses.ts';
 import type { Rng } from '../rng.ts';
@@ -66,6 +65,7 @@ export class RouterAdvertiser {
    * @param mtu bytes of the link's IP packets
    * @param rdnss the DNS servers to announce; may be empty
    * @param search domains for short names, followed; null = none
+   * @param managed addresses are to be had by DHCPv6
    */
   constructor(
     own: OwnAddresses,
@@ -73,11 +73,13 @@ export class RouterAdvertiser {
     rdnss: readonly IpAddress[],
     rng: Rng,
     search: SearchDomains | null = null,
+    managed = false,
   ) {
     this.src = own.linkLocal6;
     this.#rng = rng;
     const m = this.#message;
     m.hopLimit = 64;
+    m.managed = managed;
     m.routerLifetime = ROUTER_LIFETIME;
     m.macHi = own.macHi;
     m.macLo = own.macLo;

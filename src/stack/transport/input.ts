@@ -1,4 +1,4 @@
-/** TCP and UDP of what comes in: headers and checksums; DHCP is answered here, the rest is for the flows. */
+/** TCP and UDP of what comes in: headers and checksums; DHCP and DHCPv6 are answered here, the rest is for the flows. */
 import type { Slab } from '../buffer/slab.ts';
 import { Counter, type Counters } from '../counters.ts';
 import type { OwnAddresses } from '../ip/own-addresses.ts';
@@ -6,20 +6,25 @@ import type { Egress } from '../link/egress.ts';
 import type { IngressHandler, IngressParts } from '../link/ingress-parts.ts';
 import { hasGoodSum, type Packet } from '../link/packet.ts';
 import type { DhcpServer } from '../services/dhcp-server.ts';
-import { IpAddress } from '../wire/address.ts';
+import type { Dhcpv6Server } from '../services/dhcpv6-server.ts';
+import { IpAddress, parseIpAddress } from '../wire/address.ts';
 import { foldSum, pseudoHeaderSum, sumBytes } from '../wire/checksum.ts';
+import { DHCPV6_CLIENT_PORT, DHCPV6_SERVER_PORT } from '../wire/dhcpv6.ts';
 import { DropReason } from '../wire/drop-reason.ts';
 import { PROTOCOL_TCP, parseTcp, TcpHeader } from '../wire/tcp.ts';
 import { emitUdp, PROTOCOL_UDP, parseUdp, UDP_HEADER_LEN, UdpHeader } from '../wire/udp.ts';
 
 export const DHCP_SERVER_PORT = 67;
 const DHCP_CLIENT_PORT = 68;
+/** All_DHCP_Relay_Agents_and_Servers (RFC 8415 §7.1). */
+const ALL_DHCP_SERVERS = parseIpAddress('ff02::1:2');
 
 export class TransportInput {
   readonly #slab: Slab;
   readonly #own: OwnAddresses;
   readonly #egress: Egress;
   readonly #dhcp: DhcpServer | null;
+  readonly #dhcpv6: Dhcpv6Server | null;
   readonly #handler: IngressHandler;
   readonly #counters: Counters;
   readonly #tcp = new TcpHeader();
@@ -31,6 +36,7 @@ export class TransportInput {
     this.#own = parts.own;
     this.#egress = parts.egress;
     this.#dhcp = parts.dhcp;
+    this.#dhcpv6 = parts.dhcpv6 ?? null;
     this.#handler = parts.handler;
     this.#counters = parts.counters;
   }
@@ -65,9 +71,29 @@ export class TransportInput {
         return this.#receiveDhcp(p, this.#dhcp);
       }
     }
+    if (h.dstPort === DHCPV6_SERVER_PORT && !p.isV4 && this.#dhcpv6 !== null) {
+      if (p.dst.equals(ALL_DHCP_SERVERS) || p.dst.equals(this.#own.linkLocal6))
+        return this.#receiveDhcpv6(p, this.#dhcpv6);
+    }
     if (p.dst.isGroup || this.#own.isLinkBroadcast(p.dst)) return DropReason.UdpGroup;
     if (h.srcPort === 0) return DropReason.UdpPort0;
     this.#handler.onUdp(p, h);
+    return 0;
+  }
+
+  #receiveDhcpv6(p: Packet, dhcpv6: Dhcpv6Server): number {
+    const h = this.#udp;
+    const view = this.#slab.view;
+    const egress = this.#egress;
+    const at = egress.transport + UDP_HEADER_LEN;
+    const size = dhcpv6.handle(view, p.offset + UDP_HEADER_LEN, h.length - UDP_HEADER_LEN, view, at);
+    if (size <= 0) return size;
+    const out = egress.beginUdp(this.#own.linkLocal6, DHCPV6_SERVER_PORT, p.src, DHCPV6_CLIENT_PORT);
+    out.headLength += size;
+    // Who asks for an address need not be a neighbour yet.
+    out.macHi = p.macHi;
+    out.macLo = p.macLo;
+    egress.send();
     return 0;
   }
 

@@ -54,6 +54,7 @@ const OPTION_LEASE_TIME = 51;
 const OPTION_MESSAGE_TYPE = 53;
 const OPTION_SERVER_ID = 54;
 const OPTION_MAX_SIZE = 57;
+const OPTION_FQDN = 81;
 const OPTION_SEARCH = 119;
 const OPTION_CLASSLESS_ROUTES = 121;
 const OPTION_END = 255;
@@ -161,6 +162,8 @@ export class DhcpReply {
   routerIsBeyond = false;
   /** The client's; empty leaves it out. */
   hostname: Uint8Array = new Uint8Array(0);
+  /** The same in full, as RFC 1035 §3.1 has it (RFC 4702 §2). */
+  fqdn: Uint8Array = new Uint8Array(0);
 }
 
 /** Writes a BOOTREPLY for Ethernet, zero-padded to 300 bytes; returns its length. */
@@ -211,6 +214,7 @@ export function emitDhcpReply(view: DataView, off: number, r: DhcpReply): number
     p += 4;
   }
   if (r.hostname.length > 0) p += emitBytes(view, p, OPTION_HOSTNAME, r.hostname);
+  if (r.fqdn.length > 0) p += emitFqdn(view, p, r.fqdn);
   if (r.routerIsBeyond) {
     // To the router, 32 bits, by no router; to all, 0 bits, by it.
     view.setUint8(p, OPTION_CLASSLESS_ROUTES);
@@ -229,6 +233,16 @@ export function emitDhcpReply(view: DataView, off: number, r: DhcpReply): number
     p++;
   }
   return p - off;
+}
+
+/** Names are not updated by us (N), and this one is in wire format (E); both codes are 255 (RFC 4702 §2.2). */
+function emitFqdn(view: DataView, at: number, name: Uint8Array): number {
+  view.setUint8(at, OPTION_FQDN);
+  view.setUint8(at + 1, 3 + name.length);
+  view.setUint8(at + 2, 0x0c);
+  view.setUint16(at + 3, 0xffff);
+  for (let i = 0; i < name.length; i++) view.setUint8(at + 5 + i, name[i] as number);
+  return 5 + name.length;
 }
 
 /** Write an option of bytes; how many it has. */

@@ -156,8 +156,13 @@ export function emitNeighborSolicitation(
   return NEIGHBOR_LEN + emitLinkOption(view, off + NEIGHBOR_LEN, OPTION_SOURCE_LINK, macHi, macLo);
 }
 
+/** RFC 4861 §4.2: M. */
+const RA_MANAGED = 0x80;
+
 /** What a router advertisement says, besides that its prefix is on the link. Lifetimes are in seconds; timers are not specified. */
 export class RouterAdvertisement {
+  /** Addresses are to be had by DHCPv6. */
+  managed = false;
   /** Hop limit for the guest; 0 = unspecified. */
   hopLimit = 64;
   /** Seconds; 0 = not a default router. */
@@ -186,7 +191,7 @@ export function emitRouterAdvertisement(view: DataView, off: number, opts: Route
   view.setUint8(off + 1, 0);
   view.setUint16(off + 2, 0);
   view.setUint8(off + 4, opts.hopLimit);
-  view.setUint8(off + 5, 0);
+  view.setUint8(off + 5, opts.managed ? RA_MANAGED : 0);
   view.setUint16(off + 6, opts.routerLifetime);
   view.setUint32(off + 8, 0);
   view.setUint32(off + 12, 0);

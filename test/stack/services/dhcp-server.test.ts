@@ -100,13 +100,14 @@ class Bench {
 
 describe('pasta §7: DHCP', () => {
   test('whoever asks has the one address for ever, one that asks for another is told that it cannot', () => {
-    const bench = new Bench(plan, null, { oneLease: true, hostname: 'box' });
+    const bench = new Bench(plan, null, { oneLease: true, hostname: 'box', fqdn: 'box.example.com' });
     for (const mac of [1, 2, 3]) {
       assert.equal(bench.ask({ type: DISCOVER, mac }), 'OFFER 10.0.2.100');
       assert.equal(bench.options()[51], 'ffffffff');
       const wish = { requested: '10.0.2.100', server: '10.0.2.2' };
       assert.equal(bench.ask({ type: REQUEST, mac, ...wish }), 'ACK 10.0.2.100');
       assert.equal(bench.options()[12], Buffer.from('box').toString('hex'));
+      assert.equal(bench.options()[81], '0cffff03626f78076578616d706c6503636f6d00');
       assert.equal(bench.options()[121], undefined);
     }
     assert.equal(bench.ask({ type: REQUEST, mac: 1, ciaddr: '10.0.2.100' }), 'ACK 10.0.2.100');
@@ -132,7 +133,7 @@ describe('pasta §7: DHCP', () => {
     });
     assert.equal(bench.ask({ type: DISCOVER }), 'OFFER 192.0.2.10');
     assert.equal(bench.options()[121], '200a00020200000000' + '000a000202');
-    assert.equal(bench.options()[12], undefined);
+    assert.deepEqual([bench.options()[12], bench.options()[81]], [undefined, undefined]);
   });
 });
 

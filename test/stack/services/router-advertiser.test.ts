@@ -50,10 +50,12 @@ describe('router advertisement', () => {
       { ...plan, guest6: '2001:db8::10', gateway6: 'fe80::1', linkLocal6: 'fe80::1' },
       { sharedNetwork: true },
     );
-    const ra = new RouterAdvertiser(shared, 1500, [], seededRng(1));
+    const ra = new RouterAdvertiser(shared, 1500, [], seededRng(1), null, true);
     ra.start(0);
     const found = options(ra.onTimeout(0, out, OFF));
     assert.equal(ra.src.toString(), 'fe80::1');
+    // Addresses are to be had by DHCPv6.
+    assert.equal(out.getUint8(OFF + 5), 0x80);
     assert.equal(found[3]?.slice(0, 4), '40c0');
     assert.equal(found[3]?.slice(-32), '20010db8000000000000000000000000');
   });

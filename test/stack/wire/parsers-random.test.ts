@@ -5,8 +5,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { IpAddress } from '../../../src/stack/wire/address.ts';
 import { ArpPacket, parseArp } from '../../../src/stack/wire/arp.ts';
 import { DhcpMessage, parseDhcp } from '../../../src/stack/wire/dhcp.ts';
+import { Dhcpv6Message, parseDhcpv6 } from '../../../src/stack/wire/dhcpv6.ts';
 import {
   DnsHeader,
   ednsUdpSize,
@@ -35,6 +37,8 @@ const arp = new ArpPacket();
 const icmp = new IcmpHeader();
 const ndp = new NdpMessage();
 const dhcp = new DhcpMessage();
+const dhcpv6 = new Dhcpv6Message();
+const anyAddress = new IpAddress();
 const dns = new DnsHeader();
 
 const ip4Invariant: Parse = (v, o, l) => {
@@ -75,6 +79,12 @@ const parsers: [string, Parse, string, (data: Uint8Array) => void][] = [
     'parseNdp',
     (v, o, l) => parseNdp(v, o, l, 255, 0, ndp),
     `87000000 00000000 ${'fd'.repeat(16)} 0101`,
+    () => {},
+  ],
+  [
+    'parseDhcpv6',
+    (v, o, l) => parseDhcpv6(v, o, l, anyAddress, dhcpv6),
+    `03000001 000100040001 0001 0003002800000001${'00'.repeat(8)}00050018${'00'.repeat(24)}`,
     () => {},
   ],
   ['parseDhcp', (v, o, l) => parseDhcp(v, o, l, dhcp), `010106${'00'.repeat(233)} 63825363 350101`, () => {}],
