@@ -6,6 +6,7 @@ import { getSystemErrorName, isDeepStrictEqual } from 'node:util';
 import {
   type AddressPlan,
   defaultSetup,
+  type InterfaceAddress,
   type InterfaceDevice,
   type InterfaceNetwork,
   type InterfaceRoute,
@@ -70,6 +71,12 @@ function newRoute(route: InterfaceRoute, onLink: boolean): NewRoute {
 function newAddress(text: string, prefixLength: number, peer: string, noPrefixRoute: boolean): NewAddress {
   const other = peer === '' ? null : addressBytes(peer);
   return { address: addressBytes(text), prefixLength, peer: other, noPrefixRoute };
+}
+
+/** The kernel speaks from the first IPv4 address that it was given and from the last IPv6 one; it lists both kinds as it prefers them. */
+function settingOrder(addresses: readonly InterfaceAddress[]): InterfaceAddress[] {
+  const isV6 = ({ address }: InterfaceAddress): boolean => address.includes(':');
+  return [...addresses.filter((one) => !isV6(one)), ...addresses.filter(isV6).reverse()];
 }
 
 /** Those of `before` that are not in `after`. */
@@ -138,7 +145,7 @@ export class InterfaceConfiguration {
   private *copy({ addresses, routes }: InterfaceNetwork): Exchange<void> {
     // The kernel's own address is to be usable at once too.
     yield* this.ignoreAdvertisements(['accept_ra', 'autoconf', 'accept_dad']);
-    for (const { address, prefixLength, peer, noPrefixRoute } of addresses)
+    for (const { address, prefixLength, peer, noPrefixRoute } of settingOrder(addresses))
       yield* this.addAddress(address, prefixLength, peer, noPrefixRoute);
     yield* this.bringUp();
     yield* this.addAllRoutes(routes);
@@ -159,7 +166,7 @@ export class InterfaceConfiguration {
       if (result !== -EADDRNOTAVAIL) this.note(result, `remove the address ${address}`);
     }
     // All of them: with an address the kernel takes others of its network, and routes.
-    for (const { address, prefixLength, peer, noPrefixRoute } of after.addresses) {
+    for (const { address, prefixLength, peer, noPrefixRoute } of settingOrder(after.addresses)) {
       const added = newAddress(address, prefixLength, peer, noPrefixRoute);
       this.note(yield* netlink.addAddress(index, added), `set the address ${address}`);
     }

@@ -359,6 +359,19 @@ describe('pasta §4.3: a copy of the host’s network', () => {
       });
     }));
 
+  test('the address that the host speaks from is the one that the guest speaks from', () =>
+    inNamespace(async (inside) => {
+      const network = copyOf(({ addresses }) => {
+        const last = addresses.find(({ address }) => address === '2001:db8::10');
+        assert.ok(last !== undefined);
+        addresses.splice(addresses.indexOf(last), 0, { ...last, address: '2001:db8::11' });
+      });
+      await inside.open({ name: 'eth0', configure: 'yes', setup: { network } }, () => {
+        assert.match(inside.run('ip', 'route', 'get', '192.0.2.77'), / src 192\.0\.2\.10 /);
+        assert.match(inside.run('ip', 'route', 'get', '2001:db8::77'), / src 2001:db8::11 /);
+      });
+    }));
+
   test('pasta §15.2: changed to another, as it would be made anew, but for what others have given it', () =>
     inNamespace(async (inside) => {
       const network = copyOf();
