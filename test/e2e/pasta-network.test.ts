@@ -50,7 +50,7 @@ section gateway6 peer "[fe80::1%eth0]"
 section ping inside ping -c 1 -W 20 192.0.2.1
 `;
 /** Sends $2 to all DHCPv6 servers on the interface with the number $1, and says what comes back. */
-const ASK = String.raw`
+const ASK = `
   my $socket;
   socket($socket, AF_INET6, SOCK_DGRAM, 0) && bind($socket, pack_sockaddr_in6(546, IN6ADDR_ANY)) or die;
   send($socket, pack("H*", $ARGV[1]), 0, pack_sockaddr_in6(547, inet_pton(AF_INET6, "ff02::1:2"), $ARGV[0])) or die;
