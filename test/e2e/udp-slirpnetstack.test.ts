@@ -90,7 +90,7 @@ describe('slirpnetstack: UDP', () => {
       client.send('hello', program.port(), '127.0.0.1');
       await client.have(i);
     }
-    await program.line(/local-fwd done/);
+    await until(() => program.lines(/local-fwd done/).length === 2, 'two lines of flows that are done');
     const lines = program.lines(/local-fwd (conn|done)/).map((line) => line.replace(/.* local-fwd /, ''));
     assert.deepEqual(
       lines.map((line) => line.slice(0, 4)),
