@@ -141,11 +141,11 @@ case $layer in
         # A new file is run in every mode.
         same='stall|capture|load|attack|mtu|tcp-oracle|bad-link|clients|forward-range|slirpnetstack-flows|tcp|udp|udp-local|udp-remote'
         same="$same|udp-slirpnetstack|published-udp|policy|forward-tcp|dns|flow-log"
-        unprivileged='links|machines|pasta-network|pasta-ports|podman|process|serve|slirpnetstack|tunnel|web-socket|wireguard'
+        unprivileged='lifecycle|links|machines|pasta-network|pasta-ports|podman|port-maps|process|serve|slirpnetstack|tunnel|web-socket|wireguard'
         case $mode in
           user) left_out="/($same)\.test" ;;
           nested)
-            rest='api|devices|events|flows-end|forward-events|lifecycle|pasta|port-maps|run-files|udp-unix'
+            rest='api|devices|events|flows-end|forward-events|pasta|run-files|udp-unix'
             left_out="/($same|$unprivileged|$rest)\.test"
             ;;
           *) left_out="/($unprivileged)\.test" ;;
