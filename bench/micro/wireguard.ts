@@ -3,11 +3,11 @@
  * from a frame to the other end's guest, by two links and their sockets on the loopback interface, all in one thread.
  */
 import { randomBytes } from 'node:crypto';
-import type { WireGuardDevice } from '../../src/config.ts';
 import { RxFrame } from '../../src/device/device-link.ts';
 import { FrameIo } from '../../src/device/frame-io.ts';
 import { WireGuardInterface } from '../../src/device/wireguard-interface.ts';
 import type { WireGuardLink } from '../../src/device/wireguard-link.ts';
+import type { WireGuardDevice } from '../../src/device-spec.ts';
 import { EventLoop } from '../../src/engine/event-loop.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { TxFrame } from '../../src/stack/link/link.ts';

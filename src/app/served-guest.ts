@@ -1,11 +1,9 @@
 /** A guest of this process, from its configuration to its packets and what may be asked of it. */
 import {
-  type DeviceSpec,
   defaultPublish,
   type ForwardSpec,
   type GuestConfig,
   isWanted,
-  type LinkTarget,
   type ProcessConfig,
   type PublishSpec,
 } from '../config.ts';
@@ -13,6 +11,7 @@ import type { EngineClient } from '../control/engine-client.ts';
 import { logOf } from '../control/log.ts';
 import type { Server } from '../control/server.ts';
 import type { Session, SessionHandlers } from '../control/session.ts';
+import type { DeviceSpec, LinkTarget } from '../device-spec.ts';
 import type { LinkInfo } from '../engine/messages.ts';
 import type { EventSink, GuestEvent } from '../expose/event.ts';
 import type { EventHub } from '../expose/event-hub.ts';

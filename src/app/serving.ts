@@ -6,10 +6,11 @@
  *     the broker's child enters the namespace   ┴─ each guest's session: addGuest, forwards
  *                                                  → control socket → sandbox
  */
-import type { GuestConfig, LinkTarget, ProcessConfig } from '../config.ts';
+import type { GuestConfig, ProcessConfig } from '../config.ts';
 import { Server } from '../control/server.ts';
 import type { SessionHandlers } from '../control/session.ts';
 import type { Supervisor } from '../control/supervisor.ts';
+import type { LinkTarget } from '../device-spec.ts';
 import type { LinkInfo } from '../engine/messages.ts';
 import type { EventHub } from '../expose/event-hub.ts';
 import { hear } from '../sandbox/broker.ts';

@@ -1,7 +1,8 @@
 /** What stands behind the address of a link (`--link`), and addresses of sockets. */
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
-import type { Endpoint, SocketPlace } from '../config.ts';
+import type { Endpoint } from '../config.ts';
+import type { SocketPlace } from '../device-spec.ts';
 import { badValue, decimal, SOCKET_PATH_MAX, type UsageError } from './values.ts';
 
 /** Of all kinds. */

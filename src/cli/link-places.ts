@@ -1,6 +1,7 @@
 /** Where links are that were not said exactly: by name, or wherever there is room. Found out once, at the start. */
 import { createConnection } from 'node:net';
-import type { GuestConfig, SocketPlace } from '../config.ts';
+import type { GuestConfig } from '../config.ts';
+import type { SocketPlace } from '../device-spec.ts';
 import { resolveEndpoint } from './wireguard-endpoints.ts';
 
 /** Where passt looks for the first that is free. */

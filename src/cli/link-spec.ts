@@ -3,17 +3,16 @@
  * messages are made too. Pure: nothing is looked at but the text.
  */
 import { resolve } from 'node:path';
+import type { AddressPlan, NetworkSpec } from '../config.ts';
 import type {
-  AddressPlan,
   Framing,
   Greeting,
   ListenTarget,
-  NetworkSpec,
   SocketPlace,
   SocketTarget,
   TunnelTarget,
   WebSocketTarget,
-} from '../config.ts';
+} from '../device-spec.ts';
 import { ipPlace, type LinkKind, namedPlace, Options, unixPlace } from './link-options.ts';
 import { tunnelKind, tunnelPlan } from './tunnel-spec.ts';
 import { badValue, decimal, MTU_MAX, MTU_MIN } from './values.ts';

@@ -1,13 +1,7 @@
 /** What guests a link of `serve` makes: one, or as many as a WireGuard file has peers; and what they are called. */
 import { fstatSync } from 'node:fs';
-import type {
-  AddressPlan,
-  GuestConfig,
-  LinkTarget,
-  NetworkSpec,
-  SocketTarget,
-  WebSocketTarget,
-} from '../config.ts';
+import type { AddressPlan, GuestConfig, NetworkSpec } from '../config.ts';
+import type { LinkTarget, SocketTarget, WebSocketTarget } from '../device-spec.ts';
 import { guestNetworks } from './guest-networks.ts';
 import type { LinkSpec } from './link-spec.ts';
 import type { ServeOptions } from './program.ts';

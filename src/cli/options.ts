@@ -12,14 +12,13 @@ import {
   type AttachTarget,
   type Config,
   defaultGuest,
-  defaultSetup,
   type ForwardSource,
   type GuestConfig,
-  type InterfaceSetup,
   noOutput,
   processLimits,
   sharedLimits,
 } from '../config.ts';
+import { defaultSetup, type InterfaceSetup } from '../device-spec.ts';
 import type { ParsedRule } from '../firewall/rule.ts';
 import { profiles } from '../profiles.ts';
 import { type Direction, type ForwardRule, ForwardRuleError, parseForwardRule } from './forward-rule.ts';

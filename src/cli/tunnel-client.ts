@@ -4,13 +4,11 @@ import {
   type AddressPlan,
   type AttachTarget,
   defaultAddresses,
-  defaultSetup,
   type Endpoint,
   type GuestConfig,
-  type InterfaceSetup,
   type RunTarget,
-  type TunnelDevice,
 } from '../config.ts';
+import { defaultSetup, type InterfaceSetup, type TunnelDevice } from '../device-spec.ts';
 import { type ParsedPrefix, type PrefixSpec, parsePrefix, V4_BITS } from '../firewall/prefix.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import type { TunnelOptions } from './program.ts';

@@ -1,6 +1,7 @@
 /** A plain tunnel as users write it: `tunnel:udp://ADDRESS:PORT,peer=PREFIX…`. */
 import { isIP } from 'node:net';
-import { type AddressPlan, defaultAddresses, type TunnelTarget } from '../config.ts';
+import { type AddressPlan, defaultAddresses } from '../config.ts';
+import type { TunnelTarget } from '../device-spec.ts';
 import { type ParsedPrefix, parsePrefix, V4_BITS } from '../firewall/prefix.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import { endpointOf, type LinkKind, type Options } from './link-options.ts';

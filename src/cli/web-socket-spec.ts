@@ -1,6 +1,6 @@
 /** WebSockets as users write them: `ws:ADDRESS:PORT[/PATH]` and `ws-unix:/PATH`. */
 import { readFileSync, statSync } from 'node:fs';
-import type { SocketPlace, WebSocketTarget } from '../config.ts';
+import type { SocketPlace, WebSocketTarget } from '../device-spec.ts';
 import { ipPlace, type LinkKind, type Options, unixPlace } from './link-options.ts';
 import { decimal } from './values.ts';
 

@@ -1,7 +1,8 @@
 /** Where peers are that were given by name. Looked up once, at the start, as wg(8) does. */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import type { Endpoint, WireGuardTarget } from '../config.ts';
+import type { Endpoint } from '../config.ts';
+import type { WireGuardTarget } from '../device-spec.ts';
 
 /** Names of endpoints become addresses. Rejects with one line. */
 export async function resolveEndpoints(targets: readonly WireGuardTarget[]): Promise<void> {

@@ -6,7 +6,7 @@
  * interface of the kernel has and ours does not.
  */
 import { readFileSync, statSync } from 'node:fs';
-import type { WireGuardPeer } from '../config.ts';
+import type { WireGuardPeer } from '../device-spec.ts';
 import { type ParsedPrefix, parsePrefix } from '../firewall/prefix.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import { decimal, UsageError } from './values.ts';

@@ -1,5 +1,6 @@
 /** What guests the file of a WireGuard interface makes: one for each peer, whose gateway and name server is the interface. */
-import { type AddressPlan, defaultAddresses, type WireGuardPeer, type WireGuardTarget } from '../config.ts';
+import { type AddressPlan, defaultAddresses } from '../config.ts';
+import type { WireGuardPeer, WireGuardTarget } from '../device-spec.ts';
 import type { ParsedPrefix } from '../firewall/prefix.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';
 import type { FilePeer, WireGuardFile } from './wireguard-file.ts';

@@ -4,7 +4,8 @@
  */
 import { closeSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { Endpoint, ForwardSpec, HostEnd, InterfaceNetwork, LocalForwardSpec } from '../config.ts';
+import type { Endpoint, ForwardSpec, HostEnd, LocalForwardSpec } from '../config.ts';
+import type { InterfaceNetwork } from '../device-spec.ts';
 import type { Command, Event, FlowInfo, GuestChange } from '../engine/messages.ts';
 import type { Numbers } from './numbers.ts';
 

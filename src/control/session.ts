@@ -4,8 +4,9 @@
  *
  *     setResolvers, addGuest → guestReady → forwards, one by one
  */
-import type { DeviceSpec, GuestConfig, HostEnd } from '../config.ts';
+import type { GuestConfig, HostEnd } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import type { DeviceSpec } from '../device-spec.ts';
 import type { Command, EndReason, Event, FlowReport, LinkInfo, PeerEvent } from '../engine/messages.ts';
 import { describePolicy } from '../firewall/verdict.ts';
 import { formatEndpoint } from '../stack/wire/address.ts';

@@ -8,7 +8,7 @@
  * vfkit: the peer binds its own path, and is not known before it sends. Older ones begin with the four bytes `VFKT`.
  */
 import { fchmodSync } from 'node:fs';
-import type { DatagramTarget } from '../config.ts';
+import type { DatagramTarget } from '../device-spec.ts';
 import { type IoHandler, TimerNode } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLIN } from '../sys/epoll.ts';

@@ -4,8 +4,9 @@
  * guests that are there already lose nothing by one that comes.
  */
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceDevice } from '../config.ts';
+import type { AddressPlan } from '../config.ts';
 import { DeviceError, type DeviceStep } from '../device-error.ts';
+import type { InterfaceDevice } from '../device-spec.ts';
 import { type Clock, type IoHandler, type Poller, TimerNode, type Timers } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLIN } from '../sys/epoll.ts';

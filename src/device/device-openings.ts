@@ -1,6 +1,7 @@
 /** Devices that are being opened: an order to the broker and the guest that it is for come together in either sequence. */
-import type { AddressPlan, InterfaceDevice } from '../config.ts';
+import type { AddressPlan } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import type { InterfaceDevice } from '../device-spec.ts';
 import { close } from '../sys/io.ts';
 import { DeviceOpening, type OpenInterface, type OpeningContext } from './device-opening.ts';
 import type { PendingLink } from './open-link.ts';

@@ -1,5 +1,5 @@
 /** A peer that we connect to; once a second, until it is there, and again when it has gone. */
-import type { DialTarget } from '../config.ts';
+import type { DialTarget } from '../device-spec.ts';
 import { type IoHandler, TimerNode } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLOUT } from '../sys/epoll.ts';

@@ -6,8 +6,8 @@
  */
 import { fstatSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
-import type { DescriptorTarget, Framing, Medium, SocketPlace } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import type { DescriptorTarget, Framing, Medium, SocketPlace } from '../device-spec.ts';
 import { EBADF, EINVAL, ENOTCONN } from '../sys/errno.ts';
 import { setNonBlocking } from '../sys/io.ts';
 import {

@@ -2,7 +2,7 @@
  * How frames are kept apart on a byte stream: each behind its length, in 32 bits big-endian (QEMU, passt) or 16 bits
  * little-endian (hyperkit, gvisor-tap-vsock's vsock and stdio forms). Pure; in place, nothing is copied.
  */
-import type { Framing } from '../config.ts';
+import type { Framing } from '../device-spec.ts';
 
 export type StreamFraming = Exclude<Framing, 'bare'>;
 

@@ -3,16 +3,16 @@
  * messages of somebody with rights over the namespace (sys/netns/exchange).
  */
 import { getSystemErrorName, isDeepStrictEqual } from 'node:util';
+import type { AddressPlan } from '../config.ts';
+import { DeviceError, type DeviceStep } from '../device-error.ts';
 import {
-  type AddressPlan,
   defaultSetup,
   type InterfaceAddress,
   type InterfaceDevice,
   type InterfaceNetwork,
   type InterfaceRoute,
   type InterfaceSetup,
-} from '../config.ts';
-import { DeviceError, type DeviceStep } from '../device-error.ts';
+} from '../device-spec.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';
 import {
   EADDRNOTAVAIL,

@@ -7,7 +7,7 @@
  */
 import { chmodSync, fchmodSync } from 'node:fs';
 import { getuid } from 'node:process';
-import type { ListenTarget } from '../config.ts';
+import type { ListenTarget } from '../device-spec.ts';
 import type { IoHandler } from '../loop.ts';
 import { Descriptor } from '../sys/descriptor.ts';
 import { EPOLLET, EPOLLIN } from '../sys/epoll.ts';

@@ -6,8 +6,9 @@
  * Whatever is only an improvement (queue length, offloads, IPv6) fails into `notes`; the rest is a `DeviceError`.
  */
 import { getSystemErrorName } from 'node:util';
-import type { AddressPlan, InterfaceSetup } from '../config.ts';
+import type { AddressPlan } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import type { InterfaceSetup } from '../device-spec.ts';
 import { EBUSY, EINVAL, ENODEV, EPERM } from '../sys/errno.ts';
 import { type Exchange, orderAttach } from '../sys/netns/exchange.ts';
 import { IFF_UP, type InterfaceInfo, Rtnetlink } from '../sys/netns/rtnetlink.ts';

@@ -1,13 +1,7 @@
 /** From what the control plane says about a device to a link that carries frames. */
-import type {
-  AddressPlan,
-  DescriptorTarget,
-  DeviceSpec,
-  Greeting,
-  ListenTarget,
-  SocketTarget,
-} from '../config.ts';
+import type { AddressPlan } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import type { DescriptorTarget, DeviceSpec, Greeting, ListenTarget, SocketTarget } from '../device-spec.ts';
 import { EINVAL, errnoText } from '../sys/errno.ts';
 import { close } from '../sys/io.ts';
 import { AF_UNIX, SOCK_STREAM, socketpair } from '../sys/socket.ts';

@@ -2,7 +2,7 @@
  * A link whose other end comes and goes. Peers come from a `PeerSource`; each becomes a link of its own for as long as it is
  * there. Without one nothing is sent, and `full` has TCP wait: a guest that comes back goes on where it was (L-6).
  */
-import type { Medium } from '../config.ts';
+import type { Medium } from '../device-spec.ts';
 import type { TxFrame } from '../stack/link/link.ts';
 import { ENETDOWN } from '../sys/errno.ts';
 import type { EndReason, FrameLink, FrameOwner, LinkOwner, RxFrame } from './device-link.ts';

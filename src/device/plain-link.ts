@@ -2,7 +2,7 @@
  * What links have in common that are no interface of this machine's: nothing is left to the device, every checksum and
  * segment is ours; the MTU stays what it was; the other end is not this kernel.
  */
-import type { Medium } from '../config.ts';
+import type { Medium } from '../device-spec.ts';
 import type { TxFrame } from '../stack/link/link.ts';
 import type { DeviceLink, LinkOwner, RxFrame } from './device-link.ts';
 

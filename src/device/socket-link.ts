@@ -12,7 +12,7 @@
  *
  * There are no offloads: every checksum is ours.
  */
-import type { Medium } from '../config.ts';
+import type { Medium } from '../device-spec.ts';
 import type { IoHandler } from '../loop.ts';
 import { Parts } from '../stack/buffer/byte-queue.ts';
 import { TxFrame } from '../stack/link/link.ts';

@@ -1,7 +1,7 @@
 /** Sockets of links, as `SocketPlace` says where: their addresses for the kernel, and as people read them. Set-up only. */
 import { getSystemErrorName } from 'node:util';
-import type { SocketPlace } from '../config.ts';
 import { DeviceError } from '../device-error.ts';
+import type { SocketPlace } from '../device-spec.ts';
 import { formatEndpoint, parseIpAddress } from '../stack/wire/address.ts';
 import type { Memory } from '../sys/memory.ts';
 import {

@@ -11,7 +11,7 @@
  *
  * A length that no frame has ends the link: where the next one begins nobody knows any more (L-1).
  */
-import type { Medium } from '../config.ts';
+import type { Medium } from '../device-spec.ts';
 import type { IoHandler } from '../loop.ts';
 import { ByteQueue } from '../stack/buffer/byte-queue.ts';
 import { PAGE_SIZE } from '../stack/buffer/slab.ts';

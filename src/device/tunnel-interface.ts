@@ -5,7 +5,8 @@
  * The format is that of the simplest of tunnels: an IP packet is the payload of a datagram. An empty one keeps mappings of NATs
  * alive.
  */
-import type { AddressPlan, TunnelDevice } from '../config.ts';
+import type { AddressPlan } from '../config.ts';
+import type { TunnelDevice } from '../device-spec.ts';
 import type { IoHandler, Poller } from '../loop.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import { PROTOCOL_UDP } from '../stack/wire/udp.ts';

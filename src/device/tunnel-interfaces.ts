@@ -1,5 +1,6 @@
 /** The plain tunnels of a data plane, by our end of them. Loaded only where one is asked for. */
-import type { AddressPlan, TunnelDevice } from '../config.ts';
+import type { AddressPlan } from '../config.ts';
+import type { TunnelDevice } from '../device-spec.ts';
 import { formatEndpoint } from '../stack/wire/address.ts';
 import type { LinkServices } from './device-link.ts';
 import type { OpenLink } from './open-link.ts';

@@ -7,7 +7,8 @@
  *
  * Datagrams are not to be cut on their way: `mtu` is what the path has room for, and follows it (RFC 1191).
  */
-import type { AddressPlan, Endpoint, TunnelDevice } from '../config.ts';
+import type { AddressPlan, Endpoint } from '../config.ts';
+import type { TunnelDevice } from '../device-spec.ts';
 import { TimerNode } from '../loop.ts';
 import type { TxFrame } from '../stack/link/link.ts';
 import { IpAddress, parseIpAddress } from '../stack/wire/address.ts';

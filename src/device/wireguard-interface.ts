@@ -3,7 +3,7 @@
  * is a guest with a link of its own.
  */
 import { randomBytes } from 'node:crypto';
-import type { WireGuardDevice } from '../config.ts';
+import type { WireGuardDevice } from '../device-spec.ts';
 import type { IoHandler, Poller, Timers } from '../loop.ts';
 import type { IpAddress } from '../stack/wire/address.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';

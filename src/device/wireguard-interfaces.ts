@@ -2,7 +2,7 @@
  * The WireGuard interfaces of a data plane, by name. Loaded only where one is asked for: node:crypto takes a few milliseconds of
  * the start.
  */
-import type { WireGuardDevice } from '../config.ts';
+import type { WireGuardDevice } from '../device-spec.ts';
 import type { LinkServices } from './device-link.ts';
 import type { OpenLink } from './open-link.ts';
 import { WireGuardInterface, type WireGuardServices } from './wireguard-interface.ts';

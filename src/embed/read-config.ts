@@ -11,15 +11,13 @@ import {
   defaultAddresses,
   defaultGuest,
   defaultLimits,
-  defaultSetup,
   type GuestConfig,
-  type LinkTarget,
   type ProcessLimits,
   processLimits,
-  type SocketPlace,
 } from '../config.ts';
 import { isHostName } from '../control/names/host-name.ts';
 import { resolveAllow, resolveRules } from '../control/names/rule-names.ts';
+import { defaultSetup, type LinkTarget, type SocketPlace } from '../device-spec.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
 import { profiles } from '../profiles.ts';
 import { parseIpAddress } from '../stack/wire/address.ts';

@@ -13,7 +13,6 @@ import type {
   ForwardSpec,
   GuestSpec,
   HostEnd,
-  InterfaceNetwork,
   Limits,
   ProcessLimits,
   ResolverOptions,
@@ -21,6 +20,7 @@ import type {
 import type { EndReason, PeerEvent } from '../device/device-link.ts';
 import type { LinkInfo } from '../device/open-link.ts';
 import type { DeviceStep } from '../device-error.ts';
+import type { InterfaceNetwork } from '../device-spec.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
 import type { FlowInfo, FlowReport } from '../forward/flow/info.ts';
 

@@ -6,7 +6,7 @@
  * outside, hence the shared stop flag.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import type { AddressPlan, GuestSpec, ProcessLimits, TunnelDevice } from '../config.ts';
+import type { AddressPlan, GuestSpec, ProcessLimits } from '../config.ts';
 import { withCapture } from '../device/capture.ts';
 import type { DeviceLink } from '../device/device-link.ts';
 import { DeviceOpenings } from '../device/device-openings.ts';
@@ -18,6 +18,7 @@ import { Switches } from '../device/switch.ts';
 import type { TunnelInterfaces } from '../device/tunnel-interfaces.ts';
 import type { WireGuardInterfaces } from '../device/wireguard-interfaces.ts';
 import { DeviceError } from '../device-error.ts';
+import type { TunnelDevice } from '../device-spec.ts';
 import { HostRouteTable } from '../firewall/host-routes.ts';
 import { type DescriptorBudget, DescriptorPool } from '../forward/flow/descriptor-budget.ts';
 import type { ListedFlow } from '../forward/flow/info.ts';

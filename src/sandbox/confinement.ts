@@ -14,10 +14,11 @@
 import { closeSync, type Dirent, existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { getSystemErrorName } from 'node:util';
-import { type GuestConfig, type LinkTarget, ownDescriptors, type ProcessConfig } from '../config.ts';
+import { type GuestConfig, ownDescriptors, type ProcessConfig } from '../config.ts';
 import type { Log } from '../control/log.ts';
 import type { ResolvConfFollower } from '../control/resolv-conf.ts';
 import type { Supervisor } from '../control/supervisor.ts';
+import type { LinkTarget } from '../device-spec.ts';
 import { closeTree, followFile, isConfined, sealBroker, unlinkAtEnd } from './broker.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';

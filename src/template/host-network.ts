@@ -3,7 +3,7 @@
  * linux/if_addr.h): bytes only, no socket. What a guest is given a copy of, and so with everything that matters to it,
  * unlike what the policy has to know (sys/route-messages).
  */
-import type { InterfaceAddress, InterfaceRoute, NextHop } from '../config.ts';
+import type { InterfaceAddress, InterfaceRoute, NextHop } from '../device-spec.ts';
 import { IpAddress } from '../stack/wire/address.ts';
 import {
   align,

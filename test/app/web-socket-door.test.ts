@@ -5,7 +5,7 @@ import { afterEach, describe, test } from 'node:test';
 import { type ClientOptions, WebSocket } from 'ws';
 import { lengthPrefix } from '../../src/app/frame-cutter.ts';
 import { WebSocketDoor } from '../../src/app/web-socket-door.ts';
-import type { WebSocketTarget } from '../../src/config.ts';
+import type { WebSocketTarget } from '../../src/device-spec.ts';
 import { Memory } from '../../src/sys/memory.ts';
 import { AF_UNIX, SOCK_STREAM, socketpair } from '../../src/sys/socket.ts';
 import { until } from '../support/wait.ts';

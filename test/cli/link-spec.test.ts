@@ -8,7 +8,7 @@ import type {
   ListenTarget,
   SocketPlace,
   SocketTarget,
-} from '../../src/config.ts';
+} from '../../src/device-spec.ts';
 import { TEXTS, type Text } from './support/link-specs.ts';
 
 function target(text: string): SocketTarget {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parseLinkSpec } from '../../src/cli/link-spec.ts';
 import { linkedGuests } from '../../src/cli/linked-guests.ts';
-import { type AddressPlan, defaultAddresses, type TunnelTarget } from '../../src/config.ts';
+import { type AddressPlan, defaultAddresses } from '../../src/config.ts';
+import type { TunnelTarget } from '../../src/device-spec.ts';
 
 const LOCAL = 'tunnel:udp://127.0.0.1:9090,peer=10.1.3.1/32,learn=on';
 

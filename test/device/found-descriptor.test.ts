@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import type { DescriptorTarget } from '../../src/config.ts';
 import { lookAtDescriptor } from '../../src/device/found-descriptor.ts';
 import { DeviceError } from '../../src/device-error.ts';
+import type { DescriptorTarget } from '../../src/device-spec.ts';
 import {
   AF_INET,
   AF_INET6,

@@ -3,15 +3,11 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import {
-  defaultAddresses,
-  defaultSetup,
-  type InterfaceNetwork,
-  type InterfaceSetup,
-} from '../../src/config.ts';
+import { defaultAddresses } from '../../src/config.ts';
 import { changeInterface } from '../../src/device/interface-configuration.ts';
 import { type OpenedInterface, openInterface } from '../../src/device/open-interface.ts';
 import { DeviceError } from '../../src/device-error.ts';
+import { defaultSetup, type InterfaceNetwork, type InterfaceSetup } from '../../src/device-spec.ts';
 import { close } from '../../src/sys/io.ts';
 import type { MessageSocket } from '../../src/sys/pass-descriptor.ts';
 import { familyTemplate } from '../../src/template/template.ts';

@@ -1,7 +1,6 @@
 /** Two WireGuard interfaces on real sockets of the loopback interface, in one loop. */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import type { WireGuardDevice } from '../../src/config.ts';
 import {
   BATCH_FRAMES,
   type LinkOwner,
@@ -12,6 +11,7 @@ import {
 import { FrameIo } from '../../src/device/frame-io.ts';
 import { WireGuardInterface } from '../../src/device/wireguard-interface.ts';
 import type { WireGuardLink } from '../../src/device/wireguard-link.ts';
+import type { WireGuardDevice } from '../../src/device-spec.ts';
 import { EventLoop } from '../../src/engine/event-loop.ts';
 import { Slab } from '../../src/stack/buffer/slab.ts';
 import { TxFrame } from '../../src/stack/link/link.ts';

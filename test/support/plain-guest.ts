@@ -1,5 +1,6 @@
 /** A guest as tests have it that want nothing special of one: everything is open, and its gateway is our loopback. */
-import { defaultGuest, defaultSetup, type GuestConfig, sharedLimits } from '../../src/config.ts';
+import { defaultGuest, type GuestConfig, sharedLimits } from '../../src/config.ts';
+import { defaultSetup } from '../../src/device-spec.ts';
 import { profiles } from '../../src/profiles.ts';
 
 export const plainGuest: GuestConfig = {

@@ -6,13 +6,13 @@ import {
   type AttachTarget,
   type Config,
   defaultGuest,
-  defaultSetup,
   type GuestConfig,
   noOutput,
   type PortRulesSpec,
   type ProcessConfig,
   processLimits,
 } from '../../config.ts';
+import { defaultSetup } from '../../device-spec.ts';
 import { profiles } from '../../profiles.ts';
 import { openRules } from '../open-world.ts';
 import type { GuestNetwork } from './network.ts';

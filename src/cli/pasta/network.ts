@@ -2,13 +2,8 @@
  * The guest's network as pasta has it: per family a copy of the host's (template/), or one of its own where the host has none
  * (local mode), with what the command line says otherwise.
  */
-import type {
-  AddressMapping,
-  AddressPlan,
-  InterfaceAddress,
-  InterfaceNetwork,
-  InterfaceRoute,
-} from '../../config.ts';
+import type { AddressMapping, AddressPlan } from '../../config.ts';
+import type { InterfaceAddress, InterfaceNetwork, InterfaceRoute } from '../../device-spec.ts';
 import { parseIpAddress } from '../../stack/wire/address.ts';
 import type { Family, HostNetwork } from '../../template/host-network.ts';
 import { type FamilyTemplate, familyTemplate } from '../../template/template.ts';

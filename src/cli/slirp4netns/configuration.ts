@@ -7,11 +7,11 @@ import {
   type Config,
   defaultAddresses,
   defaultGuest,
-  defaultSetup,
   type GuestConfig,
   noOutput,
   processLimits,
 } from '../../config.ts';
+import { defaultSetup } from '../../device-spec.ts';
 import { profiles } from '../../profiles.ts';
 import { guestNetworks } from '../guest-networks.ts';
 import { openRules } from '../open-world.ts';

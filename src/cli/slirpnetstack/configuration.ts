@@ -5,14 +5,8 @@
  * One difference is on purpose: an -allow entry opens a reserved range only when it lies inside that range (see
  * firewall/verdict). There, `-allow=0.0.0.0/0` would open the host's loopback.
  */
-import {
-  type Config,
-  defaultAddresses,
-  defaultGuest,
-  defaultSetup,
-  noOutput,
-  processLimits,
-} from '../../config.ts';
+import { type Config, defaultAddresses, defaultGuest, noOutput, processLimits } from '../../config.ts';
+import { defaultSetup } from '../../device-spec.ts';
 import { profiles } from '../../profiles.ts';
 import { guestNetworks } from '../guest-networks.ts';
 import type { Options } from './options.ts';

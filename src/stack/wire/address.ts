@@ -249,7 +249,13 @@ export function formatIpv4(bits: number): string {
   return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 255).join('.');
 }
 
+/** An IP address as literal text (no names, no brackets) and a port. */
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+
 /** `1.2.3.4:80` or `[fd00::2]:80` (RFC 3986 §3.2.2). */
-export function formatEndpoint({ address, port }: { address: string; port: number }): string {
+export function formatEndpoint({ address, port }: Endpoint): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -1,10 +1,11 @@
 /** Links made of what a SPEC says, as the data plane makes them. */
 import assert from 'node:assert/strict';
 import { parseLinkSpec } from '../../../src/cli/link-spec.ts';
-import { defaultAddresses, type SocketTarget } from '../../../src/config.ts';
+import { defaultAddresses } from '../../../src/config.ts';
 import type { DeviceLink } from '../../../src/device/device-link.ts';
 import { type LinkOpeners, openLink } from '../../../src/device/open-link.ts';
 import type { DeviceError } from '../../../src/device-error.ts';
+import type { SocketTarget } from '../../../src/device-spec.ts';
 import type { Bench } from './bench.ts';
 
 type SocketDevice = SocketTarget & { mtu: number };

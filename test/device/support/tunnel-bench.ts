@@ -1,10 +1,11 @@
 /** Peers of a plain tunnel in one loop, and somebody who sends bare datagrams to it, on sockets of the loopback interface. */
 import assert from 'node:assert/strict';
-import { type AddressPlan, defaultAddresses, type TunnelDevice } from '../../../src/config.ts';
+import { type AddressPlan, defaultAddresses } from '../../../src/config.ts';
 import { BATCH_FRAMES, type LinkServices, type PeerEvent, RxFrame } from '../../../src/device/device-link.ts';
 import { FrameIo } from '../../../src/device/frame-io.ts';
 import { TunnelInterface } from '../../../src/device/tunnel-interface.ts';
 import type { TunnelLink } from '../../../src/device/tunnel-link.ts';
+import type { TunnelDevice } from '../../../src/device-spec.ts';
 import { EventLoop } from '../../../src/engine/event-loop.ts';
 import { Slab } from '../../../src/stack/buffer/slab.ts';
 import { TxFrame } from '../../../src/stack/link/link.ts';
