@@ -12,13 +12,13 @@ import type { JsonObject } from '../daemon/strict-json.ts';
 import type { GuestEvent, Listener, Published } from '../expose/event.ts';
 import { packageRoot } from '../package-root.ts';
 import { badConfig, TslirpError } from './errors.ts';
-import { EventFeed } from './event-feed.ts';
 import { GuestSockets } from './guest-sockets.ts';
 import { makeSnapshot, removeSnapshot } from './integrity/snapshot.ts';
 import { type Verified, verifyContents } from './integrity/verify.ts';
 import { EmbedLog } from './log.ts';
 import { FIRST_INHERITED, StackProcess } from './stack-process.ts';
 import type { ForwardHandle, GuestListener, Tunnel } from './tunnel.ts';
+import { TunnelLife } from './tunnel-life.ts';
 import type {
   CloseReason,
   EventOptions,
@@ -56,20 +56,16 @@ interface Handed {
 export class ProcessTunnel implements Tunnel {
   readonly id: string = `p${++opened}`;
   readonly closed: Promise<CloseReason>;
+  readonly #life: TunnelLife;
   readonly #options: OpenOptions;
   readonly #process: StackProcess;
   readonly #channel: Channel;
-  readonly #feed: EventFeed;
   readonly #log: EmbedLog;
   readonly #sockets: GuestSockets;
   readonly #usedFd: number;
   readonly #onAbort = (): void => void this.#end({ code: 'ABORTED' });
   #name = '';
-  #state: TunnelState = 'starting';
-  #settings: NetworkSettings = {};
-  #reason: CloseReason | undefined;
   #ending: Promise<CloseReason> | undefined;
-  #resolveClosed!: (reason: CloseReason) => void;
   /** What the embedder has thrown at last. */
   #rejection: unknown;
   #seen!: () => void;
@@ -111,18 +107,13 @@ export class ProcessTunnel implements Tunnel {
     this.#process = process;
     this.#usedFd = usedFd;
     this.#options = options;
-    this.closed = new Promise((resolve) => {
-      this.#resolveClosed = resolve;
-    });
     this.#firstSeen = new Promise((resolve) => {
       this.#seen = resolve;
     });
-    this.#feed = new EventFeed(
-      { first: () => this.#first(), snapshot: () => this.#snapshot() },
-      (areWanted) => this.#tellOfFlows(areWanted),
-    );
+    this.#life = new TunnelLife((areWanted) => this.#tellOfFlows(areWanted));
+    this.closed = this.#life.closed;
     this.#log = new EmbedLog(options.log, (record) => {
-      if (this.#feed.has('log')) this.#feed.tell({ type: 'log', record });
+      if (this.#life.feed.has('log')) this.#life.feed.tell({ type: 'log', record });
     });
     this.#channel = new Channel(
       'embedder',
@@ -146,11 +137,11 @@ export class ProcessTunnel implements Tunnel {
   }
 
   get state(): TunnelState {
-    return this.#state;
+    return this.#life.state;
   }
 
   get settings(): NetworkSettings {
-    return structuredClone(this.#settings);
+    return structuredClone(this.#life.settings);
   }
 
   stop({ graceMs = 0, signal }: StopOptions = {}): Promise<CloseReason> {
@@ -165,7 +156,7 @@ export class ProcessTunnel implements Tunnel {
   }
 
   events(options: EventOptions = {}): AsyncIterableIterator<TunnelEvent> {
-    return this.#feed.read(options);
+    return this.#life.feed.read(options);
   }
 
   async status(): Promise<TunnelStatus> {
@@ -204,7 +195,7 @@ export class ProcessTunnel implements Tunnel {
     this.#rejection = undefined;
     try {
       const { settings } = await this.#ask('settings.update', { diff });
-      this.#settings = settings as NetworkSettings;
+      this.#life.settings = settings as NetworkSettings;
     } catch (error) {
       throw this.#withCause(error);
     }
@@ -223,17 +214,17 @@ export class ProcessTunnel implements Tunnel {
   }
 
   async listen(at: ListenPlace): Promise<GuestListener> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#sockets.listen(at);
   }
 
   async dialDatagrams(to: GuestPlace): Promise<DatagramSocket> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#sockets.dialDatagrams(to);
   }
 
   async listenDatagrams(at: ListenPlace): Promise<DatagramSocket> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#sockets.listenDatagrams(at);
   }
 
@@ -256,7 +247,7 @@ export class ProcessTunnel implements Tunnel {
       clearTimeout(timer);
     }
     signal?.addEventListener('abort', this.#onAbort);
-    this.#turn('running');
+    this.#life.turn('running');
   }
 
   async #bringUp(config: TunnelConfig, startTimeoutMs: number, verified?: Verified): Promise<void> {
@@ -270,12 +261,12 @@ export class ProcessTunnel implements Tunnel {
     await this.#channel.call('subscribe', {});
     const answer = await this.#channel.call('start', { config, startTimeoutMs });
     this.#name = answer['tunnel'] as string;
-    this.#settings = answer['settings'] as NetworkSettings;
+    this.#life.settings = answer['settings'] as NetworkSettings;
     await this.#firstSeen;
   }
 
   async #ask(type: string, fields: object = {}): Promise<JsonObject> {
-    this.#mustRun();
+    this.#life.mustRun();
     try {
       return await this.#channel.call(type, { tunnel: this.#name, ...fields });
     } catch (error) {
@@ -287,7 +278,7 @@ export class ProcessTunnel implements Tunnel {
   #told(error: TslirpError): Error {
     const { detail = {}, message } = error;
     if (detail['syscall'] !== undefined) return Object.assign(new Error(message), detail);
-    return this.#state === 'running' || error.code === 'CHILD_EXITED'
+    return this.#life.state === 'running' || error.code === 'CHILD_EXITED'
       ? error
       : new TslirpError('NOT_RUNNING', 'the tunnel is over');
   }
@@ -313,9 +304,9 @@ export class ProcessTunnel implements Tunnel {
       this.#log.log(level as LogLevel, message as string, more as Record<string, string>);
     } else if (type === 'event') this.#event(fields['event'] as TunnelEvent);
     else if (type === 'dropped' && fields['what'] === 'events') {
-      this.#feed.tell({ type: 'dropped', count: fields['count'] as number, what: 'events' });
+      this.#life.feed.tell({ type: 'dropped', count: fields['count'] as number, what: 'events' });
       void this.#ask('snapshot')
-        .then(({ snapshot }) => this.#feed.tell(snapshot as TunnelNews))
+        .then(({ snapshot }) => this.#life.feed.tell(snapshot as TunnelNews))
         .catch(() => undefined);
     }
   }
@@ -330,19 +321,19 @@ export class ProcessTunnel implements Tunnel {
         this.#firstSnapshot(event);
         return;
       case 'settings':
-        this.#settings = event.settings;
-        if (this.#state === 'running') this.#feed.tell(event);
+        this.#life.settings = event.settings;
+        if (this.#life.state === 'running') this.#life.feed.tell(event);
         return;
       case 'settings.rejected':
       case 'flow.opened':
       case 'flow.closed':
       case 'dropped':
-        this.#feed.tell(event);
+        this.#life.feed.tell(event);
         return;
       case 'log':
         return;
       default:
-        this.#feed.hub.sink(GUEST).emit(event as GuestEvent);
+        this.#life.feed.hub.sink(GUEST).emit(event as GuestEvent);
     }
   }
 
@@ -353,8 +344,8 @@ export class ProcessTunnel implements Tunnel {
     listeners: readonly Listener[];
     forwards: readonly Published[];
   }): void {
-    const sink = this.#feed.hub.sink(GUEST);
-    if (this.#state === 'starting') {
+    const sink = this.#life.feed.hub.sink(GUEST);
+    if (this.#life.state === 'starting') {
       for (const listener of listeners) sink.emit({ type: 'listener.added', ...listener });
       for (const forward of forwards) sink.emit({ type: 'forward.added', ...forward });
     }
@@ -371,27 +362,27 @@ export class ProcessTunnel implements Tunnel {
   }
 
   async #removeForward(id: number): Promise<boolean> {
-    if (this.#state !== 'running') return false;
+    if (this.#life.state !== 'running') return false;
     await this.#ask('forward.remove', { forward: id });
     return true;
   }
 
   async #hurry(): Promise<void> {
-    if (this.#state !== 'stopping') return;
+    if (this.#life.state !== 'stopping') return;
     await this.#channel.call('stop', { tunnel: this.#name, graceMs: 0 }).catch(() => undefined);
   }
 
   /** The first reason counts. */
   #end(reason: CloseReason, graceMs = 0): Promise<CloseReason> {
-    this.#reason ??= reason;
-    this.#ending ??= this.#finish(this.#reason, graceMs);
+    this.#life.reason ??= reason;
+    this.#ending ??= this.#finish(this.#life.reason, graceMs);
     return this.#ending;
   }
 
   async #finish(why: CloseReason, graceMs: number): Promise<CloseReason> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
-    const wasRunning = this.#state === 'running';
-    if (wasRunning && why.code !== 'CRASHED') this.#turn('stopping');
+    const wasRunning = this.#life.state === 'running';
+    if (wasRunning && why.code !== 'CRASHED') this.#life.turn('stopping');
     let reason = why;
     if (wasRunning && why.code === 'STOPPED') {
       try {
@@ -399,16 +390,16 @@ export class ProcessTunnel implements Tunnel {
       } catch {
         // It has died of it.
         reason = await this.#process.gone;
-        this.#reason = reason;
+        this.#life.reason = reason;
       }
     }
     this.#sockets.end();
     await this.#process.end();
     usedDescriptors.delete(this.#usedFd);
-    this.#turn(reason.code === 'CRASHED' ? 'failed' : 'stopped', reason);
-    this.#feed.end();
+    this.#life.turn(reason.code === 'CRASHED' ? 'failed' : 'stopped', reason);
+    this.#life.feed.end();
     this.#log.close();
-    this.#resolveClosed(reason);
+    this.#life.resolveClosed(reason);
     return reason;
   }
 
@@ -416,8 +407,8 @@ export class ProcessTunnel implements Tunnel {
   async #lost(): Promise<void> {
     if (this.#ending !== undefined) return;
     const reason = await this.#process.end();
-    if (this.#state !== 'starting') await this.#end(reason);
-    else this.#reason ??= reason;
+    if (this.#life.state !== 'starting') await this.#end(reason);
+    else this.#life.reason ??= reason;
   }
 
   #withCause(error: unknown): unknown {
@@ -427,29 +418,6 @@ export class ProcessTunnel implements Tunnel {
       cause: this.#rejection,
       ...(detail === undefined ? {} : { detail }),
     });
-  }
-
-  #mustRun(): void {
-    if (this.#state !== 'running') throw new TslirpError('NOT_RUNNING', `the tunnel is ${this.#state}`);
-  }
-
-  #turn(state: TunnelState, reason?: CloseReason): void {
-    this.#state = state;
-    this.#feed.tell({ type: 'state', state, ...(reason === undefined ? {} : { reason }) });
-  }
-
-  #first(): TunnelNews[] {
-    const { settings } = this;
-    return [
-      { type: 'state', state: this.#state, ...(this.#reason === undefined ? {} : { reason: this.#reason }) },
-      { type: 'settings', settings, diff: settings },
-      this.#snapshot(),
-    ];
-  }
-
-  #snapshot(): TunnelNews {
-    const [[, present] = ['', { listeners: [], forwards: [] }] as const] = this.#feed.hub.present();
-    return { type: 'snapshot', state: this.#state, ...present };
   }
 }
 

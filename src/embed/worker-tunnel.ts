@@ -16,7 +16,6 @@ import { RuleForwards } from '../expose/rule-forwards.ts';
 import type { PolicySpec } from '../firewall/verdict.ts';
 import { PAGE_SIZE } from '../stack/buffer/slab.ts';
 import { badConfig, TslirpError } from './errors.ts';
-import { EventFeed } from './event-feed.ts';
 import { failureOf } from './failures.ts';
 import { GuestSockets } from './guest-sockets.ts';
 import { EmbedLog } from './log.ts';
@@ -24,6 +23,7 @@ import { type ReadConfig, readConfig, readPolicy } from './read-config.ts';
 import { readForward } from './read-forwards.ts';
 import { firstSettings, realDiff } from './settings.ts';
 import type { ForwardHandle, GuestListener, Tunnel } from './tunnel.ts';
+import { TunnelLife } from './tunnel-life.ts';
 import type {
   CloseReason,
   EventOptions,
@@ -38,7 +38,6 @@ import type {
   StopOptions,
   TunnelConfig,
   TunnelEvent,
-  TunnelNews,
   TunnelState,
   TunnelStatus,
 } from './types.ts';
@@ -56,23 +55,19 @@ let opened = 0;
 export class WorkerTunnel implements Tunnel {
   readonly id: string = `t${++opened}`;
   readonly closed: Promise<CloseReason>;
+  readonly #life: TunnelLife;
   readonly #config: ReadConfig;
   readonly #options: OpenOptions;
   readonly #log: EmbedLog;
-  readonly #feed: EventFeed;
   readonly #supervisor: Supervisor;
   readonly #session: Session;
   readonly #sockets: GuestSockets;
   readonly #forwards: RuleForwards;
   readonly #openedAt: number = Date.now();
   readonly #onAbort = (): void => void this.#end({ code: 'ABORTED' });
-  #state: TunnelState = 'starting';
-  #settings: NetworkSettings = {};
   #policy: PolicySpec;
   #link: LinkInfo | undefined;
-  #reason: CloseReason | undefined;
   #ending: Promise<CloseReason> | undefined;
-  #resolveClosed!: (reason: CloseReason) => void;
   /** Of what comes between: rejects the start. */
   #fail!: (error: Error) => void;
   readonly #failed: Promise<never>;
@@ -99,19 +94,16 @@ export class WorkerTunnel implements Tunnel {
     this.#config = config;
     this.#options = options;
     this.#policy = guest.policy;
-    this.closed = new Promise((resolve) => {
-      this.#resolveClosed = resolve;
-    });
     this.#failed = new Promise((_, reject) => {
       this.#fail = reject;
     });
     this.#failed.catch(() => undefined);
-    this.#feed = new EventFeed(
-      { first: () => this.#first(), snapshot: () => this.#snapshot() },
+    this.#life = new TunnelLife(
       (areWanted) => void this.#client.update({ areTold: areWanted }).catch(() => undefined),
     );
+    this.closed = this.#life.closed;
     this.#log = new EmbedLog(options.log, (record) => {
-      if (this.#feed.has('log')) this.#feed.tell({ type: 'log', record });
+      if (this.#life.feed.has('log')) this.#life.feed.tell({ type: 'log', record });
     });
     this.#supervisor = new Supervisor({
       ...{ limits, debug: this.#log.enabled('debug'), broker: null, isVisitor: true },
@@ -126,7 +118,7 @@ export class WorkerTunnel implements Tunnel {
       confined: () => undefined,
       failed: (message) => this.#crashed(message),
     });
-    const events = this.#feed.hub.sink(guest.name);
+    const events = this.#life.feed.hub.sink(guest.name);
     this.#forwards = new RuleForwards(events);
     this.#session = server.add(guest, {
       flows: (report) => this.#tellFlow(report),
@@ -142,11 +134,11 @@ export class WorkerTunnel implements Tunnel {
   }
 
   get state(): TunnelState {
-    return this.#state;
+    return this.#life.state;
   }
 
   get settings(): NetworkSettings {
-    return structuredClone(this.#settings);
+    return structuredClone(this.#life.settings);
   }
 
   get #client(): EngineClient {
@@ -164,16 +156,16 @@ export class WorkerTunnel implements Tunnel {
   }
 
   events(options: EventOptions = {}): AsyncIterableIterator<TunnelEvent> {
-    return this.#feed.read(options);
+    return this.#life.feed.read(options);
   }
 
   async status(): Promise<TunnelStatus> {
-    this.#mustRun();
+    this.#life.mustRun();
     const { counters, gauges } = await this.#asked(this.#client.snapshot());
     const { name = '', medium = 'ethernet', mtu = 0 } = this.#link ?? {};
     const of = (gauge: string): number => gauges[gauge] ?? 0;
     return {
-      ...{ state: this.#state, uptimeMs: Date.now() - this.#openedAt, link: { name, medium, mtu } },
+      ...{ state: this.#life.state, uptimeMs: Date.now() - this.#openedAt, link: { name, medium, mtu } },
       flows: { tcp: of('tcp.flows'), udp: of('udp.flows'), icmp: of('ping.flows') },
       ...{ counters, gauges },
       memory: { used: of('memory.pages_used') * PAGE_SIZE, limit: this.#config.guest.limits.memoryMax },
@@ -181,7 +173,7 @@ export class WorkerTunnel implements Tunnel {
   }
 
   async *flows(filter: FlowFilter = {}): AsyncIterableIterator<FlowInfo> {
-    this.#mustRun();
+    this.#life.mustRun();
     for (const flow of await this.#asked(this.#client.listFlows())) {
       if (filter.protocol !== undefined && filter.protocol !== flow.protocol) continue;
       if (filter.kind !== undefined && filter.kind !== flow.kind) continue;
@@ -191,7 +183,7 @@ export class WorkerTunnel implements Tunnel {
   }
 
   async addForward(forward: ForwardConfig): Promise<ForwardHandle> {
-    this.#mustRun();
+    this.#life.mustRun();
     const [spec, ...more] = await readForward('forward', forward, this.#config.guest.addresses);
     if (spec === undefined || more.length > 0) throw badConfig('forward', 'is a range of ports; want one');
     const open = await this.#asked(this.#client.addForward(spec));
@@ -200,7 +192,7 @@ export class WorkerTunnel implements Tunnel {
   }
 
   async setPolicy(policy: PolicyConfig, { revoke = false }: { revoke?: boolean } = {}): Promise<void> {
-    this.#mustRun();
+    this.#life.mustRun();
     const spec = await readPolicy(policy, this.#policy.guestNetworks, 'policy');
     await this.#asked(this.#client.update({ policy: spec, revoke }));
     this.#policy = spec;
@@ -218,22 +210,22 @@ export class WorkerTunnel implements Tunnel {
   }
 
   async dial(to: GuestPlace): Promise<Duplex> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#asked(this.#sockets.dial(to));
   }
 
   async listen(at: ListenPlace): Promise<GuestListener> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#asked(this.#sockets.listen(at));
   }
 
   async dialDatagrams(to: GuestPlace): Promise<DatagramSocket> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#asked(this.#sockets.dialDatagrams(to));
   }
 
   async listenDatagrams(at: ListenPlace): Promise<DatagramSocket> {
-    this.#mustRun();
+    this.#life.mustRun();
     return this.#asked(this.#sockets.listenDatagrams(at));
   }
 
@@ -255,7 +247,7 @@ export class WorkerTunnel implements Tunnel {
       signal?.removeEventListener('abort', onAbort);
     }
     signal?.addEventListener('abort', this.#onAbort);
-    this.#turn('running');
+    this.#life.turn('running');
   }
 
   async #bringUp(): Promise<void> {
@@ -266,7 +258,7 @@ export class WorkerTunnel implements Tunnel {
     const { addresses, dns } = guest;
     const first = firstSettings({ addresses, dns, search, matchDomains }, this.#link.mtu);
     await this.#apply(first, first);
-    this.#settings = first;
+    this.#life.settings = first;
   }
 
   /** Whatever comes first. */
@@ -300,19 +292,19 @@ export class WorkerTunnel implements Tunnel {
   }
 
   async #change(diff: NetworkSettings): Promise<void> {
-    this.#mustRun();
-    const real = realDiff(this.#settings, diff);
+    this.#life.mustRun();
+    const real = realDiff(this.#life.settings, diff);
     if (Object.keys(real).length === 0) return;
-    const full = { ...this.#settings, ...real };
+    const full = { ...this.#life.settings, ...real };
     try {
       await this.#apply(real, full);
     } catch (error) {
       const failure = failureOf(error);
-      this.#feed.tell({ type: 'settings.rejected', diff: real, message: failure.message });
+      this.#life.feed.tell({ type: 'settings.rejected', diff: real, message: failure.message });
       throw failure;
     }
-    this.#settings = full;
-    this.#feed.tell({ type: 'settings', settings: this.settings, diff: real });
+    this.#life.settings = full;
+    this.#life.feed.tell({ type: 'settings', settings: this.settings, diff: real });
   }
 
   #handle(open: OpenForward): ForwardHandle {
@@ -321,7 +313,7 @@ export class WorkerTunnel implements Tunnel {
       id,
       host: listen.kind === 'ip' ? { ip: listen.address, port: listen.port } : { ip: listen.path, port: 0 },
       remove: async () => {
-        if (this.#state !== 'running') return;
+        if (this.#life.state !== 'running') return;
         await this.#client.removeForward(id);
         this.#forwards.removed(id);
       },
@@ -331,17 +323,17 @@ export class WorkerTunnel implements Tunnel {
   /** The first reason counts. */
   #end(reason: CloseReason, graceMs = 0): Promise<CloseReason> {
     if (reason.code !== 'STOPPED') this.#hurry.abort();
-    this.#reason ??= reason;
-    this.#ending ??= this.#finish(this.#reason, graceMs);
+    this.#life.reason ??= reason;
+    this.#ending ??= this.#finish(this.#life.reason, graceMs);
     return this.#ending;
   }
 
   async #finish(reason: CloseReason, graceMs: number): Promise<CloseReason> {
     const { signal } = this.#options;
-    const wasRunning = this.#state === 'running';
+    const wasRunning = this.#life.state === 'running';
     signal?.removeEventListener('abort', this.#onAbort);
     const isCrash = reason.code === 'CRASHED';
-    if (wasRunning && !isCrash) this.#turn('stopping');
+    if (wasRunning && !isCrash) this.#life.turn('stopping');
     if (wasRunning && graceMs > 0) await this.#drain(graceMs);
     this.#forwards.end();
     this.#sockets.end();
@@ -350,10 +342,10 @@ export class WorkerTunnel implements Tunnel {
     await this.#supervisor.stop();
     this.#session.close();
     for (const fd of this.#config.fds) usedDescriptors.delete(fd);
-    this.#turn(isCrash ? 'failed' : 'stopped', reason);
-    this.#feed.end();
+    this.#life.turn(isCrash ? 'failed' : 'stopped', reason);
+    this.#life.feed.end();
     this.#log.close();
-    this.#resolveClosed(reason);
+    this.#life.resolveClosed(reason);
     return reason;
   }
 
@@ -392,7 +384,7 @@ export class WorkerTunnel implements Tunnel {
     const [detail = ''] = message.split('\n');
     if (this.#ending !== undefined) return;
     this.#fail(new TslirpError('INTERNAL', detail));
-    if (this.#state !== 'starting') void this.#end({ code: 'CRASHED', detail });
+    if (this.#life.state !== 'starting') void this.#end({ code: 'CRASHED', detail });
   }
 
   /** An answer of the data plane, which may have gone meanwhile. */
@@ -402,44 +394,21 @@ export class WorkerTunnel implements Tunnel {
     } catch (error) {
       // A socket's error is the guest's answer.
       if ((error as NodeJS.ErrnoException).syscall !== undefined) throw error;
-      throw this.#state === 'running'
+      throw this.#life.state === 'running'
         ? failureOf(error)
         : new TslirpError('NOT_RUNNING', 'the tunnel is over');
     }
   }
 
-  #mustRun(): void {
-    if (this.#state !== 'running') throw new TslirpError('NOT_RUNNING', `the tunnel is ${this.#state}`);
-  }
-
-  #turn(state: TunnelState, reason?: CloseReason): void {
-    this.#state = state;
-    this.#feed.tell({ type: 'state', state, ...(reason === undefined ? {} : { reason }) });
-  }
-
-  #first(): TunnelNews[] {
-    const { settings } = this;
-    return [
-      { type: 'state', state: this.#state, ...(this.#reason === undefined ? {} : { reason: this.#reason }) },
-      { type: 'settings', settings, diff: settings },
-      this.#snapshot(),
-    ];
-  }
-
-  #snapshot(): TunnelNews {
-    const [[, present] = ['', { listeners: [], forwards: [] }] as const] = this.#feed.hub.present();
-    return { type: 'snapshot', state: this.#state, ...present };
-  }
-
   #tellFlow(report: FlowReport): void {
     if (report.type === 'flowsLeftOut') {
-      this.#feed.tell({ type: 'dropped', count: report.flows, what: 'flows' });
+      this.#life.feed.tell({ type: 'dropped', count: report.flows, what: 'flows' });
       return;
     }
     if (report.type !== 'flow') return;
     const { type: _, event, status: _s, failure: _f, repeated: _r, reason: _w, ...flow } = report;
     const isOpen = event === 'open';
-    this.#feed.tell({
+    this.#life.feed.tell({
       type: isOpen ? 'flow.opened' : 'flow.closed',
       flow: { ...flow, state: isOpen ? 'ESTABLISHED' : 'CLOSED' },
     });
